@@ -1,0 +1,7 @@
+"""An OAuth front door for MCP servers whose flow can be seen."""
+
+from seed_oauth.app import create_app
+from seed_oauth.settings import Settings, SettingsError
+from seed_oauth.telemetry import Pipeline, create_metrics_app
+
+__all__ = ["Pipeline", "Settings", "SettingsError", "create_app", "create_metrics_app"]

@@ -1,0 +1,34 @@
+"""How an endpoint says yes: it returns an `Answer` that names a row of the table."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import orjson
+from starlette.responses import Response
+
+from seed_oauth.clients import Client
+from seed_oauth.outcomes import Outcome
+
+NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+"""Nothing of OAuth may stay in a cache (RFC 6749 §5.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The row that a request ended in and the response that goes with it."""
+
+    outcome: Outcome
+    response: Response
+    client: Client | None = None
+    """The client that was answered, where it is known."""
+
+
+def found(location: str) -> Response:
+    """302 to `location`, which is never cached and never becomes a Referer (RFC 9700 §4.2.4)."""
+    headers = {"Location": location, "Referrer-Policy": "no-referrer", **NO_STORE}
+    return Response(status_code=302, headers=headers)
+
+
+def json_response(content: Mapping[str, object], status: int, headers: Mapping[str, str] = NO_STORE) -> Response:
+    """A JSON document."""
+    return Response(orjson.dumps(content), status, headers, media_type="application/json")

@@ -1,0 +1,132 @@
+"""The composition root: which parts there are, and the route table. Nothing else."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+import structlog
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount, Route
+
+from seed_oauth.answer import json_response
+from seed_oauth.boundary import Boundary, Endpoint
+from seed_oauth.clients import ClientStore
+from seed_oauth.clients.cached import CachedClientStore
+from seed_oauth.clients.sqlite import SqliteClientStore
+from seed_oauth.endpoints.authorization import AuthorizationEndpoint
+from seed_oauth.endpoints.health import ReadinessEndpoint, healthz
+from seed_oauth.endpoints.metadata import documents
+from seed_oauth.endpoints.registration import RegistrationEndpoint
+from seed_oauth.endpoints.revocation import RevocationEndpoint
+from seed_oauth.endpoints.token import TokenEndpoint
+from seed_oauth.identity_provider import HttpIdentityProvider
+from seed_oauth.outcomes import (
+    AuthorizationOutcome,
+    EndpointOutcomes,
+    RegistrationOutcome,
+    RevocationOutcome,
+    TokenOutcome,
+)
+from seed_oauth.settings import Settings
+from seed_oauth.telemetry import Pipeline, Recording
+from seed_oauth.timed_identity_provider import TimedIdentityProvider
+from seed_oauth.transport import AuthenticatedTransport, IdentityProviderTransport
+
+# Browser-based clients read metadata, register and exchange tokens from their own origin. They never
+# fetch /oauth/authorize: a browser goes there by itself.
+_CORS = Middleware(
+    CORSMiddleware,
+    allow_origins=["*"],
+    allow_methods=["GET", "POST"],
+    allow_headers=["*"],
+    expose_headers=["WWW-Authenticate", "Retry-After", "X-Correlation-Id"],
+)
+
+
+def create_app(
+    settings: Settings | None = None,
+    *,
+    pipeline: Recording | None = None,
+    clients: ClientStore | None = None,
+    transport: httpx.AsyncBaseTransport | None = None,
+) -> Starlette:
+    """The front door as an ASGI app, to be run by itself or mounted into another.
+
+    Args:
+        settings: from the environment when left out.
+        pipeline: where to record; its registry is what `create_metrics_app` serves. A new one by default,
+            to be found at `app.state.pipeline`.
+        clients: where registered clients are kept; by default what `settings.store_url` says.
+        transport: the way to the identity provider, for tests and for special networks.
+
+    Raises:
+        SettingsError: the environment's settings cannot be used.
+    """
+    settings = settings or Settings.load()
+    pipeline = pipeline or Pipeline()
+    clients = CachedClientStore(clients or SqliteClientStore(settings.store_url))
+    transport = transport or IdentityProviderTransport(settings)
+    # Credentials are added beneath the instrumentation, which so never sees them.
+    transport = pipeline.instrument(AuthenticatedTransport(settings, transport))
+    identity_provider = TimedIdentityProvider(HttpIdentityProvider(settings, transport), pipeline.telemetry)
+
+    def counted(path: str, endpoint: Endpoint, outcomes: EndpointOutcomes, *methods: str, cors: bool = True) -> Route:
+        boundary = Boundary(endpoint, outcomes, methods, telemetry=pipeline.telemetry, issuer=settings.issuer)
+        return Route(path, boundary, middleware=[_CORS] if cors else [])
+
+    authorization = AuthorizationEndpoint(settings, clients)
+    token = TokenEndpoint(settings, clients, identity_provider)
+    registration = RegistrationEndpoint(settings, clients)
+    endpoints: list[BaseRoute] = [
+        counted("/oauth/authorize", authorization, AuthorizationOutcome, "GET", "POST", cors=False),
+        counted("/oauth/token", token, TokenOutcome, "POST"),
+        counted("/oauth/register", registration, RegistrationOutcome, "POST"),
+    ]
+    if settings.idp_revocation_url:
+        revocation = RevocationEndpoint(clients, identity_provider)
+        endpoints.append(counted("/oauth/revoke", revocation, RevocationOutcome, "POST"))
+    routes = [
+        *endpoints,
+        Route("/healthz", healthz),
+        Route("/readyz", ReadinessEndpoint(settings, clients).__call__),
+        *(
+            Route(path, document.__call__, methods=["GET", "OPTIONS"], middleware=[_CORS])
+            for path, document in documents(settings).items()
+        ),
+    ]
+    if settings.issuer_path:
+        # Behind a reverse proxy that keeps the issuer's path.
+        routes.append(Mount(settings.issuer_path, routes=endpoints))
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        log = structlog.get_logger("seed_oauth")
+        if missing := settings.missing():
+            log.warning("not configured", missing=missing)
+        if pipeline.is_partial():
+            log.warning(
+                "a scrape of this process tells of a part only",
+                remedy="use seed-oauth serve --workers, or push: set OTEL_EXPORTER_OTLP_ENDPOINT",
+            )
+        yield
+        await identity_provider.aclose()
+        await clients.aclose()
+
+    app = Starlette(
+        routes=routes,
+        middleware=pipeline.middleware(),
+        lifespan=lifespan,
+        exception_handlers={404: _not_found},
+    )
+    app.router.redirect_slashes = False
+    app.state.pipeline = pipeline
+    return app
+
+
+async def _not_found(_: Request, __: Exception) -> Response:
+    description = "there is nothing here: the endpoints are listed at /.well-known/oauth-authorization-server"
+    return json_response({"error": "not_found", "error_description": description}, 404)

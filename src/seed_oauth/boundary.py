@@ -1,0 +1,112 @@
+"""Around every endpoint: whatever happens inside ends as one recorded outcome and one response."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
+from random import getrandbits
+from time import perf_counter
+
+import structlog
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive, Scope, Send
+
+from seed_oauth.answer import Answer
+from seed_oauth.clients import Client
+from seed_oauth.clients.family import family_of
+from seed_oauth.errors import OAuthError
+from seed_oauth.outcomes import Cause, ClientFamily, EndpointOutcomes, Outcome
+from seed_oauth.parameters import MAXIMUM_BODY, BodyTooLargeError, MalformedRequestError
+from seed_oauth.telemetry import Telemetry
+from seed_oauth.telemetry.contract import ENDPOINTS
+from seed_oauth.wire import error_response
+
+Endpoint = Callable[[Request], Awaitable[Answer]]
+
+_OUR_TROUBLE = frozenset({Cause.UPSTREAM, Cause.SERVER})
+
+# A link preview or a preflight is not somebody logging in.
+_UNCOUNTED_METHODS = frozenset({"HEAD", "OPTIONS"})
+
+
+class Boundary:
+    """An ASGI app that runs one endpoint.
+
+    One request, one outcome: when it returns, when it raises what it may, when it raises what it must not,
+    and when the client is gone before the answer. The row is recorded before the response is sent, so a
+    client that has its answer is in the next scrape.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        outcomes: EndpointOutcomes,
+        methods: Collection[str],
+        *,
+        telemetry: Telemetry,
+        issuer: str,
+    ) -> None:
+        self._endpoint = endpoint
+        self._outcomes = outcomes
+        self._methods = methods
+        self._telemetry = telemetry
+        self._issuer = issuer
+        self._log = structlog.get_logger("seed_oauth").bind(endpoint=ENDPOINTS[outcomes])
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        started = perf_counter()
+        request = Request(scope, receive)
+        correlation_id = f"{getrandbits(64):016x}"  # it finds a log line, it is no secret
+        error: OAuthError | None = None
+        try:
+            answer = await self._run(request)
+        except OAuthError as raised:
+            error = raised
+            response = error_response(error, request, issuer=self._issuer, correlation_id=correlation_id)
+            answer = Answer(error.outcome, response, error.client)
+        except asyncio.CancelledError:
+            # The server gave the request up; it is counted all the same, and stays cancelled.
+            self._record(self._outcomes.CANCELLED, None, correlation_id, started)
+            raise
+        if request.method not in _UNCOUNTED_METHODS:
+            self._record(answer.outcome, answer.client, correlation_id, started, error)
+        answer.response.raw_headers.append((b"x-correlation-id", correlation_id.encode()))
+        await answer.response(scope, receive, send)
+
+    async def _run(self, request: Request) -> Answer:
+        """The endpoint's answer; everything else it may end in becomes an `OAuthError`."""
+        outcomes = self._outcomes
+        if request.method not in self._methods:
+            allowed = {"Allow": ", ".join(self._methods)}
+            raise OAuthError(outcomes.METHOD_NOT_ALLOWED, f"use {' or '.join(self._methods)}", allowed)
+        try:
+            return await self._endpoint(request)
+        except MalformedRequestError as malformed:
+            raise OAuthError(outcomes.MALFORMED_REQUEST, str(malformed)) from malformed
+        except BodyTooLargeError as too_large:
+            raise OAuthError(
+                outcomes.BODY_TOO_LARGE, f"send at most {MAXIMUM_BODY} bytes", {"Connection": "close"}
+            ) from too_large
+        except ClientDisconnect as gone:
+            raise OAuthError(outcomes.CANCELLED, "the client went away") from gone
+        except OAuthError:
+            raise
+        except Exception as unexpected:
+            self._log.error("unexpected", exc_info=unexpected)
+            raise OAuthError(
+                outcomes.UNEXPECTED, "something went wrong here, not with your request; try again"
+            ) from unexpected
+
+    def _record(
+        self,
+        outcome: Outcome,
+        client: Client | None,
+        correlation_id: str,
+        started: float,
+        error: OAuthError | None = None,
+    ) -> None:
+        self._telemetry.record(outcome, family_of(client) if client else ClientFamily.OTHER)
+        line: dict[str, str | None] = {"outcome": outcome.reason, "correlation_id": correlation_id}
+        if error is not None:
+            line |= {"cause": error.outcome.cause, "detail": error.description}
+        log = self._log.warning if outcome.cause in _OUR_TROUBLE else self._log.info
+        log("request", **line, duration_ms=round((perf_counter() - started) * 1000, 2))

@@ -1,0 +1,116 @@
+"""The command line: `seed-oauth serve`, `demo` and `watch`."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seed_oauth.settings import PREFIX, Settings, SettingsError
+
+app = typer.Typer(
+    help="An OAuth front door for MCP servers whose flow can be seen.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def _settings_come_from_the_environment() -> None:
+    pass
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help=f"Address to listen on ({PREFIX}HOST).")] = None,
+    port: Annotated[int | None, typer.Option(help=f"Port to listen on ({PREFIX}PORT, 8000).")] = None,
+    metrics_port: Annotated[
+        int | None, typer.Option(help=f"Port of the metrics listener ({PREFIX}METRICS_PORT, 9464).")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help=f"Processes that answer ({PREFIX}WORKERS, 1).")] = None,
+) -> None:
+    """Run the front door; everything else is set by SEED_OAUTH_* environment variables."""
+    from seed_oauth import logs, server, supervisor
+
+    given = {"host": host, "port": port, "metrics_port": metrics_port, "workers": workers}
+    settings = Settings.load(**{name: value for name, value in given.items() if value is not None})
+    logs.configure(settings)
+    server.run(server.serve(settings) if settings.workers == 1 else supervisor.serve(settings))
+
+
+@app.command()
+def demo(
+    *,
+    once: Annotated[bool, typer.Option("--once", help="Play some logins, check the metrics, and end.")] = False,
+    logins: Annotated[int, typer.Option(min=1, help="How many logins --once plays.")] = 40,
+    save_scrape: Annotated[Path | None, typer.Option(help="Where --once leaves its last scrape.")] = None,
+    per_second: Annotated[float, typer.Option(min=0.1, max=50, help="Logins per second.")] = 3,
+    latency: Annotated[
+        float, typer.Option(min=0, max=30, help="Seconds that the identity provider takes where no login says.")
+    ] = 0,
+    error_rate: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of exchanges that the identity provider fails.")
+    ] = 0,
+    port: Annotated[int, typer.Option(help="Port of the front door; 0 for any.")] = 8000,
+    metrics_port: Annotated[int, typer.Option(help="Port of the metrics listener; 0 for any.")] = 9464,
+) -> None:
+    """See real logins flow, with an identity provider of its own; nothing to set up."""
+    from rich.console import Console
+
+    from seed_oauth import logs
+    from seed_oauth.demo.show import show, show_once
+    from seed_oauth.server import run
+
+    logs.configure(Settings.load(log_level="error"))
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # the view is what is to be seen
+    console = Console()
+    if once:
+        agrees, scrape = run(show_once(console, port=port, metrics_port=metrics_port, logins=logins))
+        if save_scrape is not None:
+            save_scrape.write_text(scrape)
+        sys.exit(0 if agrees else 1)
+    run(
+        show(
+            console,
+            port=port,
+            metrics_port=metrics_port,
+            per_second=per_second,
+            latency=latency,
+            error_rate=error_rate,
+        )
+    )
+
+
+@app.command()
+def watch(
+    metrics_url: Annotated[
+        str, typer.Argument(help="The metrics listener to watch.")
+    ] = "http://127.0.0.1:9464/metrics",
+    *,
+    interval: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 1,
+    once: Annotated[bool, typer.Option("--once", help="Show one view, and end.")] = False,
+) -> None:
+    """Watch the OAuth flow of any running instance, from its metrics."""
+    from rich.console import Console
+
+    from seed_oauth.server import run
+    from seed_oauth.watch import WatchError
+    from seed_oauth.watch import watch as show
+
+    try:
+        run(show(metrics_url, interval=interval, console=Console(), once=once))
+    except WatchError as error:
+        raise SettingsError(str(error)) from None
+
+
+def main() -> None:
+    """The entry point: errors that the user can mend are told in a line, without a stack trace."""
+    try:
+        app()
+    except SettingsError as error:
+        print(f"seed-oauth: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)

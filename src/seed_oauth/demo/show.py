@@ -1,0 +1,105 @@
+"""`seed-oauth demo`: the stage, the traffic on it, and the flow as one sees it."""
+
+from collections.abc import Sequence
+
+import anyio
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Column, Table
+
+from seed_oauth.demo.stage import Stage, open_stage
+from seed_oauth.demo.traffic import Sample, Scene, Traffic, play, play_on
+from seed_oauth.telemetry.contract import CONTRACT
+from seed_oauth.watch import Watcher, display
+
+_TITLE = "seed-oauth demo"
+
+
+async def show(
+    console: Console, *, port: int, metrics_port: int, per_second: float, latency: float, error_rate: float
+) -> None:
+    """Play logins and show the flow, until cancelled.
+
+    Raises:
+        SettingsError: a port is taken.
+    """
+    async with open_stage(port, metrics_port) as stage, Traffic(stage) as traffic, Watcher(stage.metrics) as watcher:
+        stage.identity_provider.weather.latency = latency
+        stage.identity_provider.weather.error_rate = error_rate
+        async with anyio.create_task_group() as group:
+            group.start_soon(play_on, traffic, per_second)
+            with display(console) as draw:
+                while True:
+                    await watcher.poll()
+                    draw(watcher.view(title=_TITLE, footer=f"{_addresses(stage)}\nCtrl-C ends"))
+                    await anyio.sleep(1)
+
+
+async def show_once(console: Console, *, port: int, metrics_port: int, logins: int) -> tuple[bool, str]:
+    """Play `logins` logins and everything that can go wrong, then compare what came back with the metrics.
+
+    Returns:
+        Whether every count is the same, and the last scrape.
+
+    Raises:
+        SettingsError: a port is taken.
+    """
+    async with open_stage(port, metrics_port) as stage, Traffic(stage) as traffic, Watcher(stage.metrics) as watcher:
+        console.print(_addresses(stage))
+        await _play_through(console, traffic.scenes(logins), watcher)
+        console.print(watcher.view(title=_TITLE))
+        exposition = await _scrape(stage.metrics)
+    return _compare(console, traffic, _counts(exposition)), exposition
+
+
+async def _play_through(console: Console, scenes: Sequence[Scene], watcher: Watcher) -> None:
+    async def keep_watching() -> None:
+        while True:
+            await watcher.poll()
+            await anyio.sleep(1)
+
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("Playing logins", total=len(scenes))
+        async with anyio.create_task_group() as group:
+            group.start_soon(keep_watching)
+            await play(scenes, tick=lambda: progress.advance(task))
+            group.cancel_scope.cancel()
+    await watcher.poll()
+
+
+async def _scrape(url: str) -> str:
+    async with httpx.AsyncClient(trust_env=False) as http:
+        return (await http.get(url)).text
+
+
+def _counts(exposition: str) -> dict[Sample, float]:
+    """Every sample of the scrape, its labels' values in the order of the contract."""
+    labels = {f"{series.name}{suffix}": series.labels for series in CONTRACT for suffix in ("", "_count")}
+    return {
+        (sample.name, tuple(sample.labels[label] for label in labels[sample.name])): sample.value
+        for family in text_string_to_metric_families(exposition)
+        for sample in family.samples
+        if sample.name in labels
+    }
+
+
+def _compare(console: Console, traffic: Traffic, counts: dict[Sample, float]) -> bool:
+    table = Table("what was counted", Column("clients", justify="right"), Column("metrics", justify="right"), box=None)
+    equal = True
+    for (name, labels), seen in sorted(traffic.tally.items()):
+        counted = counts.get((name, labels), 0)
+        equal &= seen == counted
+        style = "" if seen == counted else "bold red"
+        table.add_row(f"{name} {' '.join(labels)}", str(seen), f"{counted:g}", style=style)
+    console.print(table)
+    if equal:
+        console.print("[green]What the clients saw is what the metrics say.[/]")
+    else:
+        console.print("[bold red]The metrics do not say what the clients saw.[/]")
+    return equal
+
+
+def _addresses(stage: Stage) -> str:
+    return f"front door  {stage.front_door}\nmetrics     {stage.metrics}"

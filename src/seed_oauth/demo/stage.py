@@ -1,0 +1,92 @@
+"""What the demo stands on: an identity provider, three front doors and a metrics listener on loopback."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from seed_oauth.app import create_app
+from seed_oauth.demo.identity_provider import DevelopmentIdentityProvider
+from seed_oauth.server import Listener, listen
+from seed_oauth.settings import Settings
+from seed_oauth.telemetry import Pipeline, create_metrics_app
+
+_HOST = "127.0.0.1"
+_DRAIN = 1  # second; the demo's own clients have gone by then
+_CLIENT_ID = "seed-oauth-demo"
+_CLIENT_SECRET = "only for the demo"  # noqa: S105 - it opens the identity provider of this process alone
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where everything is."""
+
+    front_door: str
+    unconfigured_door: str
+    """A door whose operator has not named an identity provider yet."""
+    storeless_door: str
+    """A door whose client store is down."""
+    metrics: str
+    """What all three doors record is seen here."""
+    identity_provider: DevelopmentIdentityProvider
+    identity_provider_url: str
+
+
+@asynccontextmanager
+async def open_stage(port: int, metrics_port: int) -> AsyncIterator[Stage]:
+    """Start everything, on free ports where 0 is given, and stop it at the end.
+
+    Raises:
+        SettingsError: a port is taken.
+    """
+    pipeline = Pipeline()
+    identity_provider = DevelopmentIdentityProvider(_CLIENT_ID, _CLIENT_SECRET)
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="seed-oauth-demo-")))
+        # In this order, so that nothing has begun when a port turns out to be taken.
+        public = stack.enter_context(listen(_HOST, port, "PORT"))
+        private = stack.enter_context(listen(_HOST, metrics_port, "METRICS_PORT"))
+        aside = [stack.enter_context(listen(_HOST, 0, "PORT")) for _ in range(3)]
+
+        idp = Listener(identity_provider.app, aside[0], _DRAIN)
+        to_idp = {
+            "idp_authorization_url": f"{idp.url}/authorize",
+            "idp_token_url": f"{idp.url}/token",
+            "idp_revocation_url": f"{idp.url}/revoke",
+            "idp_client_id": _CLIENT_ID,
+            "idp_client_secret": _CLIENT_SECRET,
+        }
+        doors = []
+        for listening, idp_settings, store in (
+            (public, to_idp, folder / "clients.db"),
+            (aside[1], {}, folder / "clients.db"),
+            # A folder cannot be opened as a database.
+            (aside[2], to_idp, folder),
+        ):
+            issuer = f"http://{_HOST}:{listening.getsockname()[1]}"
+            settings = Settings.load(issuer=issuer, store_url=f"sqlite:///{store}", **idp_settings)
+            doors.append(Listener(create_app(settings, pipeline=pipeline), listening, _DRAIN))
+        metrics = Listener(create_metrics_app(pipeline.registry), private, _DRAIN)
+
+        await stack.enter_async_context(_running(idp, *doors, metrics))
+        yield Stage(
+            front_door=doors[0].url,
+            unconfigured_door=doors[1].url,
+            storeless_door=doors[2].url,
+            metrics=f"{metrics.url}/metrics",
+            identity_provider=identity_provider,
+            identity_provider_url=idp.url,
+        )
+
+
+@asynccontextmanager
+async def _running(*listeners: Listener) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(listener.run_until_stopped()) for listener in listeners]
+    try:
+        yield
+    finally:
+        for listener in listeners:
+            listener.should_exit = True
+        await asyncio.gather(*tasks)

@@ -1,0 +1,32 @@
+"""`/healthz`: the process answers. `/readyz`: logins can succeed, or else what is missing."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from seed_oauth.answer import json_response
+from seed_oauth.clients import ClientStore, StoreError
+from seed_oauth.settings import Settings
+
+
+async def healthz(_: Request) -> Response:
+    """Liveness: restart the process when this does not answer."""
+    return json_response({"status": "ok"}, 200)
+
+
+class ReadinessEndpoint:
+    """Readiness: send no traffic here while this is not 200."""
+
+    def __init__(self, settings: Settings, clients: ClientStore) -> None:
+        self._missing = settings.missing()
+        self._clients = clients
+
+    async def __call__(self, _: Request) -> Response:
+        """200, or 503 with what the operator has to do."""
+        problems = [f"{name} is not set" for name in self._missing]
+        try:
+            await self._clients.check()
+        except StoreError as failure:
+            problems.append(f"the client store (SEED_OAUTH_STORE_URL) cannot be reached: {failure}")
+        if problems:
+            return json_response({"status": "not ready", "problems": problems}, 503)
+        return json_response({"status": "ready"}, 200)

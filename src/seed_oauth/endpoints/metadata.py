@@ -1,0 +1,86 @@
+"""The documents by which clients find the way: RFC 8414 and RFC 9728. They say only what is served."""
+
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from seed_oauth.answer import json_response
+from seed_oauth.outcomes import GrantType
+from seed_oauth.settings import Settings
+
+_CACHE = {"Cache-Control": "public, max-age=300"}
+
+_AUTH_METHODS = ["none", "client_secret_post", "client_secret_basic"]
+
+
+class Document:
+    """A JSON document that is the same for everyone."""
+
+    def __init__(self, content: Mapping[str, object]) -> None:
+        self._content = content
+
+    async def __call__(self, _: Request) -> Response:
+        """The document."""
+        return json_response(self._content, 200, _CACHE)
+
+
+def authorization_server_metadata(settings: Settings) -> Document:
+    """Authorization server metadata (RFC 8414 §2).
+
+    `authorization_response_iss_parameter_supported` is not claimed by the relay flow: there the identity
+    provider answers the client directly, without our `iss`, and a client that was promised one must refuse
+    such an answer (RFC 9207 §2.4).
+    """
+    content: dict[str, object] = {
+        "issuer": settings.issuer,
+        "authorization_endpoint": f"{settings.issuer}/oauth/authorize",
+        "token_endpoint": f"{settings.issuer}/oauth/token",
+        "registration_endpoint": f"{settings.issuer}/oauth/register",
+        "response_types_supported": ["code"],
+        "response_modes_supported": ["query"],
+        "grant_types_supported": list(GrantType),
+        "code_challenge_methods_supported": ["S256"],
+        "token_endpoint_auth_methods_supported": _AUTH_METHODS,
+        "authorization_response_iss_parameter_supported": False,
+    }
+    if settings.scopes:
+        content["scopes_supported"] = settings.scopes
+    if settings.idp_revocation_url:
+        content["revocation_endpoint"] = f"{settings.issuer}/oauth/revoke"
+        content["revocation_endpoint_auth_methods_supported"] = _AUTH_METHODS
+    return Document(content)
+
+
+def protected_resource_metadata(settings: Settings, resource: str) -> Document:
+    """Protected resource metadata (RFC 9728 §2) of one MCP server behind this door."""
+    content: dict[str, object] = {
+        "resource": resource,
+        "authorization_servers": [settings.issuer],
+        "bearer_methods_supported": ["header"],
+    }
+    if settings.scopes:
+        content["scopes_supported"] = settings.scopes
+    return Document(content)
+
+
+def documents(settings: Settings) -> dict[str, Document]:
+    """Every well-known path and its document.
+
+    For an issuer with a path the path comes after the well-known part (RFC 8414 §3.1); the plain form
+    serves a reverse proxy that strips the path. For OpenID Connect clients it comes before, too.
+    """
+    server = authorization_server_metadata(settings)
+    path = settings.issuer_path
+    found = {}
+    for name in ("oauth-authorization-server", "openid-configuration"):
+        found[f"/.well-known/{name}"] = found[f"/.well-known/{name}{path}"] = server
+    found[f"{path}/.well-known/openid-configuration"] = server
+    for resource in reversed(settings.protected_resources):
+        document = protected_resource_metadata(settings, resource)
+        resource_path = urlsplit(resource).path.rstrip("/")
+        # The first resource is also the one that a client finds who only knows the host (RFC 9728 §3.1).
+        found["/.well-known/oauth-protected-resource"] = document
+        found[f"/.well-known/oauth-protected-resource{resource_path}"] = document
+    return found

@@ -1,0 +1,165 @@
+"""`/oauth/token`: exchange a code or a refresh token at the identity provider, in the client's place."""
+
+from collections.abc import Mapping
+
+from starlette.requests import Request
+
+from seed_oauth import pkce, redirect_uri, resource, scope
+from seed_oauth.answer import Answer, json_response
+from seed_oauth.client_authentication import authenticate_client
+from seed_oauth.clients import Client, ClientStore
+from seed_oauth.errors import OAuthError
+from seed_oauth.identity_provider import IdentityProvider, IdentityProviderError, IdentityProviderFailure
+from seed_oauth.outcomes import GrantType, TokenOutcome
+from seed_oauth.parameters import read_form
+from seed_oauth.settings import Settings
+
+_SUCCESSES = {
+    GrantType.AUTHORIZATION_CODE: TokenOutcome.EXCHANGED,
+    GrantType.REFRESH_TOKEN: TokenOutcome.REFRESHED,
+}
+_REFUSALS = {
+    "invalid_grant": (
+        TokenOutcome.IDP_INVALID_GRANT,
+        "the code or refresh token is invalid, expired or already used: start a new authorization",
+    ),
+    "invalid_request": (TokenOutcome.IDP_INVALID_REQUEST, "the identity provider calls it incomplete"),
+    "invalid_scope": (TokenOutcome.IDP_INVALID_SCOPE, "scope must not exceed what was granted"),
+    "invalid_target": (TokenOutcome.IDP_INVALID_TARGET, "the identity provider does not know this resource"),
+    "unsupported_grant_type": (
+        TokenOutcome.IDP_UNSUPPORTED_GRANT_TYPE,
+        "the identity provider does not offer this grant_type",
+    ),
+    "unauthorized_client": (
+        TokenOutcome.IDP_UNAUTHORIZED_CLIENT,
+        "the identity provider does not allow this grant_type here",
+    ),
+    "invalid_client": (
+        TokenOutcome.IDP_REFUSED_OUR_CREDENTIALS,
+        "the identity provider refused this server: its operator has to check its client credentials there",
+    ),
+}
+"""The definite refusals of RFC 6749 §5.2 and RFC 8707 §2. Any other code is no answer at all."""
+
+_TROUBLES = {
+    IdentityProviderFailure.UNREACHABLE: (
+        TokenOutcome.IDP_UNREACHABLE,
+        "the identity provider cannot be reached, try again",
+    ),
+    IdentityProviderFailure.TIMEOUT: (
+        TokenOutcome.IDP_TIMEOUT,
+        "the identity provider did not answer in time, try again",
+    ),
+    IdentityProviderFailure.RATE_LIMITED: (
+        TokenOutcome.IDP_RATE_LIMITED,
+        "the identity provider is busy, try again later",
+    ),
+    IdentityProviderFailure.SERVER_ERROR: (
+        TokenOutcome.IDP_SERVER_ERROR,
+        "the identity provider has a problem, try again",
+    ),
+}
+_NONSENSE = (TokenOutcome.IDP_INVALID_RESPONSE, "the identity provider sent no usable answer, try again")
+
+
+class TokenEndpoint:
+    """The token endpoint of the relay flow (RFC 6749 §3.2).
+
+    The code, the verifier and the redirect_uri were bound together at the identity provider, which checks
+    them; what is checked here is who asks and that PKCE cannot be left out.
+    """
+
+    def __init__(self, settings: Settings, clients: ClientStore, identity_provider: IdentityProvider) -> None:
+        self._configured = settings.idp_token_url is not None and settings.idp_client_id is not None
+        self._clients = clients
+        self._identity_provider = identity_provider
+        self._resources = resource.by_canonical_form(settings.protected_resources)
+        self._send_resource = settings.idp_send_resource
+
+    async def __call__(self, request: Request) -> Answer:
+        """Answer one token request.
+
+        Raises:
+            OAuthError: any row of `TokenOutcome` but the successful one.
+        """
+        form = await read_form(request)
+        if not self._configured:
+            raise OAuthError(
+                TokenOutcome.NOT_CONFIGURED,
+                "this server is not connected to an identity provider yet: its operator finds what is "
+                "missing at /readyz",
+            )
+        client = await authenticate_client(request.headers.get("authorization"), form, self._clients, TokenOutcome)
+        grant_type = _grant_type(form)
+        if grant_type is GrantType.AUTHORIZATION_CODE:
+            parameters = _code_parameters(form, client)
+        else:
+            parameters = _refresh_parameters(form)
+        parameters |= self._resource_parameter(form)
+        try:
+            tokens = await self._identity_provider.exchange(grant_type, parameters)
+        except IdentityProviderError as failure:
+            raise _as_oauth_error(failure) from failure
+        # RFC 6750 §4: clients are promised Bearer, in this spelling; some providers write it in lower case.
+        response = json_response({**tokens.members, "token_type": "Bearer"}, 200)
+        return Answer(_SUCCESSES[grant_type], response, client)
+
+    def _resource_parameter(self, form: Mapping[str, str]) -> dict[str, str]:
+        if "resource" not in form:
+            return {}
+        protected = self._resources.get(resource.canonical(form["resource"]))
+        if protected is None:
+            raise OAuthError(
+                TokenOutcome.BAD_RESOURCE,
+                "resource is not protected by this server: take it from the protected resource metadata",
+            )
+        return {"resource": protected} if self._send_resource else {}
+
+
+def _grant_type(form: Mapping[str, str]) -> GrantType:
+    if "grant_type" not in form:
+        raise OAuthError(TokenOutcome.MISSING_PARAMETER, "grant_type is missing")
+    try:
+        return GrantType(form["grant_type"])
+    except ValueError:
+        raise OAuthError(
+            TokenOutcome.UNSUPPORTED_GRANT_TYPE, "grant_type must be authorization_code or refresh_token"
+        ) from None
+
+
+def _code_parameters(form: Mapping[str, str], client: Client) -> dict[str, str]:
+    """What goes to the IdP for a code (RFC 6749 §4.1.3, RFC 7636 §4.5)."""
+    if "code" not in form:
+        raise OAuthError(TokenOutcome.MISSING_PARAMETER, "code is missing")
+    code_verifier = form.get("code_verifier", "")
+    # Every authorization had a code_challenge, so a request without its verifier never holds the grant
+    # (RFC 7636 §4.6; RFC 9700 §2.1.1 on PKCE downgrade). The provider must not be asked to decide that.
+    if not pkce.has_valid_length(code_verifier) or not pkce.has_valid_format(code_verifier):
+        raise OAuthError(
+            TokenOutcome.BAD_CODE_VERIFIER, "code_verifier must be the one of this authorization (RFC 7636)"
+        )
+    parameters = {"code": form["code"], "code_verifier": code_verifier}
+    if "redirect_uri" in form:
+        if not redirect_uri.is_registered(form["redirect_uri"], client.redirect_uris):
+            raise OAuthError(TokenOutcome.BAD_REDIRECT_URI, "redirect_uri must be the one of the authorization request")
+        parameters["redirect_uri"] = form["redirect_uri"]
+    return parameters
+
+
+def _refresh_parameters(form: Mapping[str, str]) -> dict[str, str]:
+    """What goes to the IdP for a refresh token (RFC 6749 §6); it knows what scope may be narrowed to."""
+    if "refresh_token" not in form:
+        raise OAuthError(TokenOutcome.MISSING_PARAMETER, "refresh_token is missing")
+    if "scope" in form and not scope.is_valid(form["scope"]):
+        raise OAuthError(TokenOutcome.BAD_SCOPE, "scope must be a list of names with single spaces between")
+    return {name: form[name] for name in ("refresh_token", "scope") if name in form}
+
+
+def _as_oauth_error(failure: IdentityProviderError) -> OAuthError:
+    """Refusals are passed on faithfully; trouble that may pass is never called a refusal."""
+    if failure.failure is IdentityProviderFailure.REFUSED:
+        outcome, description = _REFUSALS.get(failure.error or "", _NONSENSE)
+    else:
+        outcome, description = _TROUBLES.get(failure.failure, _NONSENSE)
+    headers = {} if failure.retry_after is None else {"Retry-After": str(failure.retry_after)}
+    return OAuthError(outcome, description, headers)

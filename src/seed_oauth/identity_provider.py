@@ -1,0 +1,175 @@
+"""The identity provider (IdP): the one place that talks to it, and what its answers mean."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+from urllib.parse import urlencode
+
+import httpx
+import orjson
+
+from seed_oauth.outcomes import GrantType
+from seed_oauth.settings import Settings
+
+MAXIMUM_RESPONSE = 64 * 1024
+"""Bytes of an answer that are read; tokens of a user in hundreds of groups stay under 16 KiB."""
+
+_LONGEST_RETRY_AFTER = 3600
+
+
+class IdentityProviderFailure(Enum):
+    """Why there is no token."""
+
+    UNREACHABLE = "unreachable"
+    """No answer: refused, unresolvable, TLS failure, or the connection broke."""
+    TIMEOUT = "timeout"
+    RATE_LIMITED = "rate_limited"
+    SERVER_ERROR = "server_error"
+    INVALID_RESPONSE = "invalid_response"
+    """An answer that is none: no JSON, too large, a redirect, no token."""
+    REFUSED = "refused"
+    """A definite no, with an `error` code of RFC 6749 §5.2."""
+
+
+class IdentityProviderError(Exception):
+    """A request to the IdP did not give what was asked for.
+
+    The IdP's own prose is never kept: it may repeat secrets, and it is not ours to publish.
+    """
+
+    def __init__(
+        self, failure: IdentityProviderFailure, *, error: str | None = None, retry_after: int | None = None
+    ) -> None:
+        super().__init__(failure.value)
+        self.failure = failure
+        self.error = error
+        """The `error` code when it is REFUSED."""
+        self.retry_after = retry_after
+        """Seconds after which the IdP asks us to come back."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenResponse:
+    """A successful answer of the token endpoint (RFC 6749 §5.1), all members as the IdP sent them."""
+
+    members: Mapping[str, object]
+
+
+class IdentityProvider(Protocol):
+    """What the endpoints need of an IdP. Methods raise `IdentityProviderError`."""
+
+    async def exchange(self, grant_type: GrantType, parameters: Mapping[str, str]) -> TokenResponse:
+        """Exchange a code or a refresh token for tokens (RFC 6749 §4.1.3, §6)."""
+        ...
+
+    async def revoke(self, parameters: Mapping[str, str]) -> None:
+        """Revoke a token (RFC 7009)."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of connections."""
+        ...
+
+
+class HttpIdentityProvider:
+    """An `IdentityProvider` over HTTP.
+
+    It hands httpx requests to an httpx transport without an `httpx.AsyncClient` between: no cookies, no
+    redirects, no retries are wanted (a code must never be sent twice), and the client's share of the CPU
+    is several times the transport's.
+    """
+
+    def __init__(self, settings: Settings, transport: httpx.AsyncBaseTransport) -> None:
+        self._settings = settings
+        self._transport = transport
+        self._credentials = _credentials_in_form(settings)
+        # Parsed once; httpx would do it for each request.
+        self._token_url = httpx.URL(settings.idp_token_url or "")
+        self._revocation_url = httpx.URL(settings.idp_revocation_url or "")
+
+    async def exchange(self, grant_type: GrantType, parameters: Mapping[str, str]) -> TokenResponse:
+        """Exchange a code or a refresh token, with the proxy's own client credentials."""
+        form = {"grant_type": grant_type, **parameters, **self._settings.idp_token_parameters}
+        status, headers, body = await self._post(self._token_url, form)
+        members = _json_object(body)
+        if status == httpx.codes.OK and members is not None and "error" not in members:
+            if isinstance(members.get("access_token"), str):
+                return TokenResponse(members)
+            raise IdentityProviderError(IdentityProviderFailure.INVALID_RESPONSE)
+        raise _refusal(status, headers, members or {})
+
+    async def revoke(self, parameters: Mapping[str, str]) -> None:
+        """Pass a revocation on; RFC 7009 §2.2: any 200 will do, its body says nothing."""
+        status, headers, body = await self._post(self._revocation_url, parameters)
+        if status != httpx.codes.OK:
+            raise _refusal(status, headers, _json_object(body) or {})
+
+    async def aclose(self) -> None:
+        """Close the connections to the IdP."""
+        await self._transport.aclose()
+
+    async def _post(self, url: httpx.URL, form: Mapping[str, str]) -> tuple[int, httpx.Headers, bytes]:
+        request = httpx.Request("POST", url, content=urlencode({**form, **self._credentials}).encode())
+        try:
+            response = await self._transport.handle_async_request(request)
+            try:
+                return response.status_code, response.headers, await _read(response)
+            finally:
+                await response.aclose()
+        except httpx.TimeoutException as late:
+            raise IdentityProviderError(IdentityProviderFailure.TIMEOUT) from late
+        except httpx.RemoteProtocolError as nonsense:
+            raise IdentityProviderError(IdentityProviderFailure.INVALID_RESPONSE) from nonsense
+        except httpx.TransportError as broken:
+            raise IdentityProviderError(IdentityProviderFailure.UNREACHABLE) from broken
+
+
+def _credentials_in_form(settings: Settings) -> dict[str, str]:
+    """The part of the client authentication that is sent as parameters (RFC 6749 §2.3.1)."""
+    client_id = settings.idp_client_id or ""
+    if settings.idp_client_secret is None:
+        return {"client_id": client_id}
+    if settings.idp_token_auth_method == "client_secret_post":  # noqa: S105 - a method's name
+        return {"client_id": client_id, "client_secret": settings.idp_client_secret.get_secret_value()}
+    return {}
+
+
+async def _read(response: httpx.Response) -> bytes:
+    assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - an async transport's answer
+    body = bytearray()
+    async for chunk in response.stream:
+        body += chunk
+        if len(body) > MAXIMUM_RESPONSE:
+            raise IdentityProviderError(IdentityProviderFailure.INVALID_RESPONSE)
+    return bytes(body)
+
+
+def _json_object(body: bytes) -> dict[str, object] | None:
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _refusal(status: int, headers: httpx.Headers, members: Mapping[str, object]) -> IdentityProviderError:
+    """What an answer without a token means. GitHub answers 200 with an `error`, so the body counts first."""
+    retry_after = _retry_after(headers)
+    if status == httpx.codes.TOO_MANY_REQUESTS:
+        return IdentityProviderError(IdentityProviderFailure.RATE_LIMITED, retry_after=retry_after)
+    if status >= httpx.codes.INTERNAL_SERVER_ERROR:
+        return IdentityProviderError(IdentityProviderFailure.SERVER_ERROR, retry_after=retry_after)
+    error = members.get("error")
+    if isinstance(error, str) and (status == httpx.codes.OK or status >= httpx.codes.BAD_REQUEST):
+        return IdentityProviderError(IdentityProviderFailure.REFUSED, error=error)
+    if status == httpx.codes.UNAUTHORIZED:
+        # RFC 6749 §5.2: this status means that client authentication failed, whatever the body is.
+        return IdentityProviderError(IdentityProviderFailure.REFUSED, error="invalid_client")
+    return IdentityProviderError(IdentityProviderFailure.INVALID_RESPONSE)
+
+
+def _retry_after(headers: httpx.Headers) -> int | None:
+    value = headers.get("retry-after", "")
+    # A date is allowed too (RFC 9110 §10.2.3), but token endpoints send seconds.
+    return min(int(value), _LONGEST_RETRY_AFTER) if value.isascii() and value.isdigit() else None

@@ -1,0 +1,75 @@
+"""Logging: one line a request to standard output, as JSON or for the eye."""
+
+import logging
+import sys
+import traceback
+
+import orjson
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from seed_oauth.settings import Settings
+
+_MINUTE = 60.0
+
+
+def configure(settings: Settings) -> None:
+    """Set up structlog, and the standard library's logging (uvicorn's) into the same stream.
+
+    To be called before `create_app`, which keeps the loggers it gets.
+    """
+    render: list[Processor]
+    if settings.log_format == "json":
+        render = [structlog.processors.JSONRenderer(serializer=_json)]
+    else:
+        render = [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
+    shared: list[Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _without_message,
+    ]
+    structlog.configure(
+        processors=[*shared, *render],
+        wrapper_class=structlog.make_filtering_bound_logger(settings.log_level),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stdout),
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
+        )
+    )
+    handler.addFilter(_OnceAMinute("opentelemetry"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+
+
+class _OnceAMinute(logging.Filter):
+    """Lets one record of these loggers pass a minute: a Collector that is gone is told, and not all the time."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self._last = float("-inf")
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not super().filter(record):
+            return True
+        if record.created - self._last < _MINUTE:
+            return False
+        self._last = record.created
+        return True
+
+
+def _json(event: EventDict, **_: object) -> str:
+    return orjson.dumps(event, default=str).decode()
+
+
+def _without_message(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Keep of an exception its type and its stack, never its message, which can hold secrets."""
+    exc_info = event.pop("exc_info", None)
+    exception = exc_info[1] if isinstance(exc_info, tuple) else exc_info
+    if isinstance(exception, BaseException):
+        frames = traceback.extract_tb(exception.__traceback__)
+        event["error_type"] = type(exception).__name__
+        event["frames"] = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
+    return event

@@ -1,0 +1,166 @@
+"""The table: one row for each way a request can end.
+
+Everything that depends on how a request ended is read from here: the metric labels, the `error` code on
+the wire, the HTTP status and who has to act. Rows that share their metric labels stay apart, because the
+log line, the tests and `oauth_errors_total{reason}` need the cause: the reason is private and exact, the
+code on the wire is public and vague.
+
+A row reads: the `result` label of its endpoint's counter, the wire `error`, the HTTP status, the cause.
+"""
+
+from enum import Enum, StrEnum
+from typing import Self
+
+
+class Cause(StrEnum):
+    """Who has to act for this end not to happen again (label `cause` of `oauth_errors_total`)."""
+
+    CLIENT = "client"
+    """The software that asked: an MCP client sent something it must not."""
+    USER = "user"
+    """The person, or what they did: gave up, or took too long."""
+    UPSTREAM = "upstream"
+    """The identity provider."""
+    SERVER = "server"
+    """This front door: its settings, its store, its code."""
+
+
+class GrantType(StrEnum):
+    """The grants that are proxied (label `grant_type`)."""
+
+    AUTHORIZATION_CODE = "authorization_code"
+    REFRESH_TOKEN = "refresh_token"  # noqa: S105 - the name of a grant (RFC 6749 §6)
+
+
+class ClientFamily(StrEnum):
+    """Label `client_family`: a closed list, because a label must not be what clients say of themselves."""
+
+    CLAUDE = "claude"
+    CHATGPT = "chatgpt"
+    VSCODE = "vscode"
+    CURSOR = "cursor"
+    INSPECTOR = "inspector"
+    OTHER = "other"
+
+
+class Outcome(Enum):
+    """A row of the table. Each endpoint has its own enum of them, below."""
+
+    def __new__(cls, *_row: object) -> Self:
+        # Rows with equal cells are still different ends, so a member's value is its position.
+        member = object.__new__(cls)
+        member._value_ = len(cls.__members__)
+        return member
+
+    def __init__(self, result: str | None, error: str | None, status: int, cause: Cause | None) -> None:
+        self.result = result
+        """The `result` label of the endpoint's own counter; None where the endpoint has none."""
+        self.error = error
+        """The `error` code on the wire (RFC 6749 §4.1.2.1, §5.2; RFC 7591 §3.2.2); None for success."""
+        self.status = status
+        """The HTTP status where the answer is not a redirect back to the client."""
+        self.cause = cause
+        """Who has to act; None for success."""
+        self.reason = self.name.lower()
+        """The label `reason` of `oauth_errors_total` and the log's `outcome`."""
+
+
+class AuthorizationOutcome(Outcome):
+    """`/oauth/authorize`, in the order of its checks: the first that fails is the row that is counted."""
+
+    METHOD_NOT_ALLOWED = "error", "invalid_request", 405, Cause.CLIENT
+    BODY_TOO_LARGE = "error", "invalid_request", 413, Cause.CLIENT
+    MALFORMED_REQUEST = "error", "invalid_request", 400, Cause.CLIENT
+    # The eight points of the specification: seven ways to fail …
+    NOT_CONFIGURED = "error", "server_error", 503, Cause.SERVER
+    BAD_CODE_CHALLENGE_METHOD = "error", "invalid_request", 400, Cause.CLIENT
+    BAD_CODE_CHALLENGE_LENGTH = "error", "invalid_request", 400, Cause.CLIENT
+    BAD_CODE_CHALLENGE_FORMAT = "error", "invalid_request", 400, Cause.CLIENT
+    UNKNOWN_CLIENT = "invalid_client", "invalid_client", 400, Cause.CLIENT
+    BAD_REDIRECT_URI = "error", "invalid_request", 400, Cause.CLIENT
+    CLIENT_LOOKUP_FAILED = "error", "server_error", 503, Cause.SERVER
+    # … what else RFC 6749 §4.1.2.1 and RFC 8707 §2 ask …
+    MISSING_RESPONSE_TYPE = "error", "invalid_request", 400, Cause.CLIENT
+    UNSUPPORTED_RESPONSE_TYPE = "error", "unsupported_response_type", 400, Cause.CLIENT
+    BAD_SCOPE = "error", "invalid_scope", 400, Cause.CLIENT
+    BAD_RESOURCE = "error", "invalid_target", 400, Cause.CLIENT
+    CANCELLED = "error", "server_error", 503, Cause.USER
+    UNEXPECTED = "error", "server_error", 500, Cause.SERVER
+    # … and the one way to succeed.
+    REDIRECTED_TO_IDP = "success", None, 302, None
+
+
+class TokenOutcome(Outcome):
+    """`/oauth/token`. Rows named IDP_ come after a request to the identity provider, the others before.
+
+    The endpoint has no counter of its own: an exchange is one request to the identity provider, counted
+    and timed where that request is made (`telemetry.exchanges`).
+    """
+
+    METHOD_NOT_ALLOWED = None, "invalid_request", 405, Cause.CLIENT
+    BODY_TOO_LARGE = None, "invalid_request", 413, Cause.CLIENT
+    MALFORMED_REQUEST = None, "invalid_request", 400, Cause.CLIENT
+    NOT_CONFIGURED = None, "server_error", 503, Cause.SERVER
+    UNKNOWN_CLIENT = None, "invalid_client", 401, Cause.CLIENT
+    BAD_CLIENT_AUTHENTICATION = None, "invalid_client", 401, Cause.CLIENT
+    CLIENT_LOOKUP_FAILED = None, "temporarily_unavailable", 503, Cause.SERVER
+    UNSUPPORTED_GRANT_TYPE = None, "unsupported_grant_type", 400, Cause.CLIENT
+    MISSING_PARAMETER = None, "invalid_request", 400, Cause.CLIENT
+    BAD_CODE_VERIFIER = None, "invalid_grant", 400, Cause.CLIENT
+    BAD_REDIRECT_URI = None, "invalid_grant", 400, Cause.CLIENT
+    BAD_SCOPE = None, "invalid_scope", 400, Cause.CLIENT
+    BAD_RESOURCE = None, "invalid_target", 400, Cause.CLIENT
+    # Definite refusals by the identity provider, passed on faithfully.
+    IDP_INVALID_GRANT = None, "invalid_grant", 400, Cause.CLIENT
+    IDP_INVALID_REQUEST = None, "invalid_request", 400, Cause.CLIENT
+    IDP_INVALID_SCOPE = None, "invalid_scope", 400, Cause.CLIENT
+    IDP_INVALID_TARGET = None, "invalid_target", 400, Cause.CLIENT
+    IDP_UNSUPPORTED_GRANT_TYPE = None, "unsupported_grant_type", 400, Cause.SERVER
+    IDP_UNAUTHORIZED_CLIENT = None, "unauthorized_client", 400, Cause.SERVER
+    # It refused *our* credentials. A client that heard invalid_client would register again, for ever.
+    IDP_REFUSED_OUR_CREDENTIALS = None, "server_error", 502, Cause.SERVER
+    # Trouble that may pass: never invalid_grant, on which clients throw good tokens away.
+    IDP_UNREACHABLE = None, "temporarily_unavailable", 503, Cause.UPSTREAM
+    IDP_TIMEOUT = None, "temporarily_unavailable", 503, Cause.UPSTREAM
+    IDP_RATE_LIMITED = None, "temporarily_unavailable", 503, Cause.UPSTREAM
+    IDP_SERVER_ERROR = None, "temporarily_unavailable", 502, Cause.UPSTREAM
+    IDP_INVALID_RESPONSE = None, "temporarily_unavailable", 502, Cause.UPSTREAM
+    CANCELLED = None, "server_error", 503, Cause.USER
+    UNEXPECTED = None, "server_error", 500, Cause.SERVER
+    EXCHANGED = None, None, 200, None
+    REFRESHED = None, None, 200, None
+
+
+class RegistrationOutcome(Outcome):
+    """`/oauth/register` (RFC 7591)."""
+
+    METHOD_NOT_ALLOWED = "invalid", "invalid_request", 405, Cause.CLIENT
+    BODY_TOO_LARGE = "invalid", "invalid_client_metadata", 413, Cause.CLIENT
+    MALFORMED_REQUEST = "invalid", "invalid_client_metadata", 400, Cause.CLIENT
+    BAD_REDIRECT_URI = "invalid", "invalid_redirect_uri", 400, Cause.CLIENT
+    BAD_CLIENT_METADATA = "invalid", "invalid_client_metadata", 400, Cause.CLIENT
+    STORE_FAILED = "error", "temporarily_unavailable", 503, Cause.SERVER
+    CANCELLED = "error", "server_error", 503, Cause.USER
+    UNEXPECTED = "error", "server_error", 500, Cause.SERVER
+    REGISTERED = "success", None, 201, None
+
+
+class RevocationOutcome(Outcome):
+    """`/oauth/revoke` (RFC 7009)."""
+
+    METHOD_NOT_ALLOWED = None, "invalid_request", 405, Cause.CLIENT
+    BODY_TOO_LARGE = None, "invalid_request", 413, Cause.CLIENT
+    MALFORMED_REQUEST = None, "invalid_request", 400, Cause.CLIENT
+    UNKNOWN_CLIENT = None, "invalid_client", 401, Cause.CLIENT
+    BAD_CLIENT_AUTHENTICATION = None, "invalid_client", 401, Cause.CLIENT
+    CLIENT_LOOKUP_FAILED = None, "temporarily_unavailable", 503, Cause.SERVER
+    MISSING_PARAMETER = None, "invalid_request", 400, Cause.CLIENT
+    IDP_REFUSED_OUR_CREDENTIALS = None, "server_error", 502, Cause.SERVER
+    IDP_FAILED = None, "temporarily_unavailable", 503, Cause.UPSTREAM
+    CANCELLED = None, "server_error", 503, Cause.USER
+    UNEXPECTED = None, "server_error", 500, Cause.SERVER
+    REVOKED = None, None, 200, None
+
+
+EndpointOutcomes = type[AuthorizationOutcome] | type[TokenOutcome] | type[RegistrationOutcome] | type[RevocationOutcome]
+"""One endpoint's table; the rows that all four have can be read from it without knowing which it is."""

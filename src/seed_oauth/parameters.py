@@ -1,0 +1,103 @@
+"""What a client sent: read within limits, parsed strictly, the same way for query, form and JSON."""
+
+from collections.abc import Mapping
+from urllib.parse import unquote, urlencode
+
+import orjson
+from starlette.requests import Request
+
+MAXIMUM_BODY = 64 * 1024
+"""Bytes of a request's body; the largest honest one is a registration of some 4 KiB."""
+
+_MAXIMUM_FIELDS = 64
+
+
+class MalformedRequestError(Exception):
+    """What was sent cannot be read; the message says why, without repeating any of it."""
+
+
+class BodyTooLargeError(Exception):
+    """More than `MAXIMUM_BODY` bytes were sent."""
+
+
+def parse_form(encoded: bytes) -> dict[str, str]:
+    """Read `application/x-www-form-urlencoded`, of a query or a body.
+
+    Parameters without a value are treated as omitted, and none may come twice (RFC 6749 §3.1, §3.2).
+
+    Raises:
+        MalformedRequestError: not UTF-8, control characters, a parameter twice, or too much.
+    """
+    if len(encoded) > MAXIMUM_BODY:
+        raise MalformedRequestError(f"more than {MAXIMUM_BODY} bytes of parameters were sent")
+    if encoded.count(b"&") >= _MAXIMUM_FIELDS:
+        raise MalformedRequestError(f"more than {_MAXIMUM_FIELDS} parameters were sent")
+    try:
+        fields = encoded.decode("ascii").replace("+", " ").split("&")
+        split = (field.partition("=") for field in fields if field)
+        pairs = [(_decode(name), _decode(value)) for name, _, value in split]
+    except UnicodeError:
+        raise MalformedRequestError("parameters must be percent-encoded UTF-8") from None
+    parameters = dict(pairs)
+    if len(parameters) != len(pairs):
+        raise MalformedRequestError("a parameter was sent twice")
+    for value in parameters.values():
+        if not value.isprintable():
+            raise MalformedRequestError("a parameter has control characters")
+    return {name: value for name, value in parameters.items() if value}
+
+
+async def read_form(request: Request) -> dict[str, str]:
+    """Read the form in the body.
+
+    Raises:
+        MalformedRequestError: another content type, or see `parse_form`.
+        BodyTooLargeError: see there.
+        starlette.requests.ClientDisconnect: the client went away while sending.
+    """
+    if _content_type(request) != "application/x-www-form-urlencoded":
+        raise MalformedRequestError("send the parameters as application/x-www-form-urlencoded")
+    return parse_form(await _read_body(request))
+
+
+async def read_json(request: Request) -> dict[str, object]:
+    """Read the JSON object in the body.
+
+    Raises:
+        MalformedRequestError: another content type, or no JSON object.
+        BodyTooLargeError: see there.
+        starlette.requests.ClientDisconnect: the client went away while sending.
+    """
+    if _content_type(request) != "application/json":
+        raise MalformedRequestError("send the client metadata as application/json")
+    body = await _read_body(request)
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise MalformedRequestError("the body is not JSON") from None
+    if not isinstance(document, dict):
+        raise MalformedRequestError("the body must be a JSON object")
+    return document
+
+
+def add_to_query(url: str, parameters: Mapping[str, str]) -> str:
+    """`url` with `parameters` added after the query it may already have (RFC 6749 §3.1)."""
+    separator = "&" if "?" in url else "?"
+    return f"{url}{separator}{urlencode(parameters)}"
+
+
+def _decode(text: str) -> str:
+    return unquote(text, errors="strict") if "%" in text else text
+
+
+def _content_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def _read_body(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAXIMUM_BODY:
+            raise BodyTooLargeError
+    return bytes(body)

@@ -1,0 +1,30 @@
+"""Resource indicators (RFC 8707): which protected resource a client means."""
+
+from collections.abc import Iterable, Mapping
+from urllib.parse import urlsplit
+
+_DEFAULT_PORTS = {"https": 443, "http": 80}
+
+
+def canonical(resource: str) -> str | None:
+    """One spelling for all the ways clients write the same resource, or None when it is none.
+
+    Upper-case scheme and host, the default port, a trailing slash and a query (ChatGPT adds one) make no
+    difference; a fragment is forbidden (RFC 8707 §2).
+    """
+    try:
+        url = urlsplit(resource)
+        port = url.port
+    except ValueError:
+        return None
+    if not url.scheme or not url.hostname or "#" in resource or "@" in url.netloc:
+        return None
+    host = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
+    if port is not None and port != _DEFAULT_PORTS.get(url.scheme):
+        host = f"{host}:{port}"
+    return f"{url.scheme}://{host}{url.path.rstrip('/')}"
+
+
+def by_canonical_form(resources: Iterable[str]) -> Mapping[str | None, str]:
+    """The protected resources, each as configured, to be found by `canonical`."""
+    return {canonical(resource): resource for resource in resources}

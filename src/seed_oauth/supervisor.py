@@ -1,0 +1,141 @@
+"""`seed-oauth serve --workers N`: processes that answer, and one that keeps their metrics.
+
+The supervisor holds the public socket, the metrics listener and the only metrics pipeline. Each worker
+inherits the socket and the writing end of a pipe, and writes to it what it records before it answers
+(`telemetry.forwarding`). That is why one scrape tells of all workers and is never wrong:
+
+- a counter lives in the supervisor, so it does not fall when a worker dies, and no sample exists twice;
+- what a killed worker had written is still in the pipe;
+- a scrape reads pipes and asks nobody, so a worker that hangs cannot delay it; it only stops giving signs
+  of life, which `seed_oauth_worker_up` shows.
+"""
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from time import monotonic
+from types import FrameType
+
+import structlog
+
+from seed_oauth.server import Listener, listen, on_signals
+from seed_oauth.settings import Settings
+from seed_oauth.telemetry import Pipeline, create_metrics_app
+from seed_oauth.telemetry.forwarding import Replay
+
+READ_INTERVAL = 0.05
+"""Seconds between two looks into the pipes; a scrape looks at once."""
+
+SIGN_OF_LIFE_WITHIN = 3.0
+"""Seconds after which a worker that says nothing counts as down; it says something every second."""
+
+_RESTART_DELAY = 1.0  # seconds, so that a worker that cannot start does not keep a processor busy
+
+
+class Worker:
+    """One place among the workers, filled by one process after another."""
+
+    def __init__(self, number: int, settings: Settings, listening: socket.socket) -> None:
+        self.name = str(number)
+        self._settings = settings
+        self._listening = listening
+        self._process: asyncio.subprocess.Process | None = None
+        self._replay: Replay | None = None
+        self._last_sign = float("-inf")
+        self._stopping = asyncio.Event()
+
+    async def keep_running(self, pipeline: Pipeline) -> None:
+        """Run a process until `stop`, and another one whenever it ends by itself."""
+        log = structlog.get_logger("seed_oauth").bind(worker=self.name)
+        while not self._stopping.is_set():
+            await self._start(pipeline)
+            assert self._process is not None  # noqa: S101 - it was just started
+            if self._stopping.is_set():  # while it was being started
+                self._process.terminate()
+            status = await self._process.wait()
+            self._settle()
+            if not self._stopping.is_set():
+                log.warning("worker ended", status=status)
+                await asyncio.sleep(_RESTART_DELAY)
+
+    def stop(self, number: int) -> None:
+        """Pass a signal on; the process finishes what is under way, and no other one is started."""
+        self._stopping.set()
+        if self._process is not None and self._process.returncode is None:
+            self._process.send_signal(number)
+
+    def read(self) -> None:
+        """Record what the process has written."""
+        if self._replay is not None and self._replay.read():
+            self._last_sign = monotonic()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it gave a sign of life within the last seconds."""
+        return monotonic() - self._last_sign < SIGN_OF_LIFE_WITHIN
+
+    async def _start(self, pipeline: Pipeline) -> None:
+        reading, writing = os.pipe()
+        os.set_blocking(reading, False)
+        os.set_blocking(writing, False)
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "seed_oauth.worker", str(self._listening.fileno()), str(writing),
+                pass_fds=(self._listening.fileno(), writing),
+                env={**os.environ, **self._settings.as_environment()},
+            )  # fmt: skip
+        finally:
+            os.close(writing)
+        self._replay = pipeline.replay(reading)
+
+    def _settle(self) -> None:
+        """Record what the process wrote last."""
+        assert self._replay is not None  # noqa: S101 - it has run
+        self._replay.close()
+        self._replay = None
+        self._last_sign = float("-inf")
+
+
+async def serve(settings: Settings) -> None:
+    """Serve with `settings.workers` processes until SIGINT or SIGTERM.
+
+    Raises:
+        SettingsError: a port is taken, or metrics cannot be pushed as wanted; then nothing was opened.
+    """
+    workers: list[Worker] = []
+
+    def observe() -> Iterator[tuple[str, bool]]:
+        for worker in workers:
+            worker.read()
+            yield worker.name, worker.is_up
+
+    pipeline = Pipeline(observe_workers=observe)
+    with (
+        listen(settings.host, settings.port, "PORT") as public,
+        listen(settings.metrics_host, settings.metrics_port, "METRICS_PORT") as private,
+    ):
+        workers += [Worker(number, settings, public) for number in range(settings.workers)]
+        metrics = Listener(create_metrics_app(pipeline.registry), private)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(metrics.run_until_stopped())
+            reading = group.create_task(_keep_reading(workers))
+            running = [group.create_task(worker.keep_running(pipeline)) for worker in workers]
+
+            def stop(number: int, _: FrameType | None) -> None:
+                for worker in workers:
+                    worker.stop(number)
+
+            with on_signals(stop):
+                await asyncio.wait(running)
+            reading.cancel()
+            metrics.should_exit = True
+        pipeline.shutdown()
+
+
+async def _keep_reading(workers: list[Worker]) -> None:
+    while True:
+        for worker in workers:
+            worker.read()
+        await asyncio.sleep(READ_INTERVAL)

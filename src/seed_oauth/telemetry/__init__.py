@@ -1,0 +1,7 @@
+"""Metrics: the only room that imports opentelemetry."""
+
+from seed_oauth.telemetry.exposition import create_metrics_app
+from seed_oauth.telemetry.instruments import Telemetry
+from seed_oauth.telemetry.pipeline import ForwardingPipeline, Pipeline, Recording
+
+__all__ = ["ForwardingPipeline", "Pipeline", "Recording", "Telemetry", "create_metrics_app"]

@@ -1,0 +1,197 @@
+"""Recording in one process what is kept in another: instruments of workers whose values the supervisor holds.
+
+A worker's meter provider is an API without an SDK: each measurement becomes a small message, written to a
+pipe before the response goes out. The supervisor reads the pipes into the real instruments. So what a
+worker recorded outlives the worker, no series exists twice, and a scrape never has to ask a worker.
+"""
+
+import os
+from collections import deque
+from collections.abc import Mapping, Sequence
+from threading import Lock
+from typing import Any
+
+import orjson
+from opentelemetry.context import Context
+from opentelemetry.metrics import Counter, Histogram, Meter, MeterProvider, NoOpCounter, NoOpHistogram, NoOpMeter
+
+from seed_oauth.telemetry.tracing import context_of, exemplar_of
+
+Message = list[Any]
+"""`[kind, scope, version, schema_url, name, unit, description, buckets]` makes an instrument and
+`[number, value, attributes, exemplar]` uses it; the number is its place in the order of making."""
+
+_MOST_UNSENT = 100_000  # messages; they are unsent only while the supervisor stands still
+
+
+class ForwardingMeterProvider(MeterProvider):
+    """Gives instruments that write what they measure to a pipe.
+
+    `send` is to be called when a request has been recorded. It never waits: what the pipe does not take now
+    goes with the next one.
+    """
+
+    def __init__(self, pipe: int) -> None:
+        """`pipe` is the file descriptor of a non-blocking pipe's writing end."""
+        self._pipe = pipe
+        self._instruments = 0
+        self._messages: list[Message] = []
+        self._unsent: deque[bytes] = deque(maxlen=_MOST_UNSENT)
+        self.supervised = True
+        """False once nobody is left to read."""
+
+    def get_meter(
+        self,
+        name: str,
+        version: str | None = None,
+        schema_url: str | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> Meter:
+        """A meter that forwards counters and histograms."""
+        return _ForwardingMeter(self, name, version, schema_url)
+
+    def send(self) -> None:
+        """Write what was measured since the last time; without news it is a sign of life."""
+        self._unsent.append(orjson.dumps(self._messages) + b"\n")
+        self._messages = []
+        while self._unsent:
+            try:
+                # A line of at most PIPE_BUF bytes is written whole or not at all; one that is longer may be cut.
+                written = os.write(self._pipe, self._unsent[0])
+            except BlockingIOError:
+                return
+            except BrokenPipeError:
+                self.supervised = False
+                return
+            if written < len(self._unsent[0]):
+                self._unsent[0] = self._unsent[0][written:]
+                return
+            self._unsent.popleft()
+
+    def make(self, *instrument: object) -> int:
+        """Announce an instrument, and give its number."""
+        self._messages.append(list(instrument))
+        self._instruments += 1
+        return self._instruments - 1
+
+    def measure(
+        self, number: int, value: float, attributes: Mapping[str, Any] | None, exemplar: list[str] | None = None
+    ) -> None:
+        """Note a measurement."""
+        self._messages.append([number, value, attributes, exemplar])
+
+
+class _ForwardingMeter(NoOpMeter):
+    def __init__(
+        self, provider: ForwardingMeterProvider, name: str, version: str | None, schema_url: str | None
+    ) -> None:
+        super().__init__(name, version, schema_url)
+        self._provider = provider
+        self._scope = (name, version, schema_url)
+
+    def create_counter(self, name: str, unit: str = "", description: str = "") -> Counter:
+        number = self._provider.make("counter", *self._scope, name, unit, description, None)
+        return _ForwardingCounter(self._provider, number, name)
+
+    def create_histogram(
+        self,
+        name: str,
+        unit: str = "",
+        description: str = "",
+        *,
+        explicit_bucket_boundaries_advisory: Sequence[float] | None = None,
+    ) -> Histogram:
+        buckets = explicit_bucket_boundaries_advisory
+        number = self._provider.make("histogram", *self._scope, name, unit, description, buckets)
+        return _ForwardingHistogram(self._provider, number, name)
+
+
+class _ForwardingCounter(NoOpCounter):
+    def __init__(self, provider: ForwardingMeterProvider, number: int, name: str) -> None:
+        super().__init__(name)
+        self._provider = provider
+        self._number = number
+
+    def add(self, amount: float, attributes: Mapping[str, Any] | None = None, context: object = None) -> None:
+        self._provider.measure(self._number, amount, attributes)
+
+
+class _ForwardingHistogram(NoOpHistogram):
+    def __init__(self, provider: ForwardingMeterProvider, number: int, name: str) -> None:
+        super().__init__(name)
+        self._provider = provider
+        self._number = number
+
+    def record(
+        self, amount: float, attributes: Mapping[str, Any] | None = None, context: Context | None = None
+    ) -> None:
+        self._provider.measure(self._number, amount, attributes, exemplar_of(context))
+
+
+class Replay:
+    """The supervisor's end of one worker's pipe."""
+
+    def __init__(self, pipe: int, meter_provider: MeterProvider) -> None:
+        """`pipe` is the file descriptor of a non-blocking pipe's reading end."""
+        self._pipe = pipe
+        self._meter_provider = meter_provider
+        self._instruments: list[Counter | Histogram] = []
+        self._begun = b""
+        self._closed = False
+        self._lock = Lock()  # readers that push collect in a thread of their own
+
+    def read(self) -> bool:
+        """Record everything that has arrived, and say whether anything had."""
+        with self._lock:
+            return not self._closed and self._read()
+
+    def close(self) -> None:
+        """Record what is left, and close the pipe."""
+        with self._lock:
+            self._read()
+            self._closed = True
+            os.close(self._pipe)
+
+    def _read(self) -> bool:
+        arrived = False
+        while chunk := self._read_chunk():
+            arrived = True
+            *lines, self._begun = (self._begun + chunk).split(b"\n")
+            for line in lines:
+                for message in orjson.loads(line):
+                    self._apply(message)
+        return arrived
+
+    def _read_chunk(self) -> bytes:
+        try:
+            return os.read(self._pipe, 1 << 16)
+        except BlockingIOError:
+            return b""
+
+    def _apply(self, message: Message) -> None:
+        if isinstance(message[0], str):
+            self._instruments.append(self._make(*message))
+            return
+        number, value, attributes, exemplar = message
+        instrument = self._instruments[number]
+        if isinstance(instrument, Counter):
+            instrument.add(value, attributes)
+        else:
+            instrument.record(value, attributes, context_of(exemplar))
+
+    def _make(
+        self,
+        kind: str,
+        scope: str,
+        version: str | None,
+        schema_url: str | None,
+        name: str,
+        unit: str,
+        description: str,
+        buckets: Sequence[float] | None,
+    ) -> Counter | Histogram:
+        # The same scope and name are the same instrument, whichever worker asks for it.
+        meter = self._meter_provider.get_meter(scope, version, schema_url)
+        if kind == "counter":
+            return meter.create_counter(name, unit, description)
+        return meter.create_histogram(name, unit, description, explicit_bucket_boundaries_advisory=buckets)

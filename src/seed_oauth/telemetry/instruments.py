@@ -1,0 +1,155 @@
+"""The instruments of the contract, and how one outcome, exchange or upstream request is recorded in them."""
+
+from collections import Counter as Counted
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
+
+from opentelemetry.context import Context
+from opentelemetry.metrics import Counter, Histogram, Meter
+from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
+
+from seed_oauth.outcomes import AuthorizationOutcome, ClientFamily, GrantType, Outcome, RegistrationOutcome
+from seed_oauth.telemetry.contract import (
+    AUTHORIZATION_REQUESTS,
+    CONTRACT,
+    DCR_REGISTRATIONS,
+    ENDPOINTS,
+    ERRORS,
+    FLOW_STEPS,
+    STEPS,
+    TOKEN_EXCHANGE_DURATION,
+    TOKEN_EXCHANGES,
+    UPSTREAM_REQUEST_DURATION,
+    UPSTREAM_REQUESTS,
+    ExchangeResult,
+    Kind,
+    Operation,
+    Series,
+    UpstreamOutcome,
+    error_attributes,
+)
+
+_MOST_NOTED = 64  # outcomes that wait to be recorded; more of them are work for the garbage collector
+
+Noted = TypeVar("Noted")
+
+
+def views() -> list[View]:
+    """One View for each histogram of the contract, with its explicit buckets."""
+    return [
+        View(instrument_name=series.name, aggregation=ExplicitBucketHistogramAggregation(series.buckets))
+        for series in CONTRACT
+        if series.kind is Kind.HISTOGRAM
+    ]
+
+
+class Telemetry:
+    """Records what happened. The only place where an instrument of ours is touched.
+
+    A measurement is noted while a request runs and recorded in the instruments a little later, many at a
+    time: that costs a third. `flush` records what is noted, and is called before anybody looks.
+    """
+
+    def __init__(
+        self,
+        meter: Meter,
+        context: Callable[[], Context] = Context,
+        on_outcome: Callable[[], None] | None = None,
+    ) -> None:
+        """Make the instruments.
+
+        Args:
+            meter: whose instruments to record in.
+            context: gives what links a measurement to its trace.
+            on_outcome: if given, it is called after each outcome was recorded; then nothing is left for later.
+        """
+        counters = {series: _counter(meter, series) for series in CONTRACT if series.kind is Kind.COUNTER}
+        histograms = {series: _histogram(meter, series) for series in CONTRACT if series.kind is Kind.HISTOGRAM}
+        self._exchanges = counters[TOKEN_EXCHANGES]
+        self._exchange_duration = histograms[TOKEN_EXCHANGE_DURATION]
+        self._upstream_requests = counters[UPSTREAM_REQUESTS]
+        self._upstream_request_duration = histograms[UPSTREAM_REQUEST_DURATION]
+        self._flow_steps = counters[FLOW_STEPS]
+        self._of_outcome = {outcome: _increments(outcome, counters) for outcomes in ENDPOINTS for outcome in outcomes}
+        self._context = context
+        self._on_outcome = on_outcome
+        # Deques, because readers that push collect in a thread of their own.
+        self._outcomes: deque[tuple[Outcome, ClientFamily]] = deque()
+        self._exchange_times: deque[tuple[GrantType, ExchangeResult, float, Context]] = deque()
+        self._upstream_times: deque[tuple[Operation, UpstreamOutcome, float, Context]] = deque()
+
+    def record(self, outcome: Outcome, client_family: ClientFamily = ClientFamily.OTHER) -> None:
+        """Count how a request ended: in its endpoint's counter, as an error if it is one, and as steps taken."""
+        self._outcomes.append((outcome, client_family))
+        if self._on_outcome is not None:
+            self.flush()
+            self._on_outcome()
+        elif len(self._outcomes) >= _MOST_NOTED:
+            self.flush()
+
+    def record_exchange(self, grant_type: GrantType, result: ExchangeResult, seconds: float) -> None:
+        """Count and time one request to the IdP's token endpoint, so that both always agree."""
+        self._exchange_times.append((grant_type, result, seconds, self._context()))
+
+    def record_upstream_request(self, operation: Operation, outcome: UpstreamOutcome, seconds: float) -> None:
+        """Count and time one request to the IdP, whatever it was for."""
+        self._upstream_times.append((operation, outcome, seconds, self._context()))
+
+    def flush(self) -> None:
+        """Record in the instruments what was noted until now."""
+        for (outcome, family), times in Counted(_taken_from(self._outcomes)).items():
+            for counter, attributes in self._of_outcome[outcome]:
+                counter.add(times, attributes)
+            for step in STEPS.get(outcome, ()):
+                self._flow_steps.add(times, {"step": step.value, "client_family": family.value})
+        self._flush_exchanges()
+        self._flush_upstream_requests()
+
+    def _flush_exchanges(self) -> None:
+        counts: Counted[tuple[GrantType, ExchangeResult]] = Counted()
+        for grant_type, result, seconds, context in _taken_from(self._exchange_times):
+            self._exchange_duration.record(seconds, {"grant_type": grant_type.value}, context)
+            counts[grant_type, result] += 1
+        for (grant_type, result), times in counts.items():
+            self._exchanges.add(times, {"grant_type": grant_type.value, "result": result.value})
+
+    def _flush_upstream_requests(self) -> None:
+        counts: Counted[tuple[Operation, UpstreamOutcome]] = Counted()
+        for operation, outcome, seconds, context in _taken_from(self._upstream_times):
+            labels = {"operation": operation.value, "outcome": outcome.value}
+            self._upstream_request_duration.record(seconds, labels, context)
+            counts[operation, outcome] += 1
+        for (operation, outcome), times in counts.items():
+            self._upstream_requests.add(times, {"operation": operation.value, "outcome": outcome.value})
+
+
+def _taken_from(noted: deque[Noted]) -> Iterator[Noted]:
+    """What is noted, each once, also when two threads take at the same time."""
+    while noted:
+        try:
+            yield noted.popleft()
+        except IndexError:
+            return
+
+
+def _increments(outcome: Outcome, counters: Mapping[Series, Counter]) -> list[tuple[Counter, Mapping[str, str]]]:
+    by_result = {AuthorizationOutcome: AUTHORIZATION_REQUESTS, RegistrationOutcome: DCR_REGISTRATIONS}
+    increments: list[tuple[Counter, Mapping[str, str]]] = []
+    if outcome.result is not None:
+        increments.append((counters[by_result[type(outcome)]], {"result": outcome.result}))
+    if outcome.cause is not None:
+        increments.append((counters[ERRORS], error_attributes(outcome)))
+    return increments
+
+
+def _counter(meter: Meter, series: Series) -> Counter:
+    counter = meter.create_counter(series.name, unit=series.unit, description=series.help)
+    for attributes in series.known:
+        # A series that appears with its first failure hides it: increase() needs the 0 before.
+        counter.add(0, attributes)
+    return counter
+
+
+def _histogram(meter: Meter, series: Series) -> Histogram:
+    return meter.create_histogram(series.name, unit=series.unit, description=series.help)

@@ -1,0 +1,69 @@
+"""Traces: spans of the requests that come in, pushed by OTLP; never a query, because it carries codes and states."""
+
+from collections.abc import Callable, MutableMapping
+from typing import Any
+
+from opentelemetry.context import Context, get_current
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    NoOpTracerProvider,
+    SpanContext,
+    TraceFlags,
+    TracerProvider,
+    get_current_span,
+    set_span_in_context,
+)
+from starlette.middleware.opentelemetry import OpenTelemetryMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+_QUERY = "seed_oauth.query_string"
+_NO_TRACE = Context()
+
+
+def is_tracing(tracer_provider: TracerProvider) -> bool:
+    """Whether spans go anywhere."""
+    return not isinstance(tracer_provider, NoOpTracerProvider)
+
+
+class ServerSpans:
+    """ASGI middleware: Starlette's own, which writes `url.query` into the span, with the query kept from it."""
+
+    def __init__(self, app: ASGIApp, tracer_provider: TracerProvider) -> None:
+        async def with_query(scope: Scope, receive: Receive, send: Send) -> None:
+            scope["query_string"] = scope.pop(_QUERY, scope.get("query_string"))
+            await app(scope, receive, send)
+
+        self._spans = OpenTelemetryMiddleware(with_query, tracer_provider=tracer_provider)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request inside a span."""
+        if scope["type"] == "http":
+            _hide_query(scope)
+        await self._spans(scope, receive, send)
+
+
+def _hide_query(scope: MutableMapping[str, Any]) -> None:
+    scope[_QUERY] = scope["query_string"]
+    scope["query_string"] = b""
+
+
+def context_source(tracer_provider: TracerProvider) -> Callable[[], Context]:
+    """What a measurement notes to be linked to its trace as an exemplar; an empty one where there are no traces."""
+    # Always a context: given none, an instrument would look for the current one.
+    return get_current if is_tracing(tracer_provider) else lambda: _NO_TRACE
+
+
+def exemplar_of(context: Context | None) -> list[str] | None:
+    """What links a measurement to its trace, to be sent to another process; None where nothing is sampled."""
+    span = get_current_span(context).get_span_context()
+    # As hexadecimal text, because JSON numbers end at 64 bits.
+    return [f"{span.trace_id:032x}", f"{span.span_id:016x}"] if span.trace_flags.sampled else None
+
+
+def context_of(exemplar: list[str] | None) -> Context | None:
+    """The context in which another process measured."""
+    if exemplar is None:
+        return None
+    trace_id, span_id = (int(part, 16) for part in exemplar)
+    span = SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+    return set_span_in_context(NonRecordingSpan(span))

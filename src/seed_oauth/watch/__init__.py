@@ -1,0 +1,11 @@
+"""The OAuth flow of any running instance, seen in a terminal: from its metrics alone, without Grafana.
+
+Import this only where it is shown: it needs rich, and the other commands start faster without.
+"""
+
+from seed_oauth.watch.exposition import Snapshot, WatchError, parse
+from seed_oauth.watch.flow import Flow
+from seed_oauth.watch.view import render
+from seed_oauth.watch.watcher import Watcher, display, watch
+
+__all__ = ["Flow", "Snapshot", "WatchError", "Watcher", "display", "parse", "render", "watch"]

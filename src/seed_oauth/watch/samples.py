@@ -1,0 +1,122 @@
+"""Values of series and what PromQL would make of them: sums, shares, increases, quantiles."""
+
+import math
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+Labels = frozenset[tuple[str, str]]
+Key = tuple[str, Labels]
+"""One sample's name as it is printed (`…_total`, `…_bucket`) with its labels."""
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """A classic histogram: how many observations were at most each upper bound, the last being +Inf."""
+
+    bounds: tuple[float, ...]
+    cumulative: tuple[float, ...]
+
+    @property
+    def count(self) -> float:
+        """All observations."""
+        return self.cumulative[-1] if self.cumulative else 0.0
+
+    @property
+    def saturation(self) -> float | None:
+        """The highest finite bound: a quantile that reaches it may in truth be anything above."""
+        return self.bounds[-2] if len(self.bounds) > 1 else None
+
+    def counts(self) -> list[float]:
+        """The observations of each bucket alone."""
+        return [after - before for before, after in pairwise((0.0, *self.cumulative))]
+
+    def quantile(self, q: float) -> float | None:
+        """What PromQL's `histogram_quantile(q, …)` gives for 0 < q <= 1; None where that gives NaN.
+
+        Linear within a bucket, whose lower bound is 0 for the first; in the bucket up to +Inf it is that
+        bucket's lower bound.
+        """
+        if not 0 < q <= 1:
+            raise ValueError(f"a quantile lies in (0, 1], not {q}")
+        if len(self.bounds) < 2 or self.bounds[-1] != math.inf or not self.count:  # noqa: PLR2004 - as Prometheus
+            return None
+        rank = q * self.count
+        at = bisect_left(self.cumulative, rank, hi=len(self.cumulative) - 1)
+        if at == len(self.bounds) - 1:
+            return self.bounds[-2]
+        lower, below = (self.bounds[at - 1], self.cumulative[at - 1]) if at else (0.0, 0.0)
+        return lower + (self.bounds[at] - lower) * ((rank - below) / (self.cumulative[at] - below))
+
+
+class Samples:
+    """Sample values by name and labels. Labels a question does not name are summed over (`sum by`)."""
+
+    def __init__(self, values: Mapping[Key, float] | None = None) -> None:
+        self._values = values or {}
+
+    @cached_property
+    def _named(self) -> dict[str, list[tuple[Labels, float]]]:
+        named: dict[str, list[tuple[Labels, float]]] = defaultdict(list)
+        for (name, labels), value in self._values.items():
+            named[name].append((labels, value))
+        return dict(named)
+
+    def _matching(self, name: str, labels: Mapping[str, str]) -> Iterator[tuple[Labels, float]]:
+        wanted = frozenset(labels.items())
+        return ((own, value) for own, value in self._named.get(name, ()) if wanted <= own)
+
+    def total(self, name: str, /, **labels: str) -> float:
+        """`sum(name{labels})`, 0 when there is no such sample."""
+        return sum(value for _, value in self._matching(name, labels))
+
+    def by(self, name: str, /, *labels: str) -> dict[tuple[str, ...], float]:
+        """`sum by (labels) (name)`."""
+        sums: dict[tuple[str, ...], float] = defaultdict(float)
+        for own, value in self._matching(name, {}):
+            values = dict(own)
+            sums[tuple(values.get(label, "") for label in labels)] += value
+        return dict(sums)
+
+    def share(self, name: str, part: Mapping[str, str], /, **whole: str) -> float | None:
+        """`sum(name{whole, part}) / sum(name{whole})`, None when nothing was counted."""
+        everything = self.total(name, **whole)
+        return self.total(name, **{**whole, **part}) / everything if everything else None
+
+    def histogram(self, name: str, /, **labels: str) -> Histogram:
+        """`sum by (le) (name_bucket{labels})`."""
+        sums: dict[float, float] = defaultdict(float)
+        for own, value in self._matching(f"{name}_bucket", labels):
+            sums[float(dict(own)["le"])] += value
+        cumulative: list[float] = []
+        for bound in sorted(sums):
+            # Increases over a restart need not rise from bucket to bucket; Prometheus flattens them as well.
+            cumulative.append(max(sums[bound], cumulative[-1] if cumulative else 0.0))
+        return Histogram(tuple(sorted(sums)), tuple(cumulative))
+
+    def increase_since(self, earlier: "Samples") -> "Samples":
+        """What was counted after `earlier`, never negative.
+
+        A counter that fell began again at 0 (as Prometheus' `increase` has it). One that was not there
+        counted from 0 too: a histogram shows no bucket before its first observation. What did not move is
+        left out, but for buckets: an empty one still says where the next begins.
+        """
+        increases: dict[Key, float] = {}
+        for key, value in self._values.items():
+            before = earlier._values.get(key, 0.0)  # noqa: SLF001 - of the same class
+            increase = value if value < before else value - before
+            if increase or key[0].endswith("_bucket"):
+                increases[key] = increase
+        return Samples(increases)
+
+    @classmethod
+    def summed(cls, parts: Iterable["Samples"]) -> "Samples":
+        """All parts added up, sample by sample."""
+        sums: dict[Key, float] = defaultdict(float)
+        for part in parts:
+            for key, value in part._values.items():  # noqa: SLF001 - of the same class
+                sums[key] += value
+        return cls(sums)

@@ -1,0 +1,239 @@
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from seed_oauth.outcomes import AuthorizationOutcome as Row
+from tests.harness import (
+    CALLBACK,
+    CODE_CHALLENGE,
+    ISSUER,
+    BrokenStore,
+    FrontDoor,
+    authorization_request,
+    increases,
+    json_of,
+    query_of,
+    rows_of_every_endpoint,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+@dataclass
+class Case:
+    """A request that ends in `row`: what is changed in a good one, and where the error is delivered."""
+
+    row: Row
+    changes: Mapping[str, str | None]
+    error: str
+    redirected: bool = True
+    status: int = 400
+    result: str = "error"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    broken_store: bool = False
+
+
+CASES = [
+    # The specification's points 1 to 7.
+    Case(Row.NOT_CONFIGURED, {}, "server_error", settings={"idp_authorization_url": None}),
+    Case(Row.NOT_CONFIGURED, {"client_id": "?"}, "server_error", redirected=False, status=503,
+         settings={"idp_authorization_url": None}),
+    Case(Row.BAD_CODE_CHALLENGE_METHOD, {"code_challenge_method": "plain"}, "invalid_request"),
+    # PROTOCOL A2: missing means plain.
+    Case(Row.BAD_CODE_CHALLENGE_METHOD, {"code_challenge_method": None}, "invalid_request"),
+    Case(Row.BAD_CODE_CHALLENGE_METHOD, {"code_challenge_method": "s256"}, "invalid_request"),
+    # PROTOCOL A3.
+    Case(Row.BAD_CODE_CHALLENGE_LENGTH, {"code_challenge": "a" * 42}, "invalid_request"),
+    Case(Row.BAD_CODE_CHALLENGE_LENGTH, {"code_challenge": "a" * 129}, "invalid_request"),
+    Case(Row.BAD_CODE_CHALLENGE_LENGTH, {"code_challenge": None}, "invalid_request"),
+    Case(Row.BAD_CODE_CHALLENGE_FORMAT, {"code_challenge": "a" * 42 + "+"}, "invalid_request"),
+    Case(Row.BAD_CODE_CHALLENGE_FORMAT, {"code_challenge": "a" * 42 + "é"}, "invalid_request"),
+    # PROTOCOL A4: never a redirect to somewhere unverified.
+    Case(Row.UNKNOWN_CLIENT, {"client_id": "nobody"}, "invalid_client", redirected=False, result="invalid_client"),
+    Case(Row.UNKNOWN_CLIENT, {"client_id": None}, "invalid_client", redirected=False, result="invalid_client"),
+    Case(Row.BAD_REDIRECT_URI, {"redirect_uri": "https://evil.example/"}, "invalid_request", redirected=False),
+    Case(Row.BAD_REDIRECT_URI, {"redirect_uri": None}, "invalid_request", redirected=False),
+    Case(Row.CLIENT_LOOKUP_FAILED, {}, "server_error", redirected=False, status=503, broken_store=True),
+    # PROTOCOL A1.
+    Case(Row.MISSING_RESPONSE_TYPE, {"response_type": None}, "invalid_request"),
+    Case(Row.UNSUPPORTED_RESPONSE_TYPE, {"response_type": "token"}, "unsupported_response_type"),
+    Case(Row.UNSUPPORTED_RESPONSE_TYPE, {"response_type": "code token"}, "unsupported_response_type"),
+    Case(Row.BAD_SCOPE, {"scope": 'a "b"'}, "invalid_scope"),
+    # PROTOCOL A9.
+    Case(Row.BAD_RESOURCE, {"resource": "https://other.example/mcp"}, "invalid_target"),
+    Case(Row.BAD_RESOURCE, {"resource": f"{ISSUER}/mcp#fragment"}, "invalid_target"),
+    Case(Row.BAD_RESOURCE, {"resource": "mcp"}, "invalid_target"),
+    # Which row is counted is one question, how it is delivered another.
+    Case(Row.BAD_CODE_CHALLENGE_METHOD, {"code_challenge_method": "plain", "client_id": "nobody"},
+         "invalid_request", redirected=False),
+    Case(Row.BAD_CODE_CHALLENGE_LENGTH, {"code_challenge": "short", "redirect_uri": "https://evil.example/"},
+         "invalid_request", redirected=False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.row.reason}-{case.changes}")
+async def test_a_request_that_fails_a_check_is_answered_and_counted_as_its_row(case: Case) -> None:
+    clients = BrokenStore() if case.broken_store else None
+    async with FrontDoor(settings=case.settings, clients=clients) as door:
+        before = await door.samples()
+        response = await door.authorize(**case.changes)
+
+        if case.redirected:
+            # PROTOCOL A5 and A8: back to the client, with state as sent and our issuer.
+            assert response.status_code == 302
+            assert response.headers["location"].startswith(f"{CALLBACK}?")
+            told = query_of(response.headers["location"])
+            assert (told["error"], told["state"], told["iss"]) == (case.error, "opaque state", ISSUER)
+        else:
+            assert response.status_code == case.status
+            assert "location" not in response.headers
+            assert json_of(response)["error"] == case.error
+        assert response.headers["cache-control"] == "no-store"
+        assert increases(before, await door.samples()) == {
+            f'oauth_authorization_requests_total{{result="{case.result}"}}': 1,
+            f'oauth_errors_total{{cause="{case.row.cause}",endpoint="authorize",reason="{case.row.reason}"}}': 1,
+        }
+        assert door.idp_requests == []
+
+
+def test_every_row_of_the_table_has_a_case() -> None:
+    assert {case.row for case in CASES} | rows_of_every_endpoint(Row) | {Row.REDIRECTED_TO_IDP} == set(Row)
+
+
+async def test_a_good_request_goes_to_the_identity_provider_and_counts_as_success(door: FrontDoor) -> None:
+    before = await door.samples()
+    response = await door.authorize(scope="mail files", resource=f"{ISSUER}/mcp")
+
+    assert response.status_code == 302
+    assert response.headers["location"].startswith("https://idp.example/authorize?")
+    assert query_of(response.headers["location"]) == {
+        "response_type": "code",
+        "client_id": "proxy",
+        "redirect_uri": CALLBACK,
+        "code_challenge": CODE_CHALLENGE,
+        "code_challenge_method": "S256",
+        "state": "opaque state",
+        "scope": "mail files",
+        "resource": f"{ISSUER}/mcp",
+    }
+    assert response.headers["referrer-policy"] == "no-referrer"
+    assert increases(before, await door.samples()) == {'oauth_authorization_requests_total{result="success"}': 1}
+
+
+async def test_parameters_that_are_absent_or_unknown_are_not_passed_on(door: FrontDoor) -> None:
+    """PROTOCOL A7: unknown parameters are ignored; RFC 6749 §3.1: empty ones count as omitted."""
+    response = await door.authorize(state=None, scope="", unheard_of="x", request_uri="urn:x")
+    sent = query_of(response.headers["location"])
+    assert sent.keys() == {
+        "response_type", "client_id", "redirect_uri", "code_challenge", "code_challenge_method"
+    }  # fmt: skip
+
+
+async def test_the_identity_providers_own_query_and_configured_parameters_survive() -> None:
+    settings = {
+        "idp_authorization_url": "https://idp.example/authorize?tenant=a%26b",
+        "idp_authorization_parameters": {"access_type": "offline", "prompt": "consent"},
+    }
+    async with FrontDoor(settings=settings) as door:
+        sent = query_of((await door.authorize()).headers["location"])
+    assert sent["tenant"] == "a&b"
+    assert (sent["access_type"], sent["prompt"]) == ("offline", "consent")
+
+
+async def test_a_post_works_like_a_get(door: FrontDoor) -> None:
+    """PROTOCOL A10 (OAuth 2.1 §3.1)."""
+    response = await door.http.post("/oauth/authorize", data=authorization_request())
+    assert response.status_code == 302
+    assert response.headers["location"] == (await door.authorize()).headers["location"]
+
+
+@pytest.mark.parametrize("method", ["HEAD", "OPTIONS"])
+async def test_a_link_preview_or_a_preflight_is_not_counted(door: FrontDoor, method: str) -> None:
+    """PROTOCOL A10."""
+    before = await door.samples()
+    response = await door.http.request(method, "/oauth/authorize", params=authorization_request())
+    assert response.status_code == 405
+    assert increases(before, await door.samples()) == {}
+
+
+@pytest.mark.parametrize("port", ["", ":1", ":49152"])
+async def test_a_loopback_client_may_come_back_on_any_port(door: FrontDoor, port: str) -> None:
+    """PROTOCOL A6 (RFC 8252 §7.3)."""
+    redirect_uri = f"http://127.0.0.1{port}/callback"
+    response = await door.authorize(redirect_uri=redirect_uri)
+    assert query_of(response.headers["location"])["redirect_uri"] == redirect_uri
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["HTTPS://DOOR.EXAMPLE/mcp", "https://door.example:443/mcp/", "https://door.example/mcp?session=1"],
+)
+async def test_the_resource_is_recognised_as_clients_write_it_and_passed_on_as_configured(
+    door: FrontDoor, written: str
+) -> None:
+    """PROTOCOL A9; ChatGPT adds a query."""
+    response = await door.authorize(resource=written)
+    assert query_of(response.headers["location"])["resource"] == f"{ISSUER}/mcp"
+
+
+async def test_the_resource_is_kept_from_an_identity_provider_that_refuses_it() -> None:
+    async with FrontDoor(settings={"idp_send_resource": False}) as door:
+        response = await door.authorize(resource=f"{ISSUER}/mcp")
+    assert "resource" not in query_of(response.headers["location"])
+
+
+@pytest.mark.parametrize("state", ["a b&c=d#e", "ünï-cödé ✓", "%0d%0aSet-Cookie:x", "'\"<>"])
+async def test_state_comes_back_exactly_as_sent_and_never_breaks_a_header(door: FrontDoor, state: str) -> None:
+    success = await door.authorize(state=state)
+    refusal = await door.authorize(state=state, response_type="token")
+    assert query_of(success.headers["location"])["state"] == state
+    assert query_of(refusal.headers["location"])["state"] == state
+
+
+async def test_an_error_is_added_to_the_query_that_the_redirect_uri_has(door: FrontDoor) -> None:
+    registered = await door.register(redirect_uris=["https://app.example/callback?tenant=1"])
+    response = await door.authorize(
+        client_id=json_of(registered)["client_id"],
+        redirect_uri="https://app.example/callback?tenant=1",
+        response_type="token",
+    )
+    told = query_of(response.headers["location"])
+    assert (told["tenant"], told["error"]) == ("1", "unsupported_response_type")
+
+
+async def test_a_person_gets_a_page_that_says_what_to_do(door: FrontDoor) -> None:
+    response = await door.http.get(
+        "/oauth/authorize",
+        params=authorization_request(client_id="nobody"),
+        headers={"Accept": "text/html,application/xhtml+xml"},
+    )
+    assert response.status_code == 400
+    assert response.headers["content-type"].startswith("text/html")
+    assert "frame-ancestors 'none'" in response.headers["content-security-policy"]
+    assert "remove the connection in your application and connect again" in response.text
+    assert response.headers["x-correlation-id"] in response.text
+
+
+async def test_authorize_cannot_be_fetched_by_scripts_of_other_origins(door: FrontDoor) -> None:
+    """PROTOCOL M6."""
+    response = await door.http.get(
+        "/oauth/authorize", params=authorization_request(), headers={"Origin": "https://app.example"}
+    )
+    assert not [name for name in response.headers if name.startswith("access-control-")]
+
+
+async def test_simultaneous_requests_are_each_counted_once(door: FrontDoor) -> None:
+    responses: list[httpx.Response] = []
+
+    async def ask() -> None:
+        responses.append(await door.authorize())
+
+    async with anyio.create_task_group() as group:
+        for _ in range(50):
+            group.start_soon(ask)
+    assert {response.status_code for response in responses} == {302}
+    assert await door.value("oauth_authorization_requests_total", result="success") == 50

@@ -1,0 +1,93 @@
+import pytest
+
+from tests.harness import ISSUER, FrontDoor, json_of
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize("name", ["oauth-authorization-server", "openid-configuration"])
+async def test_the_metadata_says_what_is_served(door: FrontDoor, name: str) -> None:
+    """PROTOCOL M1, M2 and M3."""
+    response = await door.http.get(f"/.well-known/{name}")
+    assert response.headers["content-type"] == "application/json"
+    assert json_of(response) == {
+        "issuer": ISSUER,
+        "authorization_endpoint": f"{ISSUER}/oauth/authorize",
+        "token_endpoint": f"{ISSUER}/oauth/token",
+        "registration_endpoint": f"{ISSUER}/oauth/register",
+        "revocation_endpoint": f"{ISSUER}/oauth/revoke",
+        "response_types_supported": ["code"],
+        "response_modes_supported": ["query"],
+        "grant_types_supported": ["authorization_code", "refresh_token"],
+        "code_challenge_methods_supported": ["S256"],
+        "token_endpoint_auth_methods_supported": ["none", "client_secret_post", "client_secret_basic"],
+        "revocation_endpoint_auth_methods_supported": ["none", "client_secret_post", "client_secret_basic"],
+        # In the relay flow the identity provider answers the client itself (README, Decisions).
+        "authorization_response_iss_parameter_supported": False,
+    }
+
+
+async def test_every_endpoint_that_is_advertised_answers(door: FrontDoor) -> None:
+    """PROTOCOL M3."""
+    metadata = json_of(await door.http.get("/.well-known/oauth-authorization-server"))
+    for name, url in metadata.items():
+        if name.endswith("_endpoint"):
+            assert (await door.http.post(url)).status_code == 400
+
+
+@pytest.mark.parametrize("prefix", ["", "/tenant"])
+async def test_an_issuer_with_a_path_is_found_in_every_form(prefix: str) -> None:
+    """PROTOCOL M1 and M2; with and without a reverse proxy that strips the path."""
+    issuer = f"{ISSUER}/tenant"
+    async with FrontDoor(settings={"issuer": issuer}) as door:
+        for path in (
+            "/.well-known/oauth-authorization-server/tenant",
+            "/.well-known/openid-configuration/tenant",
+            "/tenant/.well-known/openid-configuration",
+        ):
+            metadata = json_of(await door.http.get(path))
+            assert metadata["issuer"] == issuer
+            assert metadata["token_endpoint"] == f"{issuer}/oauth/token"
+        assert (await door.http.post(f"{prefix}/oauth/token")).status_code == 400
+        assert (await door.http.post(f"{prefix}/oauth/register", json={})).status_code == 400
+        assert (await door.http.get(f"{prefix}/oauth/authorize")).status_code == 400
+
+
+async def test_the_protected_resource_names_its_authorization_server() -> None:
+    """PROTOCOL M4 (RFC 9728)."""
+    settings = {"scopes": "mail files", "resources": "https://one.example/mcp,https://two.example/other/"}
+    async with FrontDoor(settings=settings) as door:
+        first = json_of(await door.http.get("/.well-known/oauth-protected-resource/mcp"))
+        assert first == {
+            "resource": "https://one.example/mcp",
+            "authorization_servers": [ISSUER],
+            "scopes_supported": ["mail", "files"],
+            "bearer_methods_supported": ["header"],
+        }
+        assert json_of(await door.http.get("/.well-known/oauth-protected-resource")) == first
+        second = json_of(await door.http.get("/.well-known/oauth-protected-resource/other"))
+        assert second["resource"] == "https://two.example/other/"
+
+
+async def test_metadata_can_be_read_from_any_origin(door: FrontDoor) -> None:
+    """PROTOCOL M6."""
+    for path in ("/.well-known/oauth-authorization-server", "/.well-known/oauth-protected-resource/mcp"):
+        response = await door.http.get(path, headers={"Origin": "https://app.example"})
+        assert response.headers["access-control-allow-origin"] == "*"
+        preflight = await door.http.options(
+            path,
+            headers={
+                "Origin": "https://app.example",
+                "Access-Control-Request-Method": "GET",
+                "Access-Control-Request-Headers": "mcp-protocol-version",
+            },
+        )
+        assert preflight.status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/.well-known/jwks.json", "/.well-known/oauth-authorization-server/x", "/x", "/"])
+async def test_what_is_not_there_is_a_json_404(door: FrontDoor, path: str) -> None:
+    """PROTOCOL M7."""
+    response = await door.http.get(path)
+    assert response.status_code == 404
+    assert json_of(response)["error"] == "not_found"

@@ -1,0 +1,195 @@
+from dataclasses import dataclass
+
+import pytest
+
+from seed_oauth.clients.sqlite import SqliteClientStore
+from seed_oauth.outcomes import RegistrationOutcome as Row
+from tests.harness import (
+    CALLBACK,
+    BrokenStore,
+    FrontDoor,
+    increases,
+    json_of,
+    registration_request,
+    rows_of_every_endpoint,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+@dataclass
+class Case:
+    """A registration that ends in `row`."""
+
+    row: Row
+    body: object
+    error: str = "invalid_client_metadata"
+    status: int = 400
+    result: str = "invalid"
+    broken_store: bool = False
+
+
+def changed(**changes: object) -> dict[str, object]:
+    return registration_request(**changes)
+
+
+CASES = [
+    # PROTOCOL R2.
+    Case(Row.BAD_REDIRECT_URI, {"token_endpoint_auth_method": "none"}, "invalid_redirect_uri"),
+    *(
+        Case(Row.BAD_REDIRECT_URI, changed(redirect_uris=redirect_uris), "invalid_redirect_uri")
+        for redirect_uris in (
+            [], "https://app.example/", [7], ["javascript:alert(1)"], ["http://app.example/"], ["/callback"],
+            ["https://app.example/#x"], ["https://app.example/"] * 33, ["a\x00"], [None],
+        )
+    ),
+    *(
+        Case(Row.BAD_CLIENT_METADATA, changed(**metadata))
+        for metadata in (
+            {"token_endpoint_auth_method": "private_key_jwt"},
+            {"token_endpoint_auth_method": 7},
+            {"token_endpoint_auth_method": ["none"]},
+            {"grant_types": ["client_credentials"]},
+            {"grant_types": "authorization_code"},
+            {"response_types": ["token"]},
+            {"client_name": "x" * 257},
+            {"client_name": "a\nb"},
+            {"client_name": "\u202egnp.exe"},
+            {"client_name": ["x"]},
+            {"client_uri": "javascript:alert(1)"},
+            {"logo_uri": "http://app.example/logo.png"},
+            {"policy_uri": {"a": 1}},
+            {"contacts": "me@app.example"},
+            {"scope": "a  b"},
+            {"scope": ["a"]},
+        )
+    ),
+    Case(Row.STORE_FAILED, changed(), "temporarily_unavailable", 503, "error", broken_store=True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.row.reason}-{str(case.body)[:40]}")
+async def test_a_registration_that_fails_is_answered_and_counted_as_its_row(case: Case) -> None:
+    async with FrontDoor(clients=BrokenStore() if case.broken_store else None) as door:
+        before = await door.samples()
+        response = await door.http.post("/oauth/register", json=case.body)
+
+        assert response.status_code == case.status
+        assert json_of(response)["error"] == case.error
+        assert increases(before, await door.samples()) == {
+            f'oauth_dcr_registrations_total{{result="{case.result}"}}': 1,
+            f'oauth_errors_total{{cause="{case.row.cause}",endpoint="register",reason="{case.row.reason}"}}': 1,
+        }
+
+
+def test_every_row_of_the_table_has_a_case() -> None:
+    assert {case.row for case in CASES} | rows_of_every_endpoint(Row) | {Row.REGISTERED} == set(Row)
+
+
+async def test_a_registered_client_gets_its_metadata_as_accepted(door: FrontDoor) -> None:
+    """PROTOCOL R1."""
+    before = await door.samples()
+    response = await door.register(
+        client_name="Inspector",
+        client_uri="https://inspector.example/",
+        grant_types=["authorization_code", "refresh_token", "client_credentials"],
+        response_types=["code"],
+        scope="mail files",
+        contacts=["me@app.example"],
+        software_id="inspector",
+        unheard_of={"a": 1},
+    )
+    assert response.status_code == 201
+    assert response.headers["cache-control"] == "no-store"
+    registered = json_of(response)
+    assert len(registered.pop("client_id")) >= 22
+    assert registered.pop("client_id_issued_at") > 1_700_000_000
+    assert registered == {
+        "redirect_uris": [CALLBACK],
+        "token_endpoint_auth_method": "none",
+        "client_name": "Inspector",
+        "client_uri": "https://inspector.example/",
+        "grant_types": ["authorization_code", "refresh_token"],
+        "response_types": ["code"],
+        "scope": "mail files",
+        "contacts": ["me@app.example"],
+        "software_id": "inspector",
+    }
+    assert increases(before, await door.samples()) == {'oauth_dcr_registrations_total{result="success"}': 1}
+
+
+async def test_a_registered_client_can_log_in_at_once(door: FrontDoor) -> None:
+    client_id = json_of(await door.register())["client_id"]
+    assert (await door.authorize(client_id=client_id)).status_code == 302
+
+
+@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
+async def test_a_secret_is_given_only_where_the_method_needs_one(door: FrontDoor, method: str) -> None:
+    """PROTOCOL R3."""
+    confidential = json_of(await door.register(token_endpoint_auth_method=method))
+    public = json_of(await door.register())
+    assert len(confidential["client_secret"]) >= 43
+    assert confidential["client_secret_expires_at"] == 0
+    assert "client_secret" not in public
+
+
+async def test_a_client_that_names_no_method_gets_client_secret_basic(door: FrontDoor) -> None:
+    """RFC 7591 §2."""
+    response = await door.http.post("/oauth/register", json={"redirect_uris": [CALLBACK]})
+    registered = json_of(response)
+    assert registered["token_endpoint_auth_method"] == "client_secret_basic"
+    assert "client_secret" in registered
+
+
+async def test_of_a_secret_only_a_hash_is_stored() -> None:
+    """PROTOCOL R3."""
+    clients = SqliteClientStore("sqlite:///:memory:")
+    async with FrontDoor(clients=clients) as door:
+        registered = json_of(await door.register(token_endpoint_auth_method="client_secret_post"))
+        stored = await clients.get(registered["client_id"])
+    assert stored is not None
+    assert registered["client_secret"] not in repr(stored)
+    assert stored.has_secret(registered["client_secret"])
+
+
+async def test_a_bad_redirect_uri_does_not_sink_those_beside_it(door: FrontDoor) -> None:
+    """PROTOCOL R4: what Cursor sends, with something nobody may have in between."""
+    cursor = "cursor://anysphere.cursor-mcp/oauth/callback"
+    wanted = [cursor, "javascript:alert(1)", "https://www.cursor.com/agents/mcp/oauth/callback",
+              "http://localhost:8787/callback"]  # fmt: skip
+    registered = json_of(await door.register(redirect_uris=wanted, application_type="web"))
+    assert registered["redirect_uris"] == [cursor, wanted[2], wanted[3]]
+    response = await door.authorize(client_id=registered["client_id"], redirect_uri="javascript:alert(1)")
+    assert response.status_code == 400
+
+
+async def test_the_operator_may_allow_further_private_use_schemes() -> None:
+    async with FrontDoor(settings={"private_use_schemes": "acme, acme-dev"}) as door:
+        assert (await door.register(redirect_uris=["acme://callback"])).status_code == 201
+        assert (await door.register(redirect_uris=["other://callback"])).status_code == 400
+
+
+async def test_a_lone_surrogate_is_not_json(door: FrontDoor) -> None:
+    content = rb'{"redirect_uris": ["https://app.example/"], "client_name": "\ud800"}'
+    response = await door.http.post("/oauth/register", content=content, headers={"Content-Type": "application/json"})
+    assert response.status_code == 400
+    assert await door.error_count(Row.MALFORMED_REQUEST) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "content_type"),
+    [
+        (b"{", "application/json"),
+        (b"[]", "application/json"),
+        (b"", "application/json"),
+        (b"\xff", "application/json"),
+        (b"[" * 60_000, "application/json"),
+        (b'{"redirect_uris": ["https://app.example/"], "client_name": "\xed\xa0\x80"}', "application/json"),
+        (b'{"redirect_uris": ["https://app.example/"]}', "text/plain"),
+    ],
+)
+async def test_what_is_not_a_json_object_is_malformed(door: FrontDoor, content: bytes, content_type: str) -> None:
+    response = await door.http.post("/oauth/register", content=content, headers={"Content-Type": content_type})
+    assert response.status_code == 400
+    assert json_of(response)["error"] == "invalid_client_metadata"
+    assert await door.error_count(Row.MALFORMED_REQUEST) == 1

@@ -1,0 +1,240 @@
+"""What the tests share: a front door with its identity provider played by `httpx.MockTransport`."""
+
+import json
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import parse_qsl, urlsplit
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from seed_oauth import Pipeline, Settings, create_app, create_metrics_app
+from seed_oauth.clients import Client, ClientStore, StoreError, hash_secret
+from seed_oauth.clients.sqlite import SqliteClientStore
+from seed_oauth.outcomes import EndpointOutcomes, Outcome
+from seed_oauth.telemetry.contract import error_attributes
+
+ISSUER = "https://door.example"
+CALLBACK = "https://app.example/callback"
+CODE_VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"  # RFC 7636 appendix B
+CODE_CHALLENGE = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+PUBLIC = Client(client_id="public", issued_at=1, redirect_uris=(CALLBACK, "http://127.0.0.1/callback"))
+BASIC = Client(
+    client_id="basic",
+    issued_at=1,
+    redirect_uris=(CALLBACK,),
+    token_endpoint_auth_method="client_secret_basic",
+    secret_hash=hash_secret("secret of basic"),
+)
+POST = Client(
+    client_id="post",
+    issued_at=1,
+    redirect_uris=(CALLBACK,),
+    token_endpoint_auth_method="client_secret_post",
+    secret_hash=hash_secret("secret of post"),
+)
+TOKENS = {"access_token": "at", "token_type": "bearer", "expires_in": 300, "refresh_token": "rt"}
+
+SETTINGS: Mapping[str, Any] = {
+    "issuer": ISSUER,
+    "idp_authorization_url": "https://idp.example/authorize",
+    "idp_token_url": "https://idp.example/token",
+    "idp_revocation_url": "https://idp.example/revoke",
+    "idp_client_id": "proxy",
+    "idp_client_secret": "secret of the proxy",
+    "store_url": "sqlite:///:memory:",
+}
+
+IdentityProvider = Callable[[httpx.Request], httpx.Response] | Callable[[httpx.Request], Awaitable[httpx.Response]]
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+def authorization_request(**changes: str | None) -> dict[str, str]:
+    """A good authorization request, but for `changes`; None leaves a parameter out."""
+    return _changed(
+        {
+            "response_type": "code",
+            "client_id": PUBLIC.client_id,
+            "redirect_uri": CALLBACK,
+            "code_challenge": CODE_CHALLENGE,
+            "code_challenge_method": "S256",
+            "state": "opaque state",
+        },
+        changes,
+    )
+
+
+def code_request(**changes: str | None) -> dict[str, str]:
+    """A good token request for a code, but for `changes`."""
+    return _changed(
+        {
+            "grant_type": "authorization_code",
+            "code": "the code",
+            "code_verifier": CODE_VERIFIER,
+            "redirect_uri": CALLBACK,
+            "client_id": PUBLIC.client_id,
+        },
+        changes,
+    )
+
+
+def refresh_request(**changes: str | None) -> dict[str, str]:
+    """A good token request for a refresh token, but for `changes`."""
+    return _changed(
+        {"grant_type": "refresh_token", "refresh_token": "the token", "client_id": PUBLIC.client_id}, changes
+    )
+
+
+def registration_request(**changes: object) -> dict[str, object]:
+    """A good registration, but for `changes`."""
+    return {"redirect_uris": [CALLBACK], "token_endpoint_auth_method": "none", **changes}
+
+
+def query_of(url: str) -> dict[str, str]:
+    """The query parameters of a URL, none of which may come twice."""
+    pairs = parse_qsl(urlsplit(url).query, keep_blank_values=True, strict_parsing=True)
+    assert len(pairs) == len(dict(pairs))
+    return dict(pairs)
+
+
+def form_of(request: httpx.Request) -> dict[str, str]:
+    """The form that the identity provider was sent."""
+    return dict(parse_qsl(request.content.decode(), keep_blank_values=True, strict_parsing=True))
+
+
+class BrokenStore:
+    """A `ClientStore` that is down."""
+
+    def __init__(self, failure: Exception | None = None) -> None:
+        self._failure = failure or StoreError("OperationalError")
+
+    async def get(self, client_id: str) -> Client | None:
+        raise self._failure
+
+    async def add(self, client: Client) -> None:
+        raise self._failure
+
+    async def check(self) -> None:
+        raise self._failure
+
+    async def aclose(self) -> None:
+        pass
+
+
+@dataclass
+class FrontDoor:
+    """The real app on a registry of its own; `idp` plays the identity provider."""
+
+    idp: IdentityProvider = lambda _: httpx.Response(200, json=TOKENS)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    clients: ClientStore | None = None
+    known: Iterable[Client] = (PUBLIC, BASIC, POST)
+    pipeline: Pipeline = field(default_factory=Pipeline)
+    idp_requests: list[httpx.Request] = field(default_factory=list)
+
+    async def __aenter__(self) -> Self:
+        clients = self.clients
+        if clients is None:
+            clients = SqliteClientStore("sqlite:///:memory:")
+            for client in self.known:
+                await clients.add(client)
+        self.app = create_app(
+            Settings(**{**SETTINGS, **self.settings}),
+            pipeline=self.pipeline,
+            clients=clients,
+            transport=httpx.MockTransport(self._idp),
+        )
+        self._lifespan = self.app.router.lifespan_context(self.app)
+        await self._lifespan.__aenter__()
+        self.http = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url=ISSUER)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.http.aclose()
+        await self._lifespan.__aexit__(kind, error, trace)
+
+    async def _idp(self, request: httpx.Request) -> httpx.Response:
+        self.idp_requests.append(request)
+        answer = self.idp(request)
+        return answer if isinstance(answer, httpx.Response) else await answer
+
+    async def authorize(self, **changes: str | None) -> httpx.Response:
+        """A good authorization request, but for `changes`."""
+        return await self.http.get("/oauth/authorize", params=authorization_request(**changes))
+
+    async def token(self, form: Mapping[str, str], **options: Any) -> httpx.Response:
+        """A token request."""
+        return await self.http.post("/oauth/token", data=form, **options)
+
+    async def register(self, **changes: object) -> httpx.Response:
+        """A good registration, but for `changes`."""
+        return await self.http.post("/oauth/register", json=registration_request(**changes))
+
+    async def scrape(self) -> str:
+        """The text of a scrape, through the metrics listener's own app."""
+        app = create_metrics_app(self.pipeline.registry)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://metrics") as http:
+            response = await http.get("/metrics")
+        assert response.status_code == 200
+        return response.text
+
+    async def samples(self) -> Samples:
+        """Every sample of a scrape; none may come twice."""
+        return samples_of(await self.scrape())
+
+    async def value(self, name: str, **labels: str) -> float:
+        """One sample, which must be there."""
+        return (await self.samples())[name, frozenset(labels.items())]
+
+    async def error_count(self, outcome: Outcome) -> float:
+        """How often `oauth_errors_total` has counted a row."""
+        return await self.value("oauth_errors_total", **error_attributes(outcome))
+
+
+def rows_of_every_endpoint(outcomes: EndpointOutcomes) -> set[Outcome]:
+    """The rows that test_boundary.py reaches for each endpoint."""
+    return {
+        outcomes.METHOD_NOT_ALLOWED,
+        outcomes.BODY_TOO_LARGE,
+        outcomes.MALFORMED_REQUEST,
+        outcomes.CANCELLED,
+        outcomes.UNEXPECTED,
+    }
+
+
+def samples_of(exposition: str) -> Samples:
+    """Read a scrape; a sample that comes twice is an error, as it is for Prometheus."""
+    samples: Samples = {}
+    for family in text_string_to_metric_families(exposition):
+        for sample in family.samples:
+            key = sample.name, frozenset(sample.labels.items())
+            assert key not in samples, f"{key} comes twice"
+            samples[key] = sample.value
+    return samples
+
+
+def increases(before: Samples, after: Samples) -> dict[str, float]:
+    """The counters that grew, as `name{labels}` → by how much; but for the funnel, which has tests of its own."""
+    grown = {}
+    for (name, labels), value in after.items():
+        counted = name.startswith("oauth_") and name.endswith(("_total", "_count"))
+        if counted and name != "oauth_flow_steps_total" and (increase := value - before.get((name, labels), 0)):
+            text = ",".join(f'{label}="{content}"' for label, content in sorted(labels))
+            grown[f"{name}{{{text}}}"] = increase
+    return grown
+
+
+def json_of(response: httpx.Response) -> dict[str, Any]:
+    """The JSON object in a response."""
+    content = json.loads(response.content)
+    assert isinstance(content, dict)
+    return content
+
+
+def _changed(good: dict[str, str], changes: Mapping[str, str | None]) -> dict[str, str]:
+    merged = {**good, **changes}
+    return {name: value for name, value in merged.items() if value is not None}

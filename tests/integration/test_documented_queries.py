@@ -1,0 +1,184 @@
+"""Every query that is documented or drawn is run: the demo's traffic before a real Prometheus.
+
+`UPDATE_DOCS=1` writes the outputs in the documents anew instead of comparing them.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from seed_oauth.demo.stage import Stage, open_stage
+from seed_oauth.demo.traffic import LATENCIES, Scene, Traffic, play
+from seed_oauth.outcomes import GrantType
+from seed_oauth.telemetry.contract import CONTRACT, TOKEN_EXCHANGE_DURATION
+from tests.harness import Samples, samples_of
+from tests.integration.real_parts import PROMETHEUS_PACKAGE, Prometheus, prometheus, real_part
+
+pytestmark = pytest.mark.anyio
+
+ROOT = Path(__file__).parents[2]
+QUERIES = ROOT / "docs" / "queries.md"
+DOCUMENTS = (QUERIES, ROOT / "README.md")
+DASHBOARD = ROOT / "grafana" / "seed-mcp-server-dashboard.json"
+
+# A query and, directly under it, its output.
+EXAMPLE = re.compile(r"^```promql\n(.*?)^```\n(?:```text\n.*?^```\n)?", re.MULTILINE | re.DOTALL)
+PROMTOOL_LINE = re.compile(r"(.*) => (\S+) @\[[\d.]+\]")
+
+LOGINS = 40
+PACES = (0.05, 0.15, 0.3)
+"""Seconds between two logins: on a busy machine the play is repeated more slowly."""
+PLAN = {
+    GrantType.AUTHORIZATION_CODE: [LATENCIES[number % len(LATENCIES)] for number in range(LOGINS)],
+    GrantType.REFRESH_TOKEN: [
+        LATENCIES[(number + offset) % len(LATENCIES)] for number in range(LOGINS) for offset in (4, 8)
+    ],
+}
+"""How many seconds the exchanges of the logins take; those of the mishaps are answered at once."""
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    """The loop that `seed-oauth` itself runs on: durations are part of the outputs."""
+    return "asyncio", {"use_uvloop": sys.platform != "win32"}
+
+
+@dataclass(frozen=True)
+class Played:
+    """What is left of a play: a Prometheus that saw it, and the Unix time at which it had seen all of it."""
+
+    prometheus: Prometheus
+    at: str
+    on_time: bool
+    """Whether every exchange took as long as planned."""
+
+
+@pytest.fixture(scope="module")
+async def played(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Played]:
+    """The demo's plan, played once before Prometheus looks, because a histogram has no 0, and then again."""
+    real_part("prometheus", install=PROMETHEUS_PACKAGE)  # before anything is played in vain
+    async with open_stage(0, 0) as stage, Traffic(stage) as traffic:
+        await play(traffic.scenes(LOGINS))
+        for pace in PACES:
+            folder = tmp_path_factory.mktemp("prometheus")
+            async with prometheus(folder, httpx.URL(stage.metrics).netloc.decode(), "localhost:9464") as server:
+                before = await scrape(stage)
+                await server.scrape_after(time.time())
+                await play(spread(traffic.scenes(LOGINS), pace))
+                at = await server.scrape_after(time.time())
+                assert await counted(server, at, traffic) == traffic.tally
+                on_time = as_planned(before, await scrape(stage))
+                if on_time or pace == PACES[-1]:
+                    yield Played(server, at, on_time)
+                    return
+
+
+def spread(scenes: Sequence[Scene], pace: float) -> list[Scene]:
+    """The scenes, each `pace` seconds after the other: all at once they would hold each other up."""
+
+    async def later(seconds: float, scene: Scene) -> None:
+        await anyio.sleep(seconds)
+        await scene()
+
+    return [partial(later, number * pace, scene) for number, scene in enumerate(scenes)]
+
+
+async def scrape(stage: Stage) -> Samples:
+    async with httpx.AsyncClient(trust_env=False) as http:
+        return samples_of((await http.get(stage.metrics)).text)
+
+
+async def counted(server: Prometheus, at: str, traffic: Traffic) -> dict[tuple[str, tuple[str, ...]], int]:
+    """What Prometheus has of everything that the clients kept a tally of."""
+    labels = {series.name + suffix: series.labels for series in CONTRACT for suffix in ("", "_count")}
+    return {
+        (name, values): int(series["value"][1])
+        for name in {name for name, _ in traffic.tally}
+        for series in await server.query(f"{name} > 0", at)
+        for values in [tuple(series["metric"][label] for label in labels[name])]
+    }
+
+
+def as_planned(before: Samples, after: Samples) -> bool:
+    """Whether each exchange came into the bucket that the plan has for it: on a busy machine some come late."""
+
+    def increase(sample: str, **labels: str) -> float:
+        key = TOKEN_EXCHANGE_DURATION.name + sample, frozenset(labels.items())
+        return after[key] - before[key]
+
+    return all(
+        increase("_bucket", grant_type=grant_type, le=str(bound))
+        == increase("_count", grant_type=grant_type) - sum(seconds > bound for seconds in planned)
+        for grant_type, planned in PLAN.items()
+        for bound in TOKEN_EXCHANGE_DURATION.buckets
+    )
+
+
+def output(promtool: str, played: Played, query: str) -> str:
+    """What `promtool query instant` prints, ordered by labels, without the time, to three significant digits."""
+    command = [promtool, "query", "instant", f"--time={played.at}", played.prometheus.url, query]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - a query of our documents
+    assert run.returncode == 0, f"{query}\n{run.stderr}"
+    series = [PROMTOOL_LINE.fullmatch(line) for line in run.stdout.splitlines()]
+    assert series, f"no output: {query}"
+    assert all(series), run.stdout
+    return "".join(sorted(f"{labels} => {float(value):.3g}\n" for labels, value in (s.groups() for s in series if s)))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+async def test_every_documented_query_gives_the_output_under_it(promtool: str, played: Played, document: Path) -> None:
+    def with_output(example: re.Match[str]) -> str:
+        return f"```promql\n{example[1]}```\n```text\n{output(promtool, played, example[1])}```\n"
+
+    assert played.on_time, "this machine is too busy: some exchange took longer than planned, however slow the play"
+    text = document.read_text(encoding="utf-8")
+    reproduced, examples = EXAMPLE.subn(with_output, text)
+    assert examples
+    if os.environ.get("UPDATE_DOCS"):
+        document.write_text(reproduced, encoding="utf-8")
+    else:
+        assert text == reproduced, "an output is not what Prometheus says: UPDATE_DOCS=1 writes them anew"
+
+
+def test_every_series_in_the_documented_queries_is_in_the_contract() -> None:
+    exposed = {
+        series.name + suffix
+        for series in CONTRACT
+        for suffix in (("_bucket", "_sum", "_count") if series.buckets else ("",))
+    }
+    named = set(re.findall(r"\boauth_\w+", QUERIES.read_text(encoding="utf-8")))
+    assert named
+    assert named - {"oauth_"} <= exposed
+
+
+def panel_queries() -> dict[str, str]:
+    """Every query of the dashboard as Grafana sends it with all jobs and instances chosen, by panel."""
+    variables = {"$job": ".*", "$instance": ".*", "$__rate_interval": "1m", "$__interval": "15s"}
+    panels = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
+    return {
+        f"{panel['id']}{target['refId']} {panel['title']}": re.sub(
+            r"\$\w+", lambda variable: variables[variable[0]], target["expr"]
+        )
+        for panel in panels
+        for target in panel.get("targets", [])
+    }
+
+
+@pytest.mark.parametrize("query", [pytest.param(query, id=name) for name, query in panel_queries().items()])
+async def test_a_panel_of_the_dashboard_has_data(played: Played, query: str) -> None:
+    series = await played.prometheus.query(query, played.at)
+    assert series
+    assert all(isfinite(float(one["value"][1])) for one in series), series

@@ -1,0 +1,127 @@
+"""Traces on the real Collector: a slow exchange leads from its bucket to its trace, and no span tells a secret."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.harness import CODE_CHALLENGE
+from tests.integration.collector import Collector, collector
+from tests.integration.real_parts import eventually
+from tests.test_cli import serving
+
+pytestmark = pytest.mark.anyio
+
+CANARIES = {name: f"canary-{name}-{'x' * 43}" for name in ("code", "state", "verifier", "token", "secret")}
+SLOW = "slow"
+
+
+@asynccontextmanager
+async def idp_that_repeats_everything() -> AsyncIterator[tuple[str, list[bytes]]]:
+    """An identity provider that answers with secrets, and notes what it was sent."""
+    requests: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            try:
+                head = await reader.readuntil(b"\r\n\r\n")
+            except asyncio.IncompleteReadError:
+                break
+            length = next(line for line in head.split(b"\r\n") if line.lower().startswith(b"content-length"))
+            body = await reader.readexactly(int(length.split(b":")[1]))
+            requests.append(head + body)
+            if SLOW.encode() in body:
+                await asyncio.sleep(0.6)
+            tokens = json.dumps({"access_token": CANARIES["token"], "refresh_token": CANARIES["token"]}).encode()
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(tokens), tokens))
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", requests
+    server.close()
+
+
+def received(receiver: Collector) -> list[dict[str, Any]]:
+    return (
+        [json.loads(line) for line in receiver.received.read_text().splitlines()] if receiver.received.exists() else []
+    )
+
+
+def everything_under(name: str, node: object) -> Iterator[Any]:
+    """Whatever stands under a key, at any depth."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key == name:
+                yield from value if isinstance(value, list) else [value]
+            yield from everything_under(name, value)
+    elif isinstance(node, list):
+        for item in node:
+            yield from everything_under(name, item)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_slow_exchange_leads_from_its_bucket_to_its_trace_and_tells_no_secret(
+    tmp_path: Path, workers: str
+) -> None:
+    async with collector(tmp_path) as receiver, idp_that_repeats_everything() as (idp, requests):
+        environment = {
+            "SEED_OAUTH_IDP_AUTHORIZATION_URL": f"{idp}/authorize",
+            "SEED_OAUTH_IDP_TOKEN_URL": f"{idp}/token",
+            "SEED_OAUTH_IDP_CLIENT_ID": "proxy",
+            "SEED_OAUTH_IDP_CLIENT_SECRET": CANARIES["secret"],
+            "SEED_OAUTH_WORKERS": workers,
+            "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.otlp,
+            "OTEL_METRIC_EXPORT_INTERVAL": "200",
+            "OTEL_BSP_SCHEDULE_DELAY": "100",
+        }
+        async with serving(tmp_path, environment) as server:
+            metadata = {"redirect_uris": ["http://127.0.0.1/callback"], "token_endpoint_auth_method": "none"}
+            registered = await server.http.post(f"{server.url}/oauth/register", json=metadata)
+            client_id = registered.json()["client_id"]
+            await server.http.get(
+                f"{server.url}/oauth/authorize",
+                params={
+                    "response_type": "code", "client_id": client_id, "redirect_uri": "http://127.0.0.1:1/callback",
+                    "code_challenge": CODE_CHALLENGE, "code_challenge_method": "S256", "state": CANARIES["state"],
+                },
+            )  # fmt: skip
+            form = {
+                "grant_type": "authorization_code", "code": CANARIES["code"], "client_id": client_id,
+                "code_verifier": CANARIES["verifier"], "redirect_uri": "http://127.0.0.1:1/callback",
+            }  # fmt: skip
+            for code in (CANARIES["code"], SLOW):
+                exchanged = await server.http.post(f"{server.url}/oauth/token", data={**form, "code": code})
+                assert exchanged.status_code == 200
+
+            async def exemplars() -> list[Any]:
+                found = [
+                    exemplar
+                    for metric in everything_under("metrics", received(receiver))
+                    if metric["name"] == "oauth_token_exchange_duration_seconds"
+                    for exemplar in everything_under("exemplars", metric)
+                ]
+                return [exemplar for exemplar in found if exemplar["asDouble"] > 0.5]
+
+            slow = (await eventually(exemplars))[0]
+            await server.stop()
+
+        async def spans_of_the_slow_exchange() -> list[Any]:
+            spans = [
+                span for span in everything_under("spans", received(receiver)) if span["traceId"] == slow["traceId"]
+            ]
+            return spans if len(spans) == 2 else []
+
+        spans = {span["name"]: span for span in await eventually(spans_of_the_slow_exchange)}
+        assert spans.keys() == {"POST", "POST /oauth/token"}
+        assert spans["POST"]["parentSpanId"] == spans["POST /oauth/token"]["spanId"] == slow["spanId"]
+        (asked,) = [request for request in requests if SLOW.encode() in request]
+        assert f"traceparent: 00-{slow['traceId']}-{spans['POST']['spanId']}-".encode() in asked
+
+        text = receiver.received.read_text()
+        assert "/oauth/authorize" in text
+        for name, canary in CANARIES.items():
+            assert canary not in text, name

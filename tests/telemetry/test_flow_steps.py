@@ -1,0 +1,67 @@
+"""The funnel: how far clients get, by a closed list of families."""
+
+import pytest
+
+from seed_oauth.clients import Client
+from seed_oauth.clients.family import family_of
+from seed_oauth.outcomes import ClientFamily
+from tests.harness import BASIC, PUBLIC, FrontDoor, code_request, json_of, refresh_request
+
+pytestmark = pytest.mark.anyio
+
+
+async def steps(door: FrontDoor) -> dict[tuple[str, str], float]:
+    """The steps that were taken, by step and family."""
+    taken = {}
+    for (name, labels), value in (await door.samples()).items():
+        if name == "oauth_flow_steps_total" and value:
+            taken[dict(labels)["step"], dict(labels)["client_family"]] = value
+    return taken
+
+
+async def test_each_request_takes_the_steps_of_its_outcome() -> None:
+    async with FrontDoor() as door:
+        registered = await door.register(client_name="Claude Code", redirect_uris=["http://localhost/callback"])
+        client_id = json_of(registered)["client_id"]
+        await door.authorize(client_id=client_id, redirect_uri="http://localhost:9/callback")
+        await door.authorize(client_id=client_id, redirect_uri="http://localhost:9/callback", response_type="token")
+        await door.token(code_request(client_id=client_id, redirect_uri="http://localhost:9/callback"))
+        await door.token(refresh_request(client_id=client_id))
+        await door.token(refresh_request(client_id=client_id))
+        assert await steps(door) == {
+            ("registered", "claude"): 1,
+            ("requested", "claude"): 2,
+            ("redirected", "claude"): 1,
+            ("exchanged", "claude"): 1,
+            ("refreshed", "claude"): 2,
+        }
+
+
+async def test_what_fails_takes_no_step_but_having_asked(door: FrontDoor) -> None:
+    await door.register(redirect_uris=[])
+    await door.authorize(client_id="nobody")
+    await door.token(code_request(code_verifier=None))
+    assert await steps(door) == {("requested", "other"): 1}
+
+
+@pytest.mark.parametrize(
+    ("client_name", "redirect_uri", "family"),
+    [
+        ("Claude", "https://claude.ai/api/mcp/auth_callback", ClientFamily.CLAUDE),
+        ("Anything", "https://claude.com/api/mcp/auth_callback", ClientFamily.CLAUDE),
+        ("ChatGPT", "https://chatgpt.com/connector_platform_oauth_redirect", ClientFamily.CHATGPT),
+        ("Visual Studio Code", "http://127.0.0.1:33418/", ClientFamily.VSCODE),
+        ("", "https://vscode.dev/redirect", ClientFamily.VSCODE),
+        ("Cursor", "cursor://anysphere.cursor-mcp/oauth/callback", ClientFamily.CURSOR),
+        ("MCP Inspector", "http://localhost:6274/oauth/callback", ClientFamily.INSPECTOR),
+        ("claudette's \u202e shop", "https://shop.example/", ClientFamily.CLAUDE),
+        ("My own", "https://app.example/", ClientFamily.OTHER),
+    ],
+)
+def test_a_family_is_told_by_name_or_redirect_uri(client_name: str, redirect_uri: str, family: ClientFamily) -> None:
+    client = Client(client_id="a", issued_at=1, redirect_uris=(redirect_uri,), metadata={"client_name": client_name})
+    assert family_of(client) is family
+
+
+def test_a_client_without_a_name_has_a_family_too() -> None:
+    assert family_of(PUBLIC) is family_of(BASIC) is ClientFamily.OTHER

@@ -1,0 +1,84 @@
+"""The house rules that can be checked: imports point one way, and there is one place for each thing."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "seed_oauth"
+
+# Each room may import the rooms before it and those that are named with it, never those after it.
+ORDER = [
+    "outcomes",
+    "redirect_uri",
+    "settings",
+    "clients",
+    "errors",
+    "answer",
+    "parameters",
+    "pkce",
+    "resource",
+    "scope",
+    "client_authentication",
+    "identity_provider",
+    "transport",
+    "endpoints",
+    "wire",
+    "telemetry",
+    "timed_identity_provider",
+    "logs",
+    "boundary",
+    "app",
+    "server",
+    "worker",
+    "supervisor",
+    "watch",
+    "demo",
+    "cli",
+]
+MODULES = sorted(SOURCE.rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imports_of(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{name.name}" for name in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+    return found
+
+
+def test_every_room_has_its_place() -> None:
+    assert {room_of(path) for path in MODULES} - {"__init__"} == set(ORDER)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_imports_point_upwards(path: Path) -> None:
+    room = room_of(path)
+    if room == "__init__":
+        return
+    allowed = {"__init__", *ORDER[: ORDER.index(room) + 1]}
+    rooms = {name.split(".")[1] for name in imports_of(path) if name.startswith("seed_oauth.")}
+    assert {name for name in rooms if name in ORDER} <= allowed
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.glob("endpoints/*.py")), ids=lambda path: path.name)
+def test_endpoints_never_import_each_other_and_never_touch_a_metric(path: Path) -> None:
+    for name in imports_of(path):
+        assert not name.startswith(("seed_oauth.endpoints", "seed_oauth.telemetry", "seed_oauth.wire"))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_only_telemetry_imports_opentelemetry(path: Path) -> None:
+    if room_of(path) != "telemetry":
+        assert not [name for name in imports_of(path) if name.startswith("opentelemetry")]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_no_file_is_two_rooms(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 300

@@ -1,0 +1,257 @@
+"""What is true of every endpoint, because the boundary makes it so."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Any
+
+import httpx
+import pytest
+import structlog
+from starlette.types import Message
+from structlog.testing import LogCapture
+
+from seed_oauth.outcomes import (
+    AuthorizationOutcome,
+    EndpointOutcomes,
+    GrantType,
+    RegistrationOutcome,
+    RevocationOutcome,
+    TokenOutcome,
+)
+from tests.harness import (
+    TOKENS,
+    BrokenStore,
+    FrontDoor,
+    authorization_request,
+    code_request,
+    increases,
+    json_of,
+    registration_request,
+)
+
+pytestmark = pytest.mark.anyio
+
+FORM = "application/x-www-form-urlencoded"
+ENDPOINTS: list[tuple[str, EndpointOutcomes]] = [
+    ("authorize", AuthorizationOutcome),
+    ("token", TokenOutcome),
+    ("register", RegistrationOutcome),
+    ("revoke", RevocationOutcome),
+]
+every_endpoint = pytest.mark.parametrize(("name", "outcomes"), ENDPOINTS, ids=[name for name, _ in ENDPOINTS])
+
+
+@pytest.fixture
+def log_lines() -> Iterator[list[Any]]:
+    capture = LogCapture()
+    before = structlog.get_config()["processors"]
+    structlog.configure(processors=[capture])
+    yield capture.entries
+    structlog.configure(processors=before)
+
+
+def good_request(name: str) -> dict[str, Any]:
+    if name == "register":
+        return {"json": registration_request()}
+    form = {"authorize": authorization_request(), "token": code_request()}
+    return {"data": form.get(name, {"token": "x", "client_id": "public"})}
+
+
+def without_exchanges(grown: Mapping[str, float]) -> dict[str, float]:
+    return {name: by for name, by in grown.items() if not name.startswith(("oauth_token", "oauth_upstream"))}
+
+
+def counted_once(name: str, row: Any) -> dict[str, float]:
+    """What grows when an endpoint's request ends in an error row."""
+    grown = {f'oauth_errors_total{{cause="{row.cause}",endpoint="{name}",reason="{row.reason}"}}': 1.0}
+    own = {"authorize": "oauth_authorization_requests_total", "register": "oauth_dcr_registrations_total"}
+    if name in own:
+        grown[f'{own[name]}{{result="{row.result}"}}'] = 1.0
+    return grown
+
+
+@every_endpoint
+async def test_a_method_that_is_not_allowed_is_answered_405(
+    door: FrontDoor, name: str, outcomes: EndpointOutcomes
+) -> None:
+    before = await door.samples()
+    response = await door.http.request("DELETE", f"/oauth/{name}")
+    assert response.status_code == 405
+    assert "POST" in response.headers["allow"]
+    assert json_of(response)["error"] == "invalid_request"
+    assert increases(before, await door.samples()) == counted_once(name, outcomes.METHOD_NOT_ALLOWED)
+
+
+@every_endpoint
+async def test_a_body_over_64_kib_is_answered_413(door: FrontDoor, name: str, outcomes: EndpointOutcomes) -> None:
+    before = await door.samples()
+    content_type = "application/json" if name == "register" else FORM
+    response = await door.http.post(
+        f"/oauth/{name}", content=b"a" * (64 * 1024 + 1), headers={"Content-Type": content_type}
+    )
+    assert response.status_code == 413
+    assert increases(before, await door.samples()) == counted_once(name, outcomes.BODY_TOO_LARGE)
+
+
+@every_endpoint
+@pytest.mark.parametrize(
+    ("content", "content_type"),
+    [
+        (b"client_id=a&client_id=b", FORM),
+        (b"client_id=%ff", FORM),
+        (b"client_id=\xff", FORM),
+        (b"client_id=%00", FORM),
+        (b"client_id=a%0d%0ab", FORM),
+        (b"&".join(b"p%d=1" % number for number in range(65)), FORM),
+        (b"client_id=a", "text/plain"),
+        (b"client_id=a", "multipart/form-data; boundary=x"),
+    ],
+)
+async def test_what_cannot_be_read_is_answered_400(
+    door: FrontDoor, name: str, outcomes: EndpointOutcomes, content: bytes, content_type: str
+) -> None:
+    """PROTOCOL A7: a parameter sent twice is an invalid_request."""
+    before = await door.samples()
+    response = await door.http.post(f"/oauth/{name}", content=content, headers={"Content-Type": content_type})
+    assert response.status_code == 400
+    assert json_of(response)["error"] in {"invalid_request", "invalid_client_metadata"}
+    assert increases(before, await door.samples()) == counted_once(name, outcomes.MALFORMED_REQUEST)
+
+
+async def test_a_query_is_read_as_strictly_as_a_body(door: FrontDoor) -> None:
+    for query in ("state=a&state=b", "state=%ff", "state=%00"):
+        response = await door.http.get(f"/oauth/authorize?{query}")
+        assert response.status_code == 400
+        assert "location" not in response.headers
+    assert await door.error_count(AuthorizationOutcome.MALFORMED_REQUEST) == 3
+
+
+@every_endpoint
+async def test_an_unforeseen_exception_is_a_500_that_tells_nothing(
+    name: str, outcomes: EndpointOutcomes, log_lines: list[Any]
+) -> None:
+    async with FrontDoor(clients=BrokenStore(RuntimeError("password=hunter2"))) as door:
+        before = await door.samples()
+        response = await door.http.post(f"/oauth/{name}", **good_request(name))
+        assert response.status_code == 500
+        assert json_of(response)["error"] == "server_error"
+        assert "hunter2" not in response.text
+        assert increases(before, await door.samples()) == counted_once(name, outcomes.UNEXPECTED)
+    assert {line["event"] for line in log_lines} == {"unexpected", "request"}
+
+
+async def never(_: object) -> httpx.Response:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+async def call(
+    door: FrontDoor, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]], name: str
+) -> None:
+    """One POST to an endpoint as a server would call it."""
+    content_type = b"application/json" if name == "register" else FORM.encode()
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": f"/oauth/{name}",
+        "query_string": b"",
+        "headers": [(b"content-type", content_type)],
+    }
+    await door.app(scope, receive, send)
+
+
+@every_endpoint
+async def test_a_client_that_goes_away_while_sending_is_counted_once(
+    door: FrontDoor, name: str, outcomes: EndpointOutcomes
+) -> None:
+    before = await door.samples()
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def send(_: Message) -> None:
+        pass
+
+    await call(door, receive, send, name)
+    assert increases(before, await door.samples()) == counted_once(name, outcomes.CANCELLED)
+
+
+@every_endpoint
+async def test_a_request_that_the_server_cancels_is_counted_once_and_stays_cancelled(
+    door: FrontDoor, name: str, outcomes: EndpointOutcomes
+) -> None:
+    before = await door.samples()
+    waiting = asyncio.Event()
+
+    async def receive() -> Message:
+        waiting.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(_: Message) -> None:
+        raise AssertionError
+
+    request = asyncio.create_task(call(door, receive, send, name))
+    await waiting.wait()
+    request.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await request
+    assert increases(before, await door.samples()) == counted_once(name, outcomes.CANCELLED)
+
+
+async def test_an_exchange_that_is_cancelled_stops_its_timer_and_is_one_failure() -> None:
+    started = asyncio.Event()
+
+    async def idp(request: httpx.Request) -> httpx.Response:
+        started.set()
+        return await never(request)
+
+    async with FrontDoor(idp=idp) as door:
+        request = asyncio.create_task(door.token(code_request()))
+        await started.wait()
+        request.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await request
+        grant_type = GrantType.AUTHORIZATION_CODE
+        assert await door.value("oauth_token_exchanges_total", grant_type=grant_type, result="failure") == 1
+        assert await door.value("oauth_token_exchange_duration_seconds_count", grant_type=grant_type) == 1
+        assert await door.value("oauth_upstream_requests_total", operation="token", outcome="cancelled") == 1
+        assert await door.error_count(TokenOutcome.CANCELLED) == 1
+
+
+async def test_a_client_that_is_gone_before_its_answer_is_counted_by_how_the_exchange_ended() -> None:
+    """The server goes on (the code is spent at the identity provider) and the answer goes nowhere."""
+
+    async def gone(_: Message) -> None:
+        raise OSError("the connection is closed")
+
+    body = httpx.Request("POST", "http://x", data=code_request()).content
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body}
+
+    async with FrontDoor(idp=lambda _: httpx.Response(200, json=TOKENS)) as door:
+        with pytest.raises(OSError, match="closed"):
+            await call(door, receive, gone, "token")
+        labels = {"grant_type": "authorization_code", "result": "success"}
+        assert await door.value("oauth_token_exchanges_total", **labels) == 1
+
+
+async def test_each_request_logs_one_line_with_its_row_and_the_correlation_id_of_its_response(
+    log_lines: list[Any], door: FrontDoor
+) -> None:
+    good = await door.authorize()
+    bad = await door.token(code_request(code_verifier=None))
+    first, second = log_lines
+    assert first["outcome"] == "redirected_to_idp"
+    assert first["correlation_id"] == good.headers["x-correlation-id"]
+    assert first["duration_ms"] >= 0
+    assert (second["endpoint"], second["outcome"], second["cause"]) == ("token", "bad_code_verifier", "client")
+    assert second["correlation_id"] == bad.headers["x-correlation-id"] != first["correlation_id"]
+    assert second["log_level"] == "info"
+
+
+async def test_trouble_of_ours_or_of_the_identity_provider_is_a_warning(log_lines: list[Any]) -> None:
+    async with FrontDoor(idp=lambda _: httpx.Response(503)) as door:
+        await door.token(code_request())
+    assert [line["log_level"] for line in log_lines] == ["warning"]

@@ -1,0 +1,133 @@
+"""PROTOCOL A6: which redirect_uri may be registered and used."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seed_oauth.redirect_uri import is_registered, unacceptable
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "https://app.example/callback",
+        "https://app.example",
+        "https://app.example:8443/callback?tenant=1",
+        "http://127.0.0.1/callback",
+        "http://127.0.0.1:49152/callback",
+        "http://[::1]:1/callback",
+        "http://localhost:3000/callback",
+        "cursor://anysphere.cursor-mcp/oauth/callback",
+        "vscode://vscode.github-authentication/did-authenticate",
+        "com.example.app:/oauth2redirect",
+    ],
+)
+def test_what_clients_register_is_acceptable(uri: str) -> None:
+    assert unacceptable(uri) is None
+    assert is_registered(uri, [uri])
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "",
+        "/callback",
+        "callback",
+        "//app.example/callback",
+        "https:",
+        "https://",
+        "https:///callback",
+        "https://:443/",
+        "https://app.example:/",
+        "https://app.example:port/",
+        "https://app.example:99999/",
+        "https://[::1/",
+        "http://app.example/callback",
+        "http://127.0.0.1.evil.example/",
+        "http://localhost.evil.example/",
+        "http://127.0.0.2/",
+        "http://[::1%25eth0]/",
+        "http://0.0.0.0/",
+        "http://2130706433/",
+        "HTTPS://app.example/",
+        "https://good.example@evil.example/",
+        "https://app.example/#fragment",
+        "https://app.example/#",
+        "https://app.example\\@evil.example/",
+        "https://app.example/a b",
+        "https://app.example/\r\nSet-Cookie:a",
+        "https://app.example/\x00",
+        "https://аpp.example/",  # a Cyrillic letter that looks like an a  # noqa: RUF001
+        "javascript:alert(1)",
+        "javascript://app.example/%0aalert(1)",
+        "data:text/html,x",
+        "file:///etc/passwd",
+        "vbscript:x",
+        "ftp://app.example/",
+        "myapp://callback",
+        "urn:ietf:wg:oauth:2.0:oob",
+        "https://app.example/" + "a" * 2048,
+    ],
+)
+def test_what_nobody_may_come_back_to_is_refused(uri: str) -> None:
+    assert unacceptable(uri) is not None
+
+
+@pytest.mark.parametrize(
+    "requested",
+    [
+        "https://app.example/callback/",
+        "https://app.example/callback?",
+        "https://app.example/callback?a=1",
+        "https://app.example/callback/../callback",
+        "https://app.example/%63allback",
+        "https://app.example:443/callback",
+        "https://APP.example/callback",
+        "https://app.example/callbac",
+        "https://app.example/callback2",
+        "https://app.example.evil.example/callback",
+        "https://app.example@evil.example/callback",
+        "http://app.example/callback",
+        "",
+    ],
+)
+def test_only_the_very_same_string_is_registered(requested: str) -> None:
+    assert not is_registered(requested, ["https://app.example/callback"])
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "localhost"])
+def test_on_loopback_the_port_is_free_and_nothing_else(host: str) -> None:
+    """RFC 8252 §7.3: native apps listen where a port is free."""
+    registered = [f"http://{host}:1234/callback?a=1"]
+    assert is_registered(f"http://{host}:5678/callback?a=1", registered)
+    assert is_registered(f"http://{host}/callback?a=1", registered)
+    assert is_registered(f"http://{host}:1/callback?a=1", [f"http://{host}/callback?a=1"])
+    assert not is_registered(f"http://{host}:5678/other?a=1", registered)
+    assert not is_registered(f"http://{host}:5678/callback", registered)
+    assert not is_registered(f"https://{host}:5678/callback?a=1", registered)
+    assert not is_registered(f"http://{host}:5678@evil.example/callback?a=1", registered)
+    assert not is_registered(f"http://{host}.evil.example:5678/callback?a=1", registered)
+    assert not is_registered(f"http://{host}:x/callback?a=1", registered)
+    assert not is_registered(f"http://{host}:/callback?a=1", registered)
+
+
+def test_one_loopback_host_does_not_stand_for_another() -> None:
+    assert not is_registered("http://127.0.0.1:1/callback", ["http://localhost/callback"])
+    assert not is_registered("http://LOCALHOST:1/callback", ["http://localhost/callback"])
+
+
+def test_a_scheme_that_the_operator_allows_is_acceptable() -> None:
+    assert unacceptable("myapp://callback", {"myapp"}) is None
+
+
+@given(st.text())
+def test_nothing_at_all_makes_the_check_fail(uri: str) -> None:
+    refused = unacceptable(uri) is not None
+    assert isinstance(refused, bool)
+    assert is_registered(uri, [uri])
+    assert not is_registered(uri + "x", [uri])
+
+
+@given(st.text(), st.integers(1, 65535))
+def test_whatever_is_registered_a_foreign_host_is_not(path: str, port: int) -> None:
+    assert not is_registered(f"http://evil.example:{port}/{path}", [f"http://127.0.0.1/{path}"])

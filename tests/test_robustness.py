@@ -1,0 +1,206 @@
+"""Anything at all, in any parameter, header or body: a clear OAuth error, one count, and nothing changed."""
+
+import re
+from collections.abc import Awaitable, Callable
+from urllib.parse import urlencode
+
+import anyio
+import orjson
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from starlette.types import Message
+
+from seed_oauth.outcomes import Outcome
+from seed_oauth.telemetry.contract import ENDPOINTS
+from tests.harness import (
+    BASIC,
+    PUBLIC,
+    FrontDoor,
+    Samples,
+    authorization_request,
+    code_request,
+    increases,
+    refresh_request,
+    registration_request,
+)
+
+FORM = b"application/x-www-form-urlencoded"
+JSON = b"application/json"
+
+# RFC 6749 §5.2: the characters that an error_description may have.
+DESCRIPTION = re.compile(r"[\x20-\x21\x23-\x5B\x5D-\x7E]+")
+
+anything = st.text(st.characters(codec="utf-8")) | st.sampled_from(
+    ["\x00", "\r\n", "a" * 5000, "'\"<script>", "%00", "../..", "\u202e", "javascript:alert(1)", PUBLIC.client_id]
+)
+names = st.sampled_from(
+    ["response_type", "client_id", "redirect_uri", "code_challenge", "code_challenge_method", "state", "scope",
+     "resource", "grant_type", "code", "code_verifier", "refresh_token", "client_secret", "token", "unheard_of"]
+)  # fmt: skip
+changes = st.dictionaries(names, anything, max_size=4)
+good_forms = st.sampled_from([authorization_request(), code_request(), refresh_request(), {}])
+forms = st.builds(lambda good, bad: urlencode({**good, **bad}).encode(), good_forms, changes)
+bodies = st.binary(max_size=300) | forms | st.just(b"a" * 70_000) | st.just(b"[" * 60_000)
+header_values = st.binary(max_size=60).filter(lambda value: b"\n" not in value and b"\r" not in value)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | anything,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(anything, inner, max_size=3),
+    max_leaves=8,
+)
+metadata_names = st.sampled_from(
+    ["redirect_uris", "token_endpoint_auth_method", "grant_types", "response_types", "client_name", "client_uri",
+     "logo_uri", "scope", "contacts", "tos_uri", "policy_uri", "software_id", "application_type", "jwks"]
+)  # fmt: skip
+
+Headers = list[tuple[bytes, bytes]]
+
+
+async def call(
+    door: FrontDoor, method: str, name: str, query: bytes, headers: Headers, body: bytes
+) -> tuple[int, Headers, bytes]:
+    """One request as a server would pass it on, with bytes that no client library would let through."""
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": method, "path": f"/oauth/{name}", "query_string": query, "headers": headers}
+    await door.app(scope, receive, send)
+    content = b"".join(message.get("body", b"") for message in sent)
+    return sent[0]["status"], list(sent[0]["headers"]), content
+
+
+def outcome_named(name: str, reason: str) -> Outcome:
+    (outcomes,) = (table for table, endpoint in ENDPOINTS.items() if endpoint == name)
+    return outcomes[reason.upper()]
+
+
+def reason_in(grown: dict[str, float]) -> str | None:
+    errors = [key for key in grown if key.startswith("oauth_errors_total")]
+    assert len(errors) <= 1
+    found = re.search(r'reason="(\w+)"', errors[0]) if errors else None
+    return found and found[1]
+
+
+async def check(door: FrontDoor, method: str, name: str, query: bytes, headers: Headers, body: bytes) -> None:
+    before: Samples = await door.samples()
+    asked_before = len(door.idp_requests)
+    status, answered, content = await call(door, method, name, query, headers, body)
+    after = await door.samples()
+    grown = increases(before, after)
+    series = {key: value for key, value in after.items() if not key[0].startswith("http_client")}
+    known = {key: value for key, value in before.items() if not key[0].startswith("http_client")}
+    exchanged = len(door.idp_requests) - asked_before
+
+    # No stack trace, no header that was sent, one count, no new series (but for the first exchange's buckets).
+    assert status < 500
+    for header, value in answered:
+        assert header.isascii()
+        assert b"\r" not in value
+        assert b"\n" not in value
+    assert exchanged or series.keys() == known.keys()
+    reason = reason_in(grown)
+    requests = sum(by for key, by in grown.items() if key.startswith(("oauth_authorization", "oauth_dcr")))
+    assert requests == (1 if name in {"authorize", "register"} else 0)
+    if reason is None:
+        assert status in {200, 201, 302}
+        return
+    row = outcome_named(name, reason)
+    if status == 302:
+        location = dict(answered)[b"location"].decode("ascii")
+        assert location.startswith(PUBLIC.redirect_uris)
+        assert f"error={row.error}" in location
+    else:
+        assert status == row.status
+        told = orjson.loads(content)
+        assert told["error"] == row.error
+        assert DESCRIPTION.fullmatch(told["error_description"])
+
+
+def on_a_door(scenario: Callable[[FrontDoor], Awaitable[None]]) -> None:
+    async def run() -> None:
+        async with FrontDoor() as door:
+            await scenario(door)
+
+    anyio.run(run)
+
+
+tried = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@tried
+@given(st.sampled_from(["authorize", "token", "revoke"]), bodies, header_values, header_values)
+def test_any_form_with_any_headers(name: str, body: bytes, authorization: bytes, content_type: bytes) -> None:
+    async def scenario(door: FrontDoor) -> None:
+        await check(door, "POST", name, b"", [(b"content-type", FORM)], body)
+        await check(door, "POST", name, b"", [(b"content-type", FORM), (b"authorization", authorization)], body)
+        await check(door, "POST", name, b"", [(b"content-type", content_type)], body)
+
+    on_a_door(scenario)
+
+
+@tried
+@given(bodies, header_values)
+def test_any_query_with_any_headers(query: bytes, accept: bytes) -> None:
+    async def scenario(door: FrontDoor) -> None:
+        await check(door, "GET", "authorize", query, [(b"cookie", accept), (b"host", accept)], b"")
+
+    on_a_door(scenario)
+
+
+@tried
+@given(st.dictionaries(metadata_names, json_values, max_size=4), st.binary(max_size=200), st.booleans())
+def test_any_registration(metadata: dict[str, object], raw: bytes, complete: bool) -> None:
+    async def scenario(door: FrontDoor) -> None:
+        sent = {**(registration_request() if complete else {}), **metadata}
+        try:
+            body = orjson.dumps(sent)
+        except TypeError:  # an integer of more than 64 bits
+            body = raw
+        await check(door, "POST", "register", b"", [(b"content-type", JSON)], body)
+        await check(door, "POST", "register", b"", [(b"content-type", JSON)], raw)
+
+    on_a_door(scenario)
+
+
+@tried
+@given(st.text(st.characters(codec="ascii"), min_size=1, max_size=20), st.sampled_from(list(ENDPOINTS.values())))
+def test_any_method(method: str, name: str) -> None:
+    async def scenario(door: FrontDoor) -> None:
+        if method.upper() in {"GET", "POST", "HEAD", "OPTIONS"}:
+            return
+        await check(door, method, name, b"", [], b"")
+
+    on_a_door(scenario)
+
+
+@pytest.mark.anyio
+async def test_ten_thousand_strange_requests_leave_the_number_of_series_where_it_was() -> None:
+    """THREATS 11 (CVE-2026-16100): nothing of a request becomes a label."""
+    async with FrontDoor() as door:
+        await door.token(code_request())
+        await door.token(refresh_request())
+        before = (await door.samples()).keys()
+        for number in range(2_500):
+            odd = f"odd-{number}"
+            agent = [(b"user-agent", odd.encode()), (b"content-type", FORM)]
+            query = urlencode(authorization_request(client_id=odd, scope=odd, state=odd)).encode()
+            await call(door, "GET", "authorize", query, agent, b"")
+            for form in (code_request(client_id=odd), code_request(grant_type=odd), refresh_request(client_secret=odd)):
+                await call(
+                    door, odd.upper() if number % 7 == 0 else "POST", "token", b"", agent, urlencode(form).encode()
+                )
+        assert (await door.samples()).keys() == before
+
+
+@pytest.mark.anyio
+async def test_what_is_refused_is_not_stored() -> None:
+    async with FrontDoor(known=[BASIC]) as door:
+        await door.register(redirect_uris=["javascript:alert(1)"])
+        await door.register(client_name="x" * 300)
+        assert (await door.authorize(client_id="public")).status_code == 400
+        assert await door.value("oauth_dcr_registrations_total", result="success") == 0

@@ -1,0 +1,138 @@
+"""No secret, code, token, verifier or state in logs, metrics, spans or error texts (THREATS 12)."""
+
+import base64
+import itertools
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import quote, quote_plus
+
+import httpx
+import pytest
+import structlog
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from seed_oauth import Pipeline, Settings, logs
+from tests.harness import (
+    BrokenStore,
+    FrontDoor,
+    IdentityProvider,
+    authorization_request,
+    code_request,
+    json_of,
+    refresh_request,
+)
+
+pytestmark = pytest.mark.anyio
+
+CANARIES = [f"canary-{name}-{'x' * 43}" for name in ("secret", "code", "token", "verifier", "state", "scope")]
+SECRET, CODE, TOKEN, VERIFIER, STATE, PROXY_SECRET = CANARIES
+
+
+def spellings(canary: str) -> Iterator[str]:
+    """The ways in which it might be written down."""
+    yield from {canary, quote(canary), quote_plus(canary), base64.b64encode(canary.encode()).decode()[:20]}
+
+
+def idps() -> Iterator[IdentityProvider]:
+    """Identity providers of every temper, each of which repeats what it was sent."""
+
+    def raises(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError(f"cannot send {request.content!r} with {request.headers!r}")
+
+    def fails(request: httpx.Request) -> httpx.Response:
+        raise RuntimeError(f"unforeseen: {request.content!r} with {request.headers!r}")
+
+    yield lambda _: httpx.Response(200, json={"access_token": TOKEN, "refresh_token": TOKEN})
+    for status in (200, 400, 401, 429, 500):
+        yield lambda request, status=status: httpx.Response(
+            status,
+            json={"error": "invalid_grant", "error_description": request.content.decode(), "token": TOKEN},
+        )
+    yield lambda request: httpx.Response(200, content=request.content + TOKEN.encode())
+    yield raises
+    yield fails
+
+
+@contextmanager
+def logging_as(log_format: str) -> Iterator[None]:
+    """Real logging to the captured standard output."""
+    handlers = logging.root.handlers[:]
+    logs.configure(Settings(log_format=log_format, log_level="debug"))  # type: ignore[arg-type]
+    yield
+    logging.root.handlers[:] = handlers
+    structlog.reset_defaults()
+
+
+async def play(door: FrontDoor) -> list[httpx.Response]:
+    """Requests that carry canaries wherever a request can carry something, good ones and bad ones."""
+    registered = json_of(await door.register(token_endpoint_auth_method="client_secret_basic"))
+    client_id = str(registered["client_id"])
+    good = base64.b64encode(f"{client_id}:{registered['client_secret']}".encode()).decode()
+    wrong = base64.b64encode(f"{client_id}:{SECRET}".encode()).decode()
+    responses = [await door.authorize(state=STATE, client_id=client_id)]
+    for changes in ({"code_challenge": "x"}, {"client_id": "nobody"}, {"response_type": STATE}, {"resource": STATE}):
+        # What an error sends back to the client is the client's own state and nothing else.
+        refused = await door.authorize(**{"state": STATE, **changes})
+        assert TOKEN not in refused.text
+        assert refused.headers.get("location", "").count(STATE) <= 1
+    code = code_request(client_id=None, code=CODE, code_verifier=VERIFIER, redirect_uri=None)
+    for form, authorization in itertools.product(
+        [code, refresh_request(client_id=None, refresh_token=TOKEN), {**code, "grant_type": SECRET},
+         {**code, "code_verifier": CODE[:20]}, {**code, "redirect_uri": f"https://x.example/{CODE}"},
+         {**code, "scope": CODE, "resource": CODE}],
+        [f"Basic {good}", f"Basic {wrong}", f"Bearer {TOKEN}", f"Basic {SECRET}"],
+    ):  # fmt: skip
+        responses.append(await door.token(form, headers={"Authorization": authorization}))
+        data = {"token": TOKEN, "token_type_hint": CODE}
+        responses.append(await door.http.post("/oauth/revoke", data=data, headers={"Authorization": authorization}))
+    responses.append(await door.http.post("/oauth/token", content=f"code={CODE}&code={CODE}"))
+    responses.append(await door.http.post(f"/oauth/token?code={CODE}&state={STATE}", data={"code": CODE}))
+    responses.append(await door.http.post("/oauth/register", json={"redirect_uris": [SECRET], "client_secret": SECRET}))
+    responses.append(await door.http.get(f"/oauth/callback?code={CODE}&state={STATE}"))
+    return responses
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+async def test_canaries_are_found_nowhere_but_where_they_belong(
+    log_format: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spans = InMemorySpanExporter()
+    tracer_provider = TracerProvider()
+    tracer_provider.add_span_processor(SimpleSpanProcessor(spans))
+    seen: list[str] = []
+    with logging_as(log_format):
+        await play_everywhere(tracer_provider, seen)
+    out, err = capsys.readouterr()
+    assert out.count('"outcome"' if log_format == "json" else "outcome=") > 500
+    recorded = [span.to_json() for span in spans.get_finished_spans()]
+    assert len(recorded) > 20
+    seen += [out, err, *recorded]
+    for canary in CANARIES:
+        for spelling in spellings(canary):
+            assert not [text for text in seen if spelling in text], canary[:13]
+
+
+async def play_everywhere(tracer_provider: TracerProvider, seen: list[str]) -> None:
+    """Play against every identity provider and every trouble; `seen` gets all that was told."""
+    for idp in idps():
+        door = FrontDoor(
+            settings={"idp_client_secret": PROXY_SECRET, "idp_token_auth_method": "client_secret_post"},
+            pipeline=Pipeline(tracer_provider),
+            idp=idp,
+        )
+        async with door:
+            for response in await play(door):
+                told = response.text if response.status_code >= 400 else ""
+                seen.append(told + repr(response.headers if response.status_code != 302 else ""))
+            seen.append(await door.scrape())
+    async with FrontDoor(clients=BrokenStore(RuntimeError(SECRET))) as door:
+        responses = [
+            await door.http.get("/oauth/authorize", params=authorization_request(state=STATE)),
+            await door.token(code_request(code=CODE)),
+            await door.register(),
+        ]
+        assert {response.status_code for response in responses} == {500}
+        seen += [response.text for response in responses]

@@ -1,0 +1,106 @@
+import pytest
+from pydantic import SecretStr
+
+from seed_oauth import Settings, SettingsError
+
+
+def test_the_defaults_bind_to_loopback_and_name_the_issuer_after_it() -> None:
+    settings = Settings.load()
+    assert (settings.host, settings.port) == ("127.0.0.1", 8000)
+    assert (settings.metrics_host, settings.metrics_port) == ("127.0.0.1", 9464)
+    assert settings.issuer == "http://127.0.0.1:8000"
+    assert Settings.load(host="::1", port=1).issuer == "http://[::1]:1"
+    assert settings.protected_resources == ("http://127.0.0.1:8000/mcp",)
+
+
+def test_what_logins_need_is_named_when_it_is_missing() -> None:
+    assert Settings.load().missing() == [
+        "SEED_OAUTH_IDP_AUTHORIZATION_URL",
+        "SEED_OAUTH_IDP_TOKEN_URL",
+        "SEED_OAUTH_IDP_CLIENT_ID",
+    ]
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEED_OAUTH_ISSUER", "https://door.example/tenant")
+    monkeypatch.setenv("SEED_OAUTH_RESOURCES", "https://a.example/mcp, https://b.example/mcp")
+    monkeypatch.setenv("SEED_OAUTH_SCOPES", "mail files")
+    monkeypatch.setenv("SEED_OAUTH_IDP_AUTHORIZATION_PARAMETERS", '{"access_type": "offline"}')
+    monkeypatch.setenv("SEED_OAUTH_IDP_REVOCATION_URL", "")
+    settings = Settings.load()
+    assert settings.issuer_path == "/tenant"
+    assert settings.protected_resources == ("https://a.example/mcp", "https://b.example/mcp")
+    assert settings.scopes == ("mail", "files")
+    assert settings.idp_authorization_parameters == {"access_type": "offline"}
+    assert settings.idp_revocation_url is None
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"issuer": "http://door.example"}, "SEED_OAUTH_ISSUER must use https"),
+        ({"issuer": "https://door.example/"}, "SEED_OAUTH_ISSUER must not end with a slash"),
+        ({"issuer": "https://door.example?a=1"}, "SEED_OAUTH_ISSUER must not have a query"),
+        ({"issuer": "https://door.example#a"}, "SEED_OAUTH_ISSUER must have neither a fragment"),
+        ({"issuer": "https://me@door.example"}, "SEED_OAUTH_ISSUER must have neither a fragment"),
+        ({"issuer": "door.example"}, "SEED_OAUTH_ISSUER must be an absolute URL"),
+        ({"issuer": "https://[::1"}, "SEED_OAUTH_ISSUER is not a URL"),
+        ({"host": "0.0.0.0"}, "SEED_OAUTH_ISSUER is missing"),  # noqa: S104 - what is refused
+        ({"port": 9464}, "SEED_OAUTH_METRICS_PORT must differ from SEED_OAUTH_PORT"),
+        ({"port": 70_000}, "SEED_OAUTH_PORT Input should be less than or equal to 65535"),
+        ({"flow": "other"}, "SEED_OAUTH_FLOW Input should be 'relay'"),
+        ({"idp_token_url": "http://idp.example/token"}, "SEED_OAUTH_IDP_TOKEN_URL must use https"),
+        ({"idp_authorization_url": "https://idp.example/?state=x"}, "must not set state"),
+        ({"idp_token_parameters": {"code": "x", "scope": "y"}}, "must not set code, scope"),
+        ({"idp_client_secret": "x"}, "SEED_OAUTH_IDP_CLIENT_ID is missing beside SEED_OAUTH_IDP_CLIENT_SECRET"),
+        ({"idp_timeout": 0}, "SEED_OAUTH_IDP_TIMEOUT Input should be greater than 0"),
+        ({"resources": "mcp"}, "SEED_OAUTH_RESOURCES must be an absolute URL"),
+        ({"scopes": "mail offline_access"}, "SEED_OAUTH_SCOPES must not list offline_access"),
+        ({"private_use_schemes": "javascript"}, "SEED_OAUTH_PRIVATE_USE_SCHEMES must not list javascript"),
+        ({"store_url": "postgres://x"}, "SEED_OAUTH_STORE_URL must be sqlite:///file"),
+        ({"store_url": "sqlite:///:memory:", "workers": 2}, "SEED_OAUTH_STORE_URL must be a file"),
+        ({"store_url": "sqlite:///"}, "SEED_OAUTH_STORE_URL must be sqlite:///file"),
+    ],
+)
+def test_an_unsafe_or_senseless_setting_is_refused_by_name(given: dict[str, object], message: str) -> None:
+    with pytest.raises(SettingsError, match=message.replace("?", r"\?")):
+        Settings.load(**given)
+
+
+def test_a_misspelt_setting_is_refused_with_the_right_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEED_OAUTH_ISSUR", "https://door.example")
+    with pytest.raises(SettingsError, match="SEED_OAUTH_ISSUR is not a setting: did you mean SEED_OAUTH_ISSUER"):
+        Settings.load()
+
+
+def test_a_setting_that_resembles_none_is_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEED_OAUTH_XYZZY", "1")
+    with pytest.raises(SettingsError, match="SEED_OAUTH_XYZZY is not a setting: remove it"):
+        Settings.load()
+
+
+def test_a_refused_value_is_never_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEED_OAUTH_IDP_TOKEN_URL", "http://user:hunter2@idp.example/")
+    monkeypatch.setenv("SEED_OAUTH_IDP_CLIENT_SECRET", "hunter2")
+    with pytest.raises(SettingsError) as refused:
+        Settings.load()
+    assert "hunter2" not in str(refused.value)
+
+
+def test_the_client_secret_does_not_show_in_a_representation() -> None:
+    assert "hunter2" not in repr(Settings.load(idp_client_id="a", idp_client_secret="hunter2"))
+
+
+def test_another_process_reads_the_same_settings_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(
+        issuer="https://door.example",
+        idp_client_id="a",
+        idp_client_secret=SecretStr("b"),
+        idp_authorization_parameters={"prompt": "consent"},
+        scopes=("mail", "files"),
+        idp_send_resource=False,
+        port=1,
+    )
+    for name, value in settings.as_environment().items():
+        monkeypatch.setenv(name, value)
+    assert Settings.load() == settings

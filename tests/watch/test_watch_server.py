@@ -1,0 +1,247 @@
+"""Watching a real server on loopback: one that answers, one that goes away and comes back, and others."""
+
+import asyncio
+import io
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import anyio
+import anyio.lowlevel
+import pytest
+import uvicorn
+from anyio.abc import SocketAttribute, SocketStream
+from prometheus_client import CollectorRegistry, Counter, generate_latest
+from rich.console import Console
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from seed_oauth.telemetry.contract import AUTHORIZATION_REQUESTS
+from seed_oauth.watch import Watcher, WatchError, watch
+
+pytestmark = pytest.mark.anyio
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+ENTER_ALTERNATE_SCREEN, LEAVE_ALTERNATE_SCREEN = "\x1b[?1049h", "\x1b[?1049l"
+
+
+class Listener:
+    """A metrics listener whose counter moves by ten with each answer."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._counter = Counter(
+            AUTHORIZATION_REQUESTS.name,
+            AUTHORIZATION_REQUESTS.help,
+            AUTHORIZATION_REQUESTS.labels,
+            registry=self._registry,
+        )
+        self.asked = 0
+        self.asked_three_times = anyio.Event()
+
+    async def answer(self, _request: Request) -> Response:
+        self.asked += 1
+        if self.asked == 3:
+            self.asked_three_times.set()
+        self._counter.labels("success").inc(10)
+        return PlainTextResponse(generate_latest(self._registry))
+
+
+@asynccontextmanager
+async def serving(handler: Handler, port: int = 0) -> AsyncIterator[int]:
+    listening = socket.create_server(("127.0.0.1", port))
+    config = uvicorn.Config(Starlette(routes=[Route("/metrics", handler)]), log_config=None, lifespan="off")
+    server = uvicorn.Server(config)
+    running = asyncio.create_task(server.serve([listening]))
+    try:
+        yield int(listening.getsockname()[1])
+    finally:
+        server.should_exit = True
+        await running
+
+
+async def watch_three_answers(listener: Listener, port: int, console: Console) -> None:
+    """Watch until the listener was asked three times, then cancel as Ctrl-C does."""
+    watching = asyncio.create_task(watch(url_of(port), interval=0.01, console=console))
+    with anyio.fail_after(10):
+        await listener.asked_three_times.wait()
+    watching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
+
+
+def url_of(port: int) -> str:
+    return f"http://127.0.0.1:{port}/metrics"
+
+
+def plain_console() -> Console:
+    return Console(width=80, file=io.StringIO())
+
+
+def printed(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+@pytest.fixture
+def unused_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
+
+
+async def test_once_prints_a_single_view_with_rates() -> None:
+    console = plain_console()
+    async with serving(Listener().answer) as port:
+        await watch(url_of(port), interval=0.01, console=console, once=True)
+    assert printed(console).count("Authorization  100 % success") == 1
+    assert f"seed-oauth watch · http://127.0.0.1:{port}/metrics" in printed(console)
+    assert "    20 │" in printed(console)
+    assert "\x1b" not in printed(console)
+
+
+async def test_elsewhere_than_on_a_terminal_plain_views_follow_each_other_until_cancelled() -> None:
+    console, listener = plain_console(), Listener()
+    async with serving(listener.answer) as port:
+        await watch_three_answers(listener, port, console)
+    assert printed(console).count("Authorization") >= 2
+    assert "\x1b" not in printed(console)
+
+
+async def test_a_terminal_is_drawn_in_place_and_left_with_the_last_view() -> None:
+    console = Console(width=80, height=24, file=io.StringIO(), force_terminal=True, legacy_windows=False)
+    listener = Listener()
+    async with serving(listener.answer) as port:
+        await watch_three_answers(listener, port, console)
+    before, _, drawn = printed(console).partition(ENTER_ALTERNATE_SCREEN)
+    in_place, _, left = drawn.partition(LEAVE_ALTERNATE_SCREEN)
+    assert before == ""
+    assert "Authorization" in in_place
+    assert left.count("Authorization") == 1
+    assert ENTER_ALTERNATE_SCREEN not in left
+
+
+async def test_a_listener_that_goes_away_is_shown_as_such_and_recovers_by_itself() -> None:
+    listener = Listener()
+    async with serving(listener.answer) as port:
+        watcher = Watcher(url_of(port))
+        await watcher.poll()
+        await watcher.poll()
+    async with watcher:
+        await watcher.poll()
+        assert watcher.trouble is not None
+        assert watcher.trouble.startswith(f"No answer from {url_of(port)} (Connection refused). Still asking")
+        console = plain_console()
+        console.print(watcher.view())
+        assert "✖ no answer" in printed(console)
+        assert "    20 │" in printed(console)
+
+        async with serving(listener.answer, port):
+            await watcher.poll()
+        console = plain_console()
+        console.print(watcher.view())
+        assert "● live" in printed(console)
+        assert watcher.flow.since_start.total(AUTHORIZATION_REQUESTS.name) == 30
+
+
+async def test_a_listener_that_comes_back_as_something_else_is_trouble_too() -> None:
+    async def something_else(_request: Request) -> Response:
+        return PlainTextResponse("<h1>Welcome</h1>")
+
+    async with serving(Listener().answer) as port:
+        watcher = Watcher(url_of(port))
+        await watcher.poll()
+    async with watcher, serving(something_else, port):
+        await watcher.poll()
+    assert watcher.trouble is not None
+    assert "is not the metrics listener of seed_oauth" in watcher.trouble
+
+
+async def test_nothing_that_answers_is_an_error_with_advice(unused_port: int) -> None:
+    with pytest.raises(WatchError, match=r"No answer from .* \(Connection refused\)") as refusal:
+        await watch(url_of(unused_port), console=plain_console())
+    assert "usually http://127.0.0.1:9464/metrics" in str(refusal.value)
+
+
+async def test_a_server_of_another_protocol_is_an_error_that_says_so() -> None:
+    async def hang_up(stream: SocketStream) -> None:
+        await stream.aclose()
+
+    async with (
+        await anyio.create_tcp_listener(local_host="127.0.0.1") as listening,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(listening.serve, hang_up)
+        port = listening.extra(SocketAttribute.local_port)  # noqa: S610 - of a socket, no query
+        with pytest.raises(WatchError, match=r"No answer from .* \(Server disconnected without sending"):
+            await watch(url_of(port), console=plain_console())
+        tasks.cancel_scope.cancel()
+
+
+async def test_credentials_in_the_url_are_not_shown(unused_port: int) -> None:
+    with pytest.raises(WatchError) as refusal:
+        await watch(f"http://someone:hush@127.0.0.1:{unused_port}/metrics", console=plain_console())
+    assert "hush" not in str(refusal.value)
+    assert f"http://127.0.0.1:{unused_port}/metrics" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["127.0.0.1:9464/metrics", "ftp://127.0.0.1/metrics", "http://[::1/metrics", "http://", "", "metrics"],
+)
+async def test_a_url_of_another_kind_is_an_error_with_advice(url: str) -> None:
+    with pytest.raises(WatchError, match=r"no http:// or https:// URL.*9464"):
+        await watch(url, console=plain_console())
+
+
+async def test_another_path_is_an_error_that_says_what_was_answered() -> None:
+    async with serving(Listener().answer) as port:
+        with pytest.raises(WatchError, match="it answered 404 Not Found"):
+            await watch(f"http://127.0.0.1:{port}/", console=plain_console())
+
+
+async def test_a_redirect_is_not_followed() -> None:
+    async def redirect(_request: Request) -> Response:
+        return RedirectResponse("/elsewhere")
+
+    async with serving(redirect) as port:
+        with pytest.raises(WatchError, match="it answered 307"):
+            await watch(url_of(port), console=plain_console())
+
+
+async def test_an_answer_without_end_is_cut_off() -> None:
+    async def endless(_request: Request) -> Response:
+        async def lines() -> AsyncIterator[str]:
+            while True:
+                yield "oauth_errors_total 1\n" * 10_000
+                await anyio.lowlevel.checkpoint()
+
+        return StreamingResponse(lines())
+
+    async with serving(endless) as port:
+        with pytest.raises(WatchError, match="it sent more than 4 MiB"):
+            await watch(url_of(port), console=plain_console())
+
+
+async def test_an_answer_that_does_not_come_is_given_up() -> None:
+    async def silent(request: Request) -> Response:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        return Response()
+
+    async with serving(silent) as port, Watcher(url_of(port), timeout=0.05) as watcher:
+        with pytest.raises(WatchError, match=r"did not answer within 0\.05 s"):
+            await watcher.poll()
+
+
+async def test_loopback_is_asked_without_the_proxy_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, unused_port: int
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{unused_port}")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    console = plain_console()
+    async with serving(Listener().answer) as port:
+        await watch(url_of(port), interval=0.01, console=console, once=True)
+    assert "Authorization  100 % success" in printed(console)
