@@ -44,6 +44,8 @@ async def open_stage(port: int, metrics_port: int) -> AsyncIterator[Stage]:
     pipeline = Pipeline()
     identity_provider = DevelopmentIdentityProvider(_CLIENT_ID, _CLIENT_SECRET)
     async with AsyncExitStack() as stack:
+        # Last of all, so that where metrics are pushed the last counts are, too.
+        stack.callback(pipeline.shutdown)
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="seed-oauth-demo-")))
         # In this order, so that nothing has begun when a port turns out to be taken.
         public = stack.enter_context(listen(_HOST, port, "PORT"))
