@@ -11,6 +11,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "seed_oauth"
 ORDER = [
     "outcomes",
     "redirect_uri",
+    "seal",
     "settings",
     "clients",
     "errors",

@@ -13,6 +13,15 @@ def test_the_defaults_bind_to_loopback_and_name_the_issuer_after_it() -> None:
     assert settings.protected_resources == ("http://127.0.0.1:8000/mcp",)
 
 
+def test_a_loopback_issuer_gets_a_random_key_and_its_workers_the_same_one() -> None:
+    """THREATS 20: a key that everybody knows would be none."""
+    settings = Settings.load()
+    assert settings.secret_keys != Settings.load().secret_keys
+    variables = settings.as_environment()
+    assert variables["SEED_OAUTH_SECRET_KEYS"] == settings.secret_keys[0].get_secret_value()
+    assert Settings.load(issuer="https://door.example").secret_keys == ()
+
+
 def test_what_logins_need_is_named_when_it_is_missing() -> None:
     assert Settings.load().missing() == [
         "SEED_OAUTH_IDP_AUTHORIZATION_URL",
@@ -57,6 +66,8 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
         ({"resources": "mcp"}, "SEED_OAUTH_RESOURCES must be an absolute URL"),
         ({"scopes": "mail offline_access"}, "SEED_OAUTH_SCOPES must not list offline_access"),
         ({"private_use_schemes": "javascript"}, "SEED_OAUTH_PRIVATE_USE_SCHEMES must not list javascript"),
+        ({"secret_keys": "short"}, "SEED_OAUTH_SECRET_KEYS must be at least 32 random characters"),
+        ({"secret_keys": "a" * 40}, "SEED_OAUTH_SECRET_KEYS must be at least 32 random characters"),
         ({"store_url": "postgres://x"}, "SEED_OAUTH_STORE_URL must be sqlite:///file"),
         ({"store_url": "sqlite:///:memory:", "workers": 2}, "SEED_OAUTH_STORE_URL must be a file"),
         ({"store_url": "sqlite:///"}, "SEED_OAUTH_STORE_URL must be sqlite:///file"),

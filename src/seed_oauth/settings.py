@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import cached_property
@@ -12,8 +13,11 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from seed_oauth.redirect_uri import LOOPBACK_HOSTS
+from seed_oauth.seal import MINIMUM_KEY_LENGTH, Sealer
 
 PREFIX = "SEED_OAUTH_"
+
+_DISTINCT = 12  # different characters that a random key has at the very least; a repeated word has fewer
 
 _PROTOCOL_PARAMETERS = frozenset(
     {
@@ -90,6 +94,10 @@ class Settings(BaseSettings):
     private_use_schemes: Annotated[tuple[str, ...], NoDecode] = ()
     """Further private-use URI schemes that clients may register (RFC 8252 §7.1)."""
 
+    secret_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    """What seals envelopes, at least 32 random characters each, separated by commas: the first one seals, all
+    of them open. With a loopback issuer a random one by default, which a restart forgets."""
+
     store_url: str = "sqlite:///seed-oauth.db"
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -107,7 +115,7 @@ class Settings(BaseSettings):
         except ValidationError as invalid:
             raise SettingsError(_readable(invalid)) from None
 
-    @field_validator("resources", "scopes", "private_use_schemes", mode="before")
+    @field_validator("resources", "scopes", "private_use_schemes", "secret_keys", mode="before")
     @classmethod
     def _split_list(cls, value: object) -> object:
         return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
@@ -147,6 +155,17 @@ class Settings(BaseSettings):
                 raise ValueError(f"must not list {scheme}: it is not a private-use scheme")
         return tuple(scheme.lower() for scheme in value)
 
+    @field_validator("secret_keys")
+    @classmethod
+    def _check_secret_keys(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for key in value:
+            if len(key.get_secret_value()) < MINIMUM_KEY_LENGTH or len(set(key.get_secret_value())) < _DISTINCT:
+                raise ValueError(
+                    f"must be at least {MINIMUM_KEY_LENGTH} random characters each: "
+                    'python -c "import secrets; print(secrets.token_urlsafe(32))" prints one'
+                )
+        return value
+
     @field_validator("store_url")
     @classmethod
     def _check_store_url(cls, value: str) -> str:
@@ -156,7 +175,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _default_issuer(cls, values: dict[str, object]) -> dict[str, object]:
+    def _fill_in_defaults(cls, values: dict[str, object]) -> dict[str, object]:
         if not values.get("issuer"):
             host = values.get("host") or "127.0.0.1"
             if host not in LOOPBACK_HOSTS:
@@ -166,6 +185,9 @@ class Settings(BaseSettings):
                 )
             host = f"[{host}]" if host == "::1" else host
             values["issuer"] = f"http://{host}:{values.get('port') or 8000}"
+        if not values.get("secret_keys") and str(values["issuer"]).startswith("http://"):
+            # Plain http is for loopback: nobody but this machine's user is logged out by a restart.
+            values["secret_keys"] = secrets.token_urlsafe(32)
         return values
 
     @field_validator("issuer")
@@ -199,6 +221,11 @@ class Settings(BaseSettings):
         """The resources behind this door, the default filled in."""
         return self.resources or (f"{self.issuer}/mcp",)
 
+    @cached_property
+    def sealer(self) -> Sealer:
+        """What seals and opens envelopes with `secret_keys`."""
+        return Sealer([key.get_secret_value() for key in self.secret_keys])
+
     def as_environment(self) -> dict[str, str]:
         """The environment variables from which another process reads the same settings."""
         variables = {}
@@ -209,7 +236,7 @@ class Settings(BaseSettings):
             elif isinstance(value, dict):
                 value = json.dumps(value)
             elif isinstance(value, tuple):
-                value = " ".join(value)
+                value = " ".join(one.get_secret_value() if isinstance(one, SecretStr) else one for one in value)
             if value is not None:
                 variables[PREFIX + name.upper()] = str(value)
         return variables

@@ -1,0 +1,73 @@
+"""Envelopes: only what we sealed, for one purpose, for a while, and unreadable to everybody else."""
+
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seed_oauth.seal import Purpose, Sealer, SealError
+
+KEY, OLD_KEY = "the key that seals, of random characters", "the key before it, of random characters"
+SEALER = Sealer([KEY])
+NOW = 1_800_000_000.0
+LIFETIME = 600
+
+contents = st.dictionaries(st.text(max_size=10), st.none() | st.booleans() | st.text(max_size=50), max_size=5)
+purposes = st.sampled_from(Purpose)
+
+
+@given(purposes, contents)
+def test_what_was_sealed_is_what_is_opened_and_needs_no_escaping_in_a_url(
+    purpose: Purpose, content: dict[str, object]
+) -> None:
+    envelope = SEALER.seal(purpose, content, NOW)
+    assert set(envelope) <= set(string.ascii_letters + string.digits + "-_")
+    assert SEALER.open(purpose, envelope, lifetime=LIFETIME, now=NOW + LIFETIME) == content
+
+
+@given(purposes, purposes, contents)
+def test_an_envelope_is_good_for_its_own_purpose_only(
+    purpose: Purpose, other: Purpose, content: dict[str, object]
+) -> None:
+    envelope = SEALER.seal(purpose, content, NOW)
+    if other is not purpose:
+        with pytest.raises(SealError):
+            SEALER.open(other, envelope, lifetime=LIFETIME, now=NOW)
+
+
+@pytest.mark.parametrize("later", [LIFETIME + 1, -61])
+def test_an_envelope_expires_and_is_not_good_before_its_time(later: int) -> None:
+    """A replica's clock may be a minute off."""
+    envelope = SEALER.seal(Purpose.STATE, {}, NOW)
+    with pytest.raises(SealError):
+        SEALER.open(Purpose.STATE, envelope, lifetime=LIFETIME, now=NOW + later)
+
+
+@given(st.data(), contents)
+def test_an_envelope_that_was_changed_or_cut_cannot_be_opened(data: st.DataObject, content: dict[str, object]) -> None:
+    envelope = SEALER.seal(Purpose.CODE, content, NOW)
+    # The last character has bits that base64 does not use; changing those changes nothing.
+    place = data.draw(st.integers(0, len(envelope) - 2))
+    character = data.draw(
+        st.sampled_from(string.ascii_letters + "-_.%\x00é").filter(lambda one: one != envelope[place])
+    )
+    for broken in (envelope[:place] + character + envelope[place + 1 :], envelope[:place]):
+        with pytest.raises(SealError):
+            SEALER.open(Purpose.CODE, broken, lifetime=LIFETIME, now=NOW)
+
+
+@given(st.text())
+def test_anything_else_is_no_envelope(text: str) -> None:
+    with pytest.raises(SealError):
+        SEALER.open(Purpose.CODE, text, lifetime=LIFETIME, now=NOW)
+
+
+def test_keys_rotate_without_anybody_being_logged_out() -> None:
+    of_the_old_key = Sealer([OLD_KEY]).seal(Purpose.REFRESH_TOKEN, {"kept": True}, NOW)
+    rotated = Sealer([KEY, OLD_KEY])
+    assert rotated.open(Purpose.REFRESH_TOKEN, of_the_old_key, lifetime=LIFETIME, now=NOW) == {"kept": True}
+    of_the_new_key = rotated.seal(Purpose.REFRESH_TOKEN, {}, NOW)
+    assert SEALER.open(Purpose.REFRESH_TOKEN, of_the_new_key, lifetime=LIFETIME, now=NOW) == {}
+    with pytest.raises(SealError):
+        SEALER.open(Purpose.REFRESH_TOKEN, of_the_old_key, lifetime=LIFETIME, now=NOW)
