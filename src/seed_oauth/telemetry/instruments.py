@@ -71,6 +71,13 @@ class Telemetry:
         self._upstream_requests = counters[UPSTREAM_REQUESTS]
         self._upstream_request_duration = histograms[UPSTREAM_REQUEST_DURATION]
         self._flow_steps = counters[FLOW_STEPS]
+        # Made once: a label set made anew for each measurement is a tenth of what recording it costs.
+        self._of_grant = {grant_type: {"grant_type": grant_type.value} for grant_type in GrantType}
+        self._of_upstream = {
+            (operation, outcome): {"operation": operation.value, "outcome": outcome.value}
+            for operation in Operation
+            for outcome in UpstreamOutcome
+        }
         self._of_outcome = {outcome: _increments(outcome, counters) for outcomes in ENDPOINTS for outcome in outcomes}
         self._context = context
         self._on_outcome = on_outcome
@@ -109,7 +116,7 @@ class Telemetry:
     def _flush_exchanges(self) -> None:
         counts: Counted[tuple[GrantType, ExchangeResult]] = Counted()
         for grant_type, result, seconds, context in _taken_from(self._exchange_times):
-            self._exchange_duration.record(seconds, {"grant_type": grant_type.value}, context)
+            self._exchange_duration.record(seconds, self._of_grant[grant_type], context)
             counts[grant_type, result] += 1
         for (grant_type, result), times in counts.items():
             self._exchanges.add(times, {"grant_type": grant_type.value, "result": result.value})
@@ -117,11 +124,11 @@ class Telemetry:
     def _flush_upstream_requests(self) -> None:
         counts: Counted[tuple[Operation, UpstreamOutcome]] = Counted()
         for operation, outcome, seconds, context in _taken_from(self._upstream_times):
-            labels = {"operation": operation.value, "outcome": outcome.value}
-            self._upstream_request_duration.record(seconds, labels, context)
-            counts[operation, outcome] += 1
-        for (operation, outcome), times in counts.items():
-            self._upstream_requests.add(times, {"operation": operation.value, "outcome": outcome.value})
+            key = operation, outcome
+            self._upstream_request_duration.record(seconds, self._of_upstream[key], context)
+            counts[key] += 1
+        for key, times in counts.items():
+            self._upstream_requests.add(times, self._of_upstream[key])
 
 
 def _taken_from(noted: deque[Noted]) -> Iterator[Noted]:
