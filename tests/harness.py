@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from seed_oauth import Pipeline, Settings, create_app, create_metrics_app
 from seed_oauth.clients import Client, ClientStore, StoreError, hash_secret
 from seed_oauth.clients.sqlite import SqliteClientStore
+from seed_oauth.database import Database
 from seed_oauth.outcomes import EndpointOutcomes, Outcome
 from seed_oauth.telemetry.contract import error_attributes
 
@@ -39,6 +40,7 @@ TOKENS = {"access_token": "at", "token_type": "bearer", "expires_in": 300, "refr
 
 SETTINGS: Mapping[str, Any] = {
     "issuer": ISSUER,
+    "flow": "relay",
     "idp_authorization_url": "https://idp.example/authorize",
     "idp_token_url": "https://idp.example/token",
     "idp_revocation_url": "https://idp.example/revoke",
@@ -137,7 +139,7 @@ class FrontDoor:
     async def __aenter__(self) -> Self:
         clients = self.clients
         if clients is None:
-            clients = SqliteClientStore("sqlite:///:memory:")
+            clients = SqliteClientStore(Database("sqlite:///:memory:"))
             for client in self.known:
                 await clients.add(client)
         self.app = create_app(

@@ -19,7 +19,7 @@ def test_a_loopback_issuer_gets_a_random_key_and_its_workers_the_same_one() -> N
     assert settings.secret_keys != Settings.load().secret_keys
     variables = settings.as_environment()
     assert variables["SEED_OAUTH_SECRET_KEYS"] == settings.secret_keys[0].get_secret_value()
-    assert Settings.load(issuer="https://door.example").secret_keys == ()
+    assert Settings.load(issuer="https://door.example", flow="relay").secret_keys == ()  # it seals nothing
 
 
 def test_what_logins_need_is_named_when_it_is_missing() -> None:
@@ -32,6 +32,7 @@ def test_what_logins_need_is_named_when_it_is_missing() -> None:
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEED_OAUTH_ISSUER", "https://door.example/tenant")
+    monkeypatch.setenv("SEED_OAUTH_SECRET_KEYS", "0123456789abcdef0123456789abcdef")
     monkeypatch.setenv("SEED_OAUTH_RESOURCES", "https://a.example/mcp, https://b.example/mcp")
     monkeypatch.setenv("SEED_OAUTH_SCOPES", "mail files")
     monkeypatch.setenv("SEED_OAUTH_IDP_AUTHORIZATION_PARAMETERS", '{"access_type": "offline"}')
@@ -57,7 +58,9 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
         ({"host": "0.0.0.0"}, "SEED_OAUTH_ISSUER is missing"),  # noqa: S104 - what is refused
         ({"port": 9464}, "SEED_OAUTH_METRICS_PORT must differ from SEED_OAUTH_PORT"),
         ({"port": 70_000}, "SEED_OAUTH_PORT Input should be less than or equal to 65535"),
-        ({"flow": "other"}, "SEED_OAUTH_FLOW Input should be 'relay'"),
+        ({"flow": "other"}, "SEED_OAUTH_FLOW Input should be 'broker' or 'relay'"),
+        ({"issuer": "https://door.example"}, "SEED_OAUTH_SECRET_KEYS is missing"),
+        ({"idp_scopes": 'open"id'}, "SEED_OAUTH_IDP_SCOPES must be a list of scopes"),
         ({"idp_token_url": "http://idp.example/token"}, "SEED_OAUTH_IDP_TOKEN_URL must use https"),
         ({"idp_authorization_url": "https://idp.example/?state=x"}, "must not set state"),
         ({"idp_token_parameters": {"code": "x", "scope": "y"}}, "must not set code, scope"),
@@ -105,6 +108,7 @@ def test_the_client_secret_does_not_show_in_a_representation() -> None:
 def test_another_process_reads_the_same_settings_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(
         issuer="https://door.example",
+        secret_keys=(SecretStr("0123456789abcdef0123456789abcdef"),),
         idp_client_id="a",
         idp_client_secret=SecretStr("b"),
         idp_authorization_parameters={"prompt": "consent"},

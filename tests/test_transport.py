@@ -68,7 +68,7 @@ async def exchange(port: int, *, scheme: str = "http", timeout: float = 0.2) -> 
     )
     provider = HttpIdentityProvider(settings, IdentityProviderTransport(settings))
     try:
-        return await provider.exchange(GrantType.REFRESH_TOKEN, {"refresh_token": "rt"})
+        return await provider.exchange(settings.idp_token_url or "", GrantType.REFRESH_TOKEN, {"refresh_token": "rt"})
     finally:
         await provider.aclose()
 
@@ -103,7 +103,7 @@ async def test_a_connection_is_kept_for_the_next_exchange_and_no_cookie_with_it(
         settings = Settings(idp_token_url=f"http://127.0.0.1:{port}/token", idp_client_id="proxy")
         provider = HttpIdentityProvider(settings, IdentityProviderTransport(settings))
         for _ in range(3):
-            await provider.exchange(GrantType.REFRESH_TOKEN, {"refresh_token": "rt"})
+            await provider.exchange(settings.idp_token_url or "", GrantType.REFRESH_TOKEN, {"refresh_token": "rt"})
         await provider.aclose()
     assert connections == 1
     assert len(requests) == 3
@@ -188,7 +188,7 @@ async def test_a_name_that_does_not_resolve_is_unreachable() -> None:
     settings = Settings(idp_token_url="https://idp.invalid/token", idp_client_id="proxy")
     provider = HttpIdentityProvider(settings, IdentityProviderTransport(settings))
     with pytest.raises(IdentityProviderError) as failed:
-        await provider.exchange(GrantType.REFRESH_TOKEN, {})
+        await provider.exchange(settings.idp_token_url or "", GrantType.REFRESH_TOKEN, {})
     await provider.aclose()
     assert failed.value.failure is IdentityProviderFailure.UNREACHABLE
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import orjson
 from starlette.responses import Response
 
-from seed_oauth.clients import Client
-from seed_oauth.outcomes import Outcome
+from seed_oauth.outcomes import ClientFamily, Outcome
 
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 """Nothing of OAuth may stay in a cache (RFC 6749 §5.1)."""
@@ -19,8 +18,10 @@ class Answer:
 
     outcome: Outcome
     response: Response
-    client: Client | None = None
-    """The client that was answered, where it is known."""
+    client_family: ClientFamily = ClientFamily.OTHER
+    """That of the client that was answered, where it is known."""
+    waited: float | None = None
+    """How many seconds the user was away at the identity provider, for an answer to their return."""
 
 
 def found(location: str) -> Response:

@@ -17,12 +17,14 @@ from seed_oauth.boundary import Boundary, Endpoint
 from seed_oauth.clients import ClientStore
 from seed_oauth.clients.cached import CachedClientStore
 from seed_oauth.clients.sqlite import SqliteClientStore
+from seed_oauth.database import Database
 from seed_oauth.endpoints.authorization import AuthorizationEndpoint
 from seed_oauth.endpoints.health import ReadinessEndpoint, healthz
 from seed_oauth.endpoints.metadata import documents
 from seed_oauth.endpoints.registration import RegistrationEndpoint
 from seed_oauth.endpoints.revocation import RevocationEndpoint
 from seed_oauth.endpoints.token import TokenEndpoint
+from seed_oauth.flows.relay import RelayFlow
 from seed_oauth.identity_provider import HttpIdentityProvider
 from seed_oauth.outcomes import (
     AuthorizationOutcome,
@@ -31,6 +33,7 @@ from seed_oauth.outcomes import (
     RevocationOutcome,
     TokenOutcome,
 )
+from seed_oauth.provider_metadata import ConfiguredMetadata
 from seed_oauth.settings import Settings
 from seed_oauth.telemetry import Pipeline, Recording
 from seed_oauth.timed_identity_provider import TimedIdentityProvider
@@ -68,18 +71,19 @@ def create_app(
     """
     settings = settings or Settings.load()
     pipeline = pipeline or Pipeline()
-    clients = CachedClientStore(clients or SqliteClientStore(settings.store_url))
+    clients = CachedClientStore(clients or SqliteClientStore(Database(settings.store_url)))
     transport = transport or IdentityProviderTransport(settings)
     # Credentials are added beneath the instrumentation, which so never sees them.
     transport = pipeline.instrument(AuthenticatedTransport(settings, transport))
     identity_provider = TimedIdentityProvider(HttpIdentityProvider(settings, transport), pipeline.telemetry)
+    flow = RelayFlow(settings, ConfiguredMetadata(settings), identity_provider)
 
     def counted(path: str, endpoint: Endpoint, outcomes: EndpointOutcomes, *methods: str, cors: bool = True) -> Route:
         boundary = Boundary(endpoint, outcomes, methods, telemetry=pipeline.telemetry, issuer=settings.issuer)
         return Route(path, boundary, middleware=[_CORS] if cors else [])
 
-    authorization = AuthorizationEndpoint(settings, clients)
-    token = TokenEndpoint(settings, clients, identity_provider)
+    authorization = AuthorizationEndpoint(settings, clients, flow)
+    token = TokenEndpoint(settings, clients, flow)
     registration = RegistrationEndpoint(settings, clients)
     endpoints: list[BaseRoute] = [
         counted("/oauth/authorize", authorization, AuthorizationOutcome, "GET", "POST", cors=False),
@@ -87,7 +91,7 @@ def create_app(
         counted("/oauth/register", registration, RegistrationOutcome, "POST"),
     ]
     if settings.idp_revocation_url:
-        revocation = RevocationEndpoint(clients, identity_provider)
+        revocation = RevocationEndpoint(clients, flow)
         endpoints.append(counted("/oauth/revoke", revocation, RevocationOutcome, "POST"))
     routes = [
         *endpoints,

@@ -7,13 +7,12 @@ from time import perf_counter
 
 import structlog
 from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from seed_oauth.answer import Answer
-from seed_oauth.clients import Client
-from seed_oauth.clients.family import family_of
 from seed_oauth.errors import OAuthError
-from seed_oauth.outcomes import Cause, ClientFamily, EndpointOutcomes, Outcome
+from seed_oauth.outcomes import Cause, EndpointOutcomes
 from seed_oauth.parameters import MAXIMUM_BODY, BodyTooLargeError, MalformedRequestError
 from seed_oauth.telemetry import Telemetry
 from seed_oauth.telemetry.contract import ENDPOINTS
@@ -25,6 +24,8 @@ _OUR_TROUBLE = frozenset({Cause.UPSTREAM, Cause.SERVER})
 
 # A link preview or a preflight is not somebody logging in.
 _UNCOUNTED_METHODS = frozenset({"HEAD", "OPTIONS"})
+
+_NO_RESPONSE = Response(status_code=503)  # of a request that was given up: nobody sees it
 
 
 class Boundary:
@@ -62,13 +63,13 @@ class Boundary:
         except OAuthError as raised:
             error = raised
             response = error_response(error, request, issuer=self._issuer, correlation_id=correlation_id)
-            answer = Answer(error.outcome, response, error.client)
+            answer = Answer(error.outcome, response, error.client_family)
         except asyncio.CancelledError:
             # The server gave the request up; it is counted all the same, and stays cancelled.
-            self._record(self._outcomes.CANCELLED, None, correlation_id, started)
+            self._record(Answer(self._outcomes.CANCELLED, _NO_RESPONSE), correlation_id, started)
             raise
         if request.method not in _UNCOUNTED_METHODS:
-            self._record(answer.outcome, answer.client, correlation_id, started, error)
+            self._record(answer, correlation_id, started, error)
         answer.response.raw_headers.append((b"x-correlation-id", correlation_id.encode()))
         await answer.response(scope, receive, send)
 
@@ -96,15 +97,9 @@ class Boundary:
                 outcomes.UNEXPECTED, "something went wrong here, not with your request; try again"
             ) from unexpected
 
-    def _record(
-        self,
-        outcome: Outcome,
-        client: Client | None,
-        correlation_id: str,
-        started: float,
-        error: OAuthError | None = None,
-    ) -> None:
-        self._telemetry.record(outcome, family_of(client) if client else ClientFamily.OTHER)
+    def _record(self, answer: Answer, correlation_id: str, started: float, error: OAuthError | None = None) -> None:
+        outcome = answer.outcome
+        self._telemetry.record(outcome, answer.client_family, answer.waited)
         line: dict[str, str | None] = {"outcome": outcome.reason, "correlation_id": correlation_id}
         if error is not None:
             line |= {"cause": error.outcome.cause, "detail": error.description}

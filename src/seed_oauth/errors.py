@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
-from seed_oauth.clients import Client
-from seed_oauth.outcomes import Outcome
+from seed_oauth.outcomes import ClientFamily, Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +27,8 @@ class OAuthError(Exception):
     description: str
     headers: Mapping[str, str] = field(default_factory=dict)
     recipient: Recipient | None = None
-    client: Client | None = None
-    """The client that asked, where it is known."""
+    client_family: ClientFamily = ClientFamily.OTHER
+    """That of the client that asked, where it is known."""
 
     def sent_to(self, redirect_uri: str, state: str | None) -> Self:
         """The same error, delivered to the client by redirect (RFC 6749 §4.1.2.1)."""

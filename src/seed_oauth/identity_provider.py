@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import Protocol
 from urllib.parse import urlencode
 
@@ -59,11 +60,13 @@ class TokenResponse:
 class IdentityProvider(Protocol):
     """What the endpoints need of an IdP. Methods raise `IdentityProviderError`."""
 
-    async def exchange(self, grant_type: GrantType, parameters: Mapping[str, str]) -> TokenResponse:
+    async def exchange(
+        self, token_endpoint: str, grant_type: GrantType, parameters: Mapping[str, str]
+    ) -> TokenResponse:
         """Exchange a code or a refresh token for tokens (RFC 6749 §4.1.3, §6)."""
         ...
 
-    async def revoke(self, parameters: Mapping[str, str]) -> None:
+    async def revoke(self, revocation_endpoint: str, parameters: Mapping[str, str]) -> None:
         """Revoke a token (RFC 7009)."""
         ...
 
@@ -84,14 +87,13 @@ class HttpIdentityProvider:
         self._settings = settings
         self._transport = transport
         self._credentials = _credentials_in_form(settings)
-        # Parsed once; httpx would do it for each request.
-        self._token_url = httpx.URL(settings.idp_token_url or "")
-        self._revocation_url = httpx.URL(settings.idp_revocation_url or "")
 
-    async def exchange(self, grant_type: GrantType, parameters: Mapping[str, str]) -> TokenResponse:
+    async def exchange(
+        self, token_endpoint: str, grant_type: GrantType, parameters: Mapping[str, str]
+    ) -> TokenResponse:
         """Exchange a code or a refresh token, with the proxy's own client credentials."""
         form = {"grant_type": grant_type, **parameters, **self._settings.idp_token_parameters}
-        status, headers, body = await self._post(self._token_url, form)
+        status, headers, body = await self._post(token_endpoint, form)
         members = _json_object(body)
         if status == httpx.codes.OK and members is not None and "error" not in members:
             if isinstance(members.get("access_token"), str):
@@ -99,9 +101,9 @@ class HttpIdentityProvider:
             raise IdentityProviderError(IdentityProviderFailure.INVALID_RESPONSE)
         raise _refusal(status, headers, members or {})
 
-    async def revoke(self, parameters: Mapping[str, str]) -> None:
+    async def revoke(self, revocation_endpoint: str, parameters: Mapping[str, str]) -> None:
         """Pass a revocation on; RFC 7009 §2.2: any 200 will do, its body says nothing."""
-        status, headers, body = await self._post(self._revocation_url, parameters)
+        status, headers, body = await self._post(revocation_endpoint, parameters)
         if status != httpx.codes.OK:
             raise _refusal(status, headers, _json_object(body) or {})
 
@@ -109,8 +111,8 @@ class HttpIdentityProvider:
         """Close the connections to the IdP."""
         await self._transport.aclose()
 
-    async def _post(self, url: httpx.URL, form: Mapping[str, str]) -> tuple[int, httpx.Headers, bytes]:
-        request = httpx.Request("POST", url, content=urlencode({**form, **self._credentials}).encode())
+    async def _post(self, url: str, form: Mapping[str, str]) -> tuple[int, httpx.Headers, bytes]:
+        request = httpx.Request("POST", _parsed(url), content=urlencode({**form, **self._credentials}).encode())
         try:
             response = await self._transport.handle_async_request(request)
             try:
@@ -123,6 +125,12 @@ class HttpIdentityProvider:
             raise IdentityProviderError(IdentityProviderFailure.INVALID_RESPONSE) from nonsense
         except httpx.TransportError as broken:
             raise IdentityProviderError(IdentityProviderFailure.UNREACHABLE) from broken
+
+
+@lru_cache(maxsize=16)
+def _parsed(url: str) -> httpx.URL:
+    # The few endpoints there are, parsed once; httpx would do it for each request.
+    return httpx.URL(url)
 
 
 def _credentials_in_form(settings: Settings) -> dict[str, str]:

@@ -84,10 +84,53 @@ class AuthorizationOutcome(Outcome):
     UNSUPPORTED_RESPONSE_TYPE = "error", "unsupported_response_type", 400, Cause.CLIENT
     BAD_SCOPE = "error", "invalid_scope", 400, Cause.CLIENT
     BAD_RESOURCE = "error", "invalid_target", 400, Cause.CLIENT
+    IDP_UNAVAILABLE = "error", "temporarily_unavailable", 503, Cause.UPSTREAM
     CANCELLED = "error", "server_error", 503, Cause.USER
     UNEXPECTED = "error", "server_error", 500, Cause.SERVER
-    # … and the one way to succeed.
+    # … and the one way to succeed. Where the user is asked for consent first, the request is not decided yet:
+    # it counts when the answer comes, at the consent endpoint.
+    CONSENT_ASKED = None, None, 200, None
     REDIRECTED_TO_IDP = "success", None, 302, None
+
+
+class ConsentOutcome(Outcome):
+    """`/oauth/consent`, where a person has answered. What they decide ends their authorization request."""
+
+    METHOD_NOT_ALLOWED = None, "invalid_request", 405, Cause.CLIENT
+    BODY_TOO_LARGE = None, "invalid_request", 413, Cause.CLIENT
+    MALFORMED_REQUEST = None, "invalid_request", 400, Cause.CLIENT
+    BAD_ENVELOPE = None, "invalid_request", 400, Cause.CLIENT
+    EXPIRED = None, "invalid_request", 400, Cause.USER
+    OTHER_BROWSER = None, "access_denied", 403, Cause.USER
+    NO_DECISION = None, "invalid_request", 400, Cause.CLIENT
+    IDP_UNAVAILABLE = "error", "temporarily_unavailable", 503, Cause.UPSTREAM
+    DENIED = "error", "access_denied", 200, Cause.USER
+    CANCELLED = None, "server_error", 503, Cause.USER
+    UNEXPECTED = "error", "server_error", 500, Cause.SERVER
+    APPROVED = "success", None, 200, None
+
+
+class CallbackOutcome(Outcome):
+    """`/oauth/callback`, where the identity provider sends the browser back to."""
+
+    METHOD_NOT_ALLOWED = "error", "invalid_request", 405, Cause.CLIENT
+    BODY_TOO_LARGE = "error", "invalid_request", 413, Cause.CLIENT
+    MALFORMED_REQUEST = "error", "invalid_request", 400, Cause.CLIENT
+    BAD_STATE = "error", "invalid_request", 400, Cause.CLIENT
+    EXPIRED = "error", "invalid_request", 400, Cause.USER
+    OTHER_BROWSER = "error", "access_denied", 403, Cause.USER
+    # An answer of another authorization server than the one that was asked (RFC 9207 §2.4).
+    WRONG_ISSUER = "error", "invalid_request", 400, Cause.UPSTREAM
+    # What the identity provider answered instead of a code (RFC 6749 §4.1.2.1), told to the client.
+    DENIED = "denied", "access_denied", 302, Cause.USER
+    IDP_INVALID_SCOPE = "error", "invalid_scope", 302, Cause.CLIENT
+    IDP_INVALID_TARGET = "error", "invalid_target", 302, Cause.CLIENT
+    IDP_REFUSED = "error", "server_error", 302, Cause.SERVER
+    IDP_FAILED = "error", "temporarily_unavailable", 302, Cause.UPSTREAM
+    NO_CODE = "error", "server_error", 302, Cause.UPSTREAM
+    CANCELLED = "error", "server_error", 503, Cause.USER
+    UNEXPECTED = "error", "server_error", 500, Cause.SERVER
+    RETURNED = "success", None, 302, None
 
 
 class TokenOutcome(Outcome):
@@ -110,6 +153,11 @@ class TokenOutcome(Outcome):
     BAD_REDIRECT_URI = None, "invalid_grant", 400, Cause.CLIENT
     BAD_SCOPE = None, "invalid_scope", 400, Cause.CLIENT
     BAD_RESOURCE = None, "invalid_target", 400, Cause.CLIENT
+    # Of the broker flow, whose codes and refresh tokens are envelopes of ours.
+    BAD_CODE = None, "invalid_grant", 400, Cause.CLIENT
+    BAD_REFRESH_TOKEN = None, "invalid_grant", 400, Cause.CLIENT
+    REFRESH_TOKEN_REUSED = None, "invalid_grant", 400, Cause.CLIENT
+    STORE_FAILED = None, "temporarily_unavailable", 503, Cause.SERVER
     # Definite refusals by the identity provider, passed on faithfully.
     IDP_INVALID_GRANT = None, "invalid_grant", 400, Cause.CLIENT
     IDP_INVALID_REQUEST = None, "invalid_request", 400, Cause.CLIENT
@@ -125,6 +173,8 @@ class TokenOutcome(Outcome):
     IDP_RATE_LIMITED = None, "temporarily_unavailable", 503, Cause.UPSTREAM
     IDP_SERVER_ERROR = None, "temporarily_unavailable", 502, Cause.UPSTREAM
     IDP_INVALID_RESPONSE = None, "temporarily_unavailable", 502, Cause.UPSTREAM
+    # Tokens of another login than the one that was begun (OpenID Connect Core §3.1.3.7).
+    IDP_WRONG_NONCE = None, "server_error", 502, Cause.UPSTREAM
     CANCELLED = None, "server_error", 503, Cause.USER
     UNEXPECTED = None, "server_error", 500, Cause.SERVER
     EXCHANGED = None, None, 200, None
@@ -151,6 +201,7 @@ class RevocationOutcome(Outcome):
     METHOD_NOT_ALLOWED = None, "invalid_request", 405, Cause.CLIENT
     BODY_TOO_LARGE = None, "invalid_request", 413, Cause.CLIENT
     MALFORMED_REQUEST = None, "invalid_request", 400, Cause.CLIENT
+    STORE_FAILED = None, "temporarily_unavailable", 503, Cause.SERVER
     UNKNOWN_CLIENT = None, "invalid_client", 401, Cause.CLIENT
     BAD_CLIENT_AUTHENTICATION = None, "invalid_client", 401, Cause.CLIENT
     CLIENT_LOOKUP_FAILED = None, "temporarily_unavailable", 503, Cause.SERVER
@@ -162,5 +213,12 @@ class RevocationOutcome(Outcome):
     REVOKED = None, None, 200, None
 
 
-EndpointOutcomes = type[AuthorizationOutcome] | type[TokenOutcome] | type[RegistrationOutcome] | type[RevocationOutcome]
-"""One endpoint's table; the rows that all four have can be read from it without knowing which it is."""
+EndpointOutcomes = (
+    type[AuthorizationOutcome]
+    | type[ConsentOutcome]
+    | type[CallbackOutcome]
+    | type[TokenOutcome]
+    | type[RegistrationOutcome]
+    | type[RevocationOutcome]
+)
+"""One endpoint's table; the rows that all of them have can be read from it without knowing which it is."""

@@ -26,10 +26,11 @@ def parse_form(encoded: bytes) -> dict[str, str]:
     Parameters without a value are treated as omitted, and none may come twice (RFC 6749 §3.1, §3.2).
 
     Raises:
-        MalformedRequestError: not UTF-8, control characters, a parameter twice, or too much.
+        MalformedRequestError: not UTF-8, control characters, a parameter twice, or too many of them.
+        BodyTooLargeError: more than `MAXIMUM_BODY` bytes.
     """
     if len(encoded) > MAXIMUM_BODY:
-        raise MalformedRequestError(f"more than {MAXIMUM_BODY} bytes of parameters were sent")
+        raise BodyTooLargeError
     if encoded.count(b"&") >= _MAXIMUM_FIELDS:
         raise MalformedRequestError(f"more than {_MAXIMUM_FIELDS} parameters were sent")
     try:

@@ -40,7 +40,9 @@ class TimedIdentityProvider:
         self._telemetry = telemetry
         self._clock = clock
 
-    async def exchange(self, grant_type: GrantType, parameters: Mapping[str, str]) -> TokenResponse:
+    async def exchange(
+        self, token_endpoint: str, grant_type: GrantType, parameters: Mapping[str, str]
+    ) -> TokenResponse:
         """Exchange a code or a refresh token; one exchange of the specification."""
 
         def record(outcome: UpstreamOutcome, seconds: float) -> None:
@@ -50,16 +52,16 @@ class TimedIdentityProvider:
             self._telemetry.record_upstream_request(Operation.TOKEN, outcome, seconds)
 
         with self._timed(record):
-            return await self._inner.exchange(grant_type, parameters)
+            return await self._inner.exchange(token_endpoint, grant_type, parameters)
 
-    async def revoke(self, parameters: Mapping[str, str]) -> None:
+    async def revoke(self, revocation_endpoint: str, parameters: Mapping[str, str]) -> None:
         """Revoke a token."""
 
         def record(outcome: UpstreamOutcome, seconds: float) -> None:
             self._telemetry.record_upstream_request(Operation.REVOCATION, outcome, seconds)
 
         with self._timed(record):
-            await self._inner.revoke(parameters)
+            await self._inner.revoke(revocation_endpoint, parameters)
 
     async def aclose(self) -> None:
         """Let go of connections."""

@@ -2,6 +2,7 @@
 
 from base64 import b64encode
 from collections.abc import AsyncIterator
+from functools import lru_cache
 from urllib.parse import quote_plus
 from urllib.request import getproxies, proxy_bypass
 
@@ -21,9 +22,10 @@ class IdentityProviderTransport(httpx.AsyncBaseTransport):
     """
 
     def __init__(self, settings: Settings) -> None:
-        """Go through HTTPS_PROXY or HTTP_PROXY if the environment says so for the token endpoint's host."""
+        """Go through HTTPS_PROXY or HTTP_PROXY if the environment says so for a request's host."""
         self._timeout = aiohttp.ClientTimeout(total=settings.idp_timeout, sock_connect=settings.idp_connect_timeout)
-        self._proxy = _proxy_for(settings.idp_token_url) if settings.idp_token_url else None
+        # Looked up once for each of the few endpoints there are.
+        self._proxy_for = lru_cache(maxsize=16)(_proxy_for)
         self._session: aiohttp.ClientSession | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -43,7 +45,7 @@ class IdentityProviderTransport(httpx.AsyncBaseTransport):
                 headers={name.decode(): value.decode() for name, value in request.headers.raw},
                 data=request.content,
                 timeout=self._timeout,
-                proxy=self._proxy,
+                proxy=self._proxy_for(request.url),
                 allow_redirects=False,
             )
         except (aiohttp.ClientError, TimeoutError) as error:
@@ -121,6 +123,5 @@ def _session() -> aiohttp.ClientSession:
     )
 
 
-def _proxy_for(url: str) -> str | None:
-    target = httpx.URL(url)
-    return None if proxy_bypass(target.host) else getproxies().get(target.scheme)
+def _proxy_for(url: httpx.URL) -> str | None:
+    return None if proxy_bypass(url.host) else getproxies().get(url.scheme)

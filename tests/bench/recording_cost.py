@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message
 from seed_oauth import Pipeline, Settings, create_app
 from seed_oauth.clients import Client
 from seed_oauth.clients.sqlite import SqliteClientStore
+from seed_oauth.database import Database
 from seed_oauth.telemetry import Telemetry
 
 ROUNDS, REQUESTS, WARM_UP = 12, 2_500, 200
@@ -66,7 +67,7 @@ async def measure(name: str, scope: Mapping[str, object], body: bytes) -> None:
         idp_token_url="https://idp.example/token",
         idp_client_id="proxy",
     )
-    clients = SqliteClientStore("sqlite:///:memory:")
+    clients = SqliteClientStore(Database("sqlite:///:memory:"))
     await clients.add(Client(client_id="bench", issued_at=1, redirect_uris=(CALLBACK,)))
     transport = httpx.MockTransport(lambda _: httpx.Response(200, content=TOKENS))
     app = create_app(settings, pipeline=Pipeline(), clients=clients, transport=transport)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from seed_oauth.clients import Client, StoreError, hash_secret, new_client_id, new_client_secret
 from seed_oauth.clients.sqlite import SqliteClientStore
+from seed_oauth.database import Database
 
 pytestmark = pytest.mark.anyio
 
@@ -30,7 +31,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 async def test_a_client_comes_back_as_it_was_added(url: str) -> None:
-    store = SqliteClientStore(url)
+    store = SqliteClientStore(Database(url))
     await store.add(CLIENT)
     assert await store.get("a") == CLIENT
     assert await store.get("b") is None
@@ -38,13 +39,13 @@ async def test_a_client_comes_back_as_it_was_added(url: str) -> None:
 
 
 async def test_an_empty_store_can_answer(url: str) -> None:
-    store = SqliteClientStore(url)
+    store = SqliteClientStore(Database(url))
     await store.check()
     await store.aclose()
 
 
 async def test_a_client_id_is_never_given_twice(url: str) -> None:
-    store = SqliteClientStore(url)
+    store = SqliteClientStore(Database(url))
     await store.add(CLIENT)
     with pytest.raises(StoreError):
         await store.add(CLIENT)
@@ -52,16 +53,16 @@ async def test_a_client_id_is_never_given_twice(url: str) -> None:
 
 
 async def test_clients_survive_a_restart(tmp_path: Path) -> None:
-    first = SqliteClientStore(f"sqlite:///{tmp_path}/clients.db")
+    first = SqliteClientStore(Database(f"sqlite:///{tmp_path}/clients.db"))
     await first.add(CLIENT)
     await first.aclose()
-    second = SqliteClientStore(f"sqlite:///{tmp_path}/clients.db")
+    second = SqliteClientStore(Database(f"sqlite:///{tmp_path}/clients.db"))
     assert await second.get("a") == CLIENT
     await second.aclose()
 
 
 async def test_the_file_is_created_for_its_owner_only(tmp_path: Path) -> None:
-    store = SqliteClientStore(f"sqlite:///{tmp_path}/clients.db")
+    store = SqliteClientStore(Database(f"sqlite:///{tmp_path}/clients.db"))
     await store.check()
     for file in tmp_path.iterdir():
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -72,9 +73,10 @@ REGISTER_50 = """
 import asyncio, sys
 from seed_oauth.clients import Client
 from seed_oauth.clients.sqlite import SqliteClientStore
+from seed_oauth.database import Database
 
 async def main():
-    store = SqliteClientStore(sys.argv[1])
+    store = SqliteClientStore(Database(sys.argv[1]))
     for number in range(50):
         await store.add(Client(client_id=f"{sys.argv[2]}-{number}", issued_at=1, redirect_uris=()))
     await store.aclose()
@@ -84,7 +86,7 @@ asyncio.run(main())
 
 
 async def test_many_registrations_are_moved_from_the_log_into_the_database(tmp_path: Path) -> None:
-    store = SqliteClientStore(f"sqlite:///{tmp_path}/clients.db")
+    store = SqliteClientStore(Database(f"sqlite:///{tmp_path}/clients.db"))
     await store.check()
     empty = (tmp_path / "clients.db").stat().st_size
     for number in range(1024):
@@ -94,7 +96,7 @@ async def test_many_registrations_are_moved_from_the_log_into_the_database(tmp_p
 
 
 async def test_a_table_that_is_gone_is_a_store_error_and_then_made_anew(tmp_path: Path) -> None:
-    store = SqliteClientStore(f"sqlite:///{tmp_path}/clients.db")
+    store = SqliteClientStore(Database(f"sqlite:///{tmp_path}/clients.db"))
     await store.add(CLIENT)
     other = sqlite3.connect(tmp_path / "clients.db", isolation_level=None)
     other.execute("DROP TABLE clients")
@@ -109,14 +111,14 @@ async def test_several_processes_write_and_read_at_once(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/clients.db"
     processes = [subprocess.Popen([sys.executable, "-c", REGISTER_50, url, name]) for name in "pqr"]  # noqa: S603
     assert [await asyncio.to_thread(process.wait) for process in processes] == [0, 0, 0]
-    store = SqliteClientStore(url)
+    store = SqliteClientStore(Database(url))
     found = [await store.get(f"{name}-{number}") for name in "pqr" for number in range(50)]
     assert None not in found
     await store.aclose()
 
 
 async def test_a_read_does_not_wait_for_a_writer(tmp_path: Path) -> None:
-    store = SqliteClientStore(f"sqlite:///{tmp_path}/clients.db")
+    store = SqliteClientStore(Database(f"sqlite:///{tmp_path}/clients.db"))
     await store.add(CLIENT)
     other = sqlite3.connect(tmp_path / "clients.db")
     other.execute("BEGIN IMMEDIATE")
@@ -129,7 +131,7 @@ async def test_a_read_does_not_wait_for_a_writer(tmp_path: Path) -> None:
 async def test_a_registration_waits_for_another_processs_write_without_holding_up_the_event_loop(
     tmp_path: Path,
 ) -> None:
-    store = SqliteClientStore(f"sqlite:///{tmp_path}/clients.db")
+    store = SqliteClientStore(Database(f"sqlite:///{tmp_path}/clients.db"))
     await store.check()
     other = sqlite3.connect(tmp_path / "clients.db")
     other.execute("BEGIN IMMEDIATE")
@@ -148,8 +150,8 @@ async def test_a_registration_waits_for_another_processs_write_without_holding_u
 async def test_a_write_that_takes_too_long_is_a_store_error_and_the_next_one_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("seed_oauth.clients.sqlite._BUSY_TIMEOUT", 0.01)
-    store = SqliteClientStore(f"sqlite:///{tmp_path}/clients.db")
+    monkeypatch.setattr("seed_oauth.database._BUSY_TIMEOUT", 0.01)
+    store = SqliteClientStore(Database(f"sqlite:///{tmp_path}/clients.db"))
     await store.check()
     other = sqlite3.connect(tmp_path / "clients.db")
     other.execute("BEGIN IMMEDIATE")
@@ -162,7 +164,7 @@ async def test_a_write_that_takes_too_long_is_a_store_error_and_the_next_one_wor
 
 
 async def test_a_store_that_cannot_be_opened_says_so_and_recovers_by_itself(tmp_path: Path) -> None:
-    store = SqliteClientStore(f"sqlite:///{tmp_path}/later/clients.db")
+    store = SqliteClientStore(Database(f"sqlite:///{tmp_path}/later/clients.db"))
     with pytest.raises(StoreError):
         await store.get("a")
     with pytest.raises(StoreError):
@@ -175,7 +177,7 @@ async def test_a_store_that_cannot_be_opened_says_so_and_recovers_by_itself(tmp_
 
 async def test_a_file_that_is_no_database_is_a_store_error(tmp_path: Path) -> None:
     (tmp_path / "clients.db").write_bytes(b"x" * 4096)
-    store = SqliteClientStore(f"sqlite:///{tmp_path}/clients.db")
+    store = SqliteClientStore(Database(f"sqlite:///{tmp_path}/clients.db"))
     with pytest.raises(StoreError, match="DatabaseError"):
         await store.check()
     with pytest.raises(StoreError, match="DatabaseError"):

@@ -3,6 +3,7 @@ from dataclasses import dataclass
 import pytest
 
 from seed_oauth.clients.sqlite import SqliteClientStore
+from seed_oauth.database import Database
 from seed_oauth.outcomes import RegistrationOutcome as Row
 from tests.harness import (
     CALLBACK,
@@ -143,7 +144,7 @@ async def test_a_client_that_names_no_method_gets_client_secret_basic(door: Fron
 
 async def test_of_a_secret_only_a_hash_is_stored() -> None:
     """PROTOCOL R3."""
-    clients = SqliteClientStore("sqlite:///:memory:")
+    clients = SqliteClientStore(Database("sqlite:///:memory:"))
     async with FrontDoor(clients=clients) as door:
         registered = json_of(await door.register(token_endpoint_auth_method="client_secret_post"))
         stored = await clients.get(registered["client_id"])

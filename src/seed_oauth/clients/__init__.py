@@ -7,6 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from seed_oauth.database import StoreError
+
+__all__ = [
+    "Client",
+    "ClientStore",
+    "StoreError",
+    "TokenEndpointAuthMethod",
+    "hash_secret",
+    "new_client_id",
+    "new_client_secret",
+]
+
 TokenEndpointAuthMethod = Literal["none", "client_secret_basic", "client_secret_post"]
 
 
@@ -26,10 +38,6 @@ class Client:
     def has_secret(self, secret: str) -> bool:
         """Whether `secret` is this client's, compared in constant time."""
         return self.secret_hash is not None and hmac.compare_digest(hash_secret(secret), self.secret_hash)
-
-
-class StoreError(Exception):
-    """The store cannot answer now: gone, locked, full or corrupt."""
 
 
 class ClientStore(Protocol):

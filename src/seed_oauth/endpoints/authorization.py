@@ -1,52 +1,58 @@
-"""`/oauth/authorize`: check what the client asks for, then send the browser to the identity provider."""
+"""`/oauth/authorize`: check what the client asks for, then have the flow answer it."""
 
 from collections.abc import Mapping
 
 from starlette.requests import Request
 
 from seed_oauth import pkce, redirect_uri, resource, scope
-from seed_oauth.answer import Answer, found
+from seed_oauth.answer import Answer
 from seed_oauth.clients import Client, ClientStore, StoreError
+from seed_oauth.clients.family import family_of
 from seed_oauth.errors import OAuthError
+from seed_oauth.flows import AuthorizationRequest, Flow
+from seed_oauth.identity_provider import IdentityProviderError
 from seed_oauth.outcomes import AuthorizationOutcome
-from seed_oauth.parameters import add_to_query, parse_form, read_form
+from seed_oauth.parameters import parse_form, read_form
 from seed_oauth.settings import Settings
 
 
 class AuthorizationEndpoint:
-    """The authorization endpoint of the relay flow (RFC 6749 §4.1.1, OAuth 2.1 §4.1.1).
+    """The authorization endpoint (RFC 6749 §4.1.1, OAuth 2.1 §4.1.1).
 
     The order of the checks decides which row is counted. How an error is delivered is another question:
     as soon as client and redirect_uri are known to be good it goes back to the client by redirect, until
     then it stays here (RFC 6749 §4.1.2.1).
     """
 
-    def __init__(self, settings: Settings, clients: ClientStore) -> None:
+    def __init__(self, settings: Settings, clients: ClientStore, flow: Flow) -> None:
+        self._configured = settings.can_authorize
         self._clients = clients
+        self._flow = flow
         self._resources = resource.by_canonical_form(settings.protected_resources)
-        self._send_resource = settings.idp_send_resource
-        self._idp_request = _fixed_part_of_idp_request(settings)
 
     async def __call__(self, request: Request) -> Answer:
         """Answer one authorization request.
 
         Raises:
-            OAuthError: any row of `AuthorizationOutcome` but the successful one.
+            OAuthError: any row of `AuthorizationOutcome` but the successful ones.
         """
         parameters = parse_form(request.scope["query_string"]) if request.method == "GET" else await read_form(request)
         client, refusal = await self._identify(parameters)
         try:
-            location = self._location(parameters, refusal)
+            return await self._flow.begin(self._checked(parameters, client, refusal), request)
+        except IdentityProviderError as failure:
+            error = OAuthError(
+                AuthorizationOutcome.IDP_UNAVAILABLE, "the identity provider cannot be reached, try again"
+            )
+            raise _delivered(error, parameters, client, refusal) from failure
         except OAuthError as error:
-            error.client = client
-            if refusal is None:
-                error.sent_to(parameters["redirect_uri"], parameters.get("state"))
-            raise
-        return Answer(AuthorizationOutcome.REDIRECTED_TO_IDP, found(location), client)
+            raise _delivered(error, parameters, client, refusal) from error.__cause__
 
-    def _location(self, parameters: Mapping[str, str], refusal: OAuthError | None) -> str:
-        """Where to send the browser, after every check in the order of the table."""
-        if self._idp_request is None:
+    def _checked(
+        self, parameters: Mapping[str, str], client: Client | None, refusal: OAuthError | None
+    ) -> AuthorizationRequest:
+        """What is asked for, after every check in the order of the table."""
+        if not self._configured:
             raise OAuthError(
                 AuthorizationOutcome.NOT_CONFIGURED,
                 "this server is not connected to an identity provider yet: its operator finds what is "
@@ -55,9 +61,17 @@ class AuthorizationEndpoint:
         _check_code_challenge(parameters)
         if refusal is not None:
             raise refusal
+        assert client is not None  # noqa: S101 - or there would be a refusal
         _check_response_type(parameters)
         _check_scope(parameters)
-        return add_to_query(self._idp_request, self._variable_part_of_idp_request(parameters))
+        return AuthorizationRequest(
+            client=client,
+            redirect_uri=parameters["redirect_uri"],
+            state=parameters.get("state"),
+            code_challenge=parameters["code_challenge"],
+            scope=parameters.get("scope"),
+            resource=self._protected(parameters.get("resource")),
+        )
 
     async def _identify(self, parameters: Mapping[str, str]) -> tuple[Client | None, OAuthError | None]:
         """The client, and why nothing may be sent to the redirect_uri (None when it is the client's own).
@@ -73,11 +87,7 @@ class AuthorizationEndpoint:
                 "clients cannot be looked up at the moment, try again in a few seconds",
             )
         if client is None:
-            return None, OAuthError(
-                AuthorizationOutcome.UNKNOWN_CLIENT,
-                "this client_id is not registered here (any more): remove the connection in your application "
-                "and connect again, so that it registers anew",
-            )
+            return None, _unknown_client()
         if not redirect_uri.is_registered(parameters.get("redirect_uri", ""), client.redirect_uris):
             return client, OAuthError(
                 AuthorizationOutcome.BAD_REDIRECT_URI,
@@ -86,34 +96,36 @@ class AuthorizationEndpoint:
             )
         return client, None
 
-    def _variable_part_of_idp_request(self, parameters: Mapping[str, str]) -> dict[str, str]:
-        passed_on = ("redirect_uri", "scope", "state", "code_challenge")
-        variable = {name: parameters[name] for name in passed_on if name in parameters}
-        if "resource" in parameters:
-            protected = self._resources.get(resource.canonical(parameters["resource"]))
-            if protected is None:
-                raise OAuthError(
-                    AuthorizationOutcome.BAD_RESOURCE,
-                    "resource is not protected by this server: take it from the protected resource metadata",
-                )
-            if self._send_resource:
-                variable["resource"] = protected
-        return variable
+    def _protected(self, named: str | None) -> str | None:
+        """The protected resource that a client has named (RFC 8707 §2)."""
+        if named is None:
+            return None
+        protected = self._resources.get(resource.canonical(named))
+        if protected is None:
+            raise OAuthError(
+                AuthorizationOutcome.BAD_RESOURCE,
+                "resource is not protected by this server: take it from the protected resource metadata",
+            )
+        return protected
 
 
-def _fixed_part_of_idp_request(settings: Settings) -> str | None:
-    """The IdP's authorization URL with its own query and all that is the same for every request."""
-    if settings.idp_authorization_url is None or settings.idp_client_id is None:
-        return None
-    return add_to_query(
-        settings.idp_authorization_url,
-        {
-            **settings.idp_authorization_parameters,
-            "response_type": "code",
-            "client_id": settings.idp_client_id,
-            "code_challenge_method": "S256",
-        },
+def _unknown_client() -> OAuthError:
+    return OAuthError(
+        AuthorizationOutcome.UNKNOWN_CLIENT,
+        "this client_id is not registered here (any more): remove the connection in your application "
+        "and connect again, so that it registers anew",
     )
+
+
+def _delivered(
+    error: OAuthError, parameters: Mapping[str, str], client: Client | None, refusal: OAuthError | None
+) -> OAuthError:
+    """The error on its way to where it may go: to the client as soon as client and redirect_uri are good."""
+    if client is not None:
+        error.client_family = family_of(client)
+    if refusal is None:
+        error.sent_to(parameters["redirect_uri"], parameters.get("state"))
+    return error
 
 
 def _check_code_challenge(parameters: Mapping[str, str]) -> None:

@@ -18,6 +18,7 @@ from seed_oauth.clients import (
     new_client_id,
     new_client_secret,
 )
+from seed_oauth.clients.family import family_of
 from seed_oauth.errors import OAuthError
 from seed_oauth.outcomes import GrantType, RegistrationOutcome
 from seed_oauth.parameters import read_json
@@ -61,7 +62,8 @@ class RegistrationEndpoint:
             raise OAuthError(
                 RegistrationOutcome.STORE_FAILED, "the registration could not be stored, try again"
             ) from failure
-        return Answer(RegistrationOutcome.REGISTERED, json_response(_client_information(client, secret), 201), client)
+        response = json_response(_client_information(client, secret), 201)
+        return Answer(RegistrationOutcome.REGISTERED, response, family_of(client))
 
 
 def _client_information(client: Client, secret: str | None) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""`/oauth/revoke` (RFC 7009): pass a revocation on to the identity provider."""
+"""`/oauth/revoke` (RFC 7009)."""
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -7,17 +7,18 @@ from seed_oauth.answer import NO_STORE, Answer
 from seed_oauth.client_authentication import authenticate_client
 from seed_oauth.clients import ClientStore
 from seed_oauth.errors import OAuthError
-from seed_oauth.identity_provider import IdentityProvider, IdentityProviderError, IdentityProviderFailure
+from seed_oauth.flows import Flow
+from seed_oauth.identity_provider import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.outcomes import RevocationOutcome
 from seed_oauth.parameters import read_form
 
 
 class RevocationEndpoint:
-    """The revocation endpoint, served only where the identity provider has one."""
+    """The revocation endpoint."""
 
-    def __init__(self, clients: ClientStore, identity_provider: IdentityProvider) -> None:
+    def __init__(self, clients: ClientStore, flow: Flow) -> None:
         self._clients = clients
-        self._identity_provider = identity_provider
+        self._flow = flow
 
     async def __call__(self, request: Request) -> Answer:
         """Answer one revocation request.
@@ -27,13 +28,11 @@ class RevocationEndpoint:
         """
         form = await read_form(request)
         authorization = request.headers.get("authorization")
-        await authenticate_client(authorization, form, self._clients, RevocationOutcome)
+        client = await authenticate_client(authorization, form, self._clients, RevocationOutcome)
         if "token" not in form:
             raise OAuthError(RevocationOutcome.MISSING_PARAMETER, "token is missing")
-        passed_on = ("token", "token_type_hint")
-        parameters: dict[str, str] = {name: form[name] for name in passed_on if name in form}
         try:
-            await self._identity_provider.revoke(parameters)
+            await self._flow.revoke(form["token"], form.get("token_type_hint"), client)
         except IdentityProviderError as failure:
             self._raise_unless_settled(failure)
         return Answer(RevocationOutcome.REVOKED, Response(status_code=200, headers=NO_STORE))

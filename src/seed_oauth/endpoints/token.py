@@ -8,8 +8,10 @@ from seed_oauth import pkce, redirect_uri, resource, scope
 from seed_oauth.answer import Answer, json_response
 from seed_oauth.client_authentication import authenticate_client
 from seed_oauth.clients import Client, ClientStore
+from seed_oauth.clients.family import family_of
 from seed_oauth.errors import OAuthError
-from seed_oauth.identity_provider import IdentityProvider, IdentityProviderError, IdentityProviderFailure
+from seed_oauth.flows import CodeRequest, Flow, RefreshRequest
+from seed_oauth.identity_provider import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.outcomes import GrantType, TokenOutcome
 from seed_oauth.parameters import read_form
 from seed_oauth.settings import Settings
@@ -63,24 +65,19 @@ _NONSENSE = (TokenOutcome.IDP_INVALID_RESPONSE, "the identity provider sent no u
 
 
 class TokenEndpoint:
-    """The token endpoint of the relay flow (RFC 6749 §3.2).
+    """The token endpoint (RFC 6749 §3.2)."""
 
-    The code, the verifier and the redirect_uri were bound together at the identity provider, which checks
-    them; what is checked here is who asks and that PKCE cannot be left out.
-    """
-
-    def __init__(self, settings: Settings, clients: ClientStore, identity_provider: IdentityProvider) -> None:
-        self._configured = settings.idp_token_url is not None and settings.idp_client_id is not None
+    def __init__(self, settings: Settings, clients: ClientStore, flow: Flow) -> None:
+        self._configured = settings.can_exchange
         self._clients = clients
-        self._identity_provider = identity_provider
+        self._flow = flow
         self._resources = resource.by_canonical_form(settings.protected_resources)
-        self._send_resource = settings.idp_send_resource
 
     async def __call__(self, request: Request) -> Answer:
         """Answer one token request.
 
         Raises:
-            OAuthError: any row of `TokenOutcome` but the successful one.
+            OAuthError: any row of `TokenOutcome` but the successful ones.
         """
         form = await read_form(request)
         if not self._configured:
@@ -91,29 +88,60 @@ class TokenEndpoint:
             )
         client = await authenticate_client(request.headers.get("authorization"), form, self._clients, TokenOutcome)
         grant_type = _grant_type(form)
-        if grant_type is GrantType.AUTHORIZATION_CODE:
-            parameters = _code_parameters(form, client)
-        else:
-            parameters = _refresh_parameters(form)
-        parameters |= self._resource_parameter(form)
         try:
-            tokens = await self._identity_provider.exchange(grant_type, parameters)
+            if grant_type is GrantType.AUTHORIZATION_CODE:
+                members = await self._flow.redeem(self._code_request(form, client))
+            else:
+                members = await self._flow.refresh(self._refresh_request(form, client))
         except IdentityProviderError as failure:
             raise _as_oauth_error(failure) from failure
         # RFC 6750 §4: clients are promised Bearer, in this spelling; some providers write it in lower case.
-        response = json_response({**tokens.members, "token_type": "Bearer"}, 200)
-        return Answer(_SUCCESSES[grant_type], response, client)
+        response = json_response({**members, "token_type": "Bearer"}, 200)
+        return Answer(_SUCCESSES[grant_type], response, family_of(client))
 
-    def _resource_parameter(self, form: Mapping[str, str]) -> dict[str, str]:
+    def _code_request(self, form: Mapping[str, str], client: Client) -> CodeRequest:
+        if "code" not in form:
+            raise OAuthError(TokenOutcome.MISSING_PARAMETER, "code is missing")
+        code_verifier = form.get("code_verifier", "")
+        # Every authorization had a code_challenge, so a request without its verifier never holds the grant
+        # (RFC 7636 §4.6; RFC 9700 §2.1.1 on PKCE downgrade).
+        if not pkce.has_valid_length(code_verifier) or not pkce.has_valid_format(code_verifier):
+            raise OAuthError(
+                TokenOutcome.BAD_CODE_VERIFIER, "code_verifier must be the one of this authorization (RFC 7636)"
+            )
+        if "redirect_uri" in form and not redirect_uri.is_registered(form["redirect_uri"], client.redirect_uris):
+            raise OAuthError(TokenOutcome.BAD_REDIRECT_URI, "redirect_uri must be the one of the authorization request")
+        return CodeRequest(
+            client=client,
+            code=form["code"],
+            code_verifier=code_verifier,
+            redirect_uri=form.get("redirect_uri"),
+            resource=self._protected(form),
+        )
+
+    def _refresh_request(self, form: Mapping[str, str], client: Client) -> RefreshRequest:
+        if "refresh_token" not in form:
+            raise OAuthError(TokenOutcome.MISSING_PARAMETER, "refresh_token is missing")
+        if "scope" in form and not scope.is_valid(form["scope"]):
+            raise OAuthError(TokenOutcome.BAD_SCOPE, "scope must be a list of names with single spaces between")
+        return RefreshRequest(
+            client=client,
+            refresh_token=form["refresh_token"],
+            scope=form.get("scope"),
+            resource=self._protected(form),
+        )
+
+    def _protected(self, form: Mapping[str, str]) -> str | None:
+        """The protected resource that the client has named (RFC 8707 §2.2)."""
         if "resource" not in form:
-            return {}
+            return None
         protected = self._resources.get(resource.canonical(form["resource"]))
         if protected is None:
             raise OAuthError(
                 TokenOutcome.BAD_RESOURCE,
                 "resource is not protected by this server: take it from the protected resource metadata",
             )
-        return {"resource": protected} if self._send_resource else {}
+        return protected
 
 
 def _grant_type(form: Mapping[str, str]) -> GrantType:
@@ -125,34 +153,6 @@ def _grant_type(form: Mapping[str, str]) -> GrantType:
         raise OAuthError(
             TokenOutcome.UNSUPPORTED_GRANT_TYPE, "grant_type must be authorization_code or refresh_token"
         ) from None
-
-
-def _code_parameters(form: Mapping[str, str], client: Client) -> dict[str, str]:
-    """What goes to the IdP for a code (RFC 6749 §4.1.3, RFC 7636 §4.5)."""
-    if "code" not in form:
-        raise OAuthError(TokenOutcome.MISSING_PARAMETER, "code is missing")
-    code_verifier = form.get("code_verifier", "")
-    # Every authorization had a code_challenge, so a request without its verifier never holds the grant
-    # (RFC 7636 §4.6; RFC 9700 §2.1.1 on PKCE downgrade). The provider must not be asked to decide that.
-    if not pkce.has_valid_length(code_verifier) or not pkce.has_valid_format(code_verifier):
-        raise OAuthError(
-            TokenOutcome.BAD_CODE_VERIFIER, "code_verifier must be the one of this authorization (RFC 7636)"
-        )
-    parameters = {"code": form["code"], "code_verifier": code_verifier}
-    if "redirect_uri" in form:
-        if not redirect_uri.is_registered(form["redirect_uri"], client.redirect_uris):
-            raise OAuthError(TokenOutcome.BAD_REDIRECT_URI, "redirect_uri must be the one of the authorization request")
-        parameters["redirect_uri"] = form["redirect_uri"]
-    return parameters
-
-
-def _refresh_parameters(form: Mapping[str, str]) -> dict[str, str]:
-    """What goes to the IdP for a refresh token (RFC 6749 §6); it knows what scope may be narrowed to."""
-    if "refresh_token" not in form:
-        raise OAuthError(TokenOutcome.MISSING_PARAMETER, "refresh_token is missing")
-    if "scope" in form and not scope.is_valid(form["scope"]):
-        raise OAuthError(TokenOutcome.BAD_SCOPE, "scope must be a list of names with single spaces between")
-    return {name: form[name] for name in ("refresh_token", "scope") if name in form}
 
 
 def _as_oauth_error(failure: IdentityProviderError) -> OAuthError:

@@ -12,7 +12,9 @@ from itertools import product
 
 from seed_oauth.outcomes import (
     AuthorizationOutcome,
+    CallbackOutcome,
     ClientFamily,
+    ConsentOutcome,
     GrantType,
     Outcome,
     RegistrationOutcome,
@@ -33,6 +35,9 @@ class Operation(StrEnum):
 
     TOKEN = "token"  # noqa: S105 - the name of an operation
     REVOCATION = "revocation"
+    JWKS = "jwks"
+    DISCOVERY = "discovery"
+    INTROSPECTION = "introspection"
 
 
 class UpstreamOutcome(StrEnum):
@@ -51,6 +56,13 @@ class UpstreamOutcome(StrEnum):
     CANCELLED = "cancelled"
 
 
+class Decision(StrEnum):
+    """Label `decision` of `oauth_consent_decisions_total`."""
+
+    APPROVED = "approved"
+    DENIED = "denied"
+
+
 class Step(StrEnum):
     """Label `step` of `oauth_flow_steps_total`: how far clients get."""
 
@@ -59,6 +71,8 @@ class Step(StrEnum):
     """Asked for authorization, whatever came of it."""
     REDIRECTED = "redirected"
     """Sent to the identity provider."""
+    RETURNED = "returned"
+    """Came back from it with a code; broker flow only, because in the relay flow it answers the client."""
     EXCHANGED = "exchanged"
     """Got tokens for a code: somebody has logged in."""
     REFRESHED = "refreshed"
@@ -68,14 +82,24 @@ class Step(StrEnum):
 STEPS: Mapping[Outcome, tuple[Step, ...]] = {
     **dict.fromkeys(AuthorizationOutcome, (Step.REQUESTED,)),
     AuthorizationOutcome.REDIRECTED_TO_IDP: (Step.REQUESTED, Step.REDIRECTED),
+    ConsentOutcome.APPROVED: (Step.REDIRECTED,),
+    CallbackOutcome.RETURNED: (Step.RETURNED,),
     TokenOutcome.EXCHANGED: (Step.EXCHANGED,),
     TokenOutcome.REFRESHED: (Step.REFRESHED,),
     RegistrationOutcome.REGISTERED: (Step.REGISTERED,),
 }
 """The steps that a request has taken when it ends in a row."""
 
+DECISIONS: Mapping[Outcome, Decision] = {
+    ConsentOutcome.APPROVED: Decision.APPROVED,
+    ConsentOutcome.DENIED: Decision.DENIED,
+}
+"""What was decided when a request ends in a row."""
+
 ENDPOINTS: Mapping[type[Outcome], str] = {
     AuthorizationOutcome: "authorize",
+    ConsentOutcome: "consent",
+    CallbackOutcome: "callback",
     TokenOutcome: "token",
     RegistrationOutcome: "register",
     RevocationOutcome: "revoke",
@@ -174,6 +198,27 @@ UPSTREAM_REQUEST_DURATION = Series(
     buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
 )
 
+CONSENT_DECISIONS = Series(
+    name="oauth_consent_decisions_total",
+    help="What people decided when they were asked for consent",
+    labels=("decision",),
+    known=_label_sets(decision=Decision),
+)
+CALLBACKS = Series(
+    name="oauth_callbacks_total",
+    help="Returns from the identity provider, by result",
+    labels=("result",),
+    known=_label_sets(result=_results(CallbackOutcome)),
+)
+AUTHORIZATION_WAIT = Series(
+    name="oauth_authorization_wait_seconds",
+    help="Time that people spent at the identity provider, from the redirect to the callback",
+    labels=(),
+    known=({},),
+    kind=Kind.HISTOGRAM,
+    unit="s",
+    buckets=(1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0),
+)
 FLOW_STEPS = Series(
     name="oauth_flow_steps_total",
     help="Steps of the login flow that clients have taken, by family of clients",
@@ -196,6 +241,9 @@ CONTRACT: tuple[Series, ...] = (
     ERRORS,
     UPSTREAM_REQUESTS,
     UPSTREAM_REQUEST_DURATION,
+    CONSENT_DECISIONS,
+    CALLBACKS,
+    AUTHORIZATION_WAIT,
     FLOW_STEPS,
     WORKER_UP,
 )

@@ -9,11 +9,23 @@ from opentelemetry.context import Context
 from opentelemetry.metrics import Counter, Histogram, Meter
 from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
 
-from seed_oauth.outcomes import AuthorizationOutcome, ClientFamily, GrantType, Outcome, RegistrationOutcome
+from seed_oauth.outcomes import (
+    AuthorizationOutcome,
+    CallbackOutcome,
+    ClientFamily,
+    ConsentOutcome,
+    GrantType,
+    Outcome,
+    RegistrationOutcome,
+)
 from seed_oauth.telemetry.contract import (
     AUTHORIZATION_REQUESTS,
+    AUTHORIZATION_WAIT,
+    CALLBACKS,
+    CONSENT_DECISIONS,
     CONTRACT,
     DCR_REGISTRATIONS,
+    DECISIONS,
     ENDPOINTS,
     ERRORS,
     FLOW_STEPS,
@@ -31,6 +43,15 @@ from seed_oauth.telemetry.contract import (
 )
 
 _MOST_NOTED = 64  # outcomes that wait to be recorded; more of them are work for the garbage collector
+
+_OWN_COUNTERS = {
+    AuthorizationOutcome: AUTHORIZATION_REQUESTS,
+    # The answer to the question for consent decides what becomes of the authorization request.
+    ConsentOutcome: AUTHORIZATION_REQUESTS,
+    CallbackOutcome: CALLBACKS,
+    RegistrationOutcome: DCR_REGISTRATIONS,
+}
+"""The series that the `result` of an endpoint's rows is counted in."""
 
 Noted = TypeVar("Noted")
 
@@ -71,6 +92,7 @@ class Telemetry:
         self._upstream_requests = counters[UPSTREAM_REQUESTS]
         self._upstream_request_duration = histograms[UPSTREAM_REQUEST_DURATION]
         self._flow_steps = counters[FLOW_STEPS]
+        self._authorization_wait = histograms[AUTHORIZATION_WAIT]
         # Made once: a label set made anew for each measurement is a tenth of what recording it costs.
         self._of_grant = {grant_type: {"grant_type": grant_type.value} for grant_type in GrantType}
         self._of_upstream = {
@@ -85,10 +107,18 @@ class Telemetry:
         self._outcomes: deque[tuple[Outcome, ClientFamily]] = deque()
         self._exchange_times: deque[tuple[GrantType, ExchangeResult, float, Context]] = deque()
         self._upstream_times: deque[tuple[Operation, UpstreamOutcome, float, Context]] = deque()
+        self._waits: deque[tuple[float, Context]] = deque()
 
-    def record(self, outcome: Outcome, client_family: ClientFamily = ClientFamily.OTHER) -> None:
-        """Count how a request ended: in its endpoint's counter, as an error if it is one, and as steps taken."""
+    def record(
+        self, outcome: Outcome, client_family: ClientFamily = ClientFamily.OTHER, waited: float | None = None
+    ) -> None:
+        """Count how a request ended: in its endpoint's counter, as an error if it is one, and as steps taken.
+
+        `waited` is how many seconds its user had been away at the identity provider.
+        """
         self._outcomes.append((outcome, client_family))
+        if waited is not None:
+            self._waits.append((waited, self._context()))
         if self._on_outcome is not None:
             self.flush()
             self._on_outcome()
@@ -110,6 +140,8 @@ class Telemetry:
                 counter.add(times, attributes)
             for step in STEPS.get(outcome, ()):
                 self._flow_steps.add(times, {"step": step.value, "client_family": family.value})
+        for seconds, context in _taken_from(self._waits):
+            self._authorization_wait.record(seconds, {}, context)
         self._flush_exchanges()
         self._flush_upstream_requests()
 
@@ -141,12 +173,13 @@ def _taken_from(noted: deque[Noted]) -> Iterator[Noted]:
 
 
 def _increments(outcome: Outcome, counters: Mapping[Series, Counter]) -> list[tuple[Counter, Mapping[str, str]]]:
-    by_result = {AuthorizationOutcome: AUTHORIZATION_REQUESTS, RegistrationOutcome: DCR_REGISTRATIONS}
     increments: list[tuple[Counter, Mapping[str, str]]] = []
     if outcome.result is not None:
-        increments.append((counters[by_result[type(outcome)]], {"result": outcome.result}))
+        increments.append((counters[_OWN_COUNTERS[type(outcome)]], {"result": outcome.result}))
     if outcome.cause is not None:
         increments.append((counters[ERRORS], error_attributes(outcome)))
+    if outcome in DECISIONS:
+        increments.append((counters[CONSENT_DECISIONS], {"decision": DECISIONS[outcome].value}))
     return increments
 
 

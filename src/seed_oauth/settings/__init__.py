@@ -7,47 +7,20 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import cached_property
 from typing import Annotated, Literal, Self
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from seed_oauth.redirect_uri import LOOPBACK_HOSTS
-from seed_oauth.seal import MINIMUM_KEY_LENGTH, Sealer
+from seed_oauth.seal import Sealer
+from seed_oauth.settings import checks
 
 PREFIX = "SEED_OAUTH_"
-
-_DISTINCT = 12  # different characters that a random key has at the very least; a repeated word has fewer
-
-_PROTOCOL_PARAMETERS = frozenset(
-    {
-        "response_type", "client_id", "client_secret", "redirect_uri", "scope", "state", "resource",
-        "code_challenge", "code_challenge_method", "grant_type", "code", "code_verifier", "refresh_token",
-    }
-)  # fmt: skip
 
 
 class SettingsError(ValueError):
     """The settings cannot be used; the message names each one and says what to change."""
-
-
-def _absolute_url(value: str) -> str:
-    """The URL itself if it is https, or http on loopback, without userinfo or fragment.
-
-    Plain http elsewhere would show codes, tokens and the client secret to the network.
-    """
-    try:
-        url = urlsplit(value)
-        host, _ = url.hostname, url.port
-    except ValueError:
-        raise ValueError("is not a URL: write https://host/path") from None
-    if not host or url.scheme not in {"https", "http"}:
-        raise ValueError("must be an absolute URL: write https://host/path")
-    if url.scheme == "http" and host not in LOOPBACK_HOSTS:
-        raise ValueError("must use https (http is for loopback addresses only)")
-    if url.fragment or "#" in value or "@" in url.netloc:
-        raise ValueError("must have neither a fragment nor user:password@")
-    return value
 
 
 class Settings(BaseSettings):
@@ -59,46 +32,61 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    issuer: str = ""
+    issuer: Annotated[str, AfterValidator(checks.issuer)] = ""
     """Our issuer identifier (RFC 8414 §2), the public URL of this server without a trailing slash."""
     host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    port: checks.Port = 8000
     metrics_host: str = "127.0.0.1"
-    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 9464
+    metrics_port: checks.Port = 9464
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     """Processes that answer requests; the metrics are those of all of them."""
-    flow: Literal["relay"] = "relay"
+    flow: Literal["broker", "relay"] = "broker"
+    """`broker`: the identity provider knows one redirect URI, ours. `relay`: it knows those of the clients."""
 
-    idp_authorization_url: str | None = None
-    idp_token_url: str | None = None
-    idp_revocation_url: str | None = None
+    idp_authorization_url: checks.AuthorizationUrl = None
+    idp_token_url: checks.OptionalUrl = None
+    idp_revocation_url: checks.OptionalUrl = None
     idp_client_id: str | None = None
     idp_client_secret: SecretStr | None = None
     idp_token_auth_method: Literal["client_secret_basic", "client_secret_post"] = "client_secret_basic"  # noqa: S105 - a method's name
-    idp_authorization_parameters: dict[str, str] = {}
+    idp_authorization_parameters: checks.Parameters = {}
     """Sent with every authorization request, for example `{"access_type": "offline"}` (JSON)."""
-    idp_token_parameters: dict[str, str] = {}
+    idp_token_parameters: checks.Parameters = {}
     """Sent with every token request, for example `{"audience": "https://api"}` (JSON)."""
     idp_send_resource: bool = True
     """Pass `resource` (RFC 8707) on. Entra ID refuses it: switch it off there."""
+    idp_scopes: checks.Scopes = ()
+    """Asked for at the identity provider besides what the client asks for; broker flow only."""
+    idp_dropped_scopes: checks.Scopes = ()
+    """Never passed on, because the identity provider refuses them; broker flow only."""
     idp_connect_timeout: Annotated[float, Field(gt=0, le=60)] = 2.0
     """Seconds to connect to the identity provider."""
     idp_timeout: Annotated[float, Field(gt=0, le=120)] = 10.0
     """Seconds for one whole request to the identity provider."""
 
-    resources: Annotated[tuple[str, ...], NoDecode] = ()
+    resources: checks.Urls = ()
     """The MCP servers behind this door (RFC 8707 resource indicators), separated by commas.
     By default the one at `{issuer}/mcp`."""
-    scopes: Annotated[tuple[str, ...], NoDecode] = ()
+    scopes: checks.AdvertisedScopes = ()
     """The scopes that metadata advertises, separated by spaces or commas."""
-    private_use_schemes: Annotated[tuple[str, ...], NoDecode] = ()
+    private_use_schemes: checks.PrivateUseSchemes = ()
     """Further private-use URI schemes that clients may register (RFC 8252 §7.1)."""
 
-    secret_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    consent_days: Annotated[float, Field(ge=0, le=365)] = 30
+    """Days that a browser remembers a consent its user wants remembered; 0 asks every time."""
+    refresh_token_days: checks.Days = 90
+    """Days that a refresh token of the broker flow lasts unused, if the identity provider's lasts as long."""
+    access_tokens: Literal["auto", "idp", "own"] = "auto"
+    """What clients of the broker flow get. `idp`: the identity provider's access token. `own`: one of ours, that
+    only this door can read. `auto`: the identity provider's if it is a JWT for the resource, ours otherwise."""
+    access_token_seconds: Annotated[int, Field(ge=60, le=86_400)] = 3600
+    """Seconds that an access token of ours lasts, if the identity provider's lasts as long."""
+
+    secret_keys: checks.SecretKeys = ()
     """What seals envelopes, at least 32 random characters each, separated by commas: the first one seals, all
     of them open. With a loopback issuer a random one by default, which a restart forgets."""
 
-    store_url: str = "sqlite:///seed-oauth.db"
+    store_url: checks.StoreUrl = "sqlite:///seed-oauth.db"
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -114,64 +102,6 @@ class Settings(BaseSettings):
             return cls(**given)  # type: ignore[arg-type]  # pydantic checks the values
         except ValidationError as invalid:
             raise SettingsError(_readable(invalid)) from None
-
-    @field_validator("resources", "scopes", "private_use_schemes", "secret_keys", mode="before")
-    @classmethod
-    def _split_list(cls, value: object) -> object:
-        return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
-
-    @field_validator("idp_authorization_url", "idp_token_url", "idp_revocation_url")
-    @classmethod
-    def _check_idp_url(cls, value: str | None) -> str | None:
-        return _absolute_url(value) if value else None
-
-    @field_validator("idp_authorization_url", "idp_authorization_parameters", "idp_token_parameters")
-    @classmethod
-    def _check_no_protocol_parameters(cls, value: str | dict[str, str] | None) -> str | dict[str, str] | None:
-        names = dict(parse_qsl(urlsplit(value).query)) if isinstance(value, str) else value or {}
-        # They are set for each request; sent twice, the IdP must refuse them (RFC 6749 §3.1).
-        if taken := sorted(names.keys() & _PROTOCOL_PARAMETERS):
-            raise ValueError(f"must not set {', '.join(taken)}: the protocol sets it")
-        return value
-
-    @field_validator("resources")
-    @classmethod
-    def _check_resources(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(_absolute_url(resource) for resource in value)
-
-    @field_validator("scopes")
-    @classmethod
-    def _check_scopes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if "offline_access" in value:
-            # MCP clients ask for every scope advertised; a refresh token is the client's own wish (M4).
-            raise ValueError("must not list offline_access: clients ask for it by themselves")
-        return value
-
-    @field_validator("private_use_schemes")
-    @classmethod
-    def _check_private_use_schemes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for scheme in value:
-            if scheme.lower() in {"http", "https", "javascript", "data", "file", "vbscript", "blob", "about"}:
-                raise ValueError(f"must not list {scheme}: it is not a private-use scheme")
-        return tuple(scheme.lower() for scheme in value)
-
-    @field_validator("secret_keys")
-    @classmethod
-    def _check_secret_keys(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-        for key in value:
-            if len(key.get_secret_value()) < MINIMUM_KEY_LENGTH or len(set(key.get_secret_value())) < _DISTINCT:
-                raise ValueError(
-                    f"must be at least {MINIMUM_KEY_LENGTH} random characters each: "
-                    'python -c "import secrets; print(secrets.token_urlsafe(32))" prints one'
-                )
-        return value
-
-    @field_validator("store_url")
-    @classmethod
-    def _check_store_url(cls, value: str) -> str:
-        if not value.startswith("sqlite:///") or value == "sqlite:///":
-            raise ValueError("must be sqlite:///file, sqlite:////absolute/file or sqlite:///:memory:")
-        return value
 
     @model_validator(mode="before")
     @classmethod
@@ -190,17 +120,6 @@ class Settings(BaseSettings):
             values["secret_keys"] = secrets.token_urlsafe(32)
         return values
 
-    @field_validator("issuer")
-    @classmethod
-    def _check_issuer(cls, value: str) -> str:
-        _absolute_url(value)
-        if "?" in value:
-            raise ValueError("must not have a query (RFC 8414 §2)")
-        if value.endswith("/"):
-            # Clients compare the issuer byte for byte (RFC 8414 §3.3), so there is one spelling of it.
-            raise ValueError("must not end with a slash")
-        return value
-
     @model_validator(mode="after")
     def _check_together(self) -> Self:
         if self.port == self.metrics_port != 0 and self.host == self.metrics_host:
@@ -209,6 +128,12 @@ class Settings(BaseSettings):
             raise ValueError(f"{PREFIX}STORE_URL must be a file: {PREFIX}WORKERS cannot share memory")
         if self.idp_client_secret and not self.idp_client_id:
             raise ValueError(f"{PREFIX}IDP_CLIENT_ID is missing beside {PREFIX}IDP_CLIENT_SECRET")
+        if self.flow == "broker" and not self.secret_keys:
+            # A key of its own for each process would fail every login that another process began.
+            raise ValueError(
+                f"{PREFIX}SECRET_KEYS is missing: the broker flow seals with it what it hands out; "
+                'python -c "import secrets; print(secrets.token_urlsafe(32))" prints one'
+            )
         return self
 
     @cached_property
@@ -220,6 +145,16 @@ class Settings(BaseSettings):
     def protected_resources(self) -> tuple[str, ...]:
         """The resources behind this door, the default filled in."""
         return self.resources or (f"{self.issuer}/mcp",)
+
+    @cached_property
+    def can_authorize(self) -> bool:
+        """Whether it is known where to send a browser."""
+        return self.idp_authorization_url is not None and self.idp_client_id is not None
+
+    @cached_property
+    def can_exchange(self) -> bool:
+        """Whether it is known where to exchange a code."""
+        return self.idp_token_url is not None and self.idp_client_id is not None
 
     @cached_property
     def sealer(self) -> Sealer:

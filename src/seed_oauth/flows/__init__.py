@@ -1,0 +1,71 @@
+"""The two ways from a client to the identity provider and back: `relay` and `broker`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from starlette.requests import Request
+
+from seed_oauth.answer import Answer
+from seed_oauth.clients import Client
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthorizationRequest:
+    """What a client asks for at the authorization endpoint, after every check."""
+
+    client: Client
+    redirect_uri: str
+    state: str | None
+    code_challenge: str
+    scope: str | None
+    resource: str | None
+    """One of the protected resources, as configured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeRequest:
+    """What a client presents to have a code exchanged (RFC 6749 §4.1.3, RFC 7636 §4.5)."""
+
+    client: Client
+    code: str
+    code_verifier: str
+    redirect_uri: str | None
+    resource: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefreshRequest:
+    """What a client presents to have tokens refreshed (RFC 6749 §6)."""
+
+    client: Client
+    refresh_token: str
+    scope: str | None
+    resource: str | None
+
+
+TokenMembers = Mapping[str, object]
+"""The members of a successful token response (RFC 6749 §5.1)."""
+
+
+class Flow(Protocol):
+    """What the endpoints leave to the flow.
+
+    Methods raise `OAuthError`, and `IdentityProviderError` where the identity provider did not do its part.
+    """
+
+    async def begin(self, asked: AuthorizationRequest, request: Request) -> Answer:
+        """Answer an authorization request that has passed every check."""
+        ...
+
+    async def redeem(self, presented: CodeRequest) -> TokenMembers:
+        """Exchange a code."""
+        ...
+
+    async def refresh(self, presented: RefreshRequest) -> TokenMembers:
+        """Exchange a refresh token."""
+        ...
+
+    async def revoke(self, token: str, token_type_hint: str | None, client: Client) -> None:
+        """Revoke a token; one that is unknown is as good as revoked (RFC 7009 §2.2)."""
+        ...

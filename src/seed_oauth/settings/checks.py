@@ -1,0 +1,129 @@
+"""What a single setting's value must be. Each check gives the value back or says what to change."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated
+from urllib.parse import parse_qsl, urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic_settings import NoDecode
+
+from seed_oauth.redirect_uri import LOOPBACK_HOSTS
+from seed_oauth.seal import MINIMUM_KEY_LENGTH
+
+_DISTINCT = 12  # different characters that a random key has at the very least; a repeated word has fewer
+
+_PROTOCOL_PARAMETERS = frozenset(
+    {
+        "response_type", "client_id", "client_secret", "redirect_uri", "scope", "state", "resource", "nonce",
+        "code_challenge", "code_challenge_method", "grant_type", "code", "code_verifier", "refresh_token",
+    }
+)  # fmt: skip
+
+_WEB_SCHEMES = frozenset({"http", "https", "javascript", "data", "file", "vbscript", "blob", "about"})
+
+_SCOPE_TOKEN = re.compile(r"[!#-\[\]-~]+")
+
+
+def absolute_url(value: str) -> str:
+    """The URL itself if it is https, or http on loopback, without userinfo or fragment.
+
+    Plain http elsewhere would show codes, tokens and the client secret to the network.
+    """
+    try:
+        url = urlsplit(value)
+        host, _ = url.hostname, url.port
+    except ValueError:
+        raise ValueError("is not a URL: write https://host/path") from None
+    if not host or url.scheme not in {"https", "http"}:
+        raise ValueError("must be an absolute URL: write https://host/path")
+    if url.scheme == "http" and host not in LOOPBACK_HOSTS:
+        raise ValueError("must use https (http is for loopback addresses only)")
+    if url.fragment or "#" in value or "@" in url.netloc:
+        raise ValueError("must have neither a fragment nor user:password@")
+    return value
+
+
+def issuer(value: str) -> str:
+    """The issuer identifier itself if it is one (RFC 8414 §2)."""
+    absolute_url(value)
+    if "?" in value:
+        raise ValueError("must not have a query (RFC 8414 §2)")
+    if value.endswith("/"):
+        # Clients compare the issuer byte for byte (RFC 8414 §3.3), so there is one spelling of it.
+        raise ValueError("must not end with a slash")
+    return value
+
+
+def _no_protocol_parameters(names: Mapping[str, str]) -> None:
+    # They are set for each request; sent twice, the IdP must refuse them (RFC 6749 §3.1).
+    if taken := sorted(names.keys() & _PROTOCOL_PARAMETERS):
+        raise ValueError(f"must not set {', '.join(taken)}: the protocol sets it")
+
+
+def _authorization_url(value: str | None) -> str | None:
+    _no_protocol_parameters(dict(parse_qsl(urlsplit(value or "").query)))
+    return value
+
+
+def _parameters(value: dict[str, str]) -> dict[str, str]:
+    _no_protocol_parameters(value)
+    return value
+
+
+def _scope_tokens(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(_SCOPE_TOKEN.fullmatch(scope) for scope in value):
+        raise ValueError("must be a list of scopes (RFC 6749 §3.3)")
+    return value
+
+
+def _advertised(value: tuple[str, ...]) -> tuple[str, ...]:
+    if "offline_access" in value:
+        # MCP clients ask for every scope advertised; a refresh token is the client's own wish (M4).
+        raise ValueError("must not list offline_access: clients ask for it by themselves")
+    return value
+
+
+def _private_use_schemes(value: tuple[str, ...]) -> tuple[str, ...]:
+    for scheme in value:
+        if scheme.lower() in _WEB_SCHEMES:
+            raise ValueError(f"must not list {scheme}: it is not a private-use scheme")
+    return tuple(scheme.lower() for scheme in value)
+
+
+def _secret_keys(value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    for key in value:
+        if len(key.get_secret_value()) < MINIMUM_KEY_LENGTH or len(set(key.get_secret_value())) < _DISTINCT:
+            raise ValueError(
+                f"must be at least {MINIMUM_KEY_LENGTH} random characters each: "
+                'python -c "import secrets; print(secrets.token_urlsafe(32))" prints one'
+            )
+    return value
+
+
+def _store_url(value: str) -> str:
+    if not value.startswith("sqlite:///") or value == "sqlite:///":
+        raise ValueError("must be sqlite:///file, sqlite:////absolute/file or sqlite:///:memory:")
+    return value
+
+
+def _split(value: object) -> object:
+    return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
+
+
+def _none_if_empty(value: object) -> object:
+    return value or None
+
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Days = Annotated[float, Field(gt=0, le=3650)]
+Url = Annotated[str, AfterValidator(absolute_url)]
+OptionalUrl = Annotated[Url | None, BeforeValidator(_none_if_empty)]
+AuthorizationUrl = Annotated[OptionalUrl, AfterValidator(_authorization_url)]
+Parameters = Annotated[dict[str, str], AfterValidator(_parameters)]
+Urls = Annotated[tuple[Url, ...], NoDecode, BeforeValidator(_split)]
+Scopes = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_scope_tokens)]
+AdvertisedScopes = Annotated[Scopes, AfterValidator(_advertised)]
+PrivateUseSchemes = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_private_use_schemes)]
+SecretKeys = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split), AfterValidator(_secret_keys)]
+StoreUrl = Annotated[str, AfterValidator(_store_url)]
