@@ -19,6 +19,7 @@ ORDER = [
     "errors",
     "answer",
     "parameters",
+    "pages",
     "pkce",
     "resource",
     "scope",
