@@ -27,6 +27,7 @@ ORDER = [
     "provider_metadata",
     "identity_provider",
     "transport",
+    "access_token",
     "flows",
     "endpoints",
     "wire",

@@ -19,15 +19,23 @@ from seed_oauth.clients.cached import CachedClientStore
 from seed_oauth.clients.sqlite import SqliteClientStore
 from seed_oauth.database import Database
 from seed_oauth.endpoints.authorization import AuthorizationEndpoint
+from seed_oauth.endpoints.callback import CallbackEndpoint
+from seed_oauth.endpoints.consent import ConsentEndpoint
 from seed_oauth.endpoints.health import ReadinessEndpoint, healthz
 from seed_oauth.endpoints.metadata import documents
 from seed_oauth.endpoints.registration import RegistrationEndpoint
 from seed_oauth.endpoints.revocation import RevocationEndpoint
 from seed_oauth.endpoints.token import TokenEndpoint
+from seed_oauth.flows import Flow
+from seed_oauth.flows.broker import BrokerFlow
 from seed_oauth.flows.relay import RelayFlow
+from seed_oauth.grants import GrantStore
+from seed_oauth.grants.sqlite import SqliteGrantStore
 from seed_oauth.identity_provider import HttpIdentityProvider
 from seed_oauth.outcomes import (
     AuthorizationOutcome,
+    CallbackOutcome,
+    ConsentOutcome,
     EndpointOutcomes,
     RegistrationOutcome,
     RevocationOutcome,
@@ -55,6 +63,7 @@ def create_app(
     *,
     pipeline: Recording | None = None,
     clients: ClientStore | None = None,
+    grants: GrantStore | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
 ) -> Starlette:
     """The front door as an ASGI app, to be run by itself or mounted into another.
@@ -64,6 +73,7 @@ def create_app(
         pipeline: where to record; its registry is what `create_metrics_app` serves. A new one by default,
             to be found at `app.state.pipeline`.
         clients: where registered clients are kept; by default what `settings.store_url` says.
+        grants: where it is remembered which refresh tokens were used; by default what `settings.store_url` says.
         transport: the way to the identity provider, for tests and for special networks.
 
     Raises:
@@ -71,26 +81,37 @@ def create_app(
     """
     settings = settings or Settings.load()
     pipeline = pipeline or Pipeline()
-    clients = CachedClientStore(clients or SqliteClientStore(Database(settings.store_url)))
+    database = Database(settings.store_url)
+    clients = CachedClientStore(clients or SqliteClientStore(database))
     transport = transport or IdentityProviderTransport(settings)
     # Credentials are added beneath the instrumentation, which so never sees them.
     transport = pipeline.instrument(AuthenticatedTransport(settings, transport))
     identity_provider = TimedIdentityProvider(HttpIdentityProvider(settings, transport), pipeline.telemetry)
-    flow = RelayFlow(settings, ConfiguredMetadata(settings), identity_provider)
+    metadata = ConfiguredMetadata(settings)
+    flow: Flow = RelayFlow(settings, metadata, identity_provider)
 
     def counted(path: str, endpoint: Endpoint, outcomes: EndpointOutcomes, *methods: str, cors: bool = True) -> Route:
         boundary = Boundary(endpoint, outcomes, methods, telemetry=pipeline.telemetry, issuer=settings.issuer)
         return Route(path, boundary, middleware=[_CORS] if cors else [])
 
+    endpoints: list[BaseRoute] = []
+    if settings.flow == "broker":
+        flow = broker = BrokerFlow(settings, metadata, identity_provider, grants or SqliteGrantStore(database))
+        consent = ConsentEndpoint(settings, broker)
+        callback = CallbackEndpoint(settings, metadata)
+        endpoints += [
+            counted("/oauth/consent", consent, ConsentOutcome, "POST", cors=False),
+            counted("/oauth/callback", callback, CallbackOutcome, "GET", cors=False),
+        ]
     authorization = AuthorizationEndpoint(settings, clients, flow)
     token = TokenEndpoint(settings, clients, flow)
     registration = RegistrationEndpoint(settings, clients)
-    endpoints: list[BaseRoute] = [
+    endpoints += [
         counted("/oauth/authorize", authorization, AuthorizationOutcome, "GET", "POST", cors=False),
         counted("/oauth/token", token, TokenOutcome, "POST"),
         counted("/oauth/register", registration, RegistrationOutcome, "POST"),
     ]
-    if settings.idp_revocation_url:
+    if settings.can_revoke:
         revocation = RevocationEndpoint(clients, flow)
         endpoints.append(counted("/oauth/revoke", revocation, RevocationOutcome, "POST"))
     routes = [
@@ -119,6 +140,7 @@ def create_app(
         yield
         await identity_provider.aclose()
         await clients.aclose()
+        await database.aclose()
 
     app = Starlette(
         routes=routes,

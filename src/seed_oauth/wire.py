@@ -5,27 +5,31 @@ from starlette.responses import Response
 
 from seed_oauth.answer import NO_STORE, found, json_response
 from seed_oauth.errors import OAuthError
-from seed_oauth.outcomes import AuthorizationOutcome
-from seed_oauth.pages import error_page
+from seed_oauth.outcomes import AuthorizationOutcome, CallbackOutcome, ConsentOutcome
+from seed_oauth.pages import error_page, onward_page
 from seed_oauth.parameters import add_to_query
 
 _RETRY_AFTER = "5"  # seconds; the identity provider's own word goes before
+
+_FOR_A_PERSON = (AuthorizationOutcome, ConsentOutcome, CallbackOutcome)
+"""The endpoints that a browser goes to."""
 
 
 def error_response(error: OAuthError, request: Request, *, issuer: str, correlation_id: str) -> Response:
     """The response that tells of `error`.
 
-    By redirect once the recipient is verified (RFC 6749 §4.1.2.1), as a page where a person is looking,
-    and as JSON (RFC 6749 §5.2) otherwise.
+    By redirect once the recipient is verified (RFC 6749 §4.1.2.1), which after a form is a page that leads
+    there (see `onward_page`); as a page where a person is looking, and as JSON (RFC 6749 §5.2) otherwise.
     """
-    if error.recipient is not None:
-        return found(_location(error, issuer))
     outcome = error.outcome
+    if error.recipient is not None:
+        location = _location(error, issuer)
+        return onward_page(location) if isinstance(outcome, ConsentOutcome) else found(location)
     headers = dict(error.headers)
     if outcome.status in {502, 503}:
         headers.setdefault("Retry-After", _RETRY_AFTER)
     code = outcome.error or "server_error"
-    if isinstance(outcome, AuthorizationOutcome) and _accepts_html(request):
+    if isinstance(outcome, _FOR_A_PERSON) and _accepts_html(request):
         return error_page(error.description, code, correlation_id, outcome.status, headers)
     content = {"error": code, "error_description": error.description}
     return json_response(content, outcome.status, {**NO_STORE, **headers})

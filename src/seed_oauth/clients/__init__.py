@@ -32,6 +32,8 @@ class Client:
     redirect_uris: tuple[str, ...]
     token_endpoint_auth_method: TokenEndpointAuthMethod = "none"  # noqa: S105 - a method's name
     secret_hash: bytes | None = None
+    trusted: bool = False
+    """Whether the operator vouches for it, so that its users need not be asked for consent."""
     metadata: Mapping[str, object] = field(default_factory=dict)
     """The rest of what was registered, for people to read: `client_name`, `client_uri` …"""
 

@@ -113,22 +113,34 @@ class Code(NamedTuple):
         return cls(*sealer.open(Purpose.CODE, code, lifetime=CODE_LIFETIME, now=now))
 
 
-class RefreshToken(NamedTuple):
-    """What a refresh token of ours holds."""
+class Grant(NamedTuple):
+    """What a user has granted a client, as its refresh token holds it."""
 
     grant_id: str
     generation: int
-    upstream_refresh_token: str
+    """How often it was refreshed."""
     client_id: str
     scope: str | None
     resource: str
+    subject: str | None
+    """Who has logged in, as the identity provider calls them; None when it did not tell."""
+    upstream_refresh_token: str = ""
+
+    @classmethod
+    def by(cls, code: Code, subject: str | None) -> Self:
+        """The grant that a code stands for."""
+        return cls(secrets.token_urlsafe(16), 0, code.client_id, code.scope, code.resource, subject)
+
+    def refreshed(self) -> Self:
+        """The grant after one more refresh."""
+        return self._replace(generation=self.generation + 1)
 
     def sealed(self, sealer: Sealer, now: float) -> str:
         """The refresh token as the client gets it."""
         return sealer.seal(Purpose.REFRESH_TOKEN, [*self], now)
 
     @classmethod
-    def opened(cls, sealer: Sealer, refresh_token: str, lifetime: float, now: float) -> Self:
+    def opened(cls, sealer: Sealer, refresh_token: str, *, lifetime: float, now: float) -> Self:
         """The refresh token that a client presents.
 
         Raises:

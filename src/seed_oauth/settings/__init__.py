@@ -147,6 +147,11 @@ class Settings(BaseSettings):
         return self.resources or (f"{self.issuer}/mcp",)
 
     @cached_property
+    def callback_url(self) -> str:
+        """The one redirect URI that the identity provider has to know in the broker flow."""
+        return f"{self.issuer}/oauth/callback"
+
+    @cached_property
     def can_authorize(self) -> bool:
         """Whether it is known where to send a browser."""
         return self.idp_authorization_url is not None and self.idp_client_id is not None
@@ -155,6 +160,11 @@ class Settings(BaseSettings):
     def can_exchange(self) -> bool:
         """Whether it is known where to exchange a code."""
         return self.idp_token_url is not None and self.idp_client_id is not None
+
+    @cached_property
+    def can_revoke(self) -> bool:
+        """Whether tokens can be revoked: refresh tokens of the broker flow here, all others at the IdP alone."""
+        return self.flow == "broker" or self.idp_revocation_url is not None
 
     @cached_property
     def sealer(self) -> Sealer:

@@ -1,0 +1,107 @@
+"""A front door in the broker flow, and a browser and a client that go through whole logins with it."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from html import unescape
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from seed_oauth.demo.identity_provider import DevelopmentIdentityProvider
+from tests.harness import ISSUER, FrontDoor, authorization_request, code_request, json_of, query_of
+
+IDP = "https://idp.example"
+BROKER: Mapping[str, Any] = {
+    "flow": "broker",
+    "secret_keys": ("the key that seals, of random characters",),
+    "idp_authorization_url": f"{IDP}/authorize",
+}
+
+
+@dataclass
+class Person:
+    """Somebody with a browser of their own, which keeps cookies."""
+
+    door: "BrokerDoor"
+    http: httpx.AsyncClient = field(init=False)
+
+    def __post_init__(self) -> None:
+        # A browser shows pages, and follows no redirect here so that each step can be looked at.
+        self.http = httpx.AsyncClient(
+            transport=httpx.ASGITransport(self.door.app), base_url=ISSUER, headers={"Accept": "text/html"}
+        )
+
+    async def opens(self, **changes: str | None) -> httpx.Response:
+        """The authorization request that a client sends the browser to."""
+        return await self.http.get("/oauth/authorize", params=authorization_request(**changes))
+
+    async def decides(self, page: httpx.Response, decision: str = "approve", **fields: str) -> httpx.Response:
+        """Answer the question on a consent page."""
+        form = {"request": request_in(page), "decision": decision, **fields}
+        return await self.http.post("/oauth/consent", data=form)
+
+    async def logs_in(self, at_idp: str) -> httpx.Response:
+        """Go to the identity provider, which lets everybody in, and come back: the answer of the callback."""
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(self.door.provider.app), base_url=IDP) as http:
+            returned = await http.get(at_idp)
+        return await self.http.get(returned.headers["location"])
+
+    async def goes_through(self, **changes: str | None) -> str:
+        """The code that a client gets at the end of a whole login."""
+        page = await self.opens(**changes)
+        onward = page.headers["location"] if page.is_redirect else target_of(await self.decides(page))
+        returned = await self.logs_in(onward)
+        return query_of(returned.headers["location"])["code"]
+
+
+@dataclass
+class BrokerDoor(FrontDoor):
+    """The real app in the broker flow; behind it the demo's identity provider, unless `idp` plays it."""
+
+    people: list[Person] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.provider = DevelopmentIdentityProvider("proxy", "secret of the proxy")
+        self.settings = {**BROKER, **self.settings}
+        if self.idp is FrontDoor.idp:
+            at_provider = httpx.ASGITransport(self.provider.app)
+            self.idp = at_provider.handle_async_request
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for person in self.people:
+            await person.http.aclose()
+        await super().__aexit__(kind, error, trace)
+
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        self.person = self.somebody()
+        return self
+
+    def somebody(self) -> Person:
+        """One more person, with a browser of their own."""
+        person = Person(self)
+        self.people.append(person)
+        return person
+
+    async def login(self, **changes: str | None) -> dict[str, Any]:
+        """The tokens of a whole login."""
+        code = await self.person.goes_through(**changes)
+        return json_of(await self.token(code_request(code=code)))
+
+
+def request_in(page: httpx.Response) -> str:
+    """The sealed request in the form of a consent page."""
+    found = re.search(r'<input type="hidden" name="request" value="([^"]*)">', page.text)
+    assert found, page.text
+    return unescape(found[1])
+
+
+def target_of(page: httpx.Response) -> str:
+    """Where a page sends the browser on to."""
+    found = re.search(r'<meta http-equiv="refresh" content="0;url=([^"]*)">', page.text)
+    assert found, page.text
+    return unescape(found[1])
