@@ -17,6 +17,7 @@ ORDER = [
     "errors",
     "answer",
     "parameters",
+    "pages",
     "pkce",
     "resource",
     "scope",
