@@ -18,6 +18,7 @@ from seed_oauth.clients import ClientStore
 from seed_oauth.clients.cached import CachedClientStore
 from seed_oauth.clients.sqlite import SqliteClientStore
 from seed_oauth.database import Database
+from seed_oauth.discovery import Discovery
 from seed_oauth.endpoints.authorization import AuthorizationEndpoint
 from seed_oauth.endpoints.health import ReadinessEndpoint, healthz
 from seed_oauth.endpoints.metadata import documents
@@ -73,10 +74,14 @@ def create_app(
     pipeline = pipeline or Pipeline()
     clients = CachedClientStore(clients or SqliteClientStore(Database(settings.store_url)))
     transport = transport or IdentityProviderTransport(settings)
+    discovery = (
+        Discovery(settings, pipeline.instrument(transport), pipeline.telemetry) if settings.reads_metadata else None
+    )
+    metadata = discovery or ConfiguredMetadata(settings)
     # Credentials are added beneath the instrumentation, which so never sees them.
     transport = pipeline.instrument(AuthenticatedTransport(settings, transport))
     identity_provider = TimedIdentityProvider(HttpIdentityProvider(settings, transport), pipeline.telemetry)
-    flow = RelayFlow(settings, ConfiguredMetadata(settings), identity_provider)
+    flow = RelayFlow(settings, metadata, identity_provider)
 
     def counted(path: str, endpoint: Endpoint, outcomes: EndpointOutcomes, *methods: str, cors: bool = True) -> Route:
         boundary = Boundary(endpoint, outcomes, methods, telemetry=pipeline.telemetry, issuer=settings.issuer)
@@ -96,7 +101,7 @@ def create_app(
     routes = [
         *endpoints,
         Route("/healthz", healthz),
-        Route("/readyz", ReadinessEndpoint(settings, clients).__call__),
+        Route("/readyz", ReadinessEndpoint(settings, clients, metadata).__call__),
         *(
             Route(path, document.__call__, methods=["GET", "OPTIONS"], middleware=[_CORS])
             for path, document in documents(settings).items()
@@ -116,7 +121,11 @@ def create_app(
                 "a scrape of this process tells of a part only",
                 remedy="use seed-oauth serve --workers, or push: set OTEL_EXPORTER_OTLP_ENDPOINT",
             )
+        if discovery is not None:
+            discovery.start()
         yield
+        if discovery is not None:
+            await discovery.aclose()
         await identity_provider.aclose()
         await clients.aclose()
 
