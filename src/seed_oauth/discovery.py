@@ -1,7 +1,7 @@
 """Discovery: the identity provider's metadata, read where its issuer says (RFC 8414, OpenID Connect Discovery)."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from math import ceil
 from time import monotonic
@@ -31,6 +31,10 @@ _HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-A
 
 # Answers that say "not here": the metadata may be at the other well-known path.
 _NOT_HERE = frozenset({IdentityProviderFailure.REFUSED, IdentityProviderFailure.INVALID_RESPONSE})
+
+
+Document = tuple[dict[str, object], httpx.Headers]
+"""A JSON object and the headers that it came with."""
 
 
 class MetadataError(IdentityProviderError):
@@ -102,21 +106,12 @@ class Discovery:
         return await asyncio.shield(self.start())
 
     async def _read(self) -> ProviderMetadata:
-        return metadata_of(await self._document(), self._settings)
+        document, _ = await find_document(self._settings.idp_issuer or "", self._fetch)
+        return metadata_of(document, self._settings)
 
-    async def _document(self) -> dict[str, object]:
-        assert self._settings.idp_issuer is not None  # noqa: S101 - or the app would have taken ConfiguredMetadata
-        first, second = well_known_urls(self._settings.idp_issuer)
-        try:
-            return await self._fetch(first)
-        except IdentityProviderError as failure:
-            if failure.failure not in _NOT_HERE:
-                raise
-        return await self._fetch(second)
-
-    async def _fetch(self, url: str) -> dict[str, object]:
+    async def _fetch(self, url: str) -> Document:
         with timed(self._record):
-            return (await fetch(self._transport, url))[0]
+            return await fetch(self._transport, url)
 
     def _settle(self, attempt: "asyncio.Task[ProviderMetadata]") -> None:
         self._reading = None
@@ -155,7 +150,22 @@ def well_known_urls(issuer: str) -> tuple[str, str]:
     )
 
 
-async def fetch(transport: httpx.AsyncBaseTransport, url: str) -> tuple[dict[str, object], httpx.Headers]:
+async def find_document(issuer: str, fetch_one: Callable[[str], Awaitable[Document]]) -> Document:
+    """The metadata of `issuer`, at the first of its well-known paths that has any.
+
+    Raises:
+        IdentityProviderError: there is none, or no answer.
+    """
+    first, second = well_known_urls(issuer)
+    try:
+        return await fetch_one(first)
+    except IdentityProviderError as failure:
+        if failure.failure not in _NOT_HERE:
+            raise
+    return await fetch_one(second)
+
+
+async def fetch(transport: httpx.AsyncBaseTransport, url: str) -> Document:
     """The JSON object at `url`, and the headers it came with; no redirect is followed.
 
     Raises:

@@ -122,16 +122,18 @@ class HttpIdentityProvider:
         return refusal
 
 
-async def send(transport: httpx.AsyncBaseTransport, request: httpx.Request) -> tuple[int, httpx.Headers, bytes]:
+async def send(
+    transport: httpx.AsyncBaseTransport, request: httpx.Request, limit: int = MAXIMUM_RESPONSE
+) -> tuple[int, httpx.Headers, bytes]:
     """Send one request, once, without following a redirect: the answer's status, headers and body.
 
     Raises:
-        IdentityProviderError: there is no answer, or it is larger than MAXIMUM_RESPONSE.
+        IdentityProviderError: there is no answer, or its body has more than `limit` bytes.
     """
     try:
         response = await transport.handle_async_request(request)
         try:
-            return response.status_code, response.headers, await _read(response)
+            return response.status_code, response.headers, await _read(response, limit)
         finally:
             await response.aclose()
     except httpx.TimeoutException as late:
@@ -158,12 +160,12 @@ def _credentials_in_form(settings: Settings) -> dict[str, str]:
     return {}
 
 
-async def _read(response: httpx.Response) -> bytes:
+async def _read(response: httpx.Response, limit: int) -> bytes:
     assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - an async transport's answer
     body = bytearray()
     async for chunk in response.stream:
         body += chunk
-        if len(body) > MAXIMUM_RESPONSE:
+        if len(body) > limit:
             raise IdentityProviderError(IdentityProviderFailure.INVALID_RESPONSE)
     return bytes(body)
 
