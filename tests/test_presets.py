@@ -171,6 +171,15 @@ async def test_keycloak_ignores_what_it_does_not_know_and_authenticates_by_heade
 
 
 @pytest.mark.parametrize("flow", FLOWS)
+async def test_keycloaks_word_for_a_wrong_client_secret_is_our_trouble(flow: str) -> None:
+    settings = {"flow": flow, "idp_preset": "keycloak"}
+    answer = httpx.Response(401, json={"error": "unauthorized_client"})
+    async with FrontDoor(idp=lambda _: answer, settings=settings) as door:
+        assert (await door.token(code_request())).status_code == 502
+        assert await door.error_count(TokenOutcome.IDP_REFUSED_OUR_CREDENTIALS) == 1
+
+
+@pytest.mark.parametrize("flow", FLOWS)
 async def test_github_has_no_metadata_to_read_and_answers_200_to_a_bad_code(flow: str) -> None:
     def github(request: httpx.Request) -> httpx.Response:
         assert str(request.url) == "https://github.com/login/oauth/access_token"

@@ -187,6 +187,9 @@ def refusal_of(status: int, headers: httpx.Headers, members: Mapping[str, object
     if status >= httpx.codes.INTERNAL_SERVER_ERROR:
         return IdentityProviderError(IdentityProviderFailure.SERVER_ERROR, retry_after=retry_after)
     error = members.get("error")
+    if status == httpx.codes.UNAUTHORIZED and error == "unauthorized_client":
+        # Keycloak's word for a wrong client secret; RFC 6749 §5.2 has this status for failed authentication only.
+        error = "invalid_client"
     if isinstance(error, str) and (status == httpx.codes.OK or status >= httpx.codes.BAD_REQUEST):
         return IdentityProviderError(IdentityProviderFailure.REFUSED, error=error)
     if status == httpx.codes.UNAUTHORIZED:

@@ -315,6 +315,7 @@ async def test_in_the_relay_flow_the_redirect_uris_are_those_of_the_clients(worl
     [
         (400, {"error": "invalid_grant"}, "none", "ok", ""),
         (401, {"error": "invalid_client"}, "none", "failed", "SEED_OAUTH_IDP_CLIENT_SECRET"),
+        (401, {"error": "unauthorized_client"}, "keycloak", "failed", "SEED_OAUTH_IDP_CLIENT_SECRET"),
         (401, None, "none", "failed", "SEED_OAUTH_IDP_TOKEN_AUTH_METHOD"),
         (400, {"error": "unauthorized_client"}, "none", "failed", "allow the grants"),
         (400, {"error": "invalid_request"}, "none", "cannot tell", "try a login"),
