@@ -92,7 +92,7 @@ async def test_serve_answers_on_two_listeners_and_stops_cleanly_on_sigterm(tmp_p
         assert server.process.returncode == 0
     first, second = log.splitlines()
     assert '"event":"not configured"' in first
-    assert "SEED_OAUTH_IDP_TOKEN_URL" in first
+    assert "SEED_OAUTH_IDP_ISSUER" in first
     assert '"outcome":"registered"' in second
     assert f'"correlation_id":"{registered.headers["x-correlation-id"]}"' in second
 
@@ -245,7 +245,7 @@ async def test_under_another_process_manager_a_partial_scrape_is_warned_of(
 def test_help_names_every_command(tmp_path: Path) -> None:
     done = run("--help", folder=tmp_path)
     assert done.returncode == 0
-    for command in ("serve", "demo", "watch"):
+    for command in ("serve", "demo", "watch", "doctor"):
         assert command in done.stdout
 
 

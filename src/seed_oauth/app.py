@@ -18,6 +18,7 @@ from seed_oauth.clients import ClientStore
 from seed_oauth.clients.cached import CachedClientStore
 from seed_oauth.clients.sqlite import SqliteClientStore
 from seed_oauth.database import Database
+from seed_oauth.discovery import Discovery
 from seed_oauth.endpoints.authorization import AuthorizationEndpoint
 from seed_oauth.endpoints.callback import CallbackEndpoint
 from seed_oauth.endpoints.consent import ConsentEndpoint
@@ -84,10 +85,13 @@ def create_app(
     database = Database(settings.store_url)
     clients = CachedClientStore(clients or SqliteClientStore(database))
     transport = transport or IdentityProviderTransport(settings)
+    discovery = (
+        Discovery(settings, pipeline.instrument(transport), pipeline.telemetry) if settings.reads_metadata else None
+    )
+    metadata = discovery or ConfiguredMetadata(settings)
     # Credentials are added beneath the instrumentation, which so never sees them.
     transport = pipeline.instrument(AuthenticatedTransport(settings, transport))
     identity_provider = TimedIdentityProvider(HttpIdentityProvider(settings, transport), pipeline.telemetry)
-    metadata = ConfiguredMetadata(settings)
     flow: Flow = RelayFlow(settings, metadata, identity_provider)
 
     def counted(path: str, endpoint: Endpoint, outcomes: EndpointOutcomes, *methods: str, cors: bool = True) -> Route:
@@ -117,7 +121,7 @@ def create_app(
     routes = [
         *endpoints,
         Route("/healthz", healthz),
-        Route("/readyz", ReadinessEndpoint(settings, clients).__call__),
+        Route("/readyz", ReadinessEndpoint(settings, clients, metadata).__call__),
         *(
             Route(path, document.__call__, methods=["GET", "OPTIONS"], middleware=[_CORS])
             for path, document in documents(settings).items()
@@ -137,7 +141,11 @@ def create_app(
                 "a scrape of this process tells of a part only",
                 remedy="use seed-oauth serve --workers, or push: set OTEL_EXPORTER_OTLP_ENDPOINT",
             )
+        if discovery is not None:
+            discovery.start()
         yield
+        if discovery is not None:
+            await discovery.aclose()
         await identity_provider.aclose()
         await clients.aclose()
         await database.aclose()

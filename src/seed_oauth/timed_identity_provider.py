@@ -51,7 +51,7 @@ class TimedIdentityProvider:
             self._telemetry.record_exchange(grant_type, result, seconds)
             self._telemetry.record_upstream_request(Operation.TOKEN, outcome, seconds)
 
-        with self._timed(record):
+        with timed(record, self._clock):
             return await self._inner.exchange(token_endpoint, grant_type, parameters)
 
     async def revoke(self, revocation_endpoint: str, parameters: Mapping[str, str]) -> None:
@@ -60,25 +60,29 @@ class TimedIdentityProvider:
         def record(outcome: UpstreamOutcome, seconds: float) -> None:
             self._telemetry.record_upstream_request(Operation.REVOCATION, outcome, seconds)
 
-        with self._timed(record):
+        with timed(record, self._clock):
             await self._inner.revoke(revocation_endpoint, parameters)
 
     async def aclose(self) -> None:
         """Let go of connections."""
         await self._inner.aclose()
 
-    @contextmanager
-    def _timed(self, record: Callable[[UpstreamOutcome, float], None]) -> Iterator[None]:
-        outcome = UpstreamOutcome.INVALID_RESPONSE  # what an unforeseen exception amounts to
-        started = self._clock()
-        try:
-            yield
-            outcome = UpstreamOutcome.OK
-        except IdentityProviderError as error:
-            outcome = _OUTCOMES[error.failure]
-            raise
-        except asyncio.CancelledError:
-            outcome = UpstreamOutcome.CANCELLED
-            raise
-        finally:
-            record(outcome, self._clock() - started)
+
+@contextmanager
+def timed(
+    record: Callable[[UpstreamOutcome, float], None], clock: Callable[[], float] = perf_counter
+) -> Iterator[None]:
+    """Have `record` told how what runs inside ended, and the seconds it took."""
+    outcome = UpstreamOutcome.INVALID_RESPONSE  # what an unforeseen exception amounts to
+    started = clock()
+    try:
+        yield
+        outcome = UpstreamOutcome.OK
+    except IdentityProviderError as error:
+        outcome = _OUTCOMES[error.failure]
+        raise
+    except asyncio.CancelledError:
+        outcome = UpstreamOutcome.CANCELLED
+        raise
+    finally:
+        record(outcome, clock() - started)
