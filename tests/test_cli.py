@@ -26,9 +26,18 @@ COMMAND = str(Path(sys.executable).with_name("seed-oauth"))
 
 
 def free_port() -> int:
-    with listen("127.0.0.1", 0, "PORT") as free:
-        port: int = free.getsockname()[1]
-        return port
+    """A port on loopback that stays free for a server of ours until the tests end.
+
+    A socket is bound to it and never listens. So the system gives the port to nobody, as it would give one
+    that is only looked up, also to the outgoing connection of whoever happens to run beside; but a server
+    that sets SO_REUSEADDR, as they all do, can have it, again and again. Until then connections are refused.
+    """
+    reserved = socket.socket()
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reserved.bind(("127.0.0.1", 0))
+    port: int = reserved.getsockname()[1]
+    reserved.detach()  # the descriptor stays open as long as this process is there
+    return port
 
 
 @dataclass
