@@ -9,7 +9,8 @@ import anyio
 import httpx
 import pytest
 
-from seed_oauth.demo.identity_provider import Behaviour, DevelopmentIdentityProvider
+from seed_oauth.demo.identity_provider import DevelopmentIdentityProvider
+from seed_oauth.demo.misbehaviour import Behaviour
 from seed_oauth.server import Listener, listen
 from tests.harness import Samples, increases, json_of, samples_of
 from tests.integration.login import code_from, refresh_from
