@@ -1,5 +1,6 @@
 """A front door in the broker flow, and a browser and a client that go through whole logins with it."""
 
+import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Any, Self
 import httpx
 
 from seed_oauth.demo.identity_provider import DevelopmentIdentityProvider
+from seed_oauth.provider_metadata import ProviderMetadata
 from tests.harness import ISSUER, FrontDoor, authorization_request, code_request, json_of, query_of
 
 IDP = "https://idp.example"
@@ -18,6 +20,30 @@ BROKER: Mapping[str, Any] = {
     "secret_keys": ("the key that seals, of random characters",),
     "idp_authorization_url": f"{IDP}/authorize",
 }
+METADATA = ProviderMetadata(
+    issuer=IDP,
+    authorization_endpoint=f"{IDP}/authorize",
+    token_endpoint=f"{IDP}/token",
+    revocation_endpoint=f"{IDP}/revoke",
+)
+
+
+@dataclass
+class PlayedMetadata:
+    """A `MetadataSource` that a test plays: what is known of the identity provider, or why it is not."""
+
+    known: ProviderMetadata = METADATA
+    failure: Exception | None = None
+    hold: asyncio.Event | None = None
+    """If given, it is set when somebody asks, who then waits for ever."""
+
+    async def get(self) -> ProviderMetadata:
+        if self.hold is not None:
+            self.hold.set()
+            await asyncio.Event().wait()
+        if self.failure is not None:
+            raise self.failure
+        return self.known
 
 
 @dataclass

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from seed_oauth.flows.transaction import Transaction
-from seed_oauth.seal import Purpose, Sealer, SealError
+from seed_oauth.seal import Purpose, SealError
 from seed_oauth.settings import Settings
 
 _YEAR = 365 * 86_400  # seconds
