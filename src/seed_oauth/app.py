@@ -1,7 +1,8 @@
 """The composition root: which parts there are, and the route table. Nothing else."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from time import time
 
 import httpx
 import structlog
@@ -42,7 +43,7 @@ from seed_oauth.outcomes import (
     RevocationOutcome,
     TokenOutcome,
 )
-from seed_oauth.provider_metadata import ConfiguredMetadata
+from seed_oauth.provider_metadata import ConfiguredMetadata, MetadataSource
 from seed_oauth.settings import Settings
 from seed_oauth.telemetry import Pipeline, Recording
 from seed_oauth.timed_identity_provider import TimedIdentityProvider
@@ -65,7 +66,9 @@ def create_app(
     pipeline: Recording | None = None,
     clients: ClientStore | None = None,
     grants: GrantStore | None = None,
+    metadata: MetadataSource | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
+    now: Callable[[], float] = time,
 ) -> Starlette:
     """The front door as an ASGI app, to be run by itself or mounted into another.
 
@@ -75,7 +78,9 @@ def create_app(
             to be found at `app.state.pipeline`.
         clients: where registered clients are kept; by default what `settings.store_url` says.
         grants: where it is remembered which refresh tokens were used; by default what `settings.store_url` says.
+        metadata: what is known of the identity provider; by default what the settings say.
         transport: the way to the identity provider, for tests and for special networks.
+        now: counts seconds since the epoch, for tests.
 
     Raises:
         SettingsError: the environment's settings cannot be used.
@@ -85,10 +90,10 @@ def create_app(
     database = Database(settings.store_url)
     clients = CachedClientStore(clients or SqliteClientStore(database))
     transport = transport or IdentityProviderTransport(settings)
-    discovery = (
-        Discovery(settings, pipeline.instrument(transport), pipeline.telemetry) if settings.reads_metadata else None
-    )
-    metadata = discovery or ConfiguredMetadata(settings)
+    discovery = None
+    if metadata is None and settings.reads_metadata:
+        metadata = discovery = Discovery(settings, pipeline.instrument(transport), pipeline.telemetry)
+    metadata = metadata or ConfiguredMetadata(settings)
     # Credentials are added beneath the instrumentation, which so never sees them.
     transport = pipeline.instrument(AuthenticatedTransport(settings, transport))
     identity_provider = TimedIdentityProvider(HttpIdentityProvider(settings, transport), pipeline.telemetry)
@@ -100,9 +105,9 @@ def create_app(
 
     endpoints: list[BaseRoute] = []
     if settings.flow == "broker":
-        flow = broker = BrokerFlow(settings, metadata, identity_provider, grants or SqliteGrantStore(database))
-        consent = ConsentEndpoint(settings, broker)
-        callback = CallbackEndpoint(settings, metadata)
+        flow = broker = BrokerFlow(settings, metadata, identity_provider, grants or SqliteGrantStore(database), now)
+        consent = ConsentEndpoint(settings, broker, now)
+        callback = CallbackEndpoint(settings, metadata, now)
         endpoints += [
             counted("/oauth/consent", consent, ConsentOutcome, "POST", cors=False),
             counted("/oauth/callback", callback, CallbackOutcome, "GET", cors=False),

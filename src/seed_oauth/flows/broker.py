@@ -30,7 +30,7 @@ from seed_oauth.identity_provider import IdentityProvider
 from seed_oauth.outcomes import AuthorizationOutcome, GrantType, RevocationOutcome, TokenOutcome
 from seed_oauth.parameters import add_to_query
 from seed_oauth.provider_metadata import MetadataSource
-from seed_oauth.seal import SealError
+from seed_oauth.seal import ExpiredError, SealError
 from seed_oauth.settings import Settings
 
 _DAY = 86_400  # seconds
@@ -56,7 +56,7 @@ class BrokerFlow:
         self._now = now
         self._sealer = settings.sealer
         self._scopes = UpstreamScopes(settings)
-        self._issuer = TokenIssuer(settings, self._scopes)
+        self._issuer = TokenIssuer(settings)
         self._rotation = Rotation(grants, self._sealer, now, patience=settings.idp_timeout + _MARGIN)
         self._refresh_token_lifetime = settings.refresh_token_days * _DAY
         self._fixed_parameters = {
@@ -126,13 +126,16 @@ class BrokerFlow:
         )
         identity = claims_of(tokens.members.get("id_token"))
         # OpenID Connect Core §3.1.3.7, number 11: an ID token of another login must not be taken for this one's.
-        if identity and identity.get("nonce") != transaction.nonce(code.secret):
+        # Some identity providers give one that nobody asked for, which then has no nonce to repeat.
+        asked_for_one = "openid" in self._scopes.asked_for(code.scope)
+        if identity and asked_for_one and identity.get("nonce") != transaction.nonce(code.secret):
             raise OAuthError(
                 TokenOutcome.IDP_WRONG_NONCE, "the identity provider answered another login: start a new authorization"
             )
         subject = identity.get("sub")
-        grant = Grant.by(code, subject if isinstance(subject, str) else None)
-        return self._issuer.members(tokens.members, grant, self._now())
+        scope = self._scopes.told(tokens.members.get("scope"), code.scope)
+        grant = Grant.by(code, scope, subject if isinstance(subject, str) else None)
+        return self._issuer.members(tokens.members, grant, scope, self._now())
 
     async def refresh(self, presented: RefreshRequest) -> TokenMembers:
         """Exchange the identity provider's refresh token that is inside of ours, once."""
@@ -142,14 +145,17 @@ class BrokerFlow:
             "refresh_token": grant.upstream_refresh_token,
             **self._resource_parameter(grant.resource),
         }
-        if presented.scope is not None:
-            parameters["scope"] = " ".join(self._scopes.asked_for(presented.scope))
+        if presented.scope is not None and (scopes := self._scopes.asked_for(presented.scope)):
+            parameters["scope"] = " ".join(scopes)
 
         async def exchange() -> TokenMembers:
             tokens = await self._identity_provider.exchange(
                 metadata.token_endpoint or "", GrantType.REFRESH_TOKEN, parameters
             )
-            return self._issuer.members(tokens.members, grant.refreshed(), self._now())
+            # RFC 6749 §6: the scope may be narrowed for an access token, the refresh token keeps what was granted.
+            asked = grant.scope if presented.scope is None else presented.scope
+            scope = self._scopes.told(tokens.members.get("scope"), asked)
+            return self._issuer.members(tokens.members, grant.refreshed(), scope, self._now())
 
         return await self._rotation.once(grant, exchange, lifetime=self._refresh_token_lifetime)
 
@@ -168,6 +174,8 @@ class BrokerFlow:
         now = self._now()
         try:
             grant = Grant.opened(self._sealer, token, lifetime=self._refresh_token_lifetime, now=now)
+        except ExpiredError:
+            return None, None  # as good as revoked
         except SealError:
             return self._upstream_access_token(token, token_type_hint, client, now)
         if grant.client_id != client.client_id:
@@ -185,6 +193,8 @@ class BrokerFlow:
     ) -> tuple[str | None, str | None]:
         try:
             opened = AccessToken.opened(self._sealer, token, now)
+        except ExpiredError:
+            return None, None
         except SealError:
             return token, token_type_hint  # the identity provider's own, if it is any
         return (opened.upstream_access_token, "access_token") if opened.client_id == client.client_id else (None, None)

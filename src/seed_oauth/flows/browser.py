@@ -38,7 +38,8 @@ class Consent:
     def to(cls, transaction: Transaction) -> Self:
         """The consent that a transaction needs."""
         url = urlsplit(transaction.redirect_uri)
-        host = url.hostname or f"{url.scheme}:"
+        # What looks like a host in a private-use URI belongs to nobody: any program may register the scheme.
+        host = (url.hostname or "") if url.scheme in {"http", "https"} else f"{url.scheme}:"
         return cls(transaction.client_id, host, tuple((transaction.scope or "").split()), transaction.resource)
 
 
@@ -54,7 +55,7 @@ class Browser:
         self._cookies = request.cookies
         self._sealer = settings.sealer
         self._days = settings.consent_days
-        self._known = self._cookies.get(self._prefix)
+        self._known = self._cookies.get(self._prefix) or None
         self._secret = self._known or secrets.token_urlsafe(16)
 
     @property
@@ -84,7 +85,9 @@ class Browser:
         client_id, host, scopes, resource, binding = given
         return (
             (client_id, host, resource) == (consent.client_id, consent.redirect_host, consent.resource)
+            # No scopes by name means whatever the server lets the client do: another question.
             and set(consent.scopes) <= set(scopes)
+            and bool(consent.scopes) == bool(scopes)
             and self.is_bound_by(binding)
         )
 

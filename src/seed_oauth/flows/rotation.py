@@ -1,6 +1,7 @@
 """Each refresh token works once, and the same refresh sent again gets the same answer for a while."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import anyio
 
@@ -37,24 +38,26 @@ class Rotation:
         """
         try:
             turn = await self._turn(grant, lifetime)
-            if isinstance(turn, str):
-                answer: TokenMembers = self._sealer.open(
-                    Purpose.REFRESH_ANSWER, turn, lifetime=2 * GRACE, now=self._now()
-                )
-                return answer
-            try:
-                members = await exchange()
-            except BaseException:
-                await self._grants.abandon(grant.grant_id, grant.generation)
-                raise
-            now = self._now()
-            # The store sees no token: what it keeps for those who ask again is sealed, too.
-            kept = self._sealer.seal(Purpose.REFRESH_ANSWER, members, now)
-            await self._grants.finish(grant.grant_id, grant.generation, kept, now=now)
         except StoreError as failure:
             raise OAuthError(
                 TokenOutcome.STORE_FAILED, "refresh tokens cannot be looked up at the moment, try again"
             ) from failure
+        if isinstance(turn, str):
+            answer: TokenMembers = self._sealer.open(Purpose.REFRESH_ANSWER, turn, lifetime=2 * GRACE, now=self._now())
+            return answer
+        try:
+            members = await exchange()
+        except BaseException:
+            # Also when the request was cancelled. Where the store is gone by now, the turn ends by itself.
+            with anyio.CancelScope(shield=True), suppress(StoreError):
+                await self._grants.abandon(grant.grant_id, grant.generation)
+            raise
+        now = self._now()
+        # The store sees no token: what it keeps for those who ask again is sealed, too.
+        kept = self._sealer.seal(Purpose.REFRESH_ANSWER, members, now)
+        # Where the store is gone by now, the client must have its tokens all the same: there are no others any more.
+        with anyio.CancelScope(shield=True), suppress(StoreError):
+            await self._grants.finish(grant.grant_id, grant.generation, kept, now=now)
         return members
 
     async def _turn(self, grant: Grant, lifetime: float) -> Turn | str:
@@ -67,7 +70,7 @@ class Rotation:
             if turn is Turn.SPENT:
                 raise OAuthError(
                     TokenOutcome.REFRESH_TOKEN_REUSED,
-                    "the refresh token was used before, so it and its successors are void: start a new authorization",
+                    "the refresh token was used before or revoked, so it is void: start a new authorization",
                 )
             if turn is not Turn.TAKEN:
                 return turn

@@ -31,5 +31,5 @@ class UpstreamScopes:
         return " ".join(one for one in granted if one not in ours) or None
 
     def exceeds(self, scope: str, granted: str | None) -> bool:
-        """Whether a refresh asks for more than was granted (RFC 6749 §6)."""
-        return granted is not None and not set(scope.split()) - self._dropped <= set(granted.split())
+        """Whether a refresh asks for more than was granted (RFC 6749 §6); None is for no scope by name."""
+        return not set(scope.split()) - self._dropped <= set((granted or "").split())

@@ -10,9 +10,10 @@ from joserfc.jws import extract_compact
 from seed_oauth import resource as resources
 from seed_oauth.access_token import AccessToken
 from seed_oauth.flows import TokenMembers
-from seed_oauth.flows.scopes import UpstreamScopes
 from seed_oauth.flows.transaction import Grant
 from seed_oauth.settings import Settings
+
+_LONGEST = 10 * 365 * 86_400  # seconds; what is said to last longer has no need to be told exactly
 
 
 def claims_of(token: object) -> Mapping[str, Any]:
@@ -43,25 +44,25 @@ def is_meant_for(token: object, resource: str) -> bool:
 class TokenIssuer:
     """Makes the client's token response of the identity provider's."""
 
-    def __init__(self, settings: Settings, scopes: UpstreamScopes) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._policy = settings.access_tokens
         self._seconds = settings.access_token_seconds
         self._sealer = settings.sealer
-        self._scopes = scopes
 
-    def members(self, upstream: TokenMembers, grant: Grant, now: float) -> TokenMembers:
+    def members(self, upstream: TokenMembers, grant: Grant, scope: str | None, now: float) -> TokenMembers:
         """The members of the client's token response (RFC 6749 §5.1), with a refresh token if there is one upstream.
+
+        `scope` is that of the access token, as the client is told.
 
         An ID token stays here: it is addressed to us, and says nothing to an MCP client.
         """
-        scope = self._scopes.told(upstream.get("scope"), grant.scope)
         members = self._access_token(upstream, grant, scope, now)
         if scope is not None:
             members["scope"] = scope
         # Where the identity provider does not rotate its refresh token, it goes on to be the one.
         upstream_refresh_token = upstream.get("refresh_token") or grant.upstream_refresh_token
         if upstream_refresh_token:
-            kept = grant._replace(scope=scope, upstream_refresh_token=str(upstream_refresh_token))
+            kept = grant._replace(upstream_refresh_token=str(upstream_refresh_token))
             members["refresh_token"] = kept.sealed(self._sealer, now)
         return members
 
@@ -92,5 +93,7 @@ class TokenIssuer:
 def _seconds(expires_in: object) -> int | None:
     # RFC 6749 §5.1 has a number; some identity providers send it as a string.
     if isinstance(expires_in, str) and expires_in.isascii() and expires_in.isdigit():
-        return int(expires_in)
-    return int(expires_in) if isinstance(expires_in, int | float) and expires_in >= 0 else None
+        expires_in = float(expires_in)
+    if isinstance(expires_in, int | float) and expires_in >= 0:
+        return int(min(expires_in, _LONGEST))
+    return None

@@ -127,9 +127,9 @@ class Grant(NamedTuple):
     upstream_refresh_token: str = ""
 
     @classmethod
-    def by(cls, code: Code, subject: str | None) -> Self:
-        """The grant that a code stands for."""
-        return cls(secrets.token_urlsafe(16), 0, code.client_id, code.scope, code.resource, subject)
+    def by(cls, code: Code, scope: str | None, subject: str | None) -> Self:
+        """The grant that a code stands for, of the scope that the identity provider has granted."""
+        return cls(secrets.token_urlsafe(16), 0, code.client_id, scope, code.resource, subject)
 
     def refreshed(self) -> Self:
         """The grant after one more refresh."""

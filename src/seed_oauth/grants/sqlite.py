@@ -20,7 +20,7 @@ _FINISH = """
 _ABANDON = "UPDATE grants SET taken_until = NULL WHERE grant_id = ? AND generation = ?"
 _REVOKE = """
     INSERT INTO grants (grant_id, generation, revoked, expires_at) VALUES (?, 0, 1, ?)
-    ON CONFLICT (grant_id) DO UPDATE SET revoked = 1, answer = NULL
+    ON CONFLICT (grant_id) DO UPDATE SET revoked = 1, answer = NULL, expires_at = excluded.expires_at
 """
 _FORGET = """
     DELETE FROM grants WHERE grant_id IN (SELECT grant_id FROM grants WHERE expires_at < ? LIMIT ?)
