@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,11 +56,13 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(folder: Path, environment: Mapping[str, str] | None = None) -> AsyncIterator[Server]:
+async def serving(
+    folder: Path, environment: Mapping[str, str] | None = None, *, port: int | None = None, options: Sequence[str] = ()
+) -> AsyncIterator[Server]:
     """`seed-oauth serve` as a process of its own, once it answers."""
-    port, metrics_port = free_port(), free_port()
+    port, metrics_port = port or free_port(), free_port()
     process = await asyncio.create_subprocess_exec(
-        COMMAND, "serve", "--port", str(port),
+        COMMAND, "serve", "--port", str(port), *options,
         env={**os.environ, "SEED_OAUTH_METRICS_PORT": str(metrics_port), **(environment or {})},
         cwd=folder,
         stdout=asyncio.subprocess.PIPE,
