@@ -1,7 +1,8 @@
 """The composition root: which parts there are, and the route table. Nothing else."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from time import perf_counter
 
 import httpx
 import structlog
@@ -53,6 +54,7 @@ def create_app(
     pipeline: Recording | None = None,
     clients: ClientStore | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
+    clock: Callable[[], float] = perf_counter,
 ) -> Starlette:
     """The front door as an ASGI app, to be run by itself or mounted into another.
 
@@ -62,6 +64,7 @@ def create_app(
             to be found at `app.state.pipeline`.
         clients: where registered clients are kept; by default what `settings.store_url` says.
         transport: the way to the identity provider, for tests and for special networks.
+        clock: counts the seconds that exchanges take, for tests.
 
     Raises:
         SettingsError: the environment's settings cannot be used.
@@ -72,7 +75,7 @@ def create_app(
     transport = transport or IdentityProviderTransport(settings)
     # Credentials are added beneath the instrumentation, which so never sees them.
     transport = pipeline.instrument(AuthenticatedTransport(settings, transport))
-    identity_provider = TimedIdentityProvider(HttpIdentityProvider(settings, transport), pipeline.telemetry)
+    identity_provider = TimedIdentityProvider(HttpIdentityProvider(settings, transport), pipeline.telemetry, clock)
 
     def counted(path: str, endpoint: Endpoint, outcomes: EndpointOutcomes, *methods: str, cors: bool = True) -> Route:
         boundary = Boundary(endpoint, outcomes, methods, telemetry=pipeline.telemetry, issuer=settings.issuer)
