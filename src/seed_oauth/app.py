@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from time import time
+from time import perf_counter, time
 
 import httpx
 import structlog
@@ -69,6 +69,7 @@ def create_app(
     metadata: MetadataSource | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
     now: Callable[[], float] = time,
+    clock: Callable[[], float] = perf_counter,
 ) -> Starlette:
     """The front door as an ASGI app, to be run by itself or mounted into another.
 
@@ -81,6 +82,7 @@ def create_app(
         metadata: what is known of the identity provider; by default what the settings say.
         transport: the way to the identity provider, for tests and for special networks.
         now: counts seconds since the epoch, for tests.
+        clock: counts the seconds that exchanges take, for tests.
 
     Raises:
         SettingsError: the environment's settings cannot be used.
@@ -96,7 +98,7 @@ def create_app(
     metadata = metadata or ConfiguredMetadata(settings)
     # Credentials are added beneath the instrumentation, which so never sees them.
     transport = pipeline.instrument(AuthenticatedTransport(settings, transport))
-    identity_provider = TimedIdentityProvider(HttpIdentityProvider(settings, transport), pipeline.telemetry)
+    identity_provider = TimedIdentityProvider(HttpIdentityProvider(settings, transport), pipeline.telemetry, clock)
     flow: Flow = RelayFlow(settings, metadata, identity_provider)
 
     def counted(path: str, endpoint: Endpoint, outcomes: EndpointOutcomes, *methods: str, cors: bool = True) -> Route:
