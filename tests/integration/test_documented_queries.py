@@ -9,21 +9,21 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
 import httpx
 import pytest
 
 from seed_oauth.demo.stage import Stage, open_stage
-from seed_oauth.demo.traffic import LATENCIES, Scene, Traffic, play
+from seed_oauth.demo.traffic import LATENCIES, WAITS, Scene, Traffic, play
 from seed_oauth.outcomes import GrantType
-from seed_oauth.telemetry.contract import CONTRACT, TOKEN_EXCHANGE_DURATION
+from seed_oauth.telemetry.contract import AUTHORIZATION_WAIT, CONTRACT, TOKEN_EXCHANGE_DURATION, Series
 from tests.harness import Samples, samples_of
 from tests.integration.real_parts import PROMETHEUS_PACKAGE, Prometheus, prometheus, real_part
 
@@ -41,13 +41,29 @@ PROMTOOL_LINE = re.compile(r"(.*) => (\S+) @\[[\d.]+\]")
 LOGINS = 40
 PACES = (0.05, 0.15, 0.3)
 """Seconds between two logins: on a busy machine the play is repeated more slowly."""
-PLAN = {
-    GrantType.AUTHORIZATION_CODE: [LATENCIES[number % len(LATENCIES)] for number in range(LOGINS)],
-    GrantType.REFRESH_TOKEN: [
-        LATENCIES[(number + offset) % len(LATENCIES)] for number in range(LOGINS) for offset in (4, 8)
-    ],
-}
-"""How many seconds the exchanges of the logins take; those of the mishaps are answered at once."""
+
+
+class Planned(NamedTuple):
+    """How many seconds something takes in the logins; in the mishaps, and when somebody comes again, it takes none."""
+
+    series: Series
+    labels: Mapping[str, str]
+    seconds: list[float]
+
+
+PLAN = (
+    Planned(AUTHORIZATION_WAIT, {}, [WAITS[number % len(WAITS)] for number in range(LOGINS)]),
+    Planned(
+        TOKEN_EXCHANGE_DURATION,
+        {"grant_type": GrantType.AUTHORIZATION_CODE.value},
+        [LATENCIES[number % len(LATENCIES)] for number in range(LOGINS)],
+    ),
+    Planned(
+        TOKEN_EXCHANGE_DURATION,
+        {"grant_type": GrantType.REFRESH_TOKEN.value},
+        [LATENCIES[(number + offset) % len(LATENCIES)] for number in range(LOGINS) for offset in (4, 8)],
+    ),
+)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +79,7 @@ class Played:
     prometheus: Prometheus
     at: str
     on_time: bool
-    """Whether every exchange took as long as planned."""
+    """Whether everything took as long as planned."""
 
 
 @pytest.fixture(scope="module")
@@ -113,17 +129,17 @@ async def counted(server: Prometheus, at: str, traffic: Traffic) -> dict[tuple[s
 
 
 def as_planned(before: Samples, after: Samples) -> bool:
-    """Whether each exchange came into the bucket that the plan has for it: on a busy machine some come late."""
+    """Whether everything came into the bucket that the plan has for it: on a busy machine some comes late."""
 
-    def increase(sample: str, **labels: str) -> float:
-        key = TOKEN_EXCHANGE_DURATION.name + sample, frozenset(labels.items())
+    def increase(planned: Planned, sample: str, **labels: str) -> float:
+        key = planned.series.name + sample, frozenset({**planned.labels, **labels}.items())
         return after[key] - before[key]
 
     return all(
-        increase("_bucket", grant_type=grant_type, le=str(bound))
-        == increase("_count", grant_type=grant_type) - sum(seconds > bound for seconds in planned)
-        for grant_type, planned in PLAN.items()
-        for bound in TOKEN_EXCHANGE_DURATION.buckets
+        increase(planned, "_bucket", le=str(bound))
+        == increase(planned, "_count") - sum(seconds > bound for seconds in planned.seconds)
+        for planned in PLAN
+        for bound in planned.series.buckets
     )
 
 
@@ -143,7 +159,7 @@ async def test_every_documented_query_gives_the_output_under_it(promtool: str, p
     def with_output(example: re.Match[str]) -> str:
         return f"```promql\n{example[1]}```\n```text\n{output(promtool, played, example[1])}```\n"
 
-    assert played.on_time, "this machine is too busy: some exchange took longer than planned, however slow the play"
+    assert played.on_time, "this machine is too busy: something took longer than planned, however slow the play"
     text = document.read_text(encoding="utf-8")
     reproduced, examples = EXAMPLE.subn(with_output, text)
     assert examples
