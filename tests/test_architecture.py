@@ -11,6 +11,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "seed_oauth"
 ORDER = [
     "outcomes",
     "redirect_uri",
+    "scope",
+    "public_keys",
     "seal",
     "settings",
     "database",
@@ -21,11 +23,12 @@ ORDER = [
     "parameters",
     "pkce",
     "resource",
-    "scope",
+    "client_assertion",
     "client_authentication",
     "provider_metadata",
     "identity_provider",
     "transport",
+    "guarded_transport",
     "flows",
     "endpoints",
     "wire",
@@ -39,6 +42,7 @@ ORDER = [
     "supervisor",
     "watch",
     "demo",
+    "clients_command",
     "cli",
 ]
 MODULES = sorted(SOURCE.rglob("*.py"))
