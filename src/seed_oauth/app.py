@@ -14,8 +14,14 @@ from starlette.routing import BaseRoute, Mount, Route
 
 from seed_oauth.answer import json_response
 from seed_oauth.boundary import Boundary, Endpoint
+from seed_oauth.client_assertion import ClientAssertions
+from seed_oauth.client_authentication import ClientAuthentication
 from seed_oauth.clients import ClientStore
+from seed_oauth.clients.assertions import SqliteUsedAssertions
 from seed_oauth.clients.cached import CachedClientStore
+from seed_oauth.clients.keys import ClientKeys
+from seed_oauth.clients.metadata_document import ClientDocuments
+from seed_oauth.clients.resolved import ResolvedClientStore
 from seed_oauth.clients.sqlite import SqliteClientStore
 from seed_oauth.database import Database
 from seed_oauth.endpoints.authorization import AuthorizationEndpoint
@@ -25,6 +31,7 @@ from seed_oauth.endpoints.registration import RegistrationEndpoint
 from seed_oauth.endpoints.revocation import RevocationEndpoint
 from seed_oauth.endpoints.token import TokenEndpoint
 from seed_oauth.flows.relay import RelayFlow
+from seed_oauth.guarded_transport import GuardedTransport
 from seed_oauth.identity_provider import HttpIdentityProvider
 from seed_oauth.outcomes import (
     AuthorizationOutcome,
@@ -56,6 +63,7 @@ def create_app(
     pipeline: Recording | None = None,
     clients: ClientStore | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
+    client_documents: httpx.AsyncBaseTransport | None = None,
 ) -> Starlette:
     """The front door as an ASGI app, to be run by itself or mounted into another.
 
@@ -65,13 +73,26 @@ def create_app(
             to be found at `app.state.pipeline`.
         clients: where registered clients are kept; by default what `settings.store_url` says.
         transport: the way to the identity provider, for tests and for special networks.
+        client_documents: the way to what clients publish, for the same; it must refuse addresses that are not public.
 
     Raises:
         SettingsError: the environment's settings cannot be used.
     """
     settings = settings or Settings.load()
     pipeline = pipeline or Pipeline()
-    clients = CachedClientStore(clients or SqliteClientStore(Database(settings.store_url)))
+    database = Database(settings.store_url)
+    client_documents = client_documents or GuardedTransport(allow_loopback=settings.client_documents_on_loopback)
+    clients = ResolvedClientStore(
+        CachedClientStore(clients or SqliteClientStore(database, settings.client_days)),
+        settings.clients,
+        ClientDocuments(client_documents, settings.private_use_schemes)
+        if settings.client_id_metadata_documents
+        else None,
+    )
+    keys = ClientKeys(client_documents)
+    audiences = (settings.issuer, f"{settings.issuer}/oauth/token")
+    assertions = ClientAssertions(audiences, keys, SqliteUsedAssertions(database))
+    authentication = ClientAuthentication(clients, assertions)
     transport = transport or IdentityProviderTransport(settings)
     # Credentials are added beneath the instrumentation, which so never sees them.
     transport = pipeline.instrument(AuthenticatedTransport(settings, transport))
@@ -83,7 +104,7 @@ def create_app(
         return Route(path, boundary, middleware=[_CORS] if cors else [])
 
     authorization = AuthorizationEndpoint(settings, clients, flow)
-    token = TokenEndpoint(settings, clients, flow)
+    token = TokenEndpoint(settings, authentication, flow)
     registration = RegistrationEndpoint(settings, clients)
     endpoints: list[BaseRoute] = [
         counted("/oauth/authorize", authorization, AuthorizationOutcome, "GET", "POST", cors=False),
@@ -91,7 +112,7 @@ def create_app(
         counted("/oauth/register", registration, RegistrationOutcome, "POST"),
     ]
     if settings.idp_revocation_url:
-        revocation = RevocationEndpoint(clients, flow)
+        revocation = RevocationEndpoint(authentication, flow)
         endpoints.append(counted("/oauth/revoke", revocation, RevocationOutcome, "POST"))
     routes = [
         *endpoints,
@@ -119,6 +140,9 @@ def create_app(
         yield
         await identity_provider.aclose()
         await clients.aclose()
+        await keys.aclose()
+        await client_documents.aclose()
+        await database.aclose()
 
     app = Starlette(
         routes=routes,
