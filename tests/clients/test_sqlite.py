@@ -273,13 +273,14 @@ async def test_a_process_that_comes_second_does_not_migrate_again(
     old_database(tmp_path / "clients.db")
     first, second = (Database(f"sqlite:///{tmp_path}/clients.db") for _ in range(2))
     look = database._knows_last_use  # noqa: SLF001 - where the other process gets its chance
-    looks = []
+    looks: list[bool] = []
 
     def look_while_another_migrates(connection: sqlite3.Connection) -> bool:
-        looks.append(look(connection))
+        known = look(connection)
+        looks.append(known)
         if len(looks) == 1:
             first.read(lambda migrated: migrated.execute("SELECT last_used_at FROM clients").fetchall())
-        return looks[0] if len(looks) == 1 else look(connection)
+        return known
 
     monkeypatch.setattr(database, "_knows_last_use", look_while_another_migrates)
     store = SqliteClientStore(second)
