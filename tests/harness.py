@@ -1,20 +1,24 @@
 """What the tests share: a front door with its identity provider played by `httpx.MockTransport`."""
 
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from time import time
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.types import Message
 
 from seed_oauth import Pipeline, Settings, create_app, create_metrics_app
 from seed_oauth.clients import Client, ClientStore, StoreError, hash_secret
 from seed_oauth.clients.sqlite import SqliteClientStore
 from seed_oauth.database import Database
+from seed_oauth.grants import GrantStore
 from seed_oauth.outcomes import EndpointOutcomes, Outcome
+from seed_oauth.provider_metadata import MetadataSource
 from seed_oauth.telemetry.contract import error_attributes
 
 ISSUER = "https://door.example"
@@ -53,6 +57,7 @@ SETTINGS: Mapping[str, Any] = {
 
 IdentityProvider = Callable[[httpx.Request], httpx.Response] | Callable[[httpx.Request], Awaitable[httpx.Response]]
 Documents = Callable[[httpx.Request], httpx.Response]
+Headers = Sequence[tuple[bytes, bytes]]
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
@@ -142,6 +147,9 @@ class FrontDoor:
     documents: Documents = lambda request: httpx.Response(503 if request.url.host == "down.example" else 404)
     settings: Mapping[str, Any] = field(default_factory=dict)
     clients: ClientStore | None = None
+    grants: GrantStore | None = None
+    metadata: MetadataSource | None = None
+    now: Callable[[], float] = time
     known: Iterable[Client] = (PUBLIC, BASIC, POST)
     pipeline: Pipeline = field(default_factory=Pipeline)
     idp_requests: list[httpx.Request] = field(default_factory=list)
@@ -157,8 +165,11 @@ class FrontDoor:
             Settings(**{**SETTINGS, **self.settings}),
             pipeline=self.pipeline,
             clients=clients,
+            grants=self.grants,
+            metadata=self.metadata,
             transport=httpx.MockTransport(self._idp),
             client_documents=httpx.MockTransport(self._document),
+            now=self.now,
         )
         self._lifespan = self.app.router.lifespan_context(self.app)
         await self._lifespan.__aenter__()
@@ -187,6 +198,23 @@ class FrontDoor:
     async def token(self, form: Mapping[str, str], **options: Any) -> httpx.Response:
         """A token request."""
         return await self.http.post("/oauth/token", data=form, **options)
+
+    async def receive(
+        self, method: str, name: str, query: bytes = b"", headers: Headers = (), body: bytes = b""
+    ) -> httpx.Response:
+        """One request as a server would pass it on, with bytes that no client library would let through."""
+        sent: list[Message] = []
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": body}
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "method": method, "path": f"/oauth/{name}", "query_string": query, "headers": headers}
+        await self.app(scope, receive, send)
+        content = b"".join(message.get("body", b"") for message in sent)
+        return httpx.Response(sent[0]["status"], headers=sent[0]["headers"], content=content)
 
     async def register(self, **changes: object) -> httpx.Response:
         """A good registration, but for `changes`."""

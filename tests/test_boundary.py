@@ -1,7 +1,7 @@
 """What is true of every endpoint, because the boundary makes it so."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import httpx
@@ -12,12 +12,15 @@ from structlog.testing import LogCapture
 
 from seed_oauth.outcomes import (
     AuthorizationOutcome,
+    CallbackOutcome,
+    ConsentOutcome,
     EndpointOutcomes,
     GrantType,
     RegistrationOutcome,
     RevocationOutcome,
     TokenOutcome,
 )
+from tests.broker import BrokerDoor, PlayedMetadata, request_in, target_of
 from tests.harness import (
     TOKENS,
     BrokenStore,
@@ -26,6 +29,7 @@ from tests.harness import (
     code_request,
     increases,
     json_of,
+    query_of,
     registration_request,
 )
 
@@ -34,11 +38,16 @@ pytestmark = pytest.mark.anyio
 FORM = "application/x-www-form-urlencoded"
 ENDPOINTS: list[tuple[str, EndpointOutcomes]] = [
     ("authorize", AuthorizationOutcome),
+    ("consent", ConsentOutcome),
+    ("callback", CallbackOutcome),
     ("token", TokenOutcome),
     ("register", RegistrationOutcome),
     ("revoke", RevocationOutcome),
 ]
 every_endpoint = pytest.mark.parametrize(("name", "outcomes"), ENDPOINTS, ids=[name for name, _ in ENDPOINTS])
+every_endpoint_with_a_body = pytest.mark.parametrize(
+    ("name", "outcomes"), [one for one in ENDPOINTS if one[0] != "callback"]
+)
 
 
 @pytest.fixture
@@ -50,72 +59,103 @@ def log_lines() -> Iterator[list[Any]]:
     structlog.configure(processors=before)
 
 
-def good_request(name: str) -> dict[str, Any]:
+@pytest.fixture
+async def broker() -> AsyncIterator[BrokerDoor]:
+    """A front door that has every endpoint."""
+    async with BrokerDoor() as front_door:
+        yield front_door
+
+
+async def send(door: FrontDoor, name: str, content: bytes, content_type: str = FORM) -> httpx.Response:
+    """Something, to an endpoint: in the query of the callback, in the body of all others."""
+    if name == "callback":
+        return await door.receive("GET", name, content)
+    return await door.http.post(f"/oauth/{name}", content=content, headers={"Content-Type": content_type})
+
+
+async def begin(door: BrokerDoor, name: str) -> httpx.Request:
+    """What a good request to an endpoint is, after everything that has to come before it."""
+    path = f"/oauth/{name}"
     if name == "register":
-        return {"json": registration_request()}
-    form = {"authorize": authorization_request(), "token": code_request()}
-    return {"data": form.get(name, {"token": "x", "client_id": "public"})}
-
-
-def without_exchanges(grown: Mapping[str, float]) -> dict[str, float]:
-    return {name: by for name, by in grown.items() if not name.startswith(("oauth_token", "oauth_upstream"))}
+        return door.http.build_request("POST", path, json=registration_request())
+    if name == "consent":
+        form = {"request": request_in(await door.authorize()), "decision": "approve"}
+        return door.http.build_request("POST", path, data=form)
+    if name == "callback":
+        onward = await door.http.send(await begin(door, "consent"))
+        state = query_of(target_of(onward))["state"]
+        return door.http.build_request("GET", path, params={"state": state, "code": "x"})
+    forms = {"authorize": authorization_request(), "token": code_request()}
+    return door.http.build_request("POST", path, data=forms.get(name, {"token": "x", "client_id": "public"}))
 
 
 def counted_once(name: str, row: Any) -> dict[str, float]:
     """What grows when an endpoint's request ends in an error row."""
     grown = {f'oauth_errors_total{{cause="{row.cause}",endpoint="{name}",reason="{row.reason}"}}': 1.0}
-    own = {"authorize": "oauth_authorization_requests_total", "register": "oauth_dcr_registrations_total"}
-    if name in own:
+    own = {
+        "authorize": "oauth_authorization_requests_total",
+        "consent": "oauth_authorization_requests_total",
+        "callback": "oauth_callbacks_total",
+        "register": "oauth_dcr_registrations_total",
+    }
+    if row.result is not None:
         grown[f'{own[name]}{{result="{row.result}"}}'] = 1.0
     return grown
 
 
 @every_endpoint
 async def test_a_method_that_is_not_allowed_is_answered_405(
-    door: FrontDoor, name: str, outcomes: EndpointOutcomes
+    broker: BrokerDoor, name: str, outcomes: EndpointOutcomes
 ) -> None:
-    before = await door.samples()
-    response = await door.http.request("DELETE", f"/oauth/{name}")
+    before = await broker.samples()
+    response = await broker.http.request("DELETE", f"/oauth/{name}")
     assert response.status_code == 405
-    assert "POST" in response.headers["allow"]
+    assert response.headers["allow"] == {"authorize": "GET, POST", "callback": "GET"}.get(name, "POST")
     assert json_of(response)["error"] == "invalid_request"
-    assert increases(before, await door.samples()) == counted_once(name, outcomes.METHOD_NOT_ALLOWED)
+    assert increases(before, await broker.samples()) == counted_once(name, outcomes.METHOD_NOT_ALLOWED)
 
 
 @every_endpoint
-async def test_a_body_over_64_kib_is_answered_413(door: FrontDoor, name: str, outcomes: EndpointOutcomes) -> None:
-    before = await door.samples()
+async def test_more_than_64_kib_are_answered_413(broker: BrokerDoor, name: str, outcomes: EndpointOutcomes) -> None:
+    before = await broker.samples()
     content_type = "application/json" if name == "register" else FORM
-    response = await door.http.post(
-        f"/oauth/{name}", content=b"a" * (64 * 1024 + 1), headers={"Content-Type": content_type}
-    )
+    response = await send(broker, name, b"a" * (64 * 1024 + 1), content_type)
     assert response.status_code == 413
-    assert increases(before, await door.samples()) == counted_once(name, outcomes.BODY_TOO_LARGE)
+    assert increases(before, await broker.samples()) == counted_once(name, outcomes.BODY_TOO_LARGE)
 
 
 @every_endpoint
 @pytest.mark.parametrize(
-    ("content", "content_type"),
+    "content",
     [
-        (b"client_id=a&client_id=b", FORM),
-        (b"client_id=%ff", FORM),
-        (b"client_id=\xff", FORM),
-        (b"client_id=%00", FORM),
-        (b"client_id=a%0d%0ab", FORM),
-        (b"&".join(b"p%d=1" % number for number in range(65)), FORM),
-        (b"client_id=a", "text/plain"),
-        (b"client_id=a", "multipart/form-data; boundary=x"),
+        b"client_id=a&client_id=b",
+        b"client_id=%ff",
+        b"client_id=\xff",
+        b"client_id=%00",
+        b"client_id=a%0d%0ab",
+        b"&".join(b"p%d=1" % number for number in range(65)),
     ],
 )
 async def test_what_cannot_be_read_is_answered_400(
-    door: FrontDoor, name: str, outcomes: EndpointOutcomes, content: bytes, content_type: str
+    broker: BrokerDoor, name: str, outcomes: EndpointOutcomes, content: bytes
 ) -> None:
     """PROTOCOL A7: a parameter sent twice is an invalid_request."""
-    before = await door.samples()
-    response = await door.http.post(f"/oauth/{name}", content=content, headers={"Content-Type": content_type})
+    before = await broker.samples()
+    response = await send(broker, name, content)
     assert response.status_code == 400
     assert json_of(response)["error"] in {"invalid_request", "invalid_client_metadata"}
-    assert increases(before, await door.samples()) == counted_once(name, outcomes.MALFORMED_REQUEST)
+    assert increases(before, await broker.samples()) == counted_once(name, outcomes.MALFORMED_REQUEST)
+
+
+@every_endpoint_with_a_body
+@pytest.mark.parametrize("content_type", ["text/plain", "multipart/form-data; boundary=x"])
+async def test_a_body_of_another_type_is_answered_400(
+    broker: BrokerDoor, name: str, outcomes: EndpointOutcomes, content_type: str
+) -> None:
+    before = await broker.samples()
+    response = await send(broker, name, b"client_id=a", content_type)
+    assert response.status_code == 400
+    assert increases(before, await broker.samples()) == counted_once(name, outcomes.MALFORMED_REQUEST)
 
 
 async def test_a_query_is_read_as_strictly_as_a_body(door: FrontDoor) -> None:
@@ -130,9 +170,15 @@ async def test_a_query_is_read_as_strictly_as_a_body(door: FrontDoor) -> None:
 async def test_an_unforeseen_exception_is_a_500_that_tells_nothing(
     name: str, outcomes: EndpointOutcomes, log_lines: list[Any]
 ) -> None:
-    async with FrontDoor(clients=BrokenStore(RuntimeError("password=hunter2"))) as door:
+    failure = RuntimeError("password=hunter2")
+    in_a_login = name in {"consent", "callback"}
+    metadata = PlayedMetadata()
+    async with BrokerDoor(clients=None if in_a_login else BrokenStore(failure), metadata=metadata) as door:
+        request = await begin(door, name)
+        metadata.failure = failure
         before = await door.samples()
-        response = await door.http.post(f"/oauth/{name}", **good_request(name))
+        log_lines.clear()
+        response = await door.http.send(request)
         assert response.status_code == 500
         assert json_of(response)["error"] == "server_error"
         assert "hunter2" not in response.text
@@ -160,11 +206,11 @@ async def call(
     await door.app(scope, receive, send)
 
 
-@every_endpoint
+@every_endpoint_with_a_body
 async def test_a_client_that_goes_away_while_sending_is_counted_once(
-    door: FrontDoor, name: str, outcomes: EndpointOutcomes
+    broker: BrokerDoor, name: str, outcomes: EndpointOutcomes
 ) -> None:
-    before = await door.samples()
+    before = await broker.samples()
 
     async def receive() -> Message:
         return {"type": "http.disconnect"}
@@ -172,15 +218,15 @@ async def test_a_client_that_goes_away_while_sending_is_counted_once(
     async def send(_: Message) -> None:
         pass
 
-    await call(door, receive, send, name)
-    assert increases(before, await door.samples()) == counted_once(name, outcomes.CANCELLED)
+    await call(broker, receive, send, name)
+    assert increases(before, await broker.samples()) == counted_once(name, outcomes.CANCELLED)
 
 
-@every_endpoint
+@every_endpoint_with_a_body
 async def test_a_request_that_the_server_cancels_is_counted_once_and_stays_cancelled(
-    door: FrontDoor, name: str, outcomes: EndpointOutcomes
+    broker: BrokerDoor, name: str, outcomes: EndpointOutcomes
 ) -> None:
-    before = await door.samples()
+    before = await broker.samples()
     waiting = asyncio.Event()
 
     async def receive() -> Message:
@@ -191,12 +237,26 @@ async def test_a_request_that_the_server_cancels_is_counted_once_and_stays_cance
     async def send(_: Message) -> None:
         raise AssertionError
 
-    request = asyncio.create_task(call(door, receive, send, name))
+    request = asyncio.create_task(call(broker, receive, send, name))
     await waiting.wait()
     request.cancel()
     with pytest.raises(asyncio.CancelledError):
         await request
-    assert increases(before, await door.samples()) == counted_once(name, outcomes.CANCELLED)
+    assert increases(before, await broker.samples()) == counted_once(name, outcomes.CANCELLED)
+
+
+async def test_a_callback_that_the_server_cancels_is_counted_once_and_stays_cancelled() -> None:
+    metadata = PlayedMetadata()
+    async with BrokerDoor(metadata=metadata) as door:
+        callback = await begin(door, "callback")
+        before = await door.samples()
+        metadata.hold = asyncio.Event()
+        request = asyncio.create_task(door.http.send(callback))
+        await metadata.hold.wait()
+        request.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await request
+        assert increases(before, await door.samples()) == counted_once("callback", CallbackOutcome.CANCELLED)
 
 
 async def test_an_exchange_that_is_cancelled_stops_its_timer_and_is_one_failure() -> None:

@@ -246,6 +246,7 @@ def test_compose_passes_every_setting_on_that_the_image_does_not_make() -> None:
 def test_the_image_serves_with_what_compose_and_kubernetes_set(monkeypatch: pytest.MonkeyPatch) -> None:
     by_default = {"SEED_OAUTH_ISSUER": variables("app")["SEED_OAUTH_ISSUER"].split(":-")[1].strip("}")}
     on_a_cluster = dict(re.findall(r'^  (SEED_OAUTH_\w+): "?([^"\n]+)"?$', POD, re.MULTILINE))
+    on_a_cluster |= dict.fromkeys(secrets_in(POD), "a-made-up-key-of-random-characters")
     for environment in (by_default, on_a_cluster):
         for name, value in {**IMAGE, **environment}.items():
             monkeypatch.setenv(name, value)
@@ -256,6 +257,16 @@ def test_the_image_serves_with_what_compose_and_kubernetes_set(monkeypatch: pyte
             == "sqlite:///" + re.findall(r"^VOLUME (\S+)$", DOCKERFILE, re.MULTILINE)[0] + "/clients.db"
         )
     assert settings.missing() == []
+
+
+def secrets_in(command: str) -> list[str]:
+    """The variables in the Secret that a command creates."""
+    return re.findall(r"--from-literal=(\w+)=", command)
+
+
+def test_what_is_secret_is_in_the_secret_and_nowhere_else() -> None:
+    assert secrets_in(POD) == secrets_in(OPERATIONS) == ["SEED_OAUTH_IDP_CLIENT_SECRET", "SEED_OAUTH_SECRET_KEYS"]
+    assert not [name for name in secrets_in(POD) if f"  {name}:" in POD]
 
 
 def test_prometheus_looks_where_compose_puts_things() -> None:

@@ -9,25 +9,29 @@ import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from starlette.types import Message
 
 from seed_oauth.client_assertion import ASSERTION_TYPE
-from seed_oauth.outcomes import Outcome
+from seed_oauth.outcomes import ConsentOutcome, Outcome
 from seed_oauth.telemetry.contract import ENDPOINTS
+from tests.broker import BrokerDoor, request_in, target_of
 from tests.harness import (
     BASIC,
     PUBLIC,
     FrontDoor,
+    Headers,
     Samples,
     authorization_request,
     code_request,
     increases,
+    query_of,
     refresh_request,
     registration_request,
 )
 
 FORM = b"application/x-www-form-urlencoded"
 JSON = b"application/json"
+
+OWN_COUNTERS = ("oauth_authorization_requests", "oauth_callbacks", "oauth_dcr")
 
 # RFC 6749 §5.2: the characters that an error_description may have.
 DESCRIPTION = re.compile(r"[\x20-\x21\x23-\x5B\x5D-\x7E]+")
@@ -56,6 +60,18 @@ names = st.sampled_from(
      "client_assertion", "client_assertion_type"]
 )  # fmt: skip
 changes = st.dictionaries(names, anything, max_size=4)
+
+
+def changes_of(*these: str) -> st.SearchStrategy[dict[str, str]]:
+    """Anything in the place of some parameters, and beside them."""
+    return st.dictionaries(st.sampled_from([*these, "unheard_of"]), anything, max_size=3)
+
+
+def cookies_of(door: FrontDoor) -> bytes:
+    """The cookies that a browser would send."""
+    return "; ".join(f"{name}={value}" for name, value in door.http.cookies.items()).encode()
+
+
 good_forms = st.sampled_from([authorization_request(), code_request(), refresh_request(), {}])
 forms = st.builds(lambda good, bad: urlencode({**good, **bad}).encode(), good_forms, changes)
 bodies = st.binary(max_size=300) | forms | st.just(b"a" * 70_000) | st.just(b"[" * 60_000)
@@ -70,26 +86,6 @@ metadata_names = st.sampled_from(
      "logo_uri", "scope", "contacts", "tos_uri", "policy_uri", "software_id", "application_type", "jwks"]
 )  # fmt: skip
 
-Headers = list[tuple[bytes, bytes]]
-
-
-async def call(
-    door: FrontDoor, method: str, name: str, query: bytes, headers: Headers, body: bytes
-) -> tuple[int, Headers, bytes]:
-    """One request as a server would pass it on, with bytes that no client library would let through."""
-    sent: list[Message] = []
-
-    async def receive() -> Message:
-        return {"type": "http.request", "body": body}
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    scope = {"type": "http", "method": method, "path": f"/oauth/{name}", "query_string": query, "headers": headers}
-    await door.app(scope, receive, send)
-    content = b"".join(message.get("body", b"") for message in sent)
-    return sent[0]["status"], list(sent[0]["headers"]), content
-
 
 def outcome_named(name: str, reason: str) -> Outcome:
     (outcomes,) = (table for table, endpoint in ENDPOINTS.items() if endpoint == name)
@@ -103,44 +99,52 @@ def reason_in(grown: dict[str, float]) -> str | None:
     return found and found[1]
 
 
-async def check(door: FrontDoor, method: str, name: str, query: bytes, headers: Headers, body: bytes) -> None:
+async def check(
+    door: FrontDoor, method: str, name: str, query: bytes = b"", headers: Headers = (), body: bytes = b""
+) -> None:
     before: Samples = await door.samples()
     asked_before = len(door.idp_requests)
-    status, answered, content = await call(door, method, name, query, headers, body)
+    response = await door.receive(method, name, query, headers, body)
     after = await door.samples()
     grown = increases(before, after)
-    series = {key: value for key, value in after.items() if not key[0].startswith("http_client")}
-    known = {key: value for key, value in before.items() if not key[0].startswith("http_client")}
+    series = {key: value for key, value in after.items() if key[0].startswith("oauth_") and not is_observed(key[0])}
+    known = {key: value for key, value in before.items() if key[0].startswith("oauth_") and not is_observed(key[0])}
     exchanged = len(door.idp_requests) - asked_before
 
-    # No stack trace, no header that was sent, one count, no new series (but for the first exchange's buckets).
-    assert status < 500
-    for header, value in answered:
+    # No stack trace, no header that was sent, one count, no new series (but for the first observation's buckets).
+    assert response.status_code < 500
+    for header, value in response.headers.raw:
         assert header.isascii()
         assert b"\r" not in value
         assert b"\n" not in value
     assert exchanged or series.keys() == known.keys()
     reason = reason_in(grown)
-    requests = sum(by for key, by in grown.items() if key.startswith(("oauth_authorization", "oauth_dcr")))
-    assert requests == (1 if name in {"authorize", "register"} else 0)
+    requests = sum(by for key, by in grown.items() if key.startswith(OWN_COUNTERS))
     if reason is None:
-        assert status in {200, 201, 302}
+        assert response.status_code in {200, 201, 302}
+        assert requests <= 1
         return
     row = outcome_named(name, reason)
-    if status == 302:
-        location = dict(answered)[b"location"].decode("ascii")
+    assert requests == (0 if row.result is None else 1)
+    if response.is_redirect or row is ConsentOutcome.DENIED:
+        location = response.headers["location"] if response.is_redirect else target_of(response)
         assert location.startswith(PUBLIC.redirect_uris)
         assert f"error={row.error}" in location
     else:
-        assert status == row.status
-        told = orjson.loads(content)
+        assert response.status_code == row.status
+        told = orjson.loads(response.content)
         assert told["error"] == row.error
         assert DESCRIPTION.fullmatch(told["error_description"])
 
 
-def on_a_door(scenario: Callable[[FrontDoor], Awaitable[None]]) -> None:
+def is_observed(series: str) -> bool:
+    """Whether it belongs to a histogram, which appears with its first observation."""
+    return series.endswith(("_bucket", "_count", "_sum", "_created"))
+
+
+def on_a_door(scenario: Callable[[BrokerDoor], Awaitable[None]], flow: str = "broker") -> None:
     async def run() -> None:
-        async with FrontDoor() as door:
+        async with BrokerDoor(settings={"flow": flow}) as door:
             await scenario(door)
 
     anyio.run(run)
@@ -150,21 +154,56 @@ tried = settings(max_examples=100, deadline=None, suppress_health_check=[HealthC
 
 
 @tried
-@given(st.sampled_from(["authorize", "token", "revoke"]), bodies, header_values, header_values)
-def test_any_form_with_any_headers(name: str, body: bytes, authorization: bytes, content_type: bytes) -> None:
-    async def scenario(door: FrontDoor) -> None:
+@given(
+    st.sampled_from(["broker", "relay"]),
+    st.sampled_from(["authorize", "token", "revoke"]),
+    bodies,
+    header_values,
+    header_values,
+)
+def test_any_form_with_any_headers(
+    flow: str, name: str, body: bytes, authorization: bytes, content_type: bytes
+) -> None:
+    async def scenario(door: BrokerDoor) -> None:
         await check(door, "POST", name, b"", [(b"content-type", FORM)], body)
         await check(door, "POST", name, b"", [(b"content-type", FORM), (b"authorization", authorization)], body)
         await check(door, "POST", name, b"", [(b"content-type", content_type)], body)
+
+    on_a_door(scenario, flow)
+
+
+@tried
+@given(st.sampled_from(["broker", "relay"]), bodies, header_values)
+def test_any_query_with_any_headers(flow: str, query: bytes, accept: bytes) -> None:
+    async def scenario(door: BrokerDoor) -> None:
+        await check(door, "GET", "authorize", query, [(b"cookie", accept), (b"host", accept)])
+
+    on_a_door(scenario, flow)
+
+
+@tried
+@given(changes_of("request", "decision", "remember"), bodies, header_values)
+def test_any_decision_with_any_cookie(changed: dict[str, str], body: bytes, cookie: bytes) -> None:
+    async def scenario(door: BrokerDoor) -> None:
+        good = {"request": request_in(await door.authorize()), "decision": "approve"}
+        for jar in (cookies_of(door), cookie):
+            headers = [(b"content-type", FORM), (b"cookie", jar)]
+            await check(door, "POST", "consent", b"", headers, urlencode({**good, **changed}).encode())
+            await check(door, "POST", "consent", b"", headers, body)
 
     on_a_door(scenario)
 
 
 @tried
-@given(bodies, header_values)
-def test_any_query_with_any_headers(query: bytes, accept: bytes) -> None:
-    async def scenario(door: FrontDoor) -> None:
-        await check(door, "GET", "authorize", query, [(b"cookie", accept), (b"host", accept)], b"")
+@given(changes_of("state", "code", "error", "error_description", "iss", "session_state"), bodies, header_values)
+def test_any_return_with_any_cookie(changed: dict[str, str], query: bytes, cookie: bytes) -> None:
+    async def scenario(door: BrokerDoor) -> None:
+        form = {"request": request_in(await door.authorize()), "decision": "approve"}
+        onward = await door.http.post("/oauth/consent", data=form)
+        good = {"state": query_of(target_of(onward))["state"], "code": "x"}
+        for jar in (cookies_of(door), cookie):
+            await check(door, "GET", "callback", urlencode({**good, **changed}).encode(), [(b"cookie", jar)])
+            await check(door, "GET", "callback", query, [(b"cookie", jar)])
 
     on_a_door(scenario)
 
@@ -172,7 +211,7 @@ def test_any_query_with_any_headers(query: bytes, accept: bytes) -> None:
 @tried
 @given(st.dictionaries(metadata_names, json_values, max_size=4), st.binary(max_size=200), st.booleans())
 def test_any_registration(metadata: dict[str, object], raw: bytes, complete: bool) -> None:
-    async def scenario(door: FrontDoor) -> None:
+    async def scenario(door: BrokerDoor) -> None:
         sent = {**(registration_request() if complete else {}), **metadata}
         try:
             body = orjson.dumps(sent)
@@ -187,10 +226,10 @@ def test_any_registration(metadata: dict[str, object], raw: bytes, complete: boo
 @tried
 @given(st.text(st.characters(codec="ascii"), min_size=1, max_size=20), st.sampled_from(list(ENDPOINTS.values())))
 def test_any_method(method: str, name: str) -> None:
-    async def scenario(door: FrontDoor) -> None:
+    async def scenario(door: BrokerDoor) -> None:
         if method.upper() in {"GET", "POST", "HEAD", "OPTIONS"}:
             return
-        await check(door, method, name, b"", [], b"")
+        await check(door, method, name)
 
     on_a_door(scenario)
 
@@ -206,11 +245,10 @@ async def test_ten_thousand_strange_requests_leave_the_number_of_series_where_it
             odd = f"odd-{number}"
             agent = [(b"user-agent", odd.encode()), (b"content-type", FORM)]
             query = urlencode(authorization_request(client_id=odd, scope=odd, state=odd)).encode()
-            await call(door, "GET", "authorize", query, agent, b"")
+            await door.receive("GET", "authorize", query, agent)
             for form in (code_request(client_id=odd), code_request(grant_type=odd), refresh_request(client_secret=odd)):
-                await call(
-                    door, odd.upper() if number % 7 == 0 else "POST", "token", b"", agent, urlencode(form).encode()
-                )
+                method = odd.upper() if number % 7 == 0 else "POST"
+                await door.receive(method, "token", b"", agent, urlencode(form).encode())
         assert (await door.samples()).keys() == before
 
 

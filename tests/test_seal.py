@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seed_oauth.seal import Purpose, Sealer, SealError
+from seed_oauth.seal import ExpiredError, Purpose, Sealer, SealError
 
 KEY, OLD_KEY = "the key that seals, of random characters", "the key before it, of random characters"
 SEALER = Sealer([KEY])
@@ -36,12 +36,21 @@ def test_an_envelope_is_good_for_its_own_purpose_only(
             SEALER.open(other, envelope, lifetime=LIFETIME, now=NOW)
 
 
-@pytest.mark.parametrize("later", [LIFETIME + 1, -61])
-def test_an_envelope_expires_and_is_not_good_before_its_time(later: int) -> None:
-    """A replica's clock may be a minute off."""
+@pytest.mark.parametrize("later", [LIFETIME + 1, 365 * 86_400])
+def test_an_envelope_expires_and_who_comes_too_late_is_told_so(later: int) -> None:
     envelope = SEALER.seal(Purpose.STATE, {}, NOW)
-    with pytest.raises(SealError):
+    with pytest.raises(ExpiredError):
         SEALER.open(Purpose.STATE, envelope, lifetime=LIFETIME, now=NOW + later)
+
+
+@pytest.mark.parametrize("earlier", [1, 59, 61, 3600])
+def test_a_clock_that_was_set_back_spoils_no_envelope(earlier: int) -> None:
+    """Nobody but us can seal, so there is nothing to fear from an envelope of the future."""
+    envelope = SEALER.seal(Purpose.REFRESH_TOKEN, {"kept": True}, NOW)
+    assert SEALER.open(Purpose.REFRESH_TOKEN, envelope, lifetime=LIFETIME, now=NOW - earlier) == {"kept": True}
+    forged = Sealer([OLD_KEY]).seal(Purpose.REFRESH_TOKEN, {}, NOW)
+    with pytest.raises(SealError):
+        SEALER.open(Purpose.REFRESH_TOKEN, forged, lifetime=LIFETIME, now=NOW - earlier)
 
 
 @given(st.data(), contents)

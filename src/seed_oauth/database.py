@@ -33,7 +33,7 @@ _SET_UP = (
     CREATE TABLE IF NOT EXISTS grants (
         grant_id TEXT PRIMARY KEY,
         generation INTEGER NOT NULL,
-        taken_at REAL,
+        taken_until REAL,
         answered_at REAL,
         answer TEXT,
         revoked INTEGER NOT NULL DEFAULT 0,

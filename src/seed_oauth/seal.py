@@ -6,8 +6,9 @@ seals and all of them open, so keys rotate without anybody being logged out.
 """
 
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
+from typing import Any
 
 import orjson
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -36,6 +37,10 @@ class SealError(Exception):
     """An envelope that is not ours, not for this purpose, changed, or expired."""
 
 
+class ExpiredError(SealError):
+    """An envelope of ours that was good, some time ago."""
+
+
 class Sealer:
     """Seals and opens envelopes with the operator's secret keys."""
 
@@ -45,25 +50,40 @@ class Sealer:
             purpose: MultiFernet([Fernet(_derived_key(key, purpose)) for key in secret_keys]) for purpose in Purpose
         }
 
-    def seal(self, purpose: Purpose, content: Mapping[str, object], now: float) -> str:
-        """`content` as an envelope of URL-safe characters, sealed at `now` (seconds since the epoch)."""
+    def seal(self, purpose: Purpose, content: object, now: float) -> str:
+        """`content` (JSON) as an envelope of URL-safe characters, sealed at `now` (seconds since the epoch)."""
         sealed = self._fernets[purpose].encrypt_at_time(orjson.dumps(content), int(now))
         # The padding tells nothing; without it the envelope survives every query unescaped.
         return sealed.rstrip(b"=").decode()
 
-    def open(self, purpose: Purpose, envelope: str, *, lifetime: int, now: float) -> dict[str, object]:
+    def open(self, purpose: Purpose, envelope: str, *, lifetime: float, now: float) -> Any:  # noqa: ANN401 - JSON
         """What was sealed for `purpose` not more than `lifetime` seconds before `now`.
 
         Raises:
+            ExpiredError: it was sealed longer ago.
             SealError: anything else; it does not tell what, and neither should the answer.
         """
-        padding = "=" * (-len(envelope) % 4)
+        fernet = self._fernets[purpose]
+        padded = f"{envelope}{'=' * (-len(envelope) % 4)}"
         try:
-            content = self._fernets[purpose].decrypt_at_time((envelope + padding).encode(), lifetime, int(now))
+            content = fernet.decrypt_at_time(padded, int(lifetime), int(now))
         except (InvalidToken, ValueError):
-            raise SealError("the envelope cannot be opened") from None
-        opened: dict[str, object] = orjson.loads(content)
-        return opened
+            content = _of_the_future(fernet, padded, now)
+        return orjson.loads(content)
+
+
+def _of_the_future(fernet: MultiFernet, envelope: str, now: float) -> bytes:
+    """What is in an envelope that was sealed after `now`.
+
+    Fernet refuses those. But nobody else can seal, so either another replica's clock is ahead or ours was set
+    back, and clients must not lose their refresh tokens by that.
+    """
+    try:
+        if fernet.extract_timestamp(envelope) > now:
+            return fernet.decrypt(envelope)
+    except (InvalidToken, ValueError):
+        raise SealError("the envelope cannot be opened") from None
+    raise ExpiredError("the envelope has expired")
 
 
 def _derived_key(secret_key: str, purpose: Purpose) -> bytes:

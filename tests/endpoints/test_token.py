@@ -1,3 +1,5 @@
+"""What both flows check, in the relay flow; test_broker_token.py has what the broker flow adds."""
+
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,7 +26,6 @@ from tests.harness import (
     increases,
     json_of,
     refresh_request,
-    rows_of_every_endpoint,
 )
 
 pytestmark = pytest.mark.anyio
@@ -188,11 +189,6 @@ async def test_an_exchange_that_fails_is_counted_and_timed_once(case: Failed, gr
             f'oauth_upstream_request_duration_seconds_count{{operation="token",outcome="{case.upstream}"}}': 1,
         }
         assert len(door.idp_requests) == 1, "a code must never be sent twice"
-
-
-def test_every_row_of_the_table_has_a_case() -> None:
-    reached = {case.row for case in REFUSED} | {case.row for case in FAILED}
-    assert reached | rows_of_every_endpoint(Row) | {Row.EXCHANGED, Row.REFRESHED} == set(Row)
 
 
 async def test_a_code_is_exchanged_with_the_proxys_own_credentials(door: FrontDoor) -> None:

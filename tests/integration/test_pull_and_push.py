@@ -10,6 +10,7 @@ import pytest
 from seed_oauth.telemetry.push import push_readers
 from tests.harness import Samples, authorization_request, samples_of
 from tests.integration.collector import collector
+from tests.integration.login import refresh_from
 from tests.integration.real_parts import eventually, identity_provider, idp_settings
 from tests.test_cli import Server, free_port, run, serving
 
@@ -58,6 +59,8 @@ async def play(server: Server) -> None:
         await http.get(f"{url}/oauth/authorize", params=request)
     for grant in ({"grant_type": "refresh_token", "refresh_token": "unknown"}, {"grant_type": "password"}):
         await http.post(f"{url}/oauth/token", data={**grant, "client_id": client_id})
+    await http.post(f"{url}/oauth/consent", data={"decision": "approve"})
+    await http.get(f"{url}/oauth/callback", params={"state": "made-up"})
     await http.post(f"{url}/oauth/revoke", data={"token": "unknown", "client_id": client_id})
 
 
@@ -86,6 +89,7 @@ async def test_pull_and_push_show_the_same_names_labels_counts_and_buckets(tmp_p
 
             await eventually(all_workers_are_up)
             await play(server)
+            await refresh_from(server.http, server.url)
             pull = await scrape(server.http, server.metrics)
 
             async def is_the_same() -> bool:

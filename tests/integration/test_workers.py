@@ -15,6 +15,8 @@ import anyio
 import pytest
 
 from tests.harness import CALLBACK, Samples, samples_of
+from tests.integration.login import refresh_from
+from tests.integration.real_parts import identity_provider, idp_settings
 from tests.test_cli import PATIENCE, Server, free_port, serving
 
 pytestmark = pytest.mark.anyio
@@ -36,6 +38,8 @@ async def four_workers(folder: Path) -> AsyncIterator[tuple[Server, str]]:
     idp_url = f"http://127.0.0.1:{idp_port}"
     environment = {
         "SEED_OAUTH_WORKERS": "4",
+        # In this flow one refresh token is good for thousands of exchanges.
+        "SEED_OAUTH_FLOW": "relay",
         "SEED_OAUTH_IDP_AUTHORIZATION_URL": f"{idp_url}/authorize",
         "SEED_OAUTH_IDP_TOKEN_URL": f"{idp_url}/token",
         "SEED_OAUTH_IDP_CLIENT_ID": "proxy",
@@ -133,6 +137,28 @@ async def test_with_two_workers_killed_midway_the_scraped_sum_is_what_was_answer
         assert counted <= asked
         assert counted == total(samples, "oauth_token_exchange_duration_seconds_count")
         await until_up(server, 4)
+
+
+async def test_a_login_goes_on_in_whatever_worker_its_requests_reach(tmp_path: Path) -> None:
+    port = free_port()
+    environment = {**idp_settings(f"http://127.0.0.1:{port}"), "SEED_OAUTH_WORKERS": "4"}
+    async with identity_provider(tmp_path, port), serving(tmp_path, environment) as server:
+        await until_up(server, 4)
+        # A connection stays with one worker.
+        server.http.headers["Connection"] = "close"
+        for _ in range(8):
+            form = await refresh_from(server.http, server.url)
+            refreshed = [await server.http.post(f"{server.url}/oauth/token", data=form) for _ in range(2)]
+            assert [response.status_code for response in refreshed] == [200, 200]
+            assert refreshed[0].json() == refreshed[1].json()
+        samples = await scrape(server)
+        for name in (
+            "oauth_consent_decisions_total",
+            "oauth_callbacks_total",
+            "oauth_authorization_wait_seconds_count",
+        ):
+            assert total(samples, name) == 8
+        assert total(samples, "oauth_token_exchanges_total", grant_type="refresh_token") == 8
 
 
 async def test_twenty_scrapers_at_once_never_see_a_counter_fall_or_a_sample_twice(tmp_path: Path) -> None:

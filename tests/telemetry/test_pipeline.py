@@ -12,6 +12,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from seed_oauth import Pipeline, create_metrics_app
 from seed_oauth.outcomes import GrantType
 from seed_oauth.telemetry.contract import CONTRACT, ENDPOINTS, ExchangeResult, Kind, Operation, UpstreamOutcome
+from tests.broker import BrokerDoor
 from tests.harness import FrontDoor, code_request, refresh_request, samples_of
 
 pytestmark = pytest.mark.anyio
@@ -25,10 +26,11 @@ async def test_every_known_label_set_is_there_at_0_from_the_start(door: FrontDoo
                 assert samples[series.name, frozenset(labels.items())] == 0
 
 
-async def test_a_scrape_has_the_contracts_names_types_labels_and_help(door: FrontDoor) -> None:
-    await door.token(code_request())
-    await door.token(refresh_request())
-    text = await door.scrape()
+async def test_a_scrape_has_the_contracts_names_types_labels_and_help() -> None:
+    async with BrokerDoor() as door:
+        tokens = await door.login()
+        await door.token(refresh_request(refresh_token=tokens["refresh_token"]))
+        text = await door.scrape()
     for series in CONTRACT:
         assert f"# TYPE {series.name} {series.kind}\n" in text
         assert f"# HELP {series.name} {series.help}\n" in text
@@ -104,11 +106,11 @@ async def test_a_scrape_does_not_grow_with_the_requests_it_tells_of() -> None:
         for _ in range(times):
             for outcomes in ENDPOINTS:
                 for outcome in outcomes:
-                    pipeline.telemetry.record(outcome)
-            for grant_type in GrantType:
-                pipeline.telemetry.record_exchange(grant_type, ExchangeResult.SUCCESS, 0.05)
-            for operation in Operation:
-                for upstream in UpstreamOutcome:
+                    pipeline.telemetry.record(outcome, waited=3.0)
+            for upstream in UpstreamOutcome:
+                for grant_type in GrantType:
+                    pipeline.telemetry.record_exchange(grant_type, upstream, 0.05)
+                for operation in set(Operation) - {Operation.TOKEN}:
                     pipeline.telemetry.record_upstream_request(operation, upstream, 0.05)
 
     record_everything(1)

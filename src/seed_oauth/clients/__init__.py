@@ -45,6 +45,8 @@ class Client:
     redirect_uris: tuple[str, ...]
     token_endpoint_auth_method: TokenEndpointAuthMethod = "none"  # noqa: S105 - a method's name
     secret_hash: bytes | None = None
+    trusted: bool = False
+    """Whether the operator vouches for it, so that its users need not be asked for consent."""
     metadata: Mapping[str, object] = field(default_factory=dict)
     """The rest of what was registered, for people to read: `client_name`, `client_uri` …"""
     further_auth_methods: tuple[TokenEndpointAuthMethod, ...] = ()
@@ -52,8 +54,6 @@ class Client:
     jwks: Mapping[str, object] | None = None
     """The keys of private_key_jwt; None when it has none, or publishes them at `jwks_uri`."""
     jwks_uri: str | None = None
-    trusted: bool = False
-    """The operator vouches for it: its users need not be asked for consent."""
 
     def authenticates_by(self, method: TokenEndpointAuthMethod) -> bool:
         """Whether `method` is one of those that this client has registered."""

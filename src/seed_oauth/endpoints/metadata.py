@@ -32,7 +32,7 @@ def authorization_server_metadata(settings: Settings) -> Document:
 
     `authorization_response_iss_parameter_supported` is not claimed by the relay flow: there the identity
     provider answers the client directly, without our `iss`, and a client that was promised one must refuse
-    such an answer (RFC 9207 §2.4).
+    such an answer (RFC 9207 §2.4). In the broker flow every answer is ours.
     """
     content: dict[str, object] = {
         "issuer": settings.issuer,
@@ -44,11 +44,11 @@ def authorization_server_metadata(settings: Settings) -> Document:
         "grant_types_supported": list(GrantType),
         "code_challenge_methods_supported": ["S256"],
         **_client_authentication(settings, "token"),
-        "authorization_response_iss_parameter_supported": False,
+        "authorization_response_iss_parameter_supported": settings.flow == "broker",
     }
     if settings.scopes:
         content["scopes_supported"] = settings.scopes
-    if settings.idp_revocation_url:
+    if settings.can_revoke:
         content["revocation_endpoint"] = f"{settings.issuer}/oauth/revoke"
         content |= _client_authentication(settings, "revocation")
     if settings.client_id_metadata_documents:

@@ -1,0 +1,54 @@
+"""Access tokens of ours: for clients whose identity provider gives none that is meant for the MCP server.
+
+One is a sealed envelope, which only a door with the same secret keys can read. It names the resource that it is
+for, and carries the identity provider's access token, for the MCP server's own use.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+from seed_oauth.seal import Purpose, Sealer
+
+_LONGEST_LIFETIME = 86_400  # seconds; each has its own expiry within
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessToken:
+    """What an access token of ours says."""
+
+    client_id: str
+    resource: str
+    """The protected resource that it is for (RFC 8707), as configured."""
+    scope: str
+    """Scope tokens with spaces between; empty when there are none."""
+    expires_at: int
+    """Seconds since the epoch."""
+    subject: str | None
+    """Who has logged in, as the identity provider calls them; None when it did not tell."""
+    upstream_access_token: str
+    """The identity provider's own access token."""
+
+    def sealed(self, sealer: Sealer, now: float) -> str:
+        """The token as a client gets it."""
+        content = [
+            self.client_id, self.resource, self.scope, self.expires_at, self.subject, self.upstream_access_token,
+        ]  # fmt: skip
+        return sealer.seal(Purpose.ACCESS_TOKEN, content, now)
+
+    @classmethod
+    def opened(cls, sealer: Sealer, token: str, now: float) -> Self:
+        """The token that a client presents; whether it has expired is for the caller to judge.
+
+        Raises:
+            SealError: it is none of ours.
+        """
+        content = sealer.open(Purpose.ACCESS_TOKEN, token, lifetime=_LONGEST_LIFETIME, now=now)
+        client_id, resource, scope, expires_at, subject, upstream_access_token = content
+        return cls(
+            client_id=client_id,
+            resource=resource,
+            scope=scope,
+            expires_at=expires_at,
+            subject=subject,
+            upstream_access_token=upstream_access_token,
+        )

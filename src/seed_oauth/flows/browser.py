@@ -1,0 +1,106 @@
+"""Which browser is asking, and what its user has consented to before: two kinds of cookies.
+
+The first only says that it is the same browser again. Everything that is handed out during a login is bound to
+it, so that nobody can begin a login in their own browser and have it finished in somebody else's, or the other
+way round (RFC 9700 §4.7; MCP security best practices, "Confused Deputy").
+"""
+
+import hmac
+import secrets
+from base64 import urlsafe_b64encode
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Self
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from seed_oauth.flows.transaction import Transaction
+from seed_oauth.seal import Purpose, SealError
+from seed_oauth.settings import Settings
+
+_YEAR = 365 * 86_400  # seconds
+_DAY = 86_400  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """What a user is asked to agree to."""
+
+    client_id: str
+    redirect_host: str
+    """The host they will be sent to with a code, or the scheme of a native app."""
+    scopes: tuple[str, ...]
+    resource: str
+
+    @classmethod
+    def to(cls, transaction: Transaction) -> Self:
+        """The consent that a transaction needs."""
+        url = urlsplit(transaction.redirect_uri)
+        # What looks like a host in a private-use URI belongs to nobody: any program may register the scheme.
+        host = (url.hostname or "") if url.scheme in {"http", "https"} else f"{url.scheme}:"
+        return cls(transaction.client_id, host, tuple((transaction.scope or "").split()), transaction.resource)
+
+
+class Browser:
+    """The browser that a request comes from."""
+
+    def __init__(self, settings: Settings, request: Request) -> None:
+        """Read its cookies; a browser that has none yet gets its own with `keep_on`."""
+        self._secure = settings.issuer.startswith("https://")
+        # RFC 6265bis §4.1.3.2: with this prefix no other host and no plain http can set the cookie. Not every
+        # browser takes it over http on loopback.
+        self._prefix = "__Host-seed-oauth" if self._secure else "seed-oauth"
+        self._cookies = request.cookies
+        self._sealer = settings.sealer
+        self._days = settings.consent_days
+        self._known = self._cookies.get(self._prefix) or None
+        self._secret = self._known or secrets.token_urlsafe(16)
+
+    @property
+    def binding(self) -> str:
+        """What things are bound to this browser by; it does not tell the cookie."""
+        return urlsafe_b64encode(sha256(self._secret.encode()).digest()[:16]).rstrip(b"=").decode()
+
+    def is_bound_by(self, binding: str) -> bool:
+        """Whether this is the browser that something was bound to."""
+        return self._known is not None and hmac.compare_digest(self.binding, binding)
+
+    def keep_on(self, response: Response) -> Response:
+        """Have the browser come back as the same one."""
+        if self._known is None:
+            self._set(response, self._prefix, self._secret, _YEAR)
+        return response
+
+    def remembers(self, consent: Consent, now: float) -> bool:
+        """Whether its user consented to at least this, not too long ago."""
+        cookie = self._cookies.get(self._name_of(consent))
+        if cookie is None or self._days == 0:
+            return False
+        try:
+            given = self._sealer.open(Purpose.REMEMBERED_CONSENT, cookie, lifetime=self._days * _DAY, now=now)
+        except SealError:
+            return False
+        client_id, host, scopes, resource, binding = given
+        return (
+            (client_id, host, resource) == (consent.client_id, consent.redirect_host, consent.resource)
+            # No scopes by name means whatever the server lets the client do: another question.
+            and set(consent.scopes) <= set(scopes)
+            and bool(consent.scopes) == bool(scopes)
+            and self.is_bound_by(binding)
+        )
+
+    def remember(self, consent: Consent, response: Response, now: float) -> None:
+        """Have the browser remember what its user consented to."""
+        given = [consent.client_id, consent.redirect_host, consent.scopes, consent.resource, self.binding]
+        cookie = self._sealer.seal(Purpose.REMEMBERED_CONSENT, given, now)
+        self._set(response, self._name_of(consent), cookie, int(self._days * _DAY))
+
+    def _name_of(self, consent: Consent) -> str:
+        named = f"{consent.client_id}\n{consent.redirect_host}"
+        return f"{self._prefix}-consent-{sha256(named.encode()).hexdigest()[:16]}"
+
+    def _set(self, response: Response, name: str, value: str, seconds: int) -> None:
+        # Lax: the identity provider sends the browser back from another site.
+        response.set_cookie(name, value, max_age=seconds, secure=self._secure, httponly=True, samesite="lax")

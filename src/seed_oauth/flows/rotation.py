@@ -1,0 +1,78 @@
+"""Each refresh token works once, and the same refresh sent again gets the same answer for a while."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import anyio
+
+from seed_oauth.database import StoreError
+from seed_oauth.errors import OAuthError
+from seed_oauth.flows import TokenMembers
+from seed_oauth.flows.transaction import Grant
+from seed_oauth.grants import GRACE, GrantStore, Turn
+from seed_oauth.identity_provider import IdentityProviderError, IdentityProviderFailure
+from seed_oauth.outcomes import TokenOutcome
+from seed_oauth.seal import Purpose, Sealer
+
+_LOOK_AGAIN = 0.05  # seconds between two looks for the answer that another request is getting
+
+
+class Rotation:
+    """Rotates refresh tokens (OAuth 2.1 §4.3.1, RFC 9700 §4.14.2)."""
+
+    def __init__(self, grants: GrantStore, sealer: Sealer, now: Callable[[], float], *, patience: float) -> None:
+        """`now` counts seconds since the epoch; `patience` is how many one exchange may take."""
+        self._grants = grants
+        self._sealer = sealer
+        self._now = now
+        self._patience = patience
+
+    async def once(
+        self, grant: Grant, exchange: Callable[[], Awaitable[TokenMembers]], *, lifetime: float
+    ) -> TokenMembers:
+        """What `exchange` gives for this grant and generation, however many ask for it and in however many processes.
+
+        Raises:
+            OAuthError: the refresh token was used before (REFRESH_TOKEN_REUSED), or the store cannot answer.
+            Exception: whatever `exchange` raises; then the refresh token may be tried again.
+        """
+        try:
+            turn = await self._turn(grant, lifetime)
+        except StoreError as failure:
+            raise OAuthError(
+                TokenOutcome.STORE_FAILED, "refresh tokens cannot be looked up at the moment, try again"
+            ) from failure
+        if isinstance(turn, str):
+            answer: TokenMembers = self._sealer.open(Purpose.REFRESH_ANSWER, turn, lifetime=2 * GRACE, now=self._now())
+            return answer
+        try:
+            members = await exchange()
+        except BaseException:
+            # Also when the request was cancelled. Where the store is gone by now, the turn ends by itself.
+            with anyio.CancelScope(shield=True), suppress(StoreError):
+                await self._grants.abandon(grant.grant_id, grant.generation)
+            raise
+        now = self._now()
+        # The store sees no token: what it keeps for those who ask again is sealed, too.
+        kept = self._sealer.seal(Purpose.REFRESH_ANSWER, members, now)
+        # Where the store is gone by now, the client must have its tokens all the same: there are no others any more.
+        with anyio.CancelScope(shield=True), suppress(StoreError):
+            await self._grants.finish(grant.grant_id, grant.generation, kept, now=now)
+        return members
+
+    async def _turn(self, grant: Grant, lifetime: float) -> Turn | str:
+        """YOURS, or the answer that was given before."""
+        give_up_at = self._now() + self._patience
+        while (now := self._now()) <= give_up_at:
+            turn = await self._grants.take_turn(
+                grant.grant_id, grant.generation, now=now, until=now + self._patience, expires_at=now + lifetime
+            )
+            if turn is Turn.SPENT:
+                raise OAuthError(
+                    TokenOutcome.REFRESH_TOKEN_REUSED,
+                    "the refresh token was used before or revoked, so it is void: start a new authorization",
+                )
+            if turn is not Turn.TAKEN:
+                return turn
+            await anyio.sleep(_LOOK_AGAIN)
+        raise IdentityProviderError(IdentityProviderFailure.TIMEOUT)

@@ -1,0 +1,99 @@
+"""What a client of the broker flow gets of the tokens that the identity provider issued."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from joserfc.errors import JoseError
+from joserfc.jws import extract_compact
+
+from seed_oauth import resource as resources
+from seed_oauth.access_token import AccessToken
+from seed_oauth.flows import TokenMembers
+from seed_oauth.flows.transaction import Grant
+from seed_oauth.settings import Settings
+
+_LONGEST = 10 * 365 * 86_400  # seconds; what is said to last longer has no need to be told exactly
+
+
+def claims_of(token: object) -> Mapping[str, Any]:
+    """The claims of a JWT, none where it is no JWT.
+
+    Its signature is not checked: it came straight from the identity provider, over TLS, which is as good
+    (OpenID Connect Core §3.1.3.7, number 6). Whoever gets it from a client has to check it.
+    """
+    if not isinstance(token, str) or token.count(".") != 2 or not token.isascii():  # noqa: PLR2004 - RFC 7515 §3.1
+        return {}
+    try:
+        claims = orjson.loads(extract_compact(token.encode()).payload)
+    except (JoseError, ValueError):
+        return {}
+    return claims if isinstance(claims, dict) else {}
+
+
+def is_meant_for(token: object, resource: str) -> bool:
+    """Whether an access token is a JWT whose audience is this protected resource (RFC 9068 §3)."""
+    audience = claims_of(token).get("aud")
+    audiences = [audience] if isinstance(audience, str) else audience
+    if not isinstance(audiences, list):
+        return False
+    wanted = resources.canonical(resource)
+    return any(isinstance(one, str) and resources.canonical(one) == wanted for one in audiences)
+
+
+class TokenIssuer:
+    """Makes the client's token response of the identity provider's."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._policy = settings.access_tokens
+        self._seconds = settings.access_token_seconds
+        self._sealer = settings.sealer
+
+    def members(self, upstream: TokenMembers, grant: Grant, scope: str | None, now: float) -> TokenMembers:
+        """The members of the client's token response (RFC 6749 §5.1), with a refresh token if there is one upstream.
+
+        `scope` is that of the access token, as the client is told.
+
+        An ID token stays here: it is addressed to us, and says nothing to an MCP client.
+        """
+        members = self._access_token(upstream, grant, scope, now)
+        if scope is not None:
+            members["scope"] = scope
+        # Where the identity provider does not rotate its refresh token, it goes on to be the one.
+        upstream_refresh_token = upstream.get("refresh_token") or grant.upstream_refresh_token
+        if upstream_refresh_token:
+            kept = grant._replace(upstream_refresh_token=str(upstream_refresh_token))
+            members["refresh_token"] = kept.sealed(self._sealer, now)
+        return members
+
+    def _access_token(self, upstream: TokenMembers, grant: Grant, scope: str | None, now: float) -> dict[str, object]:
+        """`access_token` and `expires_in`: the identity provider's, or one of ours with that inside.
+
+        The identity provider's is passed on where it is meant for the MCP server. One that is opaque or meant
+        for somebody else (the provider's own API) never is: any server it is sent to could use it there
+        (MCP Authorization, "Token passthrough").
+        """
+        upstream_token = str(upstream["access_token"])
+        expires_in = _seconds(upstream.get("expires_in"))
+        if self._policy == "idp" or (self._policy == "auto" and is_meant_for(upstream_token, grant.resource)):
+            lasts = {} if expires_in is None else {"expires_in": expires_in}
+            return {"access_token": upstream_token, **lasts}
+        seconds = self._seconds if expires_in is None else min(self._seconds, expires_in)
+        token = AccessToken(
+            client_id=grant.client_id,
+            resource=grant.resource,
+            scope=scope or "",
+            expires_at=int(now) + seconds,
+            subject=grant.subject,
+            upstream_access_token=upstream_token,
+        )
+        return {"access_token": token.sealed(self._sealer, now), "expires_in": seconds}
+
+
+def _seconds(expires_in: object) -> int | None:
+    # RFC 6749 §5.1 has a number; some identity providers send it as a string.
+    if isinstance(expires_in, str) and expires_in.isascii() and expires_in.isdigit():
+        expires_in = float(expires_in)
+    if isinstance(expires_in, int | float) and expires_in >= 0:
+        return int(min(expires_in, _LONGEST))
+    return None

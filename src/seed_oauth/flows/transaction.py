@@ -1,0 +1,172 @@
+"""What travels through a login in sealed envelopes, so that the door keeps nothing while it lasts.
+
+Each envelope is a JSON array, because it travels in URLs: the names of its parts are here.
+"""
+
+import secrets
+from base64 import urlsafe_b64encode
+from hashlib import sha256
+from typing import NamedTuple, Self
+
+from seed_oauth.seal import Purpose, Sealer
+
+DECISION_LIFETIME = 600
+"""Seconds that a person has to answer the question for consent."""
+LOGIN_LIFETIME = 1800
+"""Seconds that a person may spend at the identity provider: some have to find their telephone first."""
+CODE_LIFETIME = 60
+"""Seconds in which a client has to redeem its code (RFC 6749 §4.1.2 asks for ten minutes at most)."""
+
+
+class Transaction(NamedTuple):
+    """An authorization request on its way."""
+
+    client_id: str
+    client_family: str
+    redirect_uri: str
+    state: str | None
+    code_challenge: str
+    scope: str | None
+    resource: str
+    browser: str
+    """What binds it to the browser in which it began."""
+
+    def awaiting_decision(self, sealer: Sealer, now: float) -> str:
+        """The transaction while its user is asked for consent."""
+        return sealer.seal(Purpose.CONSENT, [*self], now)
+
+    @classmethod
+    def decided(cls, sealer: Sealer, envelope: str, now: float) -> Self:
+        """The transaction that a user has decided on.
+
+        Raises:
+            SealError: it is none, or too old.
+        """
+        return cls(*sealer.open(Purpose.CONSENT, envelope, lifetime=DECISION_LIFETIME, now=now))
+
+
+class UpstreamLogin(NamedTuple):
+    """A transaction whose user is at the identity provider."""
+
+    transaction: Transaction
+    secret: str
+    """What our side of the login at the identity provider is derived from."""
+    begun_at: float
+    """Seconds since the epoch."""
+
+    @classmethod
+    def begin(cls, transaction: Transaction, now: float) -> Self:
+        """A login of its own, with a secret of its own."""
+        return cls(transaction, secrets.token_urlsafe(24), round(now, 1))
+
+    def state(self, sealer: Sealer, now: float) -> str:
+        """The `state` that the identity provider is given and gives back."""
+        return sealer.seal(Purpose.STATE, [self.secret, self.begun_at, *self.transaction], now)
+
+    @classmethod
+    def returned(cls, sealer: Sealer, state: str, now: float) -> Self:
+        """The login that the identity provider sends back.
+
+        Raises:
+            SealError: it is none of ours, or too old.
+        """
+        secret, begun_at, *transaction = sealer.open(Purpose.STATE, state, lifetime=LOGIN_LIFETIME, now=now)
+        return cls(Transaction(*transaction), secret, begun_at)
+
+
+class Code(NamedTuple):
+    """What a code of ours holds. It is good for one use because the identity provider's code within is."""
+
+    upstream_code: str
+    secret: str
+    client_id: str
+    redirect_uri: str
+    code_challenge: str
+    scope: str | None
+    resource: str
+
+    @classmethod
+    def of(cls, login: UpstreamLogin, upstream_code: str) -> Self:
+        """The code for a login that has succeeded."""
+        transaction = login.transaction
+        return cls(
+            upstream_code,
+            login.secret,
+            transaction.client_id,
+            transaction.redirect_uri,
+            transaction.code_challenge,
+            transaction.scope,
+            transaction.resource,
+        )
+
+    def sealed(self, sealer: Sealer, now: float) -> str:
+        """The code as the client gets it."""
+        return sealer.seal(Purpose.CODE, [*self], now)
+
+    @classmethod
+    def opened(cls, sealer: Sealer, code: str, now: float) -> Self:
+        """The code that a client presents.
+
+        Raises:
+            SealError: it is none of ours, or too old.
+        """
+        return cls(*sealer.open(Purpose.CODE, code, lifetime=CODE_LIFETIME, now=now))
+
+
+class Grant(NamedTuple):
+    """What a user has granted a client, as its refresh token holds it."""
+
+    grant_id: str
+    generation: int
+    """How often it was refreshed."""
+    client_id: str
+    scope: str | None
+    resource: str
+    subject: str | None
+    """Who has logged in, as the identity provider calls them; None when it did not tell."""
+    upstream_refresh_token: str = ""
+
+    @classmethod
+    def by(cls, code: Code, scope: str | None, subject: str | None) -> Self:
+        """The grant that a code stands for, of the scope that the identity provider has granted."""
+        return cls(secrets.token_urlsafe(16), 0, code.client_id, scope, code.resource, subject)
+
+    def refreshed(self) -> Self:
+        """The grant after one more refresh."""
+        return self._replace(generation=self.generation + 1)
+
+    def sealed(self, sealer: Sealer, now: float) -> str:
+        """The refresh token as the client gets it."""
+        return sealer.seal(Purpose.REFRESH_TOKEN, [*self], now)
+
+    @classmethod
+    def opened(cls, sealer: Sealer, refresh_token: str, *, lifetime: float, now: float) -> Self:
+        """The refresh token that a client presents.
+
+        Raises:
+            SealError: it is none of ours, or more than `lifetime` seconds old.
+        """
+        return cls(*sealer.open(Purpose.REFRESH_TOKEN, refresh_token, lifetime=lifetime, now=now))
+
+
+def code_verifier(secret: str) -> str:
+    """Our code_verifier at the identity provider (RFC 7636 §4.1: 43 characters)."""
+    return _derived(secret, "code_verifier")
+
+
+def code_challenge(verifier: str) -> str:
+    """The S256 code_challenge of a code_verifier (RFC 7636 §4.2)."""
+    return _base64url(sha256(verifier.encode()).digest())
+
+
+def nonce(secret: str) -> str:
+    """The nonce that the ID token of this login has to repeat (OpenID Connect Core §3.1.2.1)."""
+    return _derived(secret, "nonce")
+
+
+def _derived(secret: str, name: str) -> str:
+    return _base64url(sha256(f"{name}:{secret}".encode()).digest())
+
+
+def _base64url(digest: bytes) -> str:
+    return urlsafe_b64encode(digest).rstrip(b"=").decode()

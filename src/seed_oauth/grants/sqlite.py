@@ -1,0 +1,80 @@
+"""Grants in SQLite."""
+
+import sqlite3
+
+from seed_oauth.database import Database
+from seed_oauth.grants import GRACE, Turn
+
+_FORGOTTEN_AT_ONCE = 100  # rows, so that no single request pays for all that has expired
+
+_SELECT = "SELECT generation, taken_until, answered_at, answer, revoked FROM grants WHERE grant_id = ?"
+_TAKE = """
+    INSERT INTO grants (grant_id, generation, taken_until, expires_at) VALUES (?, ?, ?, ?)
+    ON CONFLICT (grant_id) DO UPDATE SET
+        generation = excluded.generation, taken_until = excluded.taken_until, expires_at = excluded.expires_at
+"""
+_FINISH = """
+    UPDATE grants SET generation = ? + 1, taken_until = NULL, answered_at = ?, answer = ?
+    WHERE grant_id = ? AND generation = ?
+"""
+_ABANDON = "UPDATE grants SET taken_until = NULL WHERE grant_id = ? AND generation = ?"
+_REVOKE = """
+    INSERT INTO grants (grant_id, generation, revoked, expires_at) VALUES (?, 0, 1, ?)
+    ON CONFLICT (grant_id) DO UPDATE SET revoked = 1, answer = NULL, expires_at = excluded.expires_at
+"""
+_FORGET = """
+    DELETE FROM grants WHERE grant_id IN (SELECT grant_id FROM grants WHERE expires_at < ? LIMIT ?)
+"""
+
+
+class SqliteGrantStore:
+    """A `GrantStore` in one SQLite database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def take_turn(
+        self, grant_id: str, generation: int, *, now: float, until: float, expires_at: float
+    ) -> Turn | str:
+        """What the refresh token may do, or the answer that it already got."""
+
+        def take(connection: sqlite3.Connection) -> Turn | str:
+            with connection:  # commits, or rolls back
+                connection.execute("BEGIN IMMEDIATE")
+                row = connection.execute(_SELECT, (grant_id,)).fetchone()
+                turn = Turn.YOURS if row is None else _turn(row, generation, now)
+                if turn is Turn.YOURS:
+                    connection.execute(_FORGET, (now, _FORGOTTEN_AT_ONCE))
+                    connection.execute(_TAKE, (grant_id, generation, until, expires_at))
+                elif turn is Turn.SPENT:
+                    connection.execute(_REVOKE, (grant_id, expires_at))
+                return turn
+
+        return await self._database.write(take)
+
+    async def finish(self, grant_id: str, generation: int, answer: str, *, now: float) -> None:
+        """Keep the answer; the next generation is the newest from now on."""
+        parameters = (generation, now, answer, grant_id, generation)
+        await self._database.write(lambda connection: connection.execute(_FINISH, parameters))
+
+    async def abandon(self, grant_id: str, generation: int) -> None:
+        """Give the turn back."""
+        await self._database.write(lambda connection: connection.execute(_ABANDON, (grant_id, generation)))
+
+    async def revoke(self, grant_id: str, *, expires_at: float) -> None:
+        """Have every refresh token of this grant be spent."""
+        await self._database.write(lambda connection: connection.execute(_REVOKE, (grant_id, expires_at)))
+
+
+def _turn(row: tuple[int, float | None, float | None, str | None, int], generation: int, now: float) -> Turn | str:
+    newest, taken_until, answered_at, answer, revoked = row
+    if revoked:
+        return Turn.SPENT
+    if generation == newest - 1 and answer is not None and answered_at is not None and now - answered_at <= GRACE:
+        return answer
+    if generation < newest:
+        return Turn.SPENT
+    if generation == newest and taken_until is not None and now < taken_until:
+        return Turn.TAKEN
+    # A generation that is newer than any we know was sealed by us before the store lost its memory.
+    return Turn.YOURS

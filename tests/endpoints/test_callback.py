@@ -1,0 +1,323 @@
+"""`/oauth/callback`: what the identity provider may send back, and in whose browser (PROTOCOL A12)."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from urllib.parse import quote, urlsplit
+
+import httpx
+import pytest
+
+from seed_oauth.clients import Client
+from seed_oauth.identity_provider import IdentityProviderError, IdentityProviderFailure
+from seed_oauth.outcomes import CallbackOutcome as Row
+from tests.broker import IDP, METADATA, BrokerDoor, Clock, KnownClients, PlayedMetadata, request_in
+from tests.harness import CALLBACK, ISSUER, code_request, increases, json_of, query_of, rows_of_every_endpoint
+
+pytestmark = pytest.mark.anyio
+
+SOMEBODY_ELSE, NO_COOKIES = "somebody else", "no cookies"
+
+
+@dataclass
+class Case:
+    """A return that ends in `row`: what the identity provider sends besides a good state, and in whose browser."""
+
+    row: Row
+    sent: Mapping[str, str | None] = field(default_factory=lambda: {"code": "upstream code"})
+    by: str = "the same"
+    after: float = 0.0
+    told: bool = False
+    """Whether the client is told, by way of its redirect_uri."""
+    sends_issuer: bool = False
+
+
+FOREIGN = "https://evil.example"
+CASES = [
+    # THREATS 6: an answer that belongs to no login of ours.
+    Case(Row.BAD_STATE, {"code": "x", "state": None}),
+    Case(Row.BAD_STATE, {"code": "x", "state": "made up"}),
+    Case(Row.BAD_STATE, {"code": "x", "state": "ü" * 2000}),
+    Case(Row.BAD_STATE, {"error": "access_denied", "state": "made up"}),
+    Case(Row.EXPIRED, after=1801),
+    # PROTOCOL A12, THREATS 4 and 5: begun in one browser, finished in another.
+    Case(Row.OTHER_BROWSER, by=SOMEBODY_ELSE),
+    Case(Row.OTHER_BROWSER, by=NO_COOKIES),
+    Case(Row.OTHER_BROWSER, {"error": "access_denied"}, by=SOMEBODY_ELSE),
+    # RFC 9207 §2.4, THREATS 6: mix-up.
+    Case(Row.WRONG_ISSUER, {"code": "x", "iss": FOREIGN}),
+    Case(Row.WRONG_ISSUER, {"code": "x", "iss": f"{IDP}/"}),
+    Case(Row.WRONG_ISSUER, {"code": "x", "iss": FOREIGN}, sends_issuer=True),
+    Case(Row.WRONG_ISSUER, {"code": "x"}, sends_issuer=True),
+    Case(Row.WRONG_ISSUER, {"error": "access_denied", "iss": FOREIGN}),
+    # RFC 6749 §4.1.2.1, OpenID Connect Core §3.1.2.6.
+    Case(Row.DENIED, {"error": "access_denied"}, told=True),
+    Case(Row.DENIED, {"error": "access_denied", "code": "and yet a code"}, told=True),
+    Case(Row.DENIED, {"error": "login_required"}, told=True),
+    Case(Row.DENIED, {"error": "interaction_required"}, told=True),
+    Case(Row.IDP_INVALID_SCOPE, {"error": "invalid_scope"}, told=True),
+    Case(Row.IDP_INVALID_TARGET, {"error": "invalid_target"}, told=True),
+    Case(Row.IDP_REFUSED, {"error": "unauthorized_client"}, told=True),
+    Case(Row.IDP_REFUSED, {"error": "invalid_request", "error_description": "redirect_uri?"}, told=True),
+    Case(Row.IDP_REFUSED, {"error": "<script>alert(1)</script>"}, told=True),
+    Case(Row.IDP_FAILED, {"error": "server_error"}, told=True),
+    Case(Row.IDP_FAILED, {"error": "temporarily_unavailable", "iss": IDP}, told=True, sends_issuer=True),
+    Case(Row.NO_CODE, {}, told=True),
+    Case(Row.NO_CODE, {"code": ""}, told=True),
+    # The order of the checks decides the row.
+    Case(Row.EXPIRED, {"iss": FOREIGN}, by=SOMEBODY_ELSE, after=1801),
+    Case(Row.OTHER_BROWSER, {"iss": FOREIGN}, by=NO_COOKIES),
+    Case(Row.WRONG_ISSUER, {"iss": FOREIGN}),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.row.reason}-{case.sent}-{case.by}")
+async def test_a_return_without_a_code_for_the_client_is_answered_and_counted_as_its_row(case: Case) -> None:
+    clock = Clock()
+    metadata = PlayedMetadata(replace(METADATA, sends_issuer=case.sends_issuer))
+    async with BrokerDoor(metadata=metadata, now=clock) as door:
+        state = query_of(await door.person.reaches_idp())["state"]
+        other = door.somebody()
+        if case.by is SOMEBODY_ELSE:
+            await other.opens()
+        clock.seconds += case.after
+        sent = {"state": state, **case.sent}
+        before = await door.samples()
+        http = door.person.http if case.by == "the same" else other.http
+        response = await http.get(
+            "/oauth/callback",
+            params={name: value for name, value in sent.items() if value is not None},
+            headers={"Accept": "*/*"},
+        )
+
+        if case.told:
+            # PROTOCOL A5 and A8.
+            assert response.status_code == 302
+            assert response.headers["location"].startswith(f"{CALLBACK}?")
+            told = query_of(response.headers["location"])
+            assert (told["error"], told["state"], told["iss"]) == (case.row.error, "opaque state", ISSUER)
+            assert told.keys() == {"error", "error_description", "state", "iss"}
+            assert "redirect_uri?" not in response.headers["location"], "the identity provider's prose is not passed on"
+        else:
+            assert response.status_code == case.row.status
+            assert json_of(response)["error"] == case.row.error
+            assert "location" not in response.headers
+        assert response.headers["cache-control"] == "no-store"
+        assert "set-cookie" not in response.headers
+        assert increases(before, await door.samples()) == {
+            f'oauth_callbacks_total{{result="{case.row.result}"}}': 1,
+            f'oauth_errors_total{{cause="{case.row.cause}",endpoint="callback",reason="{case.row.reason}"}}': 1,
+        }
+        assert door.idp_requests == []
+
+
+def test_every_row_of_the_table_has_a_case() -> None:
+    assert {case.row for case in CASES} | rows_of_every_endpoint(Row) | {Row.RETURNED} == set(Row)
+
+
+@pytest.mark.parametrize("sent", [{}, {"iss": IDP}, {"session_state": "x", "unheard_of": "y"}])
+async def test_a_code_of_ours_goes_to_the_client_with_its_state_and_our_issuer(sent: dict[str, str]) -> None:
+    """PROTOCOL A8, M3 (RFC 9207)."""
+    clock = Clock()
+    async with BrokerDoor(metadata=PlayedMetadata(), now=clock) as door:
+        state = query_of(await door.person.reaches_idp())["state"]
+        clock.seconds += 42
+        before = await door.samples()
+        response = await door.person.returns(code="upstream code", state=state, **sent)
+
+        assert response.status_code == 302
+        assert response.headers["referrer-policy"] == "no-referrer"
+        answer = query_of(response.headers["location"])
+        assert answer.keys() == {"code", "state", "iss"}
+        assert (answer["state"], answer["iss"]) == ("opaque state", ISSUER)
+        assert "upstream" not in answer["code"]
+        after = await door.samples()
+        assert increases(before, after) == {
+            'oauth_callbacks_total{result="success"}': 1,
+            "oauth_authorization_wait_seconds_count{}": 1,
+        }
+        assert after["oauth_authorization_wait_seconds_sum", frozenset()] == pytest.approx(42, abs=0.1)
+        assert door.idp_requests == []
+
+
+async def test_an_issuer_is_told_to_strict_clients_byte_for_byte() -> None:
+    """PROTOCOL A8 and M2, for an issuer with a path, too."""
+    issuer = f"{ISSUER}/tenant"
+    async with BrokerDoor(settings={"issuer": issuer}) as door:
+        assert json_of(await door.http.get("/.well-known/oauth-authorization-server/tenant"))["issuer"] == issuer
+        upstream = query_of(await door.person.reaches_idp())
+        assert upstream["redirect_uri"] == f"{issuer}/oauth/callback"
+        response = await door.person.http.get(
+            "/tenant/oauth/callback", params={"code": "x", "state": upstream["state"]}
+        )
+    assert query_of(response.headers["location"])["iss"] == issuer
+
+
+async def test_a_client_that_sent_no_state_gets_none() -> None:
+    async with BrokerDoor() as door:
+        response = await door.person.logs_in(await door.person.reaches_idp(state=None))
+        assert query_of(response.headers["location"]).keys() == {"code", "iss"}
+        refused = await door.person.returns(
+            state=query_of(await door.person.reaches_idp(state=None))["state"], error="access_denied"
+        )
+        assert "state" not in query_of(refused.headers["location"])
+
+
+async def test_metadata_that_is_gone_loses_nobodys_login() -> None:
+    """The token endpoint waits for it."""
+    metadata = PlayedMetadata()
+    async with BrokerDoor(metadata=metadata) as door:
+        state = query_of(await door.person.reaches_idp())["state"]
+        metadata.failure = IdentityProviderError(IdentityProviderFailure.UNREACHABLE)
+        response = await door.person.returns(code="x", state=state)
+        code = query_of(response.headers["location"])["code"]
+        assert (await door.token(code_request(code=code))).status_code == 503
+        metadata.failure = None
+        # "x" is no code of the identity provider's: it was asked, which is all that is to be seen here.
+        assert (await door.token(code_request(code=code))).status_code == 400
+        assert len(door.idp_requests) == 1
+
+
+async def test_an_envelope_of_another_purpose_is_no_state() -> None:
+    async with BrokerDoor() as door:
+        code = await door.person.goes_through()
+        question = request_in(await door.person.opens())
+        for envelope in (code, question):
+            assert (await door.person.returns(code="x", state=envelope)).status_code == 400
+        assert await door.error_count(Row.BAD_STATE) == 2
+
+
+async def test_a_return_that_is_repeated_gives_no_second_login() -> None:
+    """The identity provider's code is good for one exchange, so one of the two codes of ours is (PROTOCOL T5)."""
+    async with BrokerDoor() as door:
+        onward = await door.person.reaches_idp()
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(door.provider.app), base_url=IDP) as http:
+            back = (await http.get(onward)).headers["location"]
+        answers = [query_of((await door.person.http.get(back)).headers["location"]) for _ in range(2)]
+        statuses = [(await door.token(code_request(code=answer["code"]))).status_code for answer in answers]
+        assert statuses == [200, 400]
+
+
+async def test_a_login_that_an_attacker_began_is_not_finished_by_a_victim() -> None:
+    """THREATS 4: the attacker consents in their own browser and sends the victim on to the identity provider."""
+    async with BrokerDoor() as door:
+        attacker, victim = door.somebody(), door.somebody()
+        await victim.goes_through()  # the victim uses the same client, too
+        onward = await attacker.reaches_idp()
+        response = await victim.logs_in(onward)
+        assert response.status_code == 403
+        assert "location" not in response.headers
+        assert "begun in another browser" in response.text
+
+
+async def test_a_victim_is_not_logged_in_as_an_attacker() -> None:
+    """THREATS 5: the attacker has logged in, and leaves the last step to the victim."""
+    async with BrokerDoor() as door:
+        attacker, victim = door.somebody(), door.somebody()
+        await victim.opens()
+        state = query_of(await attacker.reaches_idp())["state"]
+        assert (await victim.returns(code="the attacker's", state=state)).status_code == 403
+
+
+async def test_an_attackers_code_in_a_victims_login_fails_at_the_identity_provider() -> None:
+    """THREATS 5: there, the code belongs to another PKCE pair than the login's (RFC 9700 §4.5)."""
+    async with BrokerDoor() as door:
+        attacker, victim = door.somebody(), door.somebody()
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(door.provider.app), base_url=IDP) as http:
+            attackers_return = query_of((await http.get(await attacker.reaches_idp())).headers["location"])
+        state = query_of(await victim.reaches_idp())["state"]
+        response = await victim.returns(code=attackers_return["code"], state=state)
+        code = query_of(response.headers["location"])["code"]
+        refused = await door.token(code_request(code=code))
+        assert json_of(refused)["error"] == "invalid_grant"
+
+
+async def test_a_browser_whose_cookie_is_empty_begins_anew() -> None:
+    async with BrokerDoor() as door:
+        await door.person.opens()
+        (cookie,) = door.person.http.cookies.jar
+        cookie.value = ""
+        returned = await door.person.logs_in(await door.person.reaches_idp())
+        assert returned.status_code == 302
+
+
+async def test_two_logins_in_one_browser_do_not_disturb_each_other() -> None:
+    async with BrokerDoor() as door:
+        first = await door.person.reaches_idp(state="first")
+        second = await door.person.reaches_idp(state="second")
+        for onward, state in ((second, "second"), (first, "first")):
+            returned = await door.person.logs_in(onward)
+            assert query_of(returned.headers["location"])["state"] == state
+
+
+@pytest.mark.parametrize(
+    "state",
+    ["a b&c=d#e", "ünï-cödé ✓", "%0d%0aSet-Cookie: x=y", "'\"<>\\", "x" * 8192, "é" * 4096, "${jndi:x}", "a%00b"],
+    ids=lambda state: state[:12],
+)
+async def test_state_comes_back_exactly_as_sent_and_never_breaks_a_header(state: str) -> None:
+    """PROTOCOL A5, THREATS 14."""
+    async with BrokerDoor() as door:
+        success = await door.person.logs_in(await door.person.reaches_idp(state=state))
+        upstream = query_of(await door.person.reaches_idp(state=state))["state"]
+        refusal = await door.person.returns(state=upstream, error="access_denied")
+    for response in (success, refusal):
+        assert response.headers["location"].isascii()
+        assert query_of(response.headers["location"])["state"] == state
+
+
+@pytest.mark.parametrize("state", ["a\r\nSet-Cookie: x=y", "a\x00", "a\u2028b"])
+async def test_a_state_of_control_characters_never_begins_a_login(state: str) -> None:
+    """THREATS 14; RFC 6749 appendix A.5 allows printable characters only."""
+    async with BrokerDoor() as door:
+        response = await door.person.http.get(f"/oauth/authorize?state={quote(state)}")
+        assert response.status_code == 400
+        assert "location" not in response.headers
+
+
+@pytest.mark.parametrize(
+    "redirect_uri",
+    [
+        "com.example.app:/callback",
+        "cursor://anysphere.cursor-mcp/oauth/callback",
+        "http://127.0.0.1:53682/callback",
+        "http://[::1]:1/callback",
+        "http://localhost:49152/callback",
+        "https://app.example/callback?tenant=1",
+    ],
+)
+async def test_the_client_gets_its_code_where_it_asked_for_it(redirect_uri: str) -> None:
+    """PROTOCOL A6: native apps by a scheme of their own, or on loopback whatever the port."""
+    registered = redirect_uri.replace(":49152", "").replace(":53682", "").replace(":1/", "/")
+    clients = KnownClients(Client(client_id="native", issued_at=1, redirect_uris=(registered,)))
+    async with BrokerDoor(clients=clients) as door:
+        response = await door.person.logs_in(
+            await door.person.reaches_idp(client_id="native", redirect_uri=redirect_uri)
+        )
+        location = response.headers["location"]
+        assert location.startswith(redirect_uri)
+        assert urlsplit(location).fragment == ""
+        answer = query_of(location)
+        form = code_request(code=answer["code"], client_id="native", redirect_uri=redirect_uri)
+        assert (await door.token(form)).status_code == 200
+        other_port = form | {"redirect_uri": redirect_uri.replace("49152", "49153")}
+        if other_port != form:
+            # What a code is bound to is the very URI, port included (PROTOCOL T4).
+            assert json_of(await door.token(other_port))["error"] == "invalid_grant"
+
+
+async def test_the_state_for_an_identity_provider_stays_small(record_property: Callable[[str, object], None]) -> None:
+    """At most 700 bytes for an ordinary client: identity providers and proxies have limits for URLs."""
+    ordinary = {
+        "redirect_uri": "http://127.0.0.1:53682/callback",
+        "state": "s" * 43,
+        "scope": "openid profile email",
+        "resource": f"{ISSUER}/mcp",
+    }
+    async with BrokerDoor() as door:
+        client = json_of(await door.register(redirect_uris=["http://127.0.0.1/callback"], client_name="Claude Code"))
+        onward = await door.person.reaches_idp(client_id=str(client["client_id"]), **ordinary)
+    size = len(query_of(onward)["state"])
+    record_property("state_bytes", size)
+    print(f"state for the identity provider: {size} bytes, the whole URL: {len(onward)}")  # noqa: T201 - for -s
+    assert size <= 700
+    assert len(onward) <= 2000

@@ -1,0 +1,205 @@
+"""What every `GrantStore` does, held for those there are, and what is SQLite's own."""
+
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+import pytest
+
+from seed_oauth.database import Database, StoreError
+from seed_oauth.grants import GRACE, GrantStore, Turn
+from seed_oauth.grants.sqlite import SqliteGrantStore
+
+pytestmark = pytest.mark.anyio
+
+NOW = 1_800_000_000.0
+TURN = 11.0
+LIFETIME = 90 * 86_400.0
+
+
+@dataclass
+class Store:
+    """One store, as two processes see it."""
+
+    here: GrantStore
+    elsewhere: GrantStore
+
+    async def take(self, generation: int, now: float = NOW, *, elsewhere: bool = False) -> Turn | str:
+        store = self.elsewhere if elsewhere else self.here
+        return await store.take_turn("grant", generation, now=now, until=now + TURN, expires_at=now + LIFETIME)
+
+
+@asynccontextmanager
+async def in_sqlite(folder: Path) -> AsyncIterator[Store]:
+    databases = [Database(f"sqlite:///{folder}/grants.db") for _ in range(2)]
+    yield Store(*map(SqliteGrantStore, databases))
+    for database in databases:
+        await database.aclose()
+
+
+STORES: dict[str, Callable[[Path], AbstractAsyncContextManager[Store]]] = {"sqlite": in_sqlite}
+
+
+@pytest.fixture(params=STORES)
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    async with STORES[request.param](tmp_path) as opened:
+        yield opened
+
+
+async def test_the_first_to_ask_has_the_turn_and_others_see_that_it_is_taken(store: Store) -> None:
+    assert await store.take(0) is Turn.YOURS
+    assert await store.take(0) is Turn.TAKEN
+    assert await store.take(0, elsewhere=True) is Turn.TAKEN
+
+
+async def test_of_fifty_that_ask_at_once_one_has_the_turn(store: Store) -> None:
+    """THREATS 3: also across processes."""
+    turns: list[Turn | str] = []
+
+    async def ask(number: int) -> None:
+        turns.append(await store.take(0, elsewhere=number % 2 == 0))
+
+    async with anyio.create_task_group() as group:
+        for number in range(50):
+            group.start_soon(ask, number)
+    assert sorted(str(turn) for turn in turns) == ["Turn.TAKEN"] * 49 + ["Turn.YOURS"]
+
+
+async def test_the_same_refresh_again_gets_the_answer_while_the_grace_lasts(store: Store) -> None:
+    """PROTOCOL T6."""
+    await store.take(0)
+    await store.here.finish("grant", 0, "the answer", now=NOW)
+    assert await store.take(0, NOW + 1) == "the answer"
+    assert await store.take(0, NOW + GRACE, elsewhere=True) == "the answer"
+
+
+async def test_after_the_grace_it_is_spent_and_its_successors_are_void(store: Store) -> None:
+    """PROTOCOL T6, THREATS 17."""
+    await store.take(0)
+    await store.here.finish("grant", 0, "the answer", now=NOW)
+    assert await store.take(0, NOW + GRACE + 1, elsewhere=True) is Turn.SPENT
+    assert await store.take(1, NOW + GRACE + 1) is Turn.SPENT
+    assert await store.take(2, NOW + GRACE + 1) is Turn.SPENT
+
+
+async def test_a_generation_before_the_last_is_spent_also_within_the_grace(store: Store) -> None:
+    for generation in (0, 1):
+        assert await store.take(generation) is Turn.YOURS
+        await store.here.finish("grant", generation, f"answer {generation}", now=NOW)
+    assert await store.take(1) == "answer 1"
+    assert await store.take(0) is Turn.SPENT
+    assert await store.take(1) is Turn.SPENT
+
+
+async def test_a_turn_that_is_given_back_is_anybodys(store: Store) -> None:
+    await store.take(0)
+    await store.here.abandon("grant", 0)
+    assert await store.take(0, elsewhere=True) is Turn.YOURS
+
+
+async def test_a_turn_whose_taker_died_ends_by_itself(store: Store) -> None:
+    await store.take(0)
+    assert await store.take(0, NOW + TURN - 0.1, elsewhere=True) is Turn.TAKEN
+    assert await store.take(0, NOW + TURN, elsewhere=True) is Turn.YOURS
+
+
+async def test_the_answer_of_a_turn_that_was_taken_over_changes_nothing_any_more(store: Store) -> None:
+    await store.take(0)
+    await store.take(0, NOW + TURN, elsewhere=True)
+    await store.elsewhere.finish("grant", 0, "the answer", now=NOW + TURN)
+    await store.here.finish("grant", 0, "too late", now=NOW + TURN)
+    assert await store.take(0, NOW + TURN) == "the answer"
+
+
+@pytest.mark.parametrize("generation", [0, 1, 7])
+async def test_a_grant_that_is_revoked_is_spent_in_every_generation(store: Store, generation: int) -> None:
+    await store.here.revoke("grant", expires_at=NOW + LIFETIME)
+    assert await store.take(generation, elsewhere=True) is Turn.SPENT
+
+
+async def test_a_grant_that_is_revoked_during_an_exchange_stays_revoked(store: Store) -> None:
+    await store.take(0)
+    await store.elsewhere.revoke("grant", expires_at=NOW + LIFETIME)
+    await store.here.finish("grant", 0, "the answer", now=NOW)
+    assert await store.take(0) is Turn.SPENT
+    assert await store.take(1) is Turn.SPENT
+
+
+async def test_a_store_that_lost_its_memory_logs_nobody_out(store: Store) -> None:
+    assert await store.take(5) is Turn.YOURS
+    await store.here.finish("grant", 5, "the answer", now=NOW)
+    assert await store.take(6) is Turn.YOURS
+
+
+async def test_grants_do_not_know_each_other(store: Store) -> None:
+    await store.here.revoke("another", expires_at=NOW + LIFETIME)
+    assert await store.take(0) is Turn.YOURS
+
+
+# SQLite
+
+
+def rows(path: Path) -> set[str]:
+    with sqlite3.connect(path / "grants.db") as connection:
+        found = {row[0] for row in connection.execute("SELECT grant_id FROM grants")}
+    connection.close()
+    return found
+
+
+async def test_expired_grants_are_forgotten_in_passing_a_hundred_at_a_time(store: Store, tmp_path: Path) -> None:
+    for number in range(150):
+        await store.here.revoke(f"old {number}", expires_at=NOW - 1)
+    await store.here.revoke("young", expires_at=NOW + 1)
+    await store.take(0)
+    assert len(rows(tmp_path)) == 50 + 2
+    await store.take(1)
+    assert rows(tmp_path) == {"young", "grant"}
+
+
+async def test_a_revoked_grant_is_remembered_as_long_as_its_youngest_refresh_token_lasts(
+    store: Store, tmp_path: Path
+) -> None:
+    await store.take(0)
+    await store.here.revoke("grant", expires_at=NOW + 1 + LIFETIME)
+    await store.here.take_turn("another", 0, now=NOW + LIFETIME + 0.5, until=0, expires_at=NOW * 2)
+    assert rows(tmp_path) == {"grant", "another"}
+
+
+async def test_a_store_that_is_gone_says_so_and_is_used_again_when_it_is_back(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/folder/grants.db")
+    store = SqliteGrantStore(database)
+    for attempt in (
+        lambda: store.take_turn("grant", 0, now=NOW, until=NOW, expires_at=NOW),
+        lambda: store.finish("grant", 0, "answer", now=NOW),
+        lambda: store.abandon("grant", 0),
+        lambda: store.revoke("grant", expires_at=NOW),
+    ):
+        with pytest.raises(StoreError):
+            await attempt()
+    (tmp_path / "folder").mkdir()
+    assert await store.take_turn("grant", 0, now=NOW, until=NOW, expires_at=NOW) is Turn.YOURS
+    await database.aclose()
+
+
+async def test_a_turn_waits_for_another_processs_write(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/grants.db")
+    store = SqliteGrantStore(database)
+    await store.abandon("nothing", 0)  # the file is there
+    other = sqlite3.connect(tmp_path / "grants.db", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    turns: list[Turn | str] = []
+
+    async def ask() -> None:
+        turns.append(await store.take_turn("grant", 0, now=NOW, until=NOW, expires_at=NOW))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(ask)
+        await anyio.wait_all_tasks_blocked()
+        assert turns == []
+        other.execute("COMMIT")
+    assert turns == [Turn.YOURS]
+    other.close()
+    await database.aclose()

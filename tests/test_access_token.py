@@ -1,0 +1,51 @@
+"""Access tokens of ours: what is in them, and who can read it."""
+
+import pytest
+
+from seed_oauth.access_token import AccessToken
+from seed_oauth.seal import ExpiredError, Purpose, Sealer, SealError
+
+KEY, OTHER_KEY = "the key that seals, of random characters", "another key, of other random characters"
+SEALER = Sealer([KEY])
+NOW = 1_800_000_000.0
+TOKEN = AccessToken(
+    client_id="client",
+    resource="https://door.example/mcp",
+    scope="mail files",
+    expires_at=int(NOW) + 3600,
+    subject="somebody",
+    upstream_access_token="the token of the identity provider",
+)
+
+
+@pytest.mark.parametrize("subject", ["somebody", None])
+def test_what_was_sealed_is_what_the_door_reads(subject: str | None) -> None:
+    token = AccessToken(**{**{name: getattr(TOKEN, name) for name in TOKEN.__slots__}, "subject": subject})
+    assert AccessToken.opened(SEALER, token.sealed(SEALER, NOW), NOW) == token
+
+
+def test_nobody_else_reads_or_makes_one() -> None:
+    """THREATS 16."""
+    sealed = TOKEN.sealed(SEALER, NOW)
+    assert "identity provider" not in sealed
+    with pytest.raises(SealError):
+        AccessToken.opened(Sealer([OTHER_KEY]), sealed, NOW)
+
+
+@pytest.mark.parametrize("purpose", [purpose for purpose in Purpose if purpose is not Purpose.ACCESS_TOKEN])
+def test_no_other_envelope_is_an_access_token(purpose: Purpose) -> None:
+    content = ["client", "https://door.example/mcp", "mail", int(NOW) + 3600, None, "upstream"]
+    with pytest.raises(SealError):
+        AccessToken.opened(SEALER, SEALER.seal(purpose, content, NOW), NOW)
+
+
+def test_whether_it_has_expired_is_for_the_reader_to_judge_until_it_is_a_day_old() -> None:
+    sealed = TOKEN.sealed(SEALER, NOW)
+    assert AccessToken.opened(SEALER, sealed, NOW + 86_400).expires_at < NOW + 86_400
+    with pytest.raises(ExpiredError):
+        AccessToken.opened(SEALER, sealed, NOW + 86_401)
+
+
+def test_a_token_of_the_key_before_goes_on_to_be_read() -> None:
+    sealed = TOKEN.sealed(SEALER, NOW)
+    assert AccessToken.opened(Sealer([OTHER_KEY, KEY]), sealed, NOW) == TOKEN
