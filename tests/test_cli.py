@@ -69,7 +69,7 @@ async def serving(
     )  # fmt: skip
     url = f"http://127.0.0.1:{port}"
     try:
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as http:
             with anyio.fail_after(PATIENCE):
                 while not await answers(http, f"{url}/healthz"):
                     await anyio.sleep(0.02)

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from time import time
+from time import perf_counter, time
 from typing import Protocol
 
 import httpx
@@ -82,6 +82,7 @@ def create_app(
     transport: httpx.AsyncBaseTransport | None = None,
     client_documents: httpx.AsyncBaseTransport | None = None,
     now: Callable[[], float] = time,
+    clock: Callable[[], float] = perf_counter,
 ) -> Starlette:
     """The front door as an ASGI app, to be run by itself or mounted into another.
 
@@ -95,6 +96,7 @@ def create_app(
         transport: the way to the identity provider, for tests and for special networks.
         client_documents: the way to what clients publish, for the same; it must refuse addresses that are not public.
         now: counts seconds since the epoch, for tests.
+        clock: counts the seconds that exchanges take, for tests.
 
     Raises:
         SettingsError: the environment's settings cannot be used.
@@ -115,7 +117,7 @@ def create_app(
     metadata = metadata or ConfiguredMetadata(settings)
     # Credentials are added beneath the instrumentation, which so never sees them.
     transport = pipeline.instrument(AuthenticatedTransport(settings, transport))
-    identity_provider = TimedIdentityProvider(HttpIdentityProvider(settings, transport), pipeline.telemetry)
+    identity_provider = TimedIdentityProvider(HttpIdentityProvider(settings, transport), pipeline.telemetry, clock)
     flow: Flow = RelayFlow(settings, metadata, identity_provider)
 
     def counted(path: str, endpoint: Endpoint, outcomes: EndpointOutcomes, *methods: str, cors: bool = True) -> Route:

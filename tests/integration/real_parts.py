@@ -15,13 +15,11 @@ import anyio
 import httpx
 import pytest
 
-from tests.test_cli import free_port
+from tests.test_cli import PATIENCE, free_port
 
 PROMETHEUS_PACKAGE = "apt-get install prometheus"  # brings promtool, too
 INSTALL = "bash tests/integration/install.sh"  # brings what no Debian package does
 CACHE = Path.home() / ".cache" / "seed-oauth"
-PATIENCE = 60
-"""Seconds after which what has not come will not come."""
 SCRAPE_INTERVAL = "500ms"
 
 IDP_CLIENT_ID = "proxy"
@@ -76,7 +74,7 @@ class Prometheus:
     async def query(self, expression: str, at: str | None = None) -> list[dict[str, Any]]:
         """The series that an instant query gives, at a Unix time or now."""
         moment = {} if at is None else {"time": at}
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as http:
             response = await http.get(f"{self.url}/api/v1/query", params={"query": expression, **moment})
         body = response.json()
         assert body["status"] == "success", f"{expression}: {body}"
@@ -171,5 +169,5 @@ async def ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
         except httpx.TransportError:
             return False
 
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as http:
         await eventually(answers)

@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 from seed_oauth.telemetry.contract import AUTHORIZATION_REQUESTS
 from seed_oauth.watch import Watcher, WatchError, watch
-from tests.test_cli import free_port
+from tests.test_cli import PATIENCE, free_port
 
 pytestmark = pytest.mark.anyio
 
@@ -68,7 +68,7 @@ async def serving(handler: Handler, port: int | None = None) -> AsyncIterator[in
 async def watch_three_answers(listener: Listener, port: int, console: Console) -> None:
     """Watch until the listener was asked three times, then cancel as Ctrl-C does."""
     watching = asyncio.create_task(watch(url_of(port), interval=0.01, console=console))
-    with anyio.fail_after(10):
+    with anyio.fail_after(PATIENCE):
         await listener.asked_three_times.wait()
     watching.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -1,11 +1,14 @@
 """What the demo stands on, all on loopback: an identity provider, three front doors, metrics, and a client to visit."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import perf_counter
+
+import anyio
 
 from seed_oauth.app import create_app
 from seed_oauth.demo.identity_provider import DevelopmentIdentityProvider
@@ -38,14 +41,21 @@ class Stage:
 
 
 @asynccontextmanager
-async def open_stage(port: int, metrics_port: int) -> AsyncIterator[Stage]:
+async def open_stage(
+    port: int,
+    metrics_port: int,
+    clock: Callable[[], float] = perf_counter,
+    sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+) -> AsyncIterator[Stage]:
     """Start everything, on free ports where 0 is given, and stop it at the end.
+
+    `clock` counts the seconds that the doors measure, and `sleep` is how the identity provider spends some.
 
     Raises:
         SettingsError: a port is taken.
     """
     pipeline = Pipeline()
-    identity_provider = DevelopmentIdentityProvider(_CLIENT_ID, _CLIENT_SECRET)
+    identity_provider = DevelopmentIdentityProvider(_CLIENT_ID, _CLIENT_SECRET, sleep=sleep)
     async with AsyncExitStack() as stack:
         # Last of all, so that where metrics are pushed the last counts are, too.
         stack.callback(pipeline.shutdown)
@@ -72,7 +82,7 @@ async def open_stage(port: int, metrics_port: int) -> AsyncIterator[Stage]:
         ):
             issuer = f"http://{_HOST}:{listening.getsockname()[1]}"
             settings = Settings.load(issuer=issuer, flow="broker", store_url=f"sqlite:///{store}", **idp_settings)
-            doors.append(Listener(create_app(settings, pipeline=pipeline), listening, _DRAIN))
+            doors.append(Listener(create_app(settings, pipeline=pipeline, clock=clock), listening, _DRAIN))
         metrics = Listener(create_metrics_app(pipeline.registry), private, _DRAIN)
         client = Listener(VisitingClient(doors[0].url).app, aside[3], _DRAIN)
 

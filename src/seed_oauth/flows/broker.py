@@ -245,7 +245,7 @@ class BrokerFlow:
             redirect_uri=begun.redirect_uri,
             scopes=tuple((begun.scope or "").split()),
             resource=begun.resource,
-            action=f"{self._settings.issuer_path}/oauth/consent",
+            action=f"{self._settings.issuer}/oauth/consent",
             request=begun.awaiting_decision(self._sealer, now),
             remember_days=int(self._settings.consent_days),
         )
