@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from seed_oauth.client_assertion import ASSERTION_TYPE
 from seed_oauth.outcomes import ConsentOutcome, Outcome
 from seed_oauth.telemetry.contract import ENDPOINTS
 from tests.broker import BrokerDoor, request_in, target_of
@@ -36,11 +37,27 @@ OWN_COUNTERS = ("oauth_authorization_requests", "oauth_callbacks", "oauth_dcr")
 DESCRIPTION = re.compile(r"[\x20-\x21\x23-\x5B\x5D-\x7E]+")
 
 anything = st.text(st.characters(codec="utf-8")) | st.sampled_from(
-    ["\x00", "\r\n", "a" * 5000, "'\"<script>", "%00", "../..", "\u202e", "javascript:alert(1)", PUBLIC.client_id]
+    [
+        "\x00",
+        "\r\n",
+        "a" * 5000,
+        "'\"<script>",
+        "%00",
+        "../..",
+        "\u202e",
+        "javascript:alert(1)",
+        PUBLIC.client_id,
+        "https://app.example/client.json",
+        "https://app.example/../",
+        ASSERTION_TYPE,
+        "a.b.c",
+        "e30.e30.e30",
+    ]
 )
 names = st.sampled_from(
     ["response_type", "client_id", "redirect_uri", "code_challenge", "code_challenge_method", "state", "scope",
-     "resource", "grant_type", "code", "code_verifier", "refresh_token", "client_secret", "token", "unheard_of"]
+     "resource", "grant_type", "code", "code_verifier", "refresh_token", "client_secret", "token", "unheard_of",
+     "client_assertion", "client_assertion_type"]
 )  # fmt: skip
 changes = st.dictionaries(names, anything, max_size=4)
 
