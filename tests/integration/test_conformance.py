@@ -24,7 +24,7 @@ async def test_the_suite_finds_nothing_wrong(flow: str, spec_version: str, keycl
         # In the relay flow its `iss` would reach the suite, which rightly refuses it: it is not the door's.
         sends_iss=flow == "broker",
     )
-    environment = {**await registration.settings(), "SEED_OAUTH_FLOW": flow}
+    environment = {**registration.settings, "SEED_OAUTH_FLOW": flow}
     async with serving(tmp_path, environment, port=door_port) as server, Person(registration.user) as person:
         metadata = {"redirect_uris": [redirect_uri], "token_endpoint_auth_method": "none"}
         registered = await server.http.post(f"{door}/oauth/register", json=metadata)
