@@ -217,7 +217,7 @@ TEMPLATE = """\
 role="img" aria-labelledby="title desc">
 <title id="title">{title}</title>
 <desc id="desc">A terminal in which the metrics of an OAuth front door move as logins flow through it: \
-authorizations, registrations, token exchanges, errors and the identity provider. \
+authorizations, registrations, logins, token exchanges, errors and the identity provider. \
 {frames} frames, {interval} s each.</desc>
 <style>
 text{{font:{font}px ui-monospace,SFMono-Regular,"SF Mono",Menlo,Consolas,

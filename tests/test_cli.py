@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +26,18 @@ COMMAND = str(Path(sys.executable).with_name("seed-oauth"))
 
 
 def free_port() -> int:
-    with listen("127.0.0.1", 0, "PORT") as free:
-        port: int = free.getsockname()[1]
-        return port
+    """A port on loopback that stays free for a server of ours until the tests end.
+
+    A socket is bound to it and never listens. So the system gives the port to nobody, as it would give one
+    that is only looked up, also to the outgoing connection of whoever happens to run beside; but a server
+    that sets SO_REUSEADDR, as they all do, can have it, again and again. Until then connections are refused.
+    """
+    reserved = socket.socket()
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reserved.bind(("127.0.0.1", 0))
+    port: int = reserved.getsockname()[1]
+    reserved.detach()  # the descriptor stays open as long as this process is there
+    return port
 
 
 @dataclass
@@ -47,18 +56,20 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(folder: Path, environment: Mapping[str, str] | None = None) -> AsyncIterator[Server]:
+async def serving(
+    folder: Path, environment: Mapping[str, str] | None = None, *, port: int | None = None, options: Sequence[str] = ()
+) -> AsyncIterator[Server]:
     """`seed-oauth serve` as a process of its own, once it answers."""
-    port, metrics_port = free_port(), free_port()
+    port, metrics_port = port or free_port(), free_port()
     process = await asyncio.create_subprocess_exec(
-        COMMAND, "serve", "--port", str(port),
+        COMMAND, "serve", "--port", str(port), *options,
         env={**os.environ, "SEED_OAUTH_METRICS_PORT": str(metrics_port), **(environment or {})},
         cwd=folder,
         stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     url = f"http://127.0.0.1:{port}"
     try:
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as http:
             with anyio.fail_after(PATIENCE):
                 while not await answers(http, f"{url}/healthz"):
                     await anyio.sleep(0.02)
@@ -92,7 +103,7 @@ async def test_serve_answers_on_two_listeners_and_stops_cleanly_on_sigterm(tmp_p
         assert server.process.returncode == 0
     first, second = log.splitlines()
     assert '"event":"not configured"' in first
-    assert "SEED_OAUTH_IDP_TOKEN_URL" in first
+    assert "SEED_OAUTH_IDP_ISSUER" in first
     assert '"outcome":"registered"' in second
     assert f'"correlation_id":"{registered.headers["x-correlation-id"]}"' in second
 
@@ -246,7 +257,7 @@ async def test_under_another_process_manager_a_partial_scrape_is_warned_of(
 def test_help_names_every_command(tmp_path: Path) -> None:
     done = run("--help", folder=tmp_path)
     assert done.returncode == 0
-    for command in ("serve", "demo", "watch"):
+    for command in ("serve", "demo", "watch", "doctor"):
         assert command in done.stdout
 
 

@@ -11,7 +11,7 @@ import pytest
 
 DOCS = Path(__file__).parents[1] / "docs"
 SVG = "{http://www.w3.org/2000/svg}"
-PANELS = {"Authorization", "Registration", "Token exchange", "Errors", "Identity provider"}
+PANELS = {"Authorization", "Registration", "Login", "Token exchange", "Errors", "Identity provider"}
 
 
 def make(*options: str) -> subprocess.CompletedProcess[str]:

@@ -258,12 +258,12 @@ def test_a_hostile_name_is_shown_harmlessly_and_an_honest_one_as_it_is(sent: str
 @pytest.mark.parametrize("name", ["x" * 10_000, "word " * 2000, "\u202e" * 5000 + "x" * 5000])
 def test_a_long_name_is_cut_to_a_line_or_two(name: str) -> None:
     shown = name_shown(name)
-    assert 70 < len(shown) <= 81
+    assert 50 < len(shown) <= 61
     assert shown.endswith(shown[0] + "…" if shown[0] == "x" else "word…")
 
 
 def test_a_name_of_just_the_length_is_not_cut() -> None:
-    assert name_shown("x" * 80) == "x" * 80
+    assert name_shown("x" * 60) == "x" * 60
 
 
 texts = st.text(st.characters(), max_size=200) | st.lists(

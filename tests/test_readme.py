@@ -121,7 +121,7 @@ async def test_the_server_starts_as_shown_and_answers_as_shown(tmp_path: Path) -
                 assert (await http.get(url.replace(":8000", f":{port}"))).text == output
     finally:
         server.send_signal(signal.SIGTERM)
-        assert server.wait(10) == 0
+        assert server.wait(PATIENCE) == 0
 
 
 async def test_the_app_mounts_as_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

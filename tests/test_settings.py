@@ -23,11 +23,10 @@ def test_a_loopback_issuer_gets_a_random_key_and_its_workers_the_same_one() -> N
 
 
 def test_what_logins_need_is_named_when_it_is_missing() -> None:
-    assert Settings.load().missing() == [
-        "SEED_OAUTH_IDP_AUTHORIZATION_URL",
-        "SEED_OAUTH_IDP_TOKEN_URL",
-        "SEED_OAUTH_IDP_CLIENT_ID",
-    ]
+    assert Settings.load().missing() == ["SEED_OAUTH_IDP_ISSUER", "SEED_OAUTH_IDP_CLIENT_ID"]
+    one_url = Settings.load(idp_client_id="a", idp_authorization_url="https://idp.example/authorize")
+    assert one_url.missing() == ["SEED_OAUTH_IDP_TOKEN_URL"]
+    assert Settings.load(idp_client_id="a", idp_issuer="https://idp.example").missing() == []
 
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,6 +59,9 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
         ({"port": 70_000}, "SEED_OAUTH_PORT Input should be less than or equal to 65535"),
         ({"flow": "other"}, "SEED_OAUTH_FLOW Input should be 'broker' or 'relay'"),
         ({"issuer": "https://door.example"}, "SEED_OAUTH_SECRET_KEYS is missing"),
+        ({"idp_issuer": "https://idp.example/?a=1"}, "SEED_OAUTH_IDP_ISSUER must not have a query"),
+        ({"idp_issuer": "http://idp.example"}, "SEED_OAUTH_IDP_ISSUER must use https"),
+        ({"idp_preset": "ping"}, "SEED_OAUTH_IDP_PRESET Input should be 'auto'"),
         ({"idp_scopes": 'open"id'}, "SEED_OAUTH_IDP_SCOPES must be a list of scopes"),
         ({"idp_token_url": "http://idp.example/token"}, "SEED_OAUTH_IDP_TOKEN_URL must use https"),
         ({"idp_authorization_url": "https://idp.example/?state=x"}, "must not set state"),

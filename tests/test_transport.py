@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import pytest
 
@@ -14,12 +15,14 @@ from seed_oauth.identity_provider import (
     TokenResponse,
 )
 from seed_oauth.outcomes import GrantType
-from seed_oauth.server import listen
 from seed_oauth.transport import IdentityProviderTransport
+from tests.test_cli import PATIENCE, free_port
 
 pytestmark = pytest.mark.anyio
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+SOON = 0.2
+"""Seconds after which what never comes is given up."""
 TOKEN = b'{"access_token": "at"}'
 
 
@@ -59,7 +62,7 @@ def answering(*parts: bytes, then_hang: bool = False) -> Handler:
     return handler
 
 
-async def exchange(port: int, *, scheme: str = "http", timeout: float = 0.2) -> TokenResponse:  # noqa: ASYNC109 - the setting's name
+async def exchange(port: int, *, scheme: str = "http", timeout: float = PATIENCE) -> TokenResponse:  # noqa: ASYNC109 - the setting's name
     settings = Settings(
         idp_token_url=f"{scheme}://127.0.0.1:{port}/token",
         idp_client_id="proxy",
@@ -73,17 +76,17 @@ async def exchange(port: int, *, scheme: str = "http", timeout: float = 0.2) -> 
         await provider.aclose()
 
 
-async def failure_of(handler: Handler, **options: str) -> IdentityProviderFailure:
+async def failure_of(handler: Handler, **options: Any) -> IdentityProviderFailure:
     async with listening(handler) as port:
         with pytest.raises(IdentityProviderError) as failed:
-            await exchange(port, **options)  # type: ignore[arg-type]
+            await exchange(port, **options)
     return failed.value.failure
 
 
 async def test_an_answer_in_pieces_is_read_whole() -> None:
     whole = response(TOKEN)
     async with listening(answering(whole[:10], whole[10:50], whole[50:])) as port:
-        assert (await exchange(port, timeout=5)).members == {"access_token": "at"}
+        assert (await exchange(port)).members == {"access_token": "at"}
 
 
 async def test_a_connection_is_kept_for_the_next_exchange_and_no_cookie_with_it() -> None:
@@ -112,10 +115,8 @@ async def test_a_connection_is_kept_for_the_next_exchange_and_no_cookie_with_it(
 
 
 async def test_a_refused_connection_is_unreachable() -> None:
-    with listen("127.0.0.1", 0, "PORT") as free:
-        port = free.getsockname()[1]
     with pytest.raises(IdentityProviderError) as failed:
-        await exchange(port)
+        await exchange(free_port())
     assert failed.value.failure is IdentityProviderFailure.UNREACHABLE
 
 
@@ -137,12 +138,12 @@ async def test_a_connection_that_breaks_in_the_answer_is_unreachable() -> None:
 
 
 async def test_no_answer_is_a_timeout() -> None:
-    assert await failure_of(answering(then_hang=True)) is IdentityProviderFailure.TIMEOUT
+    assert await failure_of(answering(then_hang=True), timeout=SOON) is IdentityProviderFailure.TIMEOUT
 
 
 async def test_an_answer_that_stops_after_the_headers_is_a_timeout() -> None:
     handler = answering(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{", then_hang=True)
-    assert await failure_of(handler) is IdentityProviderFailure.TIMEOUT
+    assert await failure_of(handler, timeout=SOON) is IdentityProviderFailure.TIMEOUT
 
 
 async def test_an_answer_that_drips_is_a_timeout_in_all() -> None:
@@ -153,7 +154,7 @@ async def test_an_answer_that_drips_is_a_timeout_in_all() -> None:
             writer.write(b" ")
             await asyncio.sleep(0.01)
 
-    assert await failure_of(drip) is IdentityProviderFailure.TIMEOUT
+    assert await failure_of(drip, timeout=SOON) is IdentityProviderFailure.TIMEOUT
 
 
 async def test_an_answer_that_never_ends_is_cut_off() -> None:
@@ -202,8 +203,8 @@ async def test_the_environments_proxy_is_used_except_where_it_does_not_apply(mon
 
     async with listening(proxy) as proxy_port, listening(answering(response(TOKEN))) as port:
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy_port}")
-        await exchange(port, timeout=5)
+        await exchange(port)
         assert seen == [b"POST http://127.0.0.1:%d/token HTTP/1.1\r\n" % port]
         monkeypatch.setenv("no_proxy", "127.0.0.1")
-        await exchange(port, timeout=5)
+        await exchange(port)
         assert len(seen) == 1

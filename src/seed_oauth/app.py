@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from time import time
+from time import perf_counter, time
 
 import httpx
 import structlog
@@ -19,6 +19,7 @@ from seed_oauth.clients import ClientStore
 from seed_oauth.clients.cached import CachedClientStore
 from seed_oauth.clients.sqlite import SqliteClientStore
 from seed_oauth.database import Database
+from seed_oauth.discovery import Discovery
 from seed_oauth.endpoints.authorization import AuthorizationEndpoint
 from seed_oauth.endpoints.callback import CallbackEndpoint
 from seed_oauth.endpoints.consent import ConsentEndpoint
@@ -68,6 +69,7 @@ def create_app(
     metadata: MetadataSource | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
     now: Callable[[], float] = time,
+    clock: Callable[[], float] = perf_counter,
 ) -> Starlette:
     """The front door as an ASGI app, to be run by itself or mounted into another.
 
@@ -80,6 +82,7 @@ def create_app(
         metadata: what is known of the identity provider; by default what the settings say.
         transport: the way to the identity provider, for tests and for special networks.
         now: counts seconds since the epoch, for tests.
+        clock: counts the seconds that exchanges take, for tests.
 
     Raises:
         SettingsError: the environment's settings cannot be used.
@@ -89,10 +92,13 @@ def create_app(
     database = Database(settings.store_url)
     clients = CachedClientStore(clients or SqliteClientStore(database))
     transport = transport or IdentityProviderTransport(settings)
+    discovery = None
+    if metadata is None and settings.reads_metadata:
+        metadata = discovery = Discovery(settings, pipeline.instrument(transport), pipeline.telemetry)
+    metadata = metadata or ConfiguredMetadata(settings)
     # Credentials are added beneath the instrumentation, which so never sees them.
     transport = pipeline.instrument(AuthenticatedTransport(settings, transport))
-    identity_provider = TimedIdentityProvider(HttpIdentityProvider(settings, transport), pipeline.telemetry)
-    metadata = metadata or ConfiguredMetadata(settings)
+    identity_provider = TimedIdentityProvider(HttpIdentityProvider(settings, transport), pipeline.telemetry, clock)
     flow: Flow = RelayFlow(settings, metadata, identity_provider)
 
     def counted(path: str, endpoint: Endpoint, outcomes: EndpointOutcomes, *methods: str, cors: bool = True) -> Route:
@@ -122,7 +128,7 @@ def create_app(
     routes = [
         *endpoints,
         Route("/healthz", healthz),
-        Route("/readyz", ReadinessEndpoint(settings, clients).__call__),
+        Route("/readyz", ReadinessEndpoint(settings, clients, metadata).__call__),
         *(
             Route(path, document.__call__, methods=["GET", "OPTIONS"], middleware=[_CORS])
             for path, document in documents(settings).items()
@@ -142,7 +148,11 @@ def create_app(
                 "a scrape of this process tells of a part only",
                 remedy="use seed-oauth serve --workers, or push: set OTEL_EXPORTER_OTLP_ENDPOINT",
             )
+        if discovery is not None:
+            discovery.start()
         yield
+        if discovery is not None:
+            await discovery.aclose()
         await identity_provider.aclose()
         await clients.aclose()
         await database.aclose()

@@ -1,4 +1,4 @@
-"""The command line: `seed-oauth serve`, `demo` and `watch`."""
+"""The command line: `seed-oauth serve`, `demo`, `watch` and `doctor`."""
 
 import logging
 import sys
@@ -103,6 +103,26 @@ def watch(
         run(show(metrics_url, interval=interval, console=Console(), once=once))
     except WatchError as error:
         raise SettingsError(str(error)) from None
+
+
+@app.command()
+def doctor(
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Check the settings, the identity provider, the store and the ports, and say what to change."""
+    from rich.console import Console
+
+    from seed_oauth.doctor import examine
+    from seed_oauth.doctor.finding import as_json_text, has_failed, show
+    from seed_oauth.server import run
+
+    findings = run(examine())
+    if as_json:
+        print(as_json_text(findings))
+    else:
+        show(findings, Console())
+    sys.exit(1 if has_failed(findings) else 0)
 
 
 def main() -> None:

@@ -87,6 +87,7 @@ class HttpIdentityProvider:
         self._settings = settings
         self._transport = transport
         self._credentials = _credentials_in_form(settings)
+        self._error_codes = settings.preset.error_codes if settings.preset else {}
 
     async def exchange(
         self, token_endpoint: str, grant_type: GrantType, parameters: Mapping[str, str]
@@ -94,18 +95,18 @@ class HttpIdentityProvider:
         """Exchange a code or a refresh token, with the proxy's own client credentials."""
         form = {"grant_type": grant_type, **parameters, **self._settings.idp_token_parameters}
         status, headers, body = await self._post(token_endpoint, form)
-        members = _json_object(body)
+        members = json_object(body)
         if status == httpx.codes.OK and members is not None and "error" not in members:
             if isinstance(members.get("access_token"), str):
                 return TokenResponse(members)
             raise IdentityProviderError(IdentityProviderFailure.INVALID_RESPONSE)
-        raise _refusal(status, headers, members or {})
+        raise self._refusal(status, headers, members or {})
 
     async def revoke(self, revocation_endpoint: str, parameters: Mapping[str, str]) -> None:
         """Pass a revocation on; RFC 7009 §2.2: any 200 will do, its body says nothing."""
         status, headers, body = await self._post(revocation_endpoint, parameters)
         if status != httpx.codes.OK:
-            raise _refusal(status, headers, _json_object(body) or {})
+            raise self._refusal(status, headers, json_object(body) or {})
 
     async def aclose(self) -> None:
         """Close the connections to the IdP."""
@@ -113,18 +114,34 @@ class HttpIdentityProvider:
 
     async def _post(self, url: str, form: Mapping[str, str]) -> tuple[int, httpx.Headers, bytes]:
         request = httpx.Request("POST", _parsed(url), content=urlencode({**form, **self._credentials}).encode())
+        return await send(self._transport, request)
+
+    def _refusal(self, status: int, headers: httpx.Headers, members: Mapping[str, object]) -> IdentityProviderError:
+        refusal = refusal_of(status, headers, members)
+        refusal.error = self._error_codes.get(refusal.error or "", refusal.error)
+        return refusal
+
+
+async def send(
+    transport: httpx.AsyncBaseTransport, request: httpx.Request, limit: int = MAXIMUM_RESPONSE
+) -> tuple[int, httpx.Headers, bytes]:
+    """Send one request, once, without following a redirect: the answer's status, headers and body.
+
+    Raises:
+        IdentityProviderError: there is no answer, or its body has more than `limit` bytes.
+    """
+    try:
+        response = await transport.handle_async_request(request)
         try:
-            response = await self._transport.handle_async_request(request)
-            try:
-                return response.status_code, response.headers, await _read(response)
-            finally:
-                await response.aclose()
-        except httpx.TimeoutException as late:
-            raise IdentityProviderError(IdentityProviderFailure.TIMEOUT) from late
-        except httpx.RemoteProtocolError as nonsense:
-            raise IdentityProviderError(IdentityProviderFailure.INVALID_RESPONSE) from nonsense
-        except httpx.TransportError as broken:
-            raise IdentityProviderError(IdentityProviderFailure.UNREACHABLE) from broken
+            return response.status_code, response.headers, await _read(response, limit)
+        finally:
+            await response.aclose()
+    except httpx.TimeoutException as late:
+        raise IdentityProviderError(IdentityProviderFailure.TIMEOUT) from late
+    except httpx.RemoteProtocolError as nonsense:
+        raise IdentityProviderError(IdentityProviderFailure.INVALID_RESPONSE) from nonsense
+    except httpx.TransportError as broken:
+        raise IdentityProviderError(IdentityProviderFailure.UNREACHABLE) from broken
 
 
 @lru_cache(maxsize=16)
@@ -143,17 +160,18 @@ def _credentials_in_form(settings: Settings) -> dict[str, str]:
     return {}
 
 
-async def _read(response: httpx.Response) -> bytes:
+async def _read(response: httpx.Response, limit: int) -> bytes:
     assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - an async transport's answer
     body = bytearray()
     async for chunk in response.stream:
         body += chunk
-        if len(body) > MAXIMUM_RESPONSE:
+        if len(body) > limit:
             raise IdentityProviderError(IdentityProviderFailure.INVALID_RESPONSE)
     return bytes(body)
 
 
-def _json_object(body: bytes) -> dict[str, object] | None:
+def json_object(body: bytes) -> dict[str, object] | None:
+    """The JSON object in a body, or None if there is none."""
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -161,7 +179,7 @@ def _json_object(body: bytes) -> dict[str, object] | None:
     return document if isinstance(document, dict) else None
 
 
-def _refusal(status: int, headers: httpx.Headers, members: Mapping[str, object]) -> IdentityProviderError:
+def refusal_of(status: int, headers: httpx.Headers, members: Mapping[str, object]) -> IdentityProviderError:
     """What an answer without a token means. GitHub answers 200 with an `error`, so the body counts first."""
     retry_after = _retry_after(headers)
     if status == httpx.codes.TOO_MANY_REQUESTS:
@@ -169,6 +187,9 @@ def _refusal(status: int, headers: httpx.Headers, members: Mapping[str, object])
     if status >= httpx.codes.INTERNAL_SERVER_ERROR:
         return IdentityProviderError(IdentityProviderFailure.SERVER_ERROR, retry_after=retry_after)
     error = members.get("error")
+    if status == httpx.codes.UNAUTHORIZED and error == "unauthorized_client":
+        # Keycloak's word for a wrong client secret; RFC 6749 §5.2 has this status for failed authentication only.
+        error = "invalid_client"
     if isinstance(error, str) and (status == httpx.codes.OK or status >= httpx.codes.BAD_REQUEST):
         return IdentityProviderError(IdentityProviderFailure.REFUSED, error=error)
     if status == httpx.codes.UNAUTHORIZED:

@@ -21,7 +21,7 @@ from starlette.responses import HTMLResponse, Response
 from seed_oauth.answer import NO_STORE
 from seed_oauth.redirect_uri import LOOPBACK_HOSTS
 
-_MAXIMUM_NAME = 80  # characters; an honest name is a few words
+_MAXIMUM_NAME = 60  # characters; an honest name is a few words
 
 _STYLE = files("seed_oauth").joinpath("pages.css").read_text(encoding="utf-8")
 

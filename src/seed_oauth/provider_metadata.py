@@ -18,6 +18,8 @@ class ProviderMetadata:
     introspection_endpoint: str | None = None
     sends_issuer: bool = False
     """Whether its authorization responses carry `iss` (RFC 9207)."""
+    code_challenge_methods: tuple[str, ...] = ()
+    """The PKCE methods that it says it supports (RFC 8414 §2)."""
 
 
 class MetadataSource(Protocol):
@@ -37,9 +39,12 @@ class ConfiguredMetadata:
 
     def __init__(self, settings: Settings) -> None:
         self._metadata = ProviderMetadata(
+            issuer=settings.idp_issuer,
             authorization_endpoint=settings.idp_authorization_url,
             token_endpoint=settings.idp_token_url,
             revocation_endpoint=settings.idp_revocation_url,
+            jwks_uri=settings.idp_jwks_url,
+            introspection_endpoint=settings.idp_introspection_url,
         )
 
     async def get(self) -> ProviderMetadata:

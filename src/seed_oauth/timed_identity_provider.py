@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from time import perf_counter
 
 from seed_oauth.identity_provider import (
@@ -13,7 +14,7 @@ from seed_oauth.identity_provider import (
 )
 from seed_oauth.outcomes import GrantType
 from seed_oauth.telemetry import Telemetry
-from seed_oauth.telemetry.contract import ExchangeResult, Operation, UpstreamOutcome
+from seed_oauth.telemetry.contract import Operation, UpstreamOutcome
 
 _OUTCOMES = {
     IdentityProviderFailure.UNREACHABLE: UpstreamOutcome.CONNECT_ERROR,
@@ -44,41 +45,34 @@ class TimedIdentityProvider:
         self, token_endpoint: str, grant_type: GrantType, parameters: Mapping[str, str]
     ) -> TokenResponse:
         """Exchange a code or a refresh token; one exchange of the specification."""
-
-        def record(outcome: UpstreamOutcome, seconds: float) -> None:
-            succeeded = outcome is UpstreamOutcome.OK
-            result = ExchangeResult.SUCCESS if succeeded else ExchangeResult.FAILURE
-            self._telemetry.record_exchange(grant_type, result, seconds)
-            self._telemetry.record_upstream_request(Operation.TOKEN, outcome, seconds)
-
-        with self._timed(record):
+        with timed(partial(self._telemetry.record_exchange, grant_type), self._clock):
             return await self._inner.exchange(token_endpoint, grant_type, parameters)
 
     async def revoke(self, revocation_endpoint: str, parameters: Mapping[str, str]) -> None:
         """Revoke a token."""
-
-        def record(outcome: UpstreamOutcome, seconds: float) -> None:
-            self._telemetry.record_upstream_request(Operation.REVOCATION, outcome, seconds)
-
-        with self._timed(record):
+        with timed(partial(self._telemetry.record_upstream_request, Operation.REVOCATION), self._clock):
             await self._inner.revoke(revocation_endpoint, parameters)
 
     async def aclose(self) -> None:
         """Let go of connections."""
         await self._inner.aclose()
 
-    @contextmanager
-    def _timed(self, record: Callable[[UpstreamOutcome, float], None]) -> Iterator[None]:
-        outcome = UpstreamOutcome.INVALID_RESPONSE  # what an unforeseen exception amounts to
-        started = self._clock()
-        try:
-            yield
-            outcome = UpstreamOutcome.OK
-        except IdentityProviderError as error:
-            outcome = _OUTCOMES[error.failure]
-            raise
-        except asyncio.CancelledError:
-            outcome = UpstreamOutcome.CANCELLED
-            raise
-        finally:
-            record(outcome, self._clock() - started)
+
+@contextmanager
+def timed(
+    record: Callable[[UpstreamOutcome, float], None], clock: Callable[[], float] = perf_counter
+) -> Iterator[None]:
+    """Have `record` told how what runs inside ended, and the seconds it took."""
+    outcome = UpstreamOutcome.INVALID_RESPONSE  # what an unforeseen exception amounts to
+    started = clock()
+    try:
+        yield
+        outcome = UpstreamOutcome.OK
+    except IdentityProviderError as error:
+        outcome = _OUTCOMES[error.failure]
+        raise
+    except asyncio.CancelledError:
+        outcome = UpstreamOutcome.CANCELLED
+        raise
+    finally:
+        record(outcome, clock() - started)

@@ -1,107 +1,100 @@
-"""What recording costs a request: the same app with the recorder on and off, in turns, in one process.
+"""What recording costs a request: one server with its recorder on and off in turns, in one run.
 
     python tests/bench/recording_cost.py
 
-Without sockets and in turns, because the difference is smaller than what two runs of a server differ by.
+Everything else is on: HTTP on loopback, the httpx instrumentation, logging. Needs wrk.
 """
 
-import asyncio
-import time
-from collections.abc import Mapping
-from functools import partial
-from statistics import median
-from unittest.mock import patch
-from urllib.parse import urlencode
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median, quantiles
 
-import httpx
-import structlog
-from starlette.types import ASGIApp, Message
+from load import BenchmarkError, Request, ask, drive
+from login import valid_requests
+from servers import free_port, running, uvicorn
 
-from seed_oauth import Pipeline, Settings, create_app
-from seed_oauth.clients import Client
-from seed_oauth.clients.sqlite import SqliteClientStore
-from seed_oauth.database import Database
-from seed_oauth.telemetry import Telemetry
-
-ROUNDS, REQUESTS, WARM_UP = 12, 2_500, 200
-CALLBACK = "https://app.example/callback"
-VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
-CHALLENGE = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
-CLIENT = {"client_id": "bench", "redirect_uri": CALLBACK}
-AUTHORIZATION = {"response_type": "code", "code_challenge": CHALLENGE, "code_challenge_method": "S256", **CLIENT}
-EXCHANGE = {"grant_type": "authorization_code", "code": "code", "code_verifier": VERIFIER, **CLIENT}
-TOKENS = b'{"access_token":"at","token_type":"Bearer","expires_in":300}'
+REQUESTS = {"authorize": "authorization", "token": "exchange"}
 
 
-def nothing(*_: object) -> None:
-    """The recorder when it is off."""
+def environment(url: str, identity_provider: str, folder: Path) -> Mapping[str, str]:
+    """A front door before that identity provider."""
+    return {
+        "SEED_OAUTH_ISSUER": url,
+        "SEED_OAUTH_FLOW": "relay",
+        "SEED_OAUTH_IDP_AUTHORIZATION_URL": f"{identity_provider}/authorize",
+        "SEED_OAUTH_IDP_TOKEN_URL": f"{identity_provider}/token",
+        "SEED_OAUTH_IDP_CLIENT_ID": "bench",
+        "SEED_OAUTH_IDP_CLIENT_SECRET": "bench-secret",
+        "SEED_OAUTH_STORE_URL": f"sqlite:///{folder}/clients.db",
+    }
 
 
-recorder_off = partial(
-    patch.multiple, Telemetry, record=nothing, record_exchange=nothing, record_upstream_request=nothing
-)
+@contextmanager
+def servers() -> Iterator[tuple[str, str]]:
+    """The front door and its identity provider: their URLs."""
+    with tempfile.TemporaryDirectory(prefix="seed-oauth-bench-") as name:
+        idp_folder, folder = Path(name) / "idp", Path(name) / "door"
+        idp_port, port = free_port(), free_port()
+        idp, url = f"http://127.0.0.1:{idp_port}", f"http://127.0.0.1:{port}"
+        for each in (idp_folder, folder):
+            each.mkdir()
+        with (
+            running(
+                uvicorn("stand_in_idp:app", idp_port),
+                ready=Request(url=f"{idp}/exchanges", status=200),
+                environment={},
+                folder=idp_folder,
+            ),
+            running(
+                uvicorn("taking_turns:app", port),
+                ready=Request(url=f"{url}/readyz", status=200),
+                environment=environment(url, idp, folder),
+                folder=folder,
+            ),
+        ):
+            yield url, idp
 
 
-async def requests(app: ASGIApp, scope: Mapping[str, object], body: bytes, times: int) -> float:
-    """CPU microseconds for each of so many requests."""
-    statuses = set()
-
-    async def receive() -> Message:
-        return {"type": "http.request", "body": body}
-
-    async def send(message: Message) -> None:
-        statuses.add(message.get("status"))
-
-    started = time.process_time()
-    for _ in range(times):
-        await app(dict(scope), receive, send)
-    spent = time.process_time() - started
-    assert statuses <= {200, 302, None}, statuses
-    return spent / times * 1e6
+def turns_of(request: Request, url: str, seconds: int) -> list[tuple[float, float]]:
+    """CPU microseconds with the recorder on and off, of pairs of turns under load."""
+    turns = Request(url=f"{url}/turns", status=200)
+    drive(request, concurrency=16, seconds=3)
+    ask(turns)
+    drive(request, concurrency=16, seconds=seconds)
+    # In the first and the last turn the load began and ended.
+    told: list[tuple[float, float]] = json.loads(ask(turns))[1:-1]
+    return told
 
 
-async def measure(name: str, scope: Mapping[str, object], body: bytes) -> None:
-    settings = Settings(
-        issuer="https://door.example",
-        idp_authorization_url="https://idp.example/authorize",
-        idp_token_url="https://idp.example/token",
-        idp_client_id="proxy",
-    )
-    clients = SqliteClientStore(Database("sqlite:///:memory:"))
-    await clients.add(Client(client_id="bench", issued_at=1, redirect_uris=(CALLBACK,)))
-    transport = httpx.MockTransport(lambda _: httpx.Response(200, content=TOKENS))
-    app = create_app(settings, pipeline=Pipeline(), clients=clients, transport=transport)
-    on, off = [], []
-    for _ in range(ROUNDS):
-        await requests(app, scope, body, WARM_UP)
-        on.append(await requests(app, scope, body, REQUESTS))
-        with recorder_off():
-            await requests(app, scope, body, WARM_UP)
-            off.append(await requests(app, scope, body, REQUESTS))
-    print(
-        f"{name}: {median(on):.0f} us with the recorder, {median(off):.0f} without: {median(on) - median(off):.1f} us"
-    )
+def error_of_median(values: Sequence[float]) -> float:
+    """The standard error of their median, told by the quartiles because turns that were disturbed are far off."""
+    lower, _, upper = quantiles(values, n=4)
+    error: float = 0.93 * (upper - lower) / len(values) ** 0.5
+    return error
 
 
 def main() -> None:
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("error"))
-    http = {"type": "http", "http_version": "1.1"}
-    form = [(b"content-type", b"application/x-www-form-urlencoded")]
-    query = urlencode(AUTHORIZATION).encode()
-    asyncio.run(
-        measure(
-            "authorize",
-            {**http, "method": "GET", "path": "/oauth/authorize", "query_string": query, "headers": []},
-            b"",
-        )
-    )
-    asyncio.run(
-        measure(
-            "exchange",
-            {**http, "method": "POST", "path": "/oauth/token", "query_string": b"", "headers": form},
-            urlencode(EXCHANGE).encode(),
-        )
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=int, default=60, help="of load for each endpoint (60)")
+    seconds = parser.parse_args().seconds
+    try:
+        with servers() as (url, identity_provider):
+            requests = valid_requests(f"{url}/oauth", identity_provider, registers=True)
+            for endpoint, name in REQUESTS.items():
+                turns = turns_of(requests[endpoint], url, seconds)
+                on, off = (median(costs) for costs in zip(*turns, strict=True))
+                costs = [with_it - without for with_it, without in turns]
+                print(
+                    f"{name}: {on:.0f} us with the recorder, {off:.0f} without; recording takes "
+                    f"{median(costs):.1f} us (± {error_of_median(costs):.1f}), {median(costs) / on:.1%}"
+                )
+    except BenchmarkError as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def benchmark(names: Collection[str], *, rounds: int, seconds: int, console: Con
         BenchmarkError: a figure would mean nothing.
     """
     samples: Samples = {name: defaultdict(list) for name in names}
-    with _identity_provider() as url, Progress(console=console) as progress:
+    with identity_provider() as url, Progress(console=console) as progress:
         task = progress.add_task("measuring", total=rounds * len(names))
         for number in range(1, rounds + 1):
             for name in names:
@@ -74,7 +74,7 @@ def benchmark(names: Collection[str], *, rounds: int, seconds: int, console: Con
 
 
 @contextmanager
-def _identity_provider() -> Iterator[str]:
+def identity_provider() -> Iterator[str]:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     ready = Request(url=f"{url}/exchanges", status=200)

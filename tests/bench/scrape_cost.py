@@ -1,24 +1,28 @@
-"""CPU of one scrape after 1,000 and after 1,000,000 recorded requests.
+"""CPU of one scrape: after 1,000 and after 1,000,000 recorded requests, and of a server with four workers.
 
     python tests/bench/scrape_cost.py
 
-Closed label sets should make both cost the same: what is exported does not grow with what has happened.
+Closed label sets should make the first two cost the same: what is exported does not grow with what has happened.
 """
 
 import itertools
+import re
+import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 
+from load import Request, ask, cpu_seconds
 from prometheus_client import generate_latest
+from servers import free_port, running
 
 from seed_oauth.outcomes import AuthorizationOutcome, GrantType, RegistrationOutcome
 from seed_oauth.telemetry.contract import (
     AUTHORIZATION_REQUESTS,
     DCR_REGISTRATIONS,
     TOKEN_EXCHANGES,
-    ExchangeResult,
-    Operation,
     UpstreamOutcome,
 )
 from seed_oauth.telemetry.pipeline import Pipeline
@@ -34,7 +38,7 @@ def traffic(pipeline: Pipeline) -> Callable[[int], None]:
     telemetry = pipeline.telemetry
     authorizations = itertools.cycle(AuthorizationOutcome)
     registrations = itertools.cycle(RegistrationOutcome)
-    exchanges = itertools.cycle(itertools.product(GrantType, ExchangeResult, UpstreamOutcome, SECONDS))
+    exchanges = itertools.cycle(itertools.product(GrantType, UpstreamOutcome, SECONDS))
     endpoints = itertools.cycle(("authorize", "token", "register"))
 
     def record(requests: int) -> None:
@@ -44,9 +48,7 @@ def traffic(pipeline: Pipeline) -> Callable[[int], None]:
             elif endpoint == "register":
                 telemetry.record(next(registrations))
             else:
-                grant_type, result, upstream, seconds = next(exchanges)
-                telemetry.record_exchange(grant_type, result, seconds)
-                telemetry.record_upstream_request(Operation.TOKEN, upstream, seconds)
+                telemetry.record_exchange(*next(exchanges))
 
     return record
 
@@ -68,6 +70,29 @@ def scrape_milliseconds(pipeline: Pipeline) -> float:
     return median(readings) / 1e6
 
 
+def with_workers(workers: int) -> float:
+    """Milliseconds of CPU of the supervisor and its workers for one scrape, as it is asked for over HTTP."""
+    port, metrics_port = free_port(), free_port()
+    scrape = Request(url=f"http://127.0.0.1:{metrics_port}/metrics", status=200)
+    environment = {
+        "SEED_OAUTH_PORT": str(port),
+        "SEED_OAUTH_METRICS_PORT": str(metrics_port),
+        "SEED_OAUTH_WORKERS": str(workers),
+    }
+    ready = Request(url=f"http://127.0.0.1:{port}/healthz", status=200)
+    command = [str(Path(sys.executable).with_name("seed-oauth")), "serve"]
+    with (
+        tempfile.TemporaryDirectory(prefix="seed-oauth-bench-") as folder,
+        running(command, ready=ready, environment=environment, folder=Path(folder)) as server,
+    ):
+        while len(re.findall(r"^seed_oauth_worker_up\{.*\} 1\.0$", ask(scrape), re.MULTILINE)) < workers:
+            time.sleep(0.1)
+        before = cpu_seconds(server.pid)
+        for _ in range(SCRAPES):
+            ask(scrape)
+        return (cpu_seconds(server.pid) - before) / SCRAPES * 1e3
+
+
 def main() -> None:
     pipeline = Pipeline()
     record = traffic(pipeline)
@@ -81,6 +106,7 @@ def main() -> None:
         print(f"one scrape after {requests:>9,} requests: {costs[-1]:.2f} ms CPU")
     print(f"ratio: {costs[1] / costs[0]:.2f}")
     pipeline.shutdown()
+    print(f"one scrape of a server with 4 workers: {with_workers(4):.2f} ms CPU")
 
 
 if __name__ == "__main__":

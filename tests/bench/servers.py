@@ -60,10 +60,16 @@ def uvicorn(app: str, port: int) -> list[str]:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port on loopback that the system gives to nobody else while this process is there.
+
+    A socket that never listens is bound to it; a server that sets SO_REUSEADDR can have it all the same.
+    """
+    reserved = socket.socket()
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reserved.bind(("127.0.0.1", 0))
+    port: int = reserved.getsockname()[1]
+    reserved.detach()  # the descriptor stays open
+    return port
 
 
 def _await_answer(process: subprocess.Popen[bytes], ready: Request, *, deadline: float, log: Path) -> None:

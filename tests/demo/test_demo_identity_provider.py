@@ -9,9 +9,12 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from joserfc import jwt
+from joserfc.jwk import KeySet
 
-from seed_oauth.demo import identity_provider
-from seed_oauth.demo.identity_provider import Behaviour, DevelopmentIdentityProvider, Weather
+from seed_oauth.demo import shelf
+from seed_oauth.demo.identity_provider import DevelopmentIdentityProvider
+from seed_oauth.demo.misbehaviour import Behaviour, Weather
 
 pytestmark = pytest.mark.anyio
 
@@ -75,6 +78,11 @@ class Browser:
     async def refresh_token(self, **changes: str | None) -> str:
         return str((await self.redeem(await self.code(**changes))).json()["refresh_token"])
 
+    async def opened(self, token: str) -> jwt.Token:
+        """A JWT, after its signature was checked with the published key."""
+        keys = KeySet.import_key_set((await self.http.get("/jwks")).json())
+        return jwt.decode(token, keys, algorithms=["ES256"])
+
 
 def without_none(parameters: dict[str, str | None]) -> dict[str, str]:
     return {name: value for name, value in parameters.items() if value is not None}
@@ -117,7 +125,7 @@ async def test_a_good_request_is_approved_at_once_and_sent_back_with_code_and_st
 
 
 async def test_a_request_without_state_is_sent_back_without(browser: Browser) -> None:
-    assert sent_back(await browser.authorize(state=None)).keys() == {"code"}
+    assert sent_back(await browser.authorize(state=None)).keys() == {"code", "iss"}
 
 
 @pytest.mark.parametrize(
@@ -176,6 +184,91 @@ async def test_a_code_buys_tokens(browser: Browser) -> None:
     assert (answer["token_type"], answer["expires_in"], answer["scope"]) == ("Bearer", 3600, "read write")
     assert len({answer["access_token"], answer["refresh_token"]}) == 2
     assert min(len(answer["access_token"]), len(answer["refresh_token"])) >= 43
+
+
+async def test_the_metadata_names_endpoints_that_answer(browser: Browser) -> None:
+    metadata = (await browser.http.get("/.well-known/openid-configuration")).json()
+    assert metadata["issuer"] == "http://idp"
+    for name in ("authorization_endpoint", "token_endpoint", "revocation_endpoint", "jwks_uri"):
+        assert (await browser.http.get(metadata[name])).status_code != 404
+    assert metadata["authorization_response_iss_parameter_supported"] is True
+    assert metadata["code_challenge_methods_supported"] == ["S256"]
+
+
+@pytest.mark.parametrize("changes", [{}, {"response_type": "token"}])
+async def test_every_answer_to_an_authorization_says_who_gave_it(
+    browser: Browser, changes: dict[str, str | None]
+) -> None:
+    assert sent_back(await browser.authorize(**changes))["iss"] == "http://idp"
+
+
+async def test_an_access_token_is_a_signed_jwt_for_the_resource(browser: Browser) -> None:
+    answer = (await browser.redeem(await browser.code(resource="https://mcp.example/mcp"))).json()
+    token = await browser.opened(answer["access_token"])
+    assert token.header["typ"] == "at+jwt"  # RFC 9068 §2.1
+    assert (
+        token.claims.items()
+        >= {
+            "iss": "http://idp",
+            "sub": "developer",
+            "aud": "https://mcp.example/mcp",
+            "client_id": CLIENT_ID,
+            "scope": "read write",
+            "iat": 1_000,
+            "exp": 4_600,
+        }.items()
+    )
+    refreshed = (await browser.refresh(answer["refresh_token"], scope="read")).json()
+    again = await browser.opened(refreshed["access_token"])
+    assert (again.claims["aud"], again.claims["scope"]) == ("https://mcp.example/mcp", "read")
+    assert again.claims["jti"] != token.claims["jti"]
+
+
+async def test_an_access_token_for_no_resource_is_for_the_provider_itself(browser: Browser) -> None:
+    answer = (await browser.redeem(await browser.code())).json()
+    assert (await browser.opened(answer["access_token"])).claims["aud"] == "http://idp"
+
+
+async def test_a_token_request_for_another_resource_is_refused(browser: Browser) -> None:
+    code = await browser.code(resource="https://mcp.example/mcp")
+    assert refused(await browser.redeem(code, resource="https://mcp.example/other"), "invalid_target")
+    refresh_token = await browser.refresh_token(resource="https://mcp.example/mcp")
+    assert refused(await browser.refresh(refresh_token, resource="https://mcp.example/other"), "invalid_target")
+
+
+async def test_a_resource_that_is_no_absolute_uri_is_refused(browser: Browser) -> None:
+    assert sent_back(await browser.authorize(resource="/mcp"))["error"] == "invalid_target"
+
+
+@pytest.mark.parametrize(("asked", "told"), [({"nonce": "n-0S6_WzA2Mj"}, {"nonce": "n-0S6_WzA2Mj"}), ({}, {})])
+async def test_with_the_scope_openid_there_is_an_id_token_that_repeats_the_nonce(
+    browser: Browser, asked: dict[str, str | None], told: dict[str, str]
+) -> None:
+    answer = (await browser.redeem(await browser.code(scope="openid", **asked))).json()
+    token = await browser.opened(answer["id_token"])
+    assert token.claims == {
+        "iss": "http://idp", "sub": "developer", "aud": CLIENT_ID, "iat": 1_000, "exp": 1_300, **told,
+    }  # fmt: skip
+
+
+async def test_an_opaque_provider_tells_nothing_in_its_tokens(clock: Clock) -> None:
+    idp = DevelopmentIdentityProvider(CLIENT_ID, CLIENT_SECRET, opaque=True, clock=clock)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(idp.app), base_url="http://idp") as http:
+        browser = Browser(http)
+        answer = (await browser.redeem(await browser.code(scope="openid"))).json()
+    assert "id_token" not in answer
+    assert "." not in answer["access_token"]
+
+
+async def test_without_rotation_a_refresh_token_goes_on(clock: Clock) -> None:
+    idp = DevelopmentIdentityProvider(CLIENT_ID, CLIENT_SECRET, rotates=False, clock=clock)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(idp.app), base_url="http://idp") as http:
+        browser = Browser(http)
+        refresh_token = await browser.refresh_token()
+        for _ in range(2):
+            response = await browser.refresh(refresh_token)
+            assert response.status_code == 200
+            assert "refresh_token" not in response.json()
 
 
 async def test_without_a_scope_asked_for_none_is_told(browser: Browser) -> None:
@@ -462,10 +555,23 @@ async def test_a_scripted_state_is_sent_back_with_its_error(
     assert "code" in sent_back(await browser.authorize())
 
 
+async def test_a_script_goes_on_through_a_whole_session(
+    browser: Browser, idp: DevelopmentIdentityProvider, clock: Clock
+) -> None:
+    idp.script("xyz", *(Behaviour(latency=seconds) for seconds in (1, 20, 300, 4000)), Behaviour(error="invalid_grant"))
+    code = await browser.code()
+    tokens = (await browser.redeem(code)).json()
+    for _ in range(2):
+        tokens = (await browser.refresh(tokens["refresh_token"])).json()
+    assert clock.now == 1_000 + 4_321
+    assert refused(await browser.refresh(tokens["refresh_token"]), "invalid_grant")
+    assert (await browser.refresh(tokens["refresh_token"])).status_code == 200
+
+
 async def test_what_is_kept_is_bounded_and_the_oldest_goes_first(
     browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(identity_provider, "MOST_KEPT", 2)
+    monkeypatch.setattr(shelf, "MOST_KEPT", 2)
     oldest, *rest = [await browser.code() for _ in range(3)]
     assert refused(await browser.redeem(oldest), "invalid_grant")
     oldest_token, *tokens = [(await browser.redeem(code)).json()["refresh_token"] for code in rest]

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-import pytest
 
-from tests.integration.real_parts import eventually
+from tests.integration.real_parts import CACHE, cached_part, eventually
 from tests.test_cli import free_port
 
 OTEL = Path(__file__).parents[2] / "otel"
@@ -46,13 +45,7 @@ class Collector:
 def binary() -> Path:
     """The Collector built from `otel/builder.yaml`. Without it the test is skipped, but where CI=true it fails."""
     manifest = hashlib.sha256((OTEL / "builder.yaml").read_bytes()).hexdigest()[:16]
-    path = Path.home() / ".cache" / "seed-oauth" / f"otelcol-{manifest}"
-    if not path.exists():
-        missing = f"the Collector is missing: {BUILD}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(missing)
-        pytest.skip(missing)
-    return path
+    return cached_part(CACHE / f"otelcol-{manifest}", install=BUILD)
 
 
 @asynccontextmanager

@@ -1,17 +1,32 @@
-"""The steps of a login, as an MCP client takes them over real HTTP."""
+"""The steps of a login, as an MCP client and its user take them over real HTTP."""
+
+from urllib.parse import urlencode
 
 import httpx
 
+from seed_oauth.demo.browser import Browser, next_url
 from tests.harness import authorization_request, code_request, json_of, query_of, refresh_request, registration_request
 
 
-async def code_from(http: httpx.AsyncClient, door: str) -> dict[str, str]:
-    """Register, authorize and come back with a code: the token request that redeems it."""
+async def client_id_from(http: httpx.AsyncClient, door: str) -> str:
+    """Register."""
     registered = await http.post(f"{door}/oauth/register", json=registration_request())
-    client_id = json_of(registered)["client_id"]
-    asked = await http.get(f"{door}/oauth/authorize", params=authorization_request(client_id=client_id))
-    returned = await http.get(asked.headers["location"])
-    return code_request(client_id=client_id, code=query_of(returned.headers["location"])["code"])
+    return str(json_of(registered)["client_id"])
+
+
+async def sent_to_idp(browser: Browser, door: str, **changes: str) -> str:
+    """Ask for authorization and consent: where at the identity provider the browser is to go."""
+    asked = await browser.open(f"{door}/oauth/authorize?{urlencode(authorization_request(**changes))}")
+    return onward(await browser.send(asked, decision="approve"))
+
+
+async def code_from(http: httpx.AsyncClient, door: str) -> dict[str, str]:
+    """Register, authorize, log in and come back with a code: the token request that redeems it."""
+    client_id = await client_id_from(http, door)
+    async with Browser() as browser:
+        at_idp = await browser.open(await sent_to_idp(browser, door, client_id=client_id))
+        returned = onward(await browser.open(onward(at_idp)))
+    return code_request(client_id=client_id, code=query_of(returned)["code"])
 
 
 async def refresh_from(http: httpx.AsyncClient, door: str) -> dict[str, str]:
@@ -19,3 +34,10 @@ async def refresh_from(http: httpx.AsyncClient, door: str) -> dict[str, str]:
     form = await code_from(http, door)
     tokens = json_of(await http.post(f"{door}/oauth/token", data=form))
     return refresh_request(client_id=form["client_id"], refresh_token=tokens["refresh_token"])
+
+
+def onward(response: httpx.Response) -> str:
+    """Where a response sends the browser."""
+    url = next_url(response)
+    assert url, response.text
+    return url

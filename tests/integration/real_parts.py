@@ -5,21 +5,21 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import anyio
 import httpx
 import pytest
 
-from tests.test_cli import free_port
+from tests.test_cli import PATIENCE, free_port
 
 PROMETHEUS_PACKAGE = "apt-get install prometheus"  # brings promtool, too
-PATIENCE = 60
-"""Seconds after which what has not come will not come."""
+INSTALL = "bash tests/integration/install.sh"  # brings what no Debian package does
+CACHE = Path.home() / ".cache" / "seed-oauth"
 SCRAPE_INTERVAL = "500ms"
 
 IDP_CLIENT_ID = "proxy"
@@ -39,11 +39,22 @@ def real_part(name: str, *, install: str) -> str:
     """Where a program is. Without it the test is skipped, but where CI=true it fails."""
     path = shutil.which(name)
     if path is None:
-        missing = f"{name} is missing: {install}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(missing)
-        pytest.skip(missing)
+        _missing(name, install)
     return path
+
+
+def cached_part(path: Path, *, install: str) -> Path:
+    """A file or folder that an install script leaves in the cache. Without it as without a program."""
+    if not path.exists():
+        _missing(path.name, install)
+    return path
+
+
+def _missing(name: str, install: str) -> NoReturn:
+    missing = f"{name} is missing: {install}"
+    if os.environ.get("CI") == "true":
+        pytest.fail(missing)
+    pytest.skip(missing)
 
 
 async def eventually(look: Callable[[], Awaitable[Found]]) -> Found:
@@ -63,7 +74,7 @@ class Prometheus:
     async def query(self, expression: str, at: str | None = None) -> list[dict[str, Any]]:
         """The series that an instant query gives, at a Unix time or now."""
         moment = {} if at is None else {"time": at}
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as http:
             response = await http.get(f"{self.url}/api/v1/query", params={"query": expression, **moment})
         body = response.json()
         assert body["status"] == "success", f"{expression}: {body}"
@@ -106,8 +117,8 @@ async def prometheus(folder: Path, target: str, instance: str | None) -> AsyncIt
         "--log.level=warn",
     ]
     log = folder / "prometheus.log"
-    with _running(command, log) as process:
-        await _ready(f"{url}/-/ready", process, log)
+    with running(command, log) as process:
+        await ready(f"{url}/-/ready", process, log)
         yield Prometheus(url)
 
 
@@ -115,8 +126,8 @@ async def prometheus(folder: Path, target: str, instance: str | None) -> AsyncIt
 async def identity_provider(folder: Path, port: int) -> AsyncIterator[subprocess.Popen[bytes]]:
     """The demo's identity provider as a process of its own that can be killed."""
     log = folder / "identity_provider.log"
-    with _running([sys.executable, "-c", _IDENTITY_PROVIDER, str(port)], log) as process:
-        await _ready(f"http://127.0.0.1:{port}/authorize", process, log)
+    with running([sys.executable, "-c", _IDENTITY_PROVIDER, str(port)], log) as process:
+        await ready(f"http://127.0.0.1:{port}/authorize", process, log)
         yield process
 
 
@@ -132,10 +143,15 @@ def idp_settings(url: str) -> dict[str, str]:
 
 
 @contextmanager
-def _running(command: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def running(
+    command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A program that is killed in the end; `environment` is added to the caller's."""
     with (
         log.open("wb") as output,
-        subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT) as process,  # noqa: S603 - fixed programs
+        subprocess.Popen(  # noqa: S603 - fixed programs
+            command, env={**os.environ, **(environment or {})}, stdout=output, stderr=subprocess.STDOUT
+        ) as process,
     ):
         try:
             yield process
@@ -143,7 +159,7 @@ def _running(command: Sequence[str], log: Path) -> Iterator[subprocess.Popen[byt
             process.kill()  # nothing that it has is wanted any more
 
 
-async def _ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+async def ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     """Wait until `url` has an answer that is no server error."""
 
     async def answers() -> bool:
@@ -153,5 +169,5 @@ async def _ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
         except httpx.TransportError:
             return False
 
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as http:
         await eventually(answers)

@@ -1,6 +1,5 @@
 """The dashboard is right by push, too: demo → real Collector → real Prometheus → every panel's query."""
 
-import time
 from collections.abc import AsyncIterator
 
 import httpx
@@ -10,7 +9,7 @@ from seed_oauth.demo.stage import open_stage
 from seed_oauth.demo.traffic import Traffic, play
 from tests.integration.collector import collector
 from tests.integration.real_parts import Prometheus, eventually, prometheus
-from tests.integration.test_documented_queries import panel_queries
+from tests.integration.test_documented_queries import StageTime, panel_queries
 
 pytestmark = pytest.mark.anyio
 
@@ -27,24 +26,27 @@ async def pushed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Prom
             environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.otlp)
             environment.setenv("OTEL_METRIC_EXPORT_INTERVAL", "200")
             target = httpx.URL(receiver.metrics).netloc.decode()
+            time = StageTime()
             async with (
-                open_stage(0, 0) as stage,
+                open_stage(0, 0, time.clock, time.sleep) as stage,
                 Traffic(stage) as traffic,
                 prometheus(folder, target, instance=None) as server,
             ):
-                await play(traffic.scenes(12))
-                await server.scrape_after(time.time() + 1)
-                await play(traffic.scenes(12))
-                exchanges = sum(
-                    seen for (name, _), seen in traffic.tally.items() if name == "oauth_token_exchanges_total"
-                )
-
-                async def has_seen_all() -> bool:
-                    series = await server.query("sum(oauth_token_exchanges_total)")
-                    return bool(series) and float(series[0]["value"][1]) == exchanges
-
-                await eventually(has_seen_all)
+                for _ in range(2):
+                    await play(traffic.scenes(12), at_once=1)
+                    await until_seen(server, traffic)
                 yield server
+
+
+async def until_seen(server: Prometheus, traffic: Traffic) -> None:
+    """Wait until Prometheus has all exchanges that were made."""
+    exchanges = sum(seen for (name, _), seen in traffic.tally.items() if name == "oauth_token_exchanges_total")
+
+    async def has_seen_all() -> bool:
+        series = await server.query("sum(oauth_token_exchanges_total)")
+        return bool(series) and float(series[0]["value"][1]) == exchanges
+
+    await eventually(has_seen_all)
 
 
 @pytest.mark.parametrize(

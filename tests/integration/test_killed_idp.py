@@ -9,7 +9,8 @@ import anyio
 import httpx
 import pytest
 
-from seed_oauth.demo.identity_provider import Behaviour, DevelopmentIdentityProvider
+from seed_oauth.demo.identity_provider import DevelopmentIdentityProvider
+from seed_oauth.demo.misbehaviour import Weather
 from seed_oauth.server import Listener, listen
 from tests.harness import Samples, increases, json_of, samples_of
 from tests.integration.login import code_from, refresh_from
@@ -90,7 +91,7 @@ async def leave_during_exchange(
 ) -> None:
     """Send a token request, and close the connection while the identity provider takes its time."""
     form = await code_from(http, door)
-    idp.script(form["code"], Behaviour(latency=1))
+    idp.weather = Weather(latency=1)
     body = urlencode(form).encode()
     head = f"POST /oauth/token HTTP/1.1\r\nHost: door\r\nContent-Length: {len(body)}\r\n"
     head += "Content-Type: application/x-www-form-urlencoded\r\n\r\n"
@@ -117,6 +118,7 @@ async def test_a_client_that_leaves_during_an_exchange_is_counted_once(tmp_path:
         assert increases(before, await scrape(server)) == once
 
         # Nothing comes after it: the next login adds its own exchange alone.
+        idp.weather = Weather()
         form = await code_from(server.http, server.url)
         before = await scrape(server)
         assert (await server.http.post(f"{server.url}/oauth/token", data=form)).status_code == 200

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from seed_oauth.outcomes import ClientFamily
 from tests.harness import Samples, samples_of
 from tests.integration.login import refresh_from
 from tests.integration.real_parts import identity_provider, idp_settings
@@ -13,6 +14,8 @@ from tests.test_cli import COMMAND, free_port, serving
 pytestmark = pytest.mark.anyio
 
 LOGINS = 14
+DENIED_AT_FIRST, REMEMBERED = 2, 4
+"""How many of the demo's first so many logins."""
 
 
 def complaints(promtool: str, exposition: str) -> str:
@@ -46,7 +49,8 @@ async def test_promtool_accepts_the_scrape_after_requests_to_every_endpoint(prom
         refreshed = await http.post(f"{door}/oauth/token", data=form)
         revocation = {"token": refreshed.json()["refresh_token"], "client_id": form["client_id"]}
         assert (await http.post(f"{door}/oauth/revoke", data=revocation)).status_code == 200
-        for endpoint in ("authorize", "token", "register", "revoke"):
+        assert (await http.get(f"{door}/oauth/callback")).status_code == 400
+        for endpoint in ("authorize", "consent", "token", "register", "revoke"):
             assert (await http.post(f"{door}/oauth/{endpoint}")).status_code == 400
         for path in ("/.well-known/oauth-authorization-server", "/healthz", "/readyz"):
             assert (await http.get(door + path)).status_code == 200
@@ -109,24 +113,63 @@ def test_the_demo_reaches_all_eight_points_of_an_authorization(samples: Samples)
         "client_lookup_failed": 1,
     }
     results = by_labels(samples, "oauth_authorization_requests_total", "result")
-    # Five of the mishaps at the token endpoint begin with an authorization that succeeds.
-    assert results == {("success",): LOGINS + 5, ("error",): 6, ("invalid_client",): 1}
+    # Nine of the mishaps come later in a login; what people deny is an error, too, one of the mishaps included.
+    assert results == {
+        ("success",): LOGINS + REMEMBERED + 9,
+        ("error",): 6 + DENIED_AT_FIRST + 1,
+        ("invalid_client",): 1,
+    }
+
+
+def test_people_in_the_demo_approve_deny_and_come_again_unasked(samples: Samples) -> None:
+    assert by_labels(samples, "oauth_consent_decisions_total", "decision") == {
+        ("approved",): LOGINS + 9,
+        ("denied",): DENIED_AT_FIRST + 1,
+    }
+
+
+def test_the_demo_comes_back_from_the_identity_provider_with_every_result(samples: Samples) -> None:
+    # Of those nine one is given up there, and one comes back in another browser.
+    returned = LOGINS + REMEMBERED + 7
+    assert by_labels(samples, "oauth_callbacks_total", "result") == {
+        ("success",): returned,
+        ("denied",): 1,
+        ("error",): 2,
+    }
+    assert by_labels(samples, "oauth_authorization_wait_seconds_count") == {(): returned}
+    assert {
+        reason
+        for endpoint, reason in by_labels(samples, "oauth_errors_total", "endpoint", "reason")
+        if endpoint == "callback"
+    } == {"bad_state", "denied", "other_browser"}
+
+
+def test_the_funnel_of_the_demo_is_what_its_requests_came_to(samples: Samples) -> None:
+    steps = by_labels(samples, "oauth_flow_steps_total", "step")
+    assert steps["registered",] == by_labels(samples, "oauth_dcr_registrations_total", "result")["success",]
+    assert steps["redirected",] == by_labels(samples, "oauth_authorization_requests_total", "result")["success",]
+    assert steps["returned",] == by_labels(samples, "oauth_callbacks_total", "result")["success",]
+    exchanges = by_labels(samples, "oauth_token_exchanges_total", "grant_type", "result")
+    assert steps["exchanged",] == exchanges["authorization_code", "success"]
+    # One refresh was sent twice, and got the same answer without another exchange.
+    assert steps["refreshed",] == exchanges["refresh_token", "success"] + 1
+    assert {family for (family,) in by_labels(samples, "oauth_flow_steps_total", "client_family")} == set(ClientFamily)
 
 
 def test_the_demo_exchanges_both_grants_with_success_and_failure(samples: Samples) -> None:
     assert by_labels(samples, "oauth_token_exchanges_total", "grant_type", "result") == {
-        # Of those five one never reaches the identity provider, one is refused, and one is tried again.
-        ("authorization_code", "success"): LOGINS + 3,
+        # Of those seven one never reaches the identity provider, one fails there, and one is tried again.
+        ("authorization_code", "success"): LOGINS + REMEMBERED + 5,
         ("authorization_code", "failure"): 2,
-        ("refresh_token", "success"): 2 * LOGINS,
+        ("refresh_token", "success"): 2 * LOGINS + 2,
         ("refresh_token", "failure"): 2,
     }
 
 
 def test_the_demo_registers_with_every_result(samples: Samples) -> None:
-    # Eleven mishaps begin with a registration that succeeds.
+    # Seventeen mishaps begin with a registration that succeeds.
     assert by_labels(samples, "oauth_dcr_registrations_total", "result") == {
-        ("success",): LOGINS + 11,
+        ("success",): LOGINS + 17,
         ("invalid",): 1,
         ("error",): 1,
     }
@@ -135,4 +178,11 @@ def test_the_demo_registers_with_every_result(samples: Samples) -> None:
 def test_exchanges_and_the_count_of_their_durations_agree_for_each_grant(samples: Samples) -> None:
     exchanges = by_labels(samples, "oauth_token_exchanges_total", "grant_type")
     durations = by_labels(samples, "oauth_token_exchange_duration_seconds_count", "grant_type")
-    assert exchanges == durations == {("authorization_code",): LOGINS + 5, ("refresh_token",): 2 * LOGINS + 2}
+    assert (
+        exchanges
+        == durations
+        == {
+            ("authorization_code",): LOGINS + REMEMBERED + 7,
+            ("refresh_token",): 2 * LOGINS + 4,
+        }
+    )

@@ -6,11 +6,15 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
-from tests.harness import CODE_CHALLENGE
+from seed_oauth.demo.browser import Browser
+from seed_oauth.flows.transaction import code_challenge
+from tests.harness import code_request, query_of
 from tests.integration.collector import Collector, collector
+from tests.integration.login import client_id_from, onward, sent_to_idp
 from tests.integration.real_parts import eventually
 from tests.test_cli import serving
 
@@ -63,6 +67,17 @@ def everything_under(name: str, node: object) -> Iterator[Any]:
             yield from everything_under(name, item)
 
 
+async def come_back(door: str, client_id: str, upstream_code: str) -> dict[str, str]:
+    """Log in at the identity provider, which would give this code; the secrets of ours that are under way."""
+    challenge = code_challenge(CANARIES["verifier"])
+    async with Browser() as browser:
+        request = {"client_id": client_id, "state": CANARIES["state"], "code_challenge": challenge}
+        state = query_of(await sent_to_idp(browser, door, **request))["state"]
+        answer = urlencode({"code": upstream_code, "state": state})
+        returned = await browser.open(f"{door}/oauth/callback?{answer}")
+    return {"state of ours": state, "code of ours": query_of(onward(returned))["code"]}
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 async def test_a_slow_exchange_leads_from_its_bucket_to_its_trace_and_tells_no_secret(
     tmp_path: Path, workers: str
@@ -79,22 +94,12 @@ async def test_a_slow_exchange_leads_from_its_bucket_to_its_trace_and_tells_no_s
             "OTEL_BSP_SCHEDULE_DELAY": "100",
         }
         async with serving(tmp_path, environment) as server:
-            metadata = {"redirect_uris": ["http://127.0.0.1/callback"], "token_endpoint_auth_method": "none"}
-            registered = await server.http.post(f"{server.url}/oauth/register", json=metadata)
-            client_id = registered.json()["client_id"]
-            await server.http.get(
-                f"{server.url}/oauth/authorize",
-                params={
-                    "response_type": "code", "client_id": client_id, "redirect_uri": "http://127.0.0.1:1/callback",
-                    "code_challenge": CODE_CHALLENGE, "code_challenge_method": "S256", "state": CANARIES["state"],
-                },
-            )  # fmt: skip
-            form = {
-                "grant_type": "authorization_code", "code": CANARIES["code"], "client_id": client_id,
-                "code_verifier": CANARIES["verifier"], "redirect_uri": "http://127.0.0.1:1/callback",
-            }  # fmt: skip
-            for code in (CANARIES["code"], SLOW):
-                exchanged = await server.http.post(f"{server.url}/oauth/token", data={**form, "code": code})
+            secrets = {**CANARIES}
+            client_id = await client_id_from(server.http, server.url)
+            for upstream_code in (CANARIES["code"], SLOW):
+                secrets |= await come_back(server.url, client_id, upstream_code)
+                form = {"client_id": client_id, "code": secrets["code of ours"], "code_verifier": CANARIES["verifier"]}
+                exchanged = await server.http.post(f"{server.url}/oauth/token", data=code_request(**form))
                 assert exchanged.status_code == 200
 
             async def exemplars() -> list[Any]:
@@ -123,5 +128,5 @@ async def test_a_slow_exchange_leads_from_its_bucket_to_its_trace_and_tells_no_s
 
         text = receiver.received.read_text()
         assert "/oauth/authorize" in text
-        for name, canary in CANARIES.items():
+        for name, canary in secrets.items():
             assert canary not in text, name

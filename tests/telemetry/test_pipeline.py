@@ -106,11 +106,11 @@ async def test_a_scrape_does_not_grow_with_the_requests_it_tells_of() -> None:
         for _ in range(times):
             for outcomes in ENDPOINTS:
                 for outcome in outcomes:
-                    pipeline.telemetry.record(outcome)
-            for grant_type in GrantType:
-                pipeline.telemetry.record_exchange(grant_type, ExchangeResult.SUCCESS, 0.05)
-            for operation in Operation:
-                for upstream in UpstreamOutcome:
+                    pipeline.telemetry.record(outcome, waited=3.0)
+            for upstream in UpstreamOutcome:
+                for grant_type in GrantType:
+                    pipeline.telemetry.record_exchange(grant_type, upstream, 0.05)
+                for operation in set(Operation) - {Operation.TOKEN}:
                     pipeline.telemetry.record_upstream_request(operation, upstream, 0.05)
 
     record_everything(1)

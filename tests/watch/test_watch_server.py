@@ -20,6 +20,7 @@ from starlette.routing import Route
 
 from seed_oauth.telemetry.contract import AUTHORIZATION_REQUESTS
 from seed_oauth.watch import Watcher, WatchError, watch
+from tests.test_cli import PATIENCE, free_port
 
 pytestmark = pytest.mark.anyio
 
@@ -51,13 +52,14 @@ class Listener:
 
 
 @asynccontextmanager
-async def serving(handler: Handler, port: int = 0) -> AsyncIterator[int]:
+async def serving(handler: Handler, port: int | None = None) -> AsyncIterator[int]:
+    port = free_port() if port is None else port
     listening = socket.create_server(("127.0.0.1", port))
     config = uvicorn.Config(Starlette(routes=[Route("/metrics", handler)]), log_config=None, lifespan="off")
     server = uvicorn.Server(config)
     running = asyncio.create_task(server.serve([listening]))
     try:
-        yield int(listening.getsockname()[1])
+        yield port
     finally:
         server.should_exit = True
         await running
@@ -66,7 +68,7 @@ async def serving(handler: Handler, port: int = 0) -> AsyncIterator[int]:
 async def watch_three_answers(listener: Listener, port: int, console: Console) -> None:
     """Watch until the listener was asked three times, then cancel as Ctrl-C does."""
     watching = asyncio.create_task(watch(url_of(port), interval=0.01, console=console))
-    with anyio.fail_after(10):
+    with anyio.fail_after(PATIENCE):
         await listener.asked_three_times.wait()
     watching.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -84,12 +86,6 @@ def plain_console() -> Console:
 def printed(console: Console) -> str:
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
-
-
-@pytest.fixture
-def unused_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
 
 
 async def test_once_prints_a_single_view_with_rates() -> None:
@@ -159,9 +155,9 @@ async def test_a_listener_that_comes_back_as_something_else_is_trouble_too() -> 
     assert "is not the metrics listener of seed_oauth" in watcher.trouble
 
 
-async def test_nothing_that_answers_is_an_error_with_advice(unused_port: int) -> None:
+async def test_nothing_that_answers_is_an_error_with_advice() -> None:
     with pytest.raises(WatchError, match=r"No answer from .* \(Connection refused\)") as refusal:
-        await watch(url_of(unused_port), console=plain_console())
+        await watch(url_of(free_port()), console=plain_console())
     assert "usually http://127.0.0.1:9464/metrics" in str(refusal.value)
 
 
@@ -180,11 +176,12 @@ async def test_a_server_of_another_protocol_is_an_error_that_says_so() -> None:
         tasks.cancel_scope.cancel()
 
 
-async def test_credentials_in_the_url_are_not_shown(unused_port: int) -> None:
+async def test_credentials_in_the_url_are_not_shown() -> None:
+    port = free_port()
     with pytest.raises(WatchError) as refusal:
-        await watch(f"http://someone:hush@127.0.0.1:{unused_port}/metrics", console=plain_console())
+        await watch(f"http://someone:hush@127.0.0.1:{port}/metrics", console=plain_console())
     assert "hush" not in str(refusal.value)
-    assert f"http://127.0.0.1:{unused_port}/metrics" in str(refusal.value)
+    assert f"http://127.0.0.1:{port}/metrics" in str(refusal.value)
 
 
 @pytest.mark.parametrize(
@@ -236,10 +233,8 @@ async def test_an_answer_that_does_not_come_is_given_up() -> None:
             await watcher.poll()
 
 
-async def test_loopback_is_asked_without_the_proxy_of_the_environment(
-    monkeypatch: pytest.MonkeyPatch, unused_port: int
-) -> None:
-    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{unused_port}")
+async def test_loopback_is_asked_without_the_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
     monkeypatch.delenv("NO_PROXY", raising=False)
     console = plain_console()
     async with serving(Listener().answer) as port:

@@ -17,17 +17,23 @@ from rich.text import Text
 from seed_oauth.outcomes import AuthorizationOutcome, Outcome, RegistrationOutcome, TokenOutcome
 from seed_oauth.telemetry.contract import (
     AUTHORIZATION_REQUESTS,
+    AUTHORIZATION_WAIT,
+    CALLBACKS,
+    CONSENT_DECISIONS,
     CONTRACT,
     DCR_REGISTRATIONS,
     ERRORS,
+    FLOW_STEPS,
     TOKEN_EXCHANGE_DURATION,
     TOKEN_EXCHANGES,
     UPSTREAM_REQUEST_DURATION,
     UPSTREAM_REQUESTS,
     Series,
+    Step,
     error_attributes,
 )
 from seed_oauth.watch import Flow, parse, render
+from seed_oauth.watch.charts import NOTHING
 
 
 class Instance:
@@ -72,6 +78,14 @@ class Instance:
             self._histograms[TOKEN_EXCHANGE_DURATION.name].record(seconds, {"grant_type": grant_type})
             self._histograms[UPSTREAM_REQUEST_DURATION.name].record(seconds, {"operation": "token", "outcome": outcome})
 
+    def step(self, step: Step, times: int) -> None:
+        self.count(FLOW_STEPS, times, step=step.value, client_family="claude")
+
+    def come_back(self, seconds: float, times: int) -> None:
+        self.count(CALLBACKS, times, result="success")
+        for _ in range(times):
+            self._histograms[AUTHORIZATION_WAIT.name].record(seconds)
+
     def exposition(self) -> str:
         return generate_latest(self._registry).decode()
 
@@ -105,6 +119,13 @@ def flow(instance: Instance) -> Flow:
     instance.exchange("authorization_code", 7.0, outcome="timeout")
     instance.fail(TokenOutcome.IDP_TIMEOUT)
     instance.exchange("refresh_token", 0.05, times=5)
+    for step, times in zip(Step, (3, 20, 15, 12, 9, 5), strict=True):
+        instance.step(step, times)
+    instance.count(CONSENT_DECISIONS, 8, decision="approved")
+    instance.count(CONSENT_DECISIONS, 2, decision="denied")
+    instance.come_back(20, times=10)
+    instance.come_back(90, times=2)
+    instance.count(CALLBACKS, 3, result="error")
     flow.add(parse(instance.exposition(), taken_at=10))
     return flow
 
@@ -169,6 +190,53 @@ def test_the_identity_provider_shows_by_outcome(flow: Flow, width: int) -> None:
     assert "token timeout 0.10/s 9.95 s 1" in line_with(flow, width, "token", " timeout ")
 
 
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_login_shows_its_funnel_and_the_people_in_it(flow: Flow, width: int) -> None:
+    assert "Login  45.0 % of requests end in tokens" in "\n".join(lines(flow, width))
+    for step, beside in (
+        ("registered █+[▏▎▍▌▋▊▉]? 0.30/s 3", "consent approved 0.80/s 8"),
+        ("requested █+[▏▎▍▌▋▊▉]? 2.00/s 20", "consent denied 0.20/s 2"),
+        ("redirected █+[▏▎▍▌▋▊▉]? 1.50/s 15", "callback success 1.20/s 12"),
+        ("returned █+[▏▎▍▌▋▊▉]? 1.20/s 12", "callback denied 0/s 0"),
+        ("exchanged █+[▏▎▍▌▋▊▉]? 0.90/s 9", "callback error 0.30/s 3"),
+        # 10 of 12 between 10 and 30 s: the median at rank 6 of those.
+        ("refreshed █+[▏▎▍▌▋▊▉]? 0.50/s 5", "away P50 22 s P95 102 s"),
+    ):
+        assert re.search(f"{step} {beside} │", line_with(flow, width, step.split()[0], beside.split()[0]))
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_consent_and_the_way_back_are_told_in_the_edges(flow: Flow, width: int) -> None:
+    text = "\n".join(lines(flow, width, 24))
+    assert "80.0 % consent · last 10 s" in text
+    assert "80.0 % back · P50 22 s P95 102 s · last 10 s" in text
+
+
+def test_a_low_terminal_shows_the_funnel_in_a_line(flow: Flow) -> None:
+    assert "requested 20 · redirected 15 · returned 12 · exchanged 9" in lines(flow, 80, 24)
+
+
+def test_an_instance_in_the_relay_flow_says_nothing_about_consent(instance: Instance) -> None:
+    flow = Flow()
+    flow.add(parse(instance.exposition(), taken_at=0))
+    instance.count(AUTHORIZATION_REQUESTS, 1, result="success")
+    instance.exchange("authorization_code", 0.3)
+    flow.add(parse(instance.exposition(), taken_at=10))
+    text = "\n".join(lines(flow, 80))
+    assert "% consent" not in text
+    assert "% back" not in text
+    assert f"away      {NOTHING}" in text
+
+
+def test_somebody_who_is_being_asked_is_traffic(instance: Instance) -> None:
+    flow = Flow()
+    flow.add(parse(instance.exposition(), taken_at=0))
+    instance.step(Step.REQUESTED, 1)
+    flow.add(parse(instance.exposition(), taken_at=10))
+    assert flow.has_traffic
+    assert not flow.is_quiet
+
+
 @pytest.mark.parametrize(
     ("word", "colour"),
     [
@@ -201,15 +269,17 @@ def test_the_whole_view_fits_a_terminal_of_24_lines_or_more(flow: Flow, width: i
     assert drawn[0].startswith("the title")
     assert drawn[-1].startswith("the footer")
     text = "\n".join(drawn)
-    for panel in ("Authorization", "Registration", "Token exchange", "Errors", "Identity provider"):
+    for panel in ("Authorization", "Registration", "requested", "Token exchange", "Errors", "Identity provider"):
         assert panel in text
 
 
 def test_a_higher_terminal_shows_more(flow: Flow) -> None:
     assert "≤ 0.1 s" not in "\n".join(lines(flow, 80, 24))
     assert "since start" not in "\n".join(lines(flow, 80, 24))
-    assert "since start" in "\n".join(lines(flow, 80, 30))
-    assert "≤ 0.1 s" in "\n".join(lines(flow, 80, 40))
+    assert "Login" not in "\n".join(lines(flow, 80, 24))
+    assert "Login" in "\n".join(lines(flow, 80, 32))
+    assert "since start" in "\n".join(lines(flow, 80, 38))
+    assert "≤ 0.1 s" in "\n".join(lines(flow, 80, 46))
 
 
 def test_a_terminal_too_low_for_the_view_shows_its_upper_part(flow: Flow) -> None:

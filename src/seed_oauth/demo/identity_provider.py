@@ -1,131 +1,57 @@
 """An identity provider for development: it lets everybody in.
 
 It stands behind `seed-oauth demo` and behind tests, so that the front door has something real to talk to.
-It checks requests as an OAuth 2.1 authorization server does (PKCE, single-use codes, bound redirect URIs,
-rotating refresh tokens, client authentication) and misbehaves on demand, but it knows no users, asks nobody
-for consent, redirects to any URI that it is given and forgets everything when it stops. Nothing that
-matters may ever trust a token from it: never put it where anyone else can reach it.
+It checks requests as an OAuth 2.1 authorization server and OpenID provider does (PKCE, single-use codes, bound
+redirect URIs, rotating refresh tokens, client authentication, signed tokens) and misbehaves on demand, but it
+knows no users, asks nobody for consent, redirects to any URI that it is given and forgets everything when it
+stops. Nothing that matters may ever trust a token from it: never put it where anyone else can reach it.
 """
 
 import hmac
-import random
 import re
 import secrets
 import time
 from base64 import b64decode, urlsafe_b64encode
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
-from typing import Generic, TypeVar
 from urllib.parse import unquote_plus
 
 import anyio
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from seed_oauth.parameters import BodyTooLargeError, MalformedRequestError, add_to_query, parse_form, read_form
+from seed_oauth.answer import NO_STORE
+from seed_oauth.demo.misbehaviour import Behaviour, Scripts, Weather
+from seed_oauth.demo.refusal import REFUSALS, Refusal, refused, required
+from seed_oauth.demo.shelf import Shelf
+from seed_oauth.demo.tokens import ACCESS_TOKEN_LIFETIME, ALGORITHM, Grant, Signer
+from seed_oauth.parameters import add_to_query, parse_form, read_form
 
 CODE_LIFETIME = 60.0
-ACCESS_TOKEN_LIFETIME = 3600
 REFRESH_TOKEN_LIFETIME = 86_400.0
 """Lifetimes in seconds."""
-MOST_KEPT = 10_000
-"""Codes, refresh tokens and scripts, of each kind: beyond it the oldest is forgotten."""
 
-NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
-# Any absolute URI without a fragment (RFC 6749 §3.1.2), unless a browser would run it and not go there.
-REDIRECT_URI = re.compile(r"(?!(javascript|vbscript|data|file):)[a-z][a-z0-9+.\-]*:[^#\s]+", re.IGNORECASE)
-
-
-@dataclass
-class Weather:
-    """How the token endpoint is doing. Change it while it runs."""
-
-    latency: float = 0.0
-    """Seconds before each answer."""
-    error_rate: float = 0.0
-    """The share of requests, from 0 to 1, that are answered 503."""
+# Any absolute URI without a fragment (RFC 6749 §3.1.2, RFC 8707 §2), unless a browser would run it and not go there.
+SAFE_URI = re.compile(r"(?!(javascript|vbscript|data|file):)[a-z][a-z0-9+.\-]*:[^#\s]+", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Behaviour:
-    """How one particular request is answered; by default as it deserves.
-
-    A `status` or an `error` makes the answer an OAuth error: `server_error` where only the status is given,
-    400 where only the error is. 429 and 503 come with `Retry-After`; an error with the status 200 is how
-    GitHub refuses. With `html` the answer is a web page, as from a proxy in between.
-    """
-
-    latency: float | None = None
-    """Seconds before the answer; the weather's when it is None."""
-    status: int | None = None
-    error: str | None = None
-    html: bool = False
-
-
-@dataclass(frozen=True)
 class Approval:
     """What was approved at the authorization endpoint, and what redeeming it is bound to."""
 
     redirect_uri: str
     code_challenge: str
-    scope: str
-
-
-@dataclass(eq=False)
-class Refusal(Exception):  # noqa: N818 - what RFC 6749 calls an error response
-    """An error response of RFC 6749 §5.2."""
-
-    error: str
-    description: str
-    status: int = 400
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-    def response(self) -> Response:
-        body = {"error": self.error, "error_description": self.description}
-        retry = {"Retry-After": "1"} if self.status in {429, 503} else {}
-        return JSONResponse(body, self.status, {**NO_STORE, **retry, **self.headers})
-
-
-Value = TypeVar("Value")
-
-
-class Shelf(Generic[Value]):
-    """Values that expire, all after the same time, and of which only so many are kept."""
-
-    def __init__(self, lifetime: float, clock: Callable[[], float]) -> None:
-        self._lifetime = lifetime
-        self._clock = clock
-        # Put in order of time, so in order of expiry too: what has to go is always in front.
-        self._values: OrderedDict[str, tuple[float, Value]] = OrderedDict()
-
-    def put(self, key: str, value: Value) -> None:
-        """Keep a value; one that has this key already is replaced."""
-        self._values.pop(key, None)
-        self._values[key] = self._clock() + self._lifetime, value
-        while len(self._values) > MOST_KEPT or self.get(next(iter(self._values))) is None:
-            self._values.popitem(last=False)
-
-    def get(self, key: str) -> Value | None:
-        """The value while it lasts."""
-        expiry, value = self._values.get(key, (0.0, None))
-        return value if self._clock() < expiry else None
-
-    def take(self, key: str) -> Value | None:
-        """The value, for the last time."""
-        value = self.get(key)
-        self._values.pop(key, None)
-        return value
+    nonce: str | None
+    grant: Grant
 
 
 class DevelopmentIdentityProvider:
-    """An authorization server for one client that approves everything at once. See the module's warning.
+    """An OpenID provider for one client that approves everything at once. See the module's warning.
 
-    `app` serves `/authorize`, `/token` and `/revoke`; `clock` and `sleep` are its time, in seconds.
+    `app` serves it; its issuer is the URL under which it is asked.
     """
 
     def __init__(
@@ -133,34 +59,73 @@ class DevelopmentIdentityProvider:
         client_id: str,
         client_secret: str,
         *,
-        clock: Callable[[], float] = time.monotonic,
+        opaque: bool = False,
+        rotates: bool = True,
+        clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
     ) -> None:
+        """Make one that knows nothing yet.
+
+        Args:
+            client_id: of its one client.
+            client_secret: of its one client.
+            opaque: access tokens say nothing to anybody and there are no ID tokens, as at GitHub.
+            rotates: each refresh gives a new refresh token, and spends the one before.
+            clock: counts seconds since the epoch.
+            sleep: lets seconds pass.
+        """
         self._client_id = client_id
         self._client_secret = client_secret
-        self._sleep = sleep
+        self._opaque = opaque
+        self._rotates = rotates
+        self._signer = Signer(client_id, clock)
         self._approvals = Shelf[Approval](CODE_LIFETIME, clock)
-        self._refreshable = Shelf[str](REFRESH_TOKEN_LIFETIME, clock)
-        self._scripts = Shelf[Behaviour](REFRESH_TOKEN_LIFETIME, clock)
+        self._refreshable = Shelf[Grant](REFRESH_TOKEN_LIFETIME, clock)
+        self._scripts = Scripts(REFRESH_TOKEN_LIFETIME, clock)
+        self._sleep = sleep
         self.weather = Weather()
         self.app = Starlette(
             routes=[
+                Route("/.well-known/openid-configuration", self._metadata, methods=["GET"]),
+                Route("/jwks", self._jwks, methods=["GET"]),
                 Route("/authorize", self._authorize, methods=["GET"]),
                 Route("/token", self._token, methods=["POST"]),
                 Route("/revoke", self._revoke, methods=["POST"]),
             ],
-            exception_handlers=dict.fromkeys(
-                (Refusal, MalformedRequestError, BodyTooLargeError, HTTPException), _refused
-            ),
+            exception_handlers=dict.fromkeys(REFUSALS, refused),
         )
 
-    def script(self, value: str, behaviour: Behaviour) -> None:
-        """Have the next request that brings this value behave so, once.
+    def script(self, value: str, *behaviours: Behaviour) -> None:
+        """Have the session that goes on with this value behave so: the first behaviour is for its next request.
 
-        The value is a `code` or a `refresh_token` at the token endpoint, which an error does not spend; or
-        a `state` at the authorization endpoint, where an error is delivered by redirect.
+        The value is a `state` at the authorization endpoint, where an error is delivered by redirect; or a
+        `code` or a `refresh_token` at the token endpoint, which an error does not spend.
         """
-        self._scripts.put(value, behaviour)
+        self._scripts.put(value, behaviours)
+
+    async def _metadata(self, request: Request) -> Response:
+        """The provider metadata (OpenID Connect Discovery §3, RFC 8414 §2)."""
+        issuer = _issuer(request)
+        return JSONResponse(
+            {
+                "issuer": issuer,
+                "authorization_endpoint": f"{issuer}/authorize",
+                "token_endpoint": f"{issuer}/token",
+                "revocation_endpoint": f"{issuer}/revoke",
+                "jwks_uri": f"{issuer}/jwks",
+                "response_types_supported": ["code"],
+                "grant_types_supported": ["authorization_code", "refresh_token"],
+                "subject_types_supported": ["public"],
+                "id_token_signing_alg_values_supported": [ALGORITHM],
+                "scopes_supported": ["openid", "offline_access"],
+                "code_challenge_methods_supported": ["S256"],
+                "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+                "authorization_response_iss_parameter_supported": True,
+            }
+        )
+
+    async def _jwks(self, _request: Request) -> Response:
+        return JSONResponse(self._signer.jwks)
 
     async def _authorize(self, request: Request) -> Response:
         parameters = parse_form(request.scope["query_string"])
@@ -168,19 +133,22 @@ class DevelopmentIdentityProvider:
         if not _equal(parameters.get("client_id", ""), self._client_id):
             raise Refusal("unauthorized_client", "client_id is not registered here")
         redirect_uri = parameters.get("redirect_uri", "")
-        if not REDIRECT_URI.fullmatch(redirect_uri):
+        if not SAFE_URI.fullmatch(redirect_uri):
             raise Refusal("invalid_request", "redirect_uri must be an absolute URI without a fragment")
         state = parameters.get("state", "")
         try:
-            await self._act(self._scripts.take(state) or Behaviour(latency=0))
-            answer = {"code": self._approve(parameters, redirect_uri)}
+            await self._act(self._scripts.next_behaviour(state, otherwise=Behaviour(latency=0)))
+            code = self._approve(parameters, redirect_uri)
+            self._scripts.go_on(state, code)
+            answer = {"code": code}
         except Refusal as refusal:
             answer = {"error": refusal.error, "error_description": refusal.description}
-        answer |= {"state": state} if state else {}
+        # RFC 9207 §2
+        answer |= {"iss": _issuer(request)} | ({"state": state} if state else {})
         return RedirectResponse(add_to_query(redirect_uri, answer), 302, NO_STORE)
 
     def _approve(self, parameters: Mapping[str, str], redirect_uri: str) -> str:
-        if _required(parameters, "response_type") != "code":
+        if required(parameters, "response_type") != "code":
             raise Refusal("unsupported_response_type", "response_type must be code")
         # No method means plain (RFC 7636 §4.3), which OAuth 2.1 does away with.
         if parameters.get("code_challenge_method") != "S256":
@@ -189,39 +157,45 @@ class DevelopmentIdentityProvider:
         # The challenge is a SHA-256 in base64url without padding (RFC 7636 §4.2).
         if len(code_challenge) != 43:  # noqa: PLR2004 - the length of that
             raise Refusal("invalid_request", "code_challenge must have 43 characters")
+        resource = parameters.get("resource")
+        if resource is not None and not SAFE_URI.fullmatch(resource):
+            raise Refusal("invalid_target", "resource must be an absolute URI without a fragment")
         code = secrets.token_urlsafe(32)
-        self._approvals.put(code, Approval(redirect_uri, code_challenge, parameters.get("scope", "")))
+        approval = Approval(
+            redirect_uri=redirect_uri,
+            code_challenge=code_challenge,
+            nonce=parameters.get("nonce"),
+            grant=Grant(scope=parameters.get("scope", ""), resource=resource),
+        )
+        self._approvals.put(code, approval)
         return code
 
     async def _token(self, request: Request) -> Response:
         form = await read_form(request)
-        behaviour = self._scripts.take(form.get("code") or form.get("refresh_token") or "") or self._weathered()
+        presented = form.get("code") or form.get("refresh_token") or ""
+        behaviour = self._scripts.next_behaviour(presented, otherwise=self.weather.behaviour())
         await self._act(behaviour)
         if behaviour.html:
             return HTMLResponse("<!doctype html><title>Not the token endpoint</title>", behaviour.status or 200)
         self._authenticate(request, form)
-        grant_type = _required(form, "grant_type")
+        grant_type = required(form, "grant_type")
         if grant_type == "authorization_code":
-            return self._redeem(form)
+            return self._redeem(form, _issuer(request))
         if grant_type == "refresh_token":
-            return self._refresh(form)
+            return self._refresh(form, _issuer(request))
         raise Refusal("unsupported_grant_type", "authorization_code and refresh_token are supported")
 
     async def _revoke(self, request: Request) -> Response:
         form = await read_form(request)
         self._authenticate(request, form)
         # Access tokens are checked by nobody here, and an unknown token is as good as revoked (RFC 7009 §2.2).
-        self._refreshable.take(_required(form, "token"))
+        self._refreshable.take(required(form, "token"))
         return Response(headers=NO_STORE)
-
-    def _weathered(self) -> Behaviour:
-        stormy = random.random() < self.weather.error_rate  # noqa: S311 - no secret depends on it
-        return Behaviour(status=503) if stormy else Behaviour()
 
     async def _act(self, behaviour: Behaviour) -> None:
         await self._sleep(self.weather.latency if behaviour.latency is None else behaviour.latency)
-        if (behaviour.status or behaviour.error) and not behaviour.html:
-            raise Refusal(behaviour.error or "server_error", "answered as told", behaviour.status or 400)
+        if refusal := behaviour.refusal():
+            raise refusal
 
     def _authenticate(self, request: Request, form: Mapping[str, str]) -> None:
         """Client authentication by client_secret_basic or client_secret_post (RFC 6749 §2.3.1)."""
@@ -235,9 +209,10 @@ class DevelopmentIdentityProvider:
             challenge = {} if header is None else {"WWW-Authenticate": 'Basic realm="development"'}
             raise Refusal("invalid_client", "client authentication failed", 401, challenge)
 
-    def _redeem(self, form: Mapping[str, str]) -> Response:
+    def _redeem(self, form: Mapping[str, str], issuer: str) -> Response:
         # Spent by the first attempt, whatever comes of it (RFC 6749 §4.1.2).
-        approval = self._approvals.take(_required(form, "code"))
+        code = required(form, "code")
+        approval = self._approvals.take(code)
         if approval is None:
             raise Refusal("invalid_grant", "code is unknown, expired or spent")
         if form.get("redirect_uri") != approval.redirect_uri:
@@ -245,32 +220,48 @@ class DevelopmentIdentityProvider:
         digest = sha256(form.get("code_verifier", "").encode()).digest()
         if not _equal(urlsafe_b64encode(digest).rstrip(b"=").decode(), approval.code_challenge):
             raise Refusal("invalid_grant", "code_verifier does not match the code_challenge")
-        return self._issue(approval.scope, approval.scope)
+        grant = approval.grant
+        _check_resource(form, grant)
+        refresh_token = secrets.token_urlsafe(32)
+        self._scripts.go_on(code, refresh_token)
+        self._refreshable.put(refresh_token, grant)
+        id_token = {}
+        if "openid" in grant.scope.split() and not self._opaque:
+            id_token = {"id_token": self._signer.id_token(issuer, approval.nonce)}
+        return self._issued(grant, grant.scope, issuer, refresh_token=refresh_token, **id_token)
 
-    def _refresh(self, form: Mapping[str, str]) -> Response:
-        refresh_token = _required(form, "refresh_token")
-        granted = self._refreshable.get(refresh_token)
-        if granted is None:
+    def _refresh(self, form: Mapping[str, str], issuer: str) -> Response:
+        refresh_token = required(form, "refresh_token")
+        grant = self._refreshable.get(refresh_token)
+        if grant is None:
             raise Refusal("invalid_grant", "refresh_token is unknown, expired, spent or revoked")
-        scope = form.get("scope", granted)  # It may narrow the scope, never widen it (RFC 6749 §6).
-        if not set(scope.split()) <= set(granted.split()):
+        scope = form.get("scope", grant.scope)  # It may narrow the scope, never widen it (RFC 6749 §6).
+        if not set(scope.split()) <= set(grant.scope.split()):
             raise Refusal("invalid_scope", "scope goes beyond what was granted")
+        _check_resource(form, grant)
+        if not self._rotates:
+            return self._issued(grant, scope, issuer)
+        successor = secrets.token_urlsafe(32)
         self._refreshable.take(refresh_token)
-        return self._issue(scope, granted)
+        self._scripts.go_on(refresh_token, successor)
+        self._refreshable.put(successor, grant)
+        return self._issued(grant, scope, issuer, refresh_token=successor)
 
-    def _issue(self, scope: str, granted: str) -> Response:
-        """Tokens of this scope; the refresh token keeps what was `granted` (RFC 6749 §6)."""
-        access_token, refresh_token = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
-        self._refreshable.put(refresh_token, granted)
-        body = {"access_token": access_token, "token_type": "Bearer", "expires_in": ACCESS_TOKEN_LIFETIME}
-        body |= {"refresh_token": refresh_token} | ({"scope": scope} if scope else {})
-        return JSONResponse(body, headers=NO_STORE)
+    def _issued(self, grant: Grant, scope: str, issuer: str, **tokens: str) -> Response:
+        """An access token of this scope (RFC 6749 §5.1); a refresh token goes on to have what was granted."""
+        access_token = secrets.token_urlsafe(32) if self._opaque else self._signer.access_token(issuer, grant, scope)
+        body = {"access_token": access_token, "token_type": "Bearer", "expires_in": ACCESS_TOKEN_LIFETIME, **tokens}
+        return JSONResponse(body | ({"scope": scope} if scope else {}), headers=NO_STORE)
 
 
-def _required(parameters: Mapping[str, str], name: str) -> str:
-    if name not in parameters:
-        raise Refusal("invalid_request", f"{name} is missing")
-    return parameters[name]
+def _issuer(request: Request) -> str:
+    return str(request.base_url).rstrip("/")
+
+
+def _check_resource(form: Mapping[str, str], grant: Grant) -> None:
+    # RFC 8707 §2.2: a token request may only name what was authorized.
+    if form.get("resource", grant.resource) != grant.resource:
+        raise Refusal("invalid_target", "resource is not the one of the authorization request")
 
 
 def _basic(header: str) -> tuple[str, str]:
@@ -286,15 +277,3 @@ def _basic(header: str) -> tuple[str, str]:
 
 def _equal(given: str, known: str) -> bool:
     return hmac.compare_digest(given.encode(), known.encode())
-
-
-async def _refused(_request: Request, error: Exception) -> Response:
-    match error:
-        case Refusal():
-            return error.response()
-        case BodyTooLargeError():
-            return Refusal("invalid_request", "the body is too large", 413).response()
-        case HTTPException():
-            return Refusal("invalid_request", error.detail, error.status_code, error.headers or {}).response()
-        case _:
-            return Refusal("invalid_request", str(error)).response()

@@ -10,7 +10,8 @@ from rich.progress import Progress
 from rich.table import Column, Table
 
 from seed_oauth.demo.stage import Stage, open_stage
-from seed_oauth.demo.traffic import Sample, Scene, Traffic, play, play_on
+from seed_oauth.demo.traffic import Scene, Traffic, play, play_on
+from seed_oauth.demo.user import Sample
 from seed_oauth.telemetry.contract import CONTRACT
 from seed_oauth.watch import Watcher, display
 
@@ -33,7 +34,11 @@ async def show(
             with display(console) as draw:
                 while True:
                     await watcher.poll()
-                    draw(watcher.view(title=_TITLE, footer=f"{_addresses(stage)}\nCtrl-C ends"))
+                    draw(
+                        watcher.view(
+                            title=_TITLE, footer=f"{_addresses(stage)}\nsee for yourself: {stage.visit} · Ctrl-C ends"
+                        )
+                    )
                     await anyio.sleep(1)
 
 
@@ -102,4 +107,4 @@ def _compare(console: Console, traffic: Traffic, counts: dict[Sample, float]) ->
 
 
 def _addresses(stage: Stage) -> str:
-    return f"front door  {stage.front_door}\nmetrics     {stage.metrics}"
+    return f"front door {stage.front_door} · metrics {stage.metrics}"

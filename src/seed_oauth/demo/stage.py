@@ -1,14 +1,18 @@
-"""What the demo stands on: an identity provider, three front doors and a metrics listener on loopback."""
+"""What the demo stands on, all on loopback: an identity provider, three front doors, metrics, and a client to visit."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import perf_counter
+
+import anyio
 
 from seed_oauth.app import create_app
 from seed_oauth.demo.identity_provider import DevelopmentIdentityProvider
+from seed_oauth.demo.visit import VisitingClient
 from seed_oauth.server import Listener, listen
 from seed_oauth.settings import Settings
 from seed_oauth.telemetry import Pipeline, create_metrics_app
@@ -32,17 +36,26 @@ class Stage:
     """What all three doors record is seen here."""
     identity_provider: DevelopmentIdentityProvider
     identity_provider_url: str
+    visit: str
+    """Where a person begins a login with their own browser."""
 
 
 @asynccontextmanager
-async def open_stage(port: int, metrics_port: int) -> AsyncIterator[Stage]:
+async def open_stage(
+    port: int,
+    metrics_port: int,
+    clock: Callable[[], float] = perf_counter,
+    sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+) -> AsyncIterator[Stage]:
     """Start everything, on free ports where 0 is given, and stop it at the end.
+
+    `clock` counts the seconds that the doors measure, and `sleep` is how the identity provider spends some.
 
     Raises:
         SettingsError: a port is taken.
     """
     pipeline = Pipeline()
-    identity_provider = DevelopmentIdentityProvider(_CLIENT_ID, _CLIENT_SECRET)
+    identity_provider = DevelopmentIdentityProvider(_CLIENT_ID, _CLIENT_SECRET, sleep=sleep)
     async with AsyncExitStack() as stack:
         # Last of all, so that where metrics are pushed the last counts are, too.
         stack.callback(pipeline.shutdown)
@@ -50,7 +63,7 @@ async def open_stage(port: int, metrics_port: int) -> AsyncIterator[Stage]:
         # In this order, so that nothing has begun when a port turns out to be taken.
         public = stack.enter_context(listen(_HOST, port, "PORT"))
         private = stack.enter_context(listen(_HOST, metrics_port, "METRICS_PORT"))
-        aside = [stack.enter_context(listen(_HOST, 0, "PORT")) for _ in range(3)]
+        aside = [stack.enter_context(listen(_HOST, 0, "PORT")) for _ in range(4)]
 
         idp = Listener(identity_provider.app, aside[0], _DRAIN)
         to_idp = {
@@ -68,11 +81,12 @@ async def open_stage(port: int, metrics_port: int) -> AsyncIterator[Stage]:
             (aside[2], to_idp, folder),
         ):
             issuer = f"http://{_HOST}:{listening.getsockname()[1]}"
-            settings = Settings.load(issuer=issuer, store_url=f"sqlite:///{store}", **idp_settings)
-            doors.append(Listener(create_app(settings, pipeline=pipeline), listening, _DRAIN))
+            settings = Settings.load(issuer=issuer, flow="broker", store_url=f"sqlite:///{store}", **idp_settings)
+            doors.append(Listener(create_app(settings, pipeline=pipeline, clock=clock), listening, _DRAIN))
         metrics = Listener(create_metrics_app(pipeline.registry), private, _DRAIN)
+        client = Listener(VisitingClient(doors[0].url).app, aside[3], _DRAIN)
 
-        await stack.enter_async_context(_running(idp, *doors, metrics))
+        await stack.enter_async_context(_running(idp, *doors, metrics, client))
         yield Stage(
             front_door=doors[0].url,
             unconfigured_door=doors[1].url,
@@ -80,6 +94,7 @@ async def open_stage(port: int, metrics_port: int) -> AsyncIterator[Stage]:
             metrics=f"{metrics.url}/metrics",
             identity_provider=identity_provider,
             identity_provider_url=idp.url,
+            visit=client.url,
         )
 
 

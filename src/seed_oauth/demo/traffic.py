@@ -1,33 +1,38 @@
-"""MCP clients as the demo plays them: whole logins over real HTTP, and everything that can go wrong."""
+"""The demo's traffic: whole logins by all kinds of MCP clients, and everything that can go wrong."""
 
-import base64
-import hashlib
 import secrets
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from itertools import count, cycle
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import parse_qsl, urlsplit
 
 import anyio
 import httpx
 
-from seed_oauth.demo.identity_provider import Behaviour
+from seed_oauth.demo.browser import Browser
+from seed_oauth.demo.misbehaviour import Behaviour
 from seed_oauth.demo.stage import Stage
-from seed_oauth.outcomes import GrantType
+from seed_oauth.demo.user import Application, Sample, User
 
-_CALLBACK = "http://127.0.0.1:53682/callback"
-_SCOPE = "openid offline"
+APPLICATIONS = (
+    Application("Claude", "https://claude.ai/api/mcp/auth_callback"),
+    Application("ChatGPT", "https://chatgpt.com/connector_platform_oauth_redirect"),
+    Application("Visual Studio Code", "http://127.0.0.1:33418/"),
+    Application("Cursor", "cursor://anysphere.cursor-mcp/oauth/callback"),
+    Application("MCP Inspector", "http://localhost:6274/oauth/callback"),
+    Application("Somebody's own agent", "http://127.0.0.1:53682/callback"),
+)
+"""One of each family; nobody is ever really sent there."""
 
 LATENCIES = (0.02, 0.04, 0.03, 0.25, 0.05, 0.7, 0.03, 0.15, 1.4, 0.04, 3.0, 6.0)
 """Seconds that exchanges take in turn, over all buckets of the histogram."""
 
-Sample = tuple[str, tuple[str, ...]]
-"""A series and the values of its labels, in the order of the contract."""
+WAITS = (0.2, 1.4, 0.3, 3.2, 0.2, 1.5, 0.4, 6.5)
+"""Seconds that people spend at the identity provider in turn. Real ones take longer."""
 
-Form = dict[str, str]
 Scene = Callable[[], Coroutine[Any, Any, None]]
 
 
@@ -39,7 +44,7 @@ class Traffic:
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
-        # Real logins may take a while, and the doors have timeouts of their own.
+        # Real exchanges may take a while, and the doors have timeouts of their own.
         self._http = httpx.AsyncClient(timeout=30, trust_env=False)
         self.tally: Counter[Sample] = Counter()
 
@@ -57,16 +62,23 @@ class Traffic:
         return (
             self._bad_code_challenge_method,
             self._code_used_twice,
+            self._consent_denied,
             self._unknown_client,
             self._idp_fails_on_code,
+            self._login_given_up,
             self._bad_redirect_uri,
             self._revoked_refresh_token,
+            self._callback_in_another_browser,
             self._bad_code_challenge_length,
             self._registration_without_redirect_uri,
             self._idp_busy_on_refresh,
+            self._forged_code,
             self._bad_code_challenge_format,
+            self._refresh_token_used_again,
             self._not_configured,
             self._verifier_left_out,
+            self._session_ended_at_idp,
+            self._forged_state,
             self._store_down_at_authorization,
             self._store_down_at_registration,
         )
@@ -79,134 +91,143 @@ class Traffic:
         return scenes
 
     async def login(self, number: int) -> None:
-        """The login of this number, as it should be: register, authorize, exchange the code, refresh twice."""
-        first, second, third = (LATENCIES[(number + offset) % len(LATENCIES)] for offset in (0, 4, 8))
-        client_id = await self._register()
-        tokens = await self._exchange(await self._code_form(client_id), Behaviour(latency=first))
-        for latency in (second, third):
-            if "refresh_token" not in tokens:
-                return  # the identity provider's weather was bad
-            tokens = await self._exchange(_refresh_form(client_id, tokens), Behaviour(latency=latency))
+        """The login of this number, as it should be: register, consent, log in, exchange the code, refresh twice.
+
+        Some people deny at first and then connect all the same; some have their consent remembered, and come
+        again without being asked.
+        """
+        seconds = [WAITS[number % len(WAITS)], *(LATENCIES[(number + at) % len(LATENCIES)] for at in (0, 4, 8))]
+        session = [Behaviour(latency=latency) for latency in seconds]
+        hesitates, remembers = number % 8 == 5, number % 4 == 1  # noqa: PLR2004 - this many of them
+        async with self._user(APPLICATIONS[number % len(APPLICATIONS)]) as user:
+            await user.register()
+            if hesitates:
+                await user.decide(await user.authorize(), "deny")
+            remember = {"remember": "on"} if remembers else {}
+            tokens = await user.exchange(await user.code(*session, **remember))
+            for _ in range(2):
+                if "refresh_token" not in tokens:
+                    return  # the identity provider's weather was bad
+                tokens = await user.refresh(tokens)
+            if remembers:
+                await user.exchange(await user.code())
 
     # The seven ways in which an authorization fails.
 
     async def _not_configured(self) -> None:
-        await self._authorize(await self._register(), door=self._stage.unconfigured_door)
+        async with self._registered() as user:
+            await user.authorize(door=self._stage.unconfigured_door)
 
     async def _bad_code_challenge_method(self) -> None:
-        await self._authorize(await self._register(), code_challenge_method="plain")
+        async with self._registered() as user:
+            await user.authorize(code_challenge_method="plain")
 
     async def _bad_code_challenge_length(self) -> None:
-        await self._authorize(await self._register(), code_challenge="too-short")
+        async with self._registered() as user:
+            await user.authorize(code_challenge="too-short")
 
     async def _bad_code_challenge_format(self) -> None:
-        await self._authorize(await self._register(), code_challenge="+" * 43)
+        async with self._registered() as user:
+            await user.authorize(code_challenge="+" * 43)
 
     async def _unknown_client(self) -> None:
-        await self._authorize("a-client-that-was-registered-elsewhere")
+        async with self._user() as user:
+            await user.authorize(client_id="a-client-that-was-registered-elsewhere")
 
     async def _bad_redirect_uri(self) -> None:
-        await self._authorize(await self._register(), redirect_uri="https://somewhere.example/else")
+        async with self._registered() as user:
+            await user.authorize(redirect_uri="https://somewhere.example/else")
 
     async def _store_down_at_authorization(self) -> None:
-        await self._authorize(await self._register(), door=self._stage.storeless_door)
+        async with self._registered() as user:
+            await user.authorize(door=self._stage.storeless_door)
 
-    # The ways in which an exchange fails.
+    # The ways in which a login does not come to a code.
+
+    async def _consent_denied(self) -> None:
+        async with self._registered() as user:
+            await user.decide(await user.authorize(), "deny")
+
+    async def _login_given_up(self) -> None:
+        async with self._registered() as user:
+            sent = await user.decide(await user.authorize(), "approve")
+            await user.come_back(await user.log_in(sent, Behaviour(error="access_denied", latency=0.5)))
+
+    async def _callback_in_another_browser(self) -> None:
+        async with self._registered() as user, Browser() as another:
+            sent = await user.decide(await user.authorize(), "approve")
+            await user.come_back(await user.log_in(sent), another)
+
+    async def _forged_state(self) -> None:
+        async with self._user() as user:
+            await user.come_back(f"{self._stage.front_door}/oauth/callback?code=stolen&state=made-up")
+
+    # The ways in which an exchange fails …
 
     async def _code_used_twice(self) -> None:
-        form = await self._code_form(await self._register())
-        await self._exchange(form)
-        await self._exchange(form)
+        async with self._registered() as user:
+            code = await user.code()
+            await user.exchange(code)
+            await user.exchange(code)
 
     async def _idp_fails_on_code(self) -> None:
-        await self._exchange(await self._code_form(await self._register()), Behaviour(status=500, html=True))
-
-    async def _verifier_left_out(self) -> None:
-        form = await self._code_form(await self._register())
-        del form["code_verifier"]
-        # The door refuses it without asking the identity provider: that is no exchange.
-        await self._http.post(f"{self._stage.front_door}/oauth/token", data=form)
-
-    async def _revoked_refresh_token(self) -> None:
-        client_id = await self._register()
-        tokens = await self._exchange(await self._code_form(client_id))
-        form = {"token": tokens.get("refresh_token", "none"), "client_id": client_id}
-        await self._http.post(f"{self._stage.front_door}/oauth/revoke", data=form)
-        await self._exchange(_refresh_form(client_id, tokens))
+        async with self._registered() as user:
+            await user.exchange(await user.code(Behaviour(), Behaviour(status=500, html=True)))
 
     async def _idp_busy_on_refresh(self) -> None:
-        client_id = await self._register()
-        tokens = await self._exchange(await self._code_form(client_id))
-        await self._exchange(_refresh_form(client_id, tokens), Behaviour(status=429))
+        async with self._registered() as user:
+            tokens = await user.exchange(await user.code(Behaviour(), Behaviour(), Behaviour(status=429)))
+            await user.refresh(tokens)
+
+    async def _session_ended_at_idp(self) -> None:
+        async with self._registered() as user:
+            tokens = await user.exchange(await user.code(Behaviour(), Behaviour(), Behaviour(error="invalid_grant")))
+            await user.refresh(tokens)
+
+    # … and those that the door refuses without asking the identity provider: they are no exchanges.
+
+    async def _verifier_left_out(self) -> None:
+        async with self._registered() as user:
+            await user.redeem(await user.code(), code_verifier=None)
+
+    async def _forged_code(self) -> None:
+        async with self._registered() as user:
+            await user.redeem(secrets.token_urlsafe(32))
+
+    async def _refresh_token_used_again(self) -> None:
+        async with self._registered() as user:
+            first = await user.exchange(await user.code())
+            second = await user.refresh(first)
+            await user.spend(first)  # the answer got lost: the same one comes again
+            await user.refresh(second)
+            await user.spend(first)
+
+    async def _revoked_refresh_token(self) -> None:
+        async with self._registered() as user:
+            tokens = await user.exchange(await user.code())
+            await user.revoke(tokens)
+            await user.spend(tokens)
 
     # The ways in which a registration fails.
 
     async def _registration_without_redirect_uri(self) -> None:
-        await self._register(redirect_uris=[])
+        async with self._user() as user:
+            await user.register(redirect_uris=[])
 
     async def _store_down_at_registration(self) -> None:
-        await self._register(door=self._stage.storeless_door)
+        async with self._user() as user:
+            await user.register(door=self._stage.storeless_door)
 
-    # The steps of which all of it is made; each adds to the tally what came back.
+    @asynccontextmanager
+    async def _user(self, application: Application = APPLICATIONS[-1]) -> AsyncIterator[User]:
+        async with Browser() as browser:
+            yield User(self._stage, application, browser, self._http, self.tally)
 
-    async def _register(self, door: str | None = None, **changes: object) -> str:
-        """Register a public client, and give its client_id (empty when it was refused)."""
-        metadata = {"redirect_uris": [_CALLBACK], "token_endpoint_auth_method": "none", "client_name": "Demo"}
-        response = await self._http.post(
-            f"{door or self._stage.front_door}/oauth/register", json={**metadata, **changes}
-        )
-        result = "success" if response.status_code == httpx.codes.CREATED else "invalid"
-        result = "error" if response.is_server_error else result
-        self.tally["oauth_dcr_registrations_total", (result,)] += 1
-        return str(response.json().get("client_id", ""))
-
-    async def _authorize(self, client_id: str, door: str | None = None, **changes: str) -> str | None:
-        """Ask for authorization, and give where the browser is sent (None when it stays)."""
-        request = {
-            "response_type": "code",
-            "client_id": client_id,
-            "redirect_uri": _CALLBACK,
-            "code_challenge": _challenge("x" * 43),
-            "code_challenge_method": "S256",
-            "scope": _SCOPE,
-            "state": secrets.token_urlsafe(8),
-        }
-        url = f"{door or self._stage.front_door}/oauth/authorize"
-        response = await self._http.get(url, params={**request, **changes})
-        location: str | None = response.headers.get("location")
-        if location and location.startswith(self._stage.identity_provider_url):
-            result = "success"
-        elif response.is_client_error and response.json()["error"] == "invalid_client":
-            result = "invalid_client"
-        else:
-            result = "error"
-        self.tally["oauth_authorization_requests_total", (result,)] += 1
-        return location
-
-    async def _code_form(self, client_id: str) -> Form:
-        """Authorize as far as the code, and give the token request that redeems it."""
-        code_verifier = secrets.token_urlsafe(48)
-        location = await self._authorize(client_id, code_challenge=_challenge(code_verifier))
-        returned = await self._http.get(location or "")
-        code = dict(parse_qsl(urlsplit(returned.headers["location"]).query))["code"]
-        return {
-            "grant_type": GrantType.AUTHORIZATION_CODE,
-            "code": code,
-            "code_verifier": code_verifier,
-            "redirect_uri": _CALLBACK,
-            "client_id": client_id,
-        }
-
-    async def _exchange(self, form: Form, behaviour: Behaviour | None = None) -> dict[str, str]:
-        """Exchange a code or a refresh token, with the identity provider behaving so."""
-        if behaviour is not None:
-            self._stage.identity_provider.script(form.get("code") or form["refresh_token"], behaviour)
-        response = await self._http.post(f"{self._stage.front_door}/oauth/token", data=form)
-        result = "success" if response.status_code == httpx.codes.OK else "failure"
-        self.tally["oauth_token_exchanges_total", (form["grant_type"], result)] += 1
-        self.tally["oauth_token_exchange_duration_seconds_count", (form["grant_type"],)] += 1
-        tokens: dict[str, str] = response.json()
-        return tokens
+    @asynccontextmanager
+    async def _registered(self) -> AsyncIterator[User]:
+        async with self._user() as user:
+            await user.register()
+            yield user
 
 
 async def play(scenes: Sequence[Scene], at_once: int = 64, tick: Callable[[], None] = lambda: None) -> None:
@@ -232,13 +253,3 @@ async def play_on(traffic: Traffic, per_second: float) -> None:
             if number % 3 == 0:
                 group.start_soon(next(mishaps))
             await anyio.sleep(1 / per_second)
-
-
-def _refresh_form(client_id: str, tokens: dict[str, str]) -> Form:
-    refresh_token = tokens.get("refresh_token", "none")
-    return {"grant_type": GrantType.REFRESH_TOKEN, "refresh_token": refresh_token, "client_id": client_id}
-
-
-def _challenge(code_verifier: str) -> str:
-    digest = hashlib.sha256(code_verifier.encode()).digest()
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

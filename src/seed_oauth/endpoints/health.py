@@ -1,11 +1,17 @@
 """`/healthz`: the process answers. `/readyz`: logins can succeed, or else what is missing."""
 
+import asyncio
+
 from starlette.requests import Request
 from starlette.responses import Response
 
 from seed_oauth.answer import json_response
 from seed_oauth.clients import ClientStore, StoreError
+from seed_oauth.identity_provider import IdentityProviderError
+from seed_oauth.provider_metadata import MetadataSource
 from seed_oauth.settings import Settings
+
+_PATIENCE = 1.0  # seconds that a probe waits for the identity provider; an attempt goes on without it
 
 
 async def healthz(_: Request) -> Response:
@@ -16,9 +22,10 @@ async def healthz(_: Request) -> Response:
 class ReadinessEndpoint:
     """Readiness: send no traffic here while this is not 200."""
 
-    def __init__(self, settings: Settings, clients: ClientStore) -> None:
+    def __init__(self, settings: Settings, clients: ClientStore, metadata: MetadataSource) -> None:
         self._missing = settings.missing()
         self._clients = clients
+        self._metadata = metadata
 
     async def __call__(self, _: Request) -> Response:
         """200, or 503 with what the operator has to do."""
@@ -27,6 +34,12 @@ class ReadinessEndpoint:
             await self._clients.check()
         except StoreError as failure:
             problems.append(f"the client store (SEED_OAUTH_STORE_URL) cannot be reached: {failure}")
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await self._metadata.get()
+        except (IdentityProviderError, TimeoutError) as failure:
+            reason = str(failure) or "timeout"
+            problems.append(f"the identity provider's metadata (SEED_OAUTH_IDP_ISSUER) is not read yet: {reason}")
         if problems:
             return json_response({"status": "not ready", "problems": problems}, 503)
         return json_response({"status": "ready"}, 200)

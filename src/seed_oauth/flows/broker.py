@@ -100,6 +100,7 @@ class BrokerFlow:
         scopes = self._scopes.asked_for(begun.scope)
         parameters = {
             **self._fixed_parameters,
+            **dict.fromkeys(self._settings.idp_resource_parameters, begun.resource),
             **self._resource_parameter(begun.resource),
             "state": login.state(self._sealer, now),
             "code_challenge": transaction.code_challenge(transaction.code_verifier(login.secret)),

@@ -24,6 +24,8 @@ class RelayFlow:
         self._metadata = metadata
         self._identity_provider = identity_provider
         self._send_resource = settings.idp_send_resource
+        self._default_resource = settings.protected_resources[0]
+        self._resource_parameters = settings.idp_resource_parameters
         self._fixed_parameters = {
             **settings.idp_authorization_parameters,
             "response_type": "code",
@@ -40,6 +42,7 @@ class RelayFlow:
             "state": asked.state,
             "code_challenge": asked.code_challenge,
             "resource": asked.resource if self._send_resource else None,
+            **dict.fromkeys(self._resource_parameters, asked.resource or self._default_resource),
         }
         location = add_to_query(
             metadata.authorization_endpoint or "", {**self._fixed_parameters, **_without_none(parameters)}

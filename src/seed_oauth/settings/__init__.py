@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from seed_oauth import presets
+from seed_oauth.presets import Preset
 from seed_oauth.redirect_uri import LOOPBACK_HOSTS
 from seed_oauth.seal import Sealer
 from seed_oauth.settings import checks
@@ -43,14 +45,21 @@ class Settings(BaseSettings):
     flow: Literal["broker", "relay"] = "broker"
     """`broker`: the identity provider knows one redirect URI, ours. `relay`: it knows those of the clients."""
 
+    idp_issuer: checks.IdpIssuer = None
+    """The identity provider's issuer identifier: its metadata is read there, and URLs that are set here go before."""
+    idp_preset: Literal["auto", "none", "entra", "google", "okta", "auth0", "keycloak", "github"] = "auto"
+    """What is known of the identity provider, as defaults of the settings below; `auto` goes by `idp_issuer`."""
     idp_authorization_url: checks.AuthorizationUrl = None
     idp_token_url: checks.OptionalUrl = None
     idp_revocation_url: checks.OptionalUrl = None
+    idp_jwks_url: checks.OptionalUrl = None
+    idp_introspection_url: checks.OptionalUrl = None
     idp_client_id: str | None = None
     idp_client_secret: SecretStr | None = None
     idp_token_auth_method: Literal["client_secret_basic", "client_secret_post"] = "client_secret_basic"  # noqa: S105 - a method's name
     idp_authorization_parameters: checks.Parameters = {}
-    """Sent with every authorization request, for example `{"access_type": "offline"}` (JSON)."""
+    """Sent with every authorization request, for example `{"access_type": "offline"}` (JSON). The value
+    `{resource}` stands for the resource that the client asks for."""
     idp_token_parameters: checks.Parameters = {}
     """Sent with every token request, for example `{"audience": "https://api"}` (JSON)."""
     idp_send_resource: bool = True
@@ -118,6 +127,8 @@ class Settings(BaseSettings):
         if not values.get("secret_keys") and str(values["issuer"]).startswith("http://"):
             # Plain http is for loopback: nobody but this machine's user is logged out by a restart.
             values["secret_keys"] = secrets.token_urlsafe(32)
+        if preset := presets.find(values.get("idp_preset"), values.get("idp_issuer")):
+            preset.fill_in(values)
         return values
 
     @model_validator(mode="after")
@@ -152,14 +163,29 @@ class Settings(BaseSettings):
         return f"{self.issuer}/oauth/callback"
 
     @cached_property
+    def preset(self) -> Preset | None:
+        """What is known of this identity provider."""
+        return presets.find(self.idp_preset, self.idp_issuer)
+
+    @cached_property
+    def reads_metadata(self) -> bool:
+        """Whether the identity provider says itself where its endpoints are."""
+        return self.idp_issuer is not None and (self.preset is None or self.preset.has_metadata)
+
+    @cached_property
+    def idp_resource_parameters(self) -> tuple[str, ...]:
+        """The authorization parameters whose value is the resource that a client asks for."""
+        return tuple(name for name, value in self.idp_authorization_parameters.items() if value == presets.RESOURCE)
+
+    @cached_property
     def can_authorize(self) -> bool:
-        """Whether it is known where to send a browser."""
-        return self.idp_authorization_url is not None and self.idp_client_id is not None
+        """Whether it is known where to send a browser, or where to find that out."""
+        return (self.idp_authorization_url is not None or self.reads_metadata) and self.idp_client_id is not None
 
     @cached_property
     def can_exchange(self) -> bool:
-        """Whether it is known where to exchange a code."""
-        return self.idp_token_url is not None and self.idp_client_id is not None
+        """Whether it is known where to exchange a code, or where to find that out."""
+        return (self.idp_token_url is not None or self.reads_metadata) and self.idp_client_id is not None
 
     @cached_property
     def can_revoke(self) -> bool:
@@ -188,8 +214,13 @@ class Settings(BaseSettings):
 
     def missing(self) -> list[str]:
         """The settings without which no login can succeed; `/readyz` and the log name them."""
-        needed = ("idp_authorization_url", "idp_token_url", "idp_client_id")
-        return [PREFIX + name.upper() for name in needed if getattr(self, name) is None]
+        urls = [name for name in ("idp_authorization_url", "idp_token_url") if getattr(self, name) is None]
+        if self.reads_metadata:
+            urls = []
+        elif len(urls) > 1:
+            urls = ["idp_issuer"]
+        unset = [*urls, "idp_client_id"] if self.idp_client_id is None else urls
+        return [PREFIX + name.upper() for name in unset]
 
 
 def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:

@@ -55,13 +55,21 @@ def issuer(value: str) -> str:
     return value
 
 
+def idp_issuer(value: str | None) -> str | None:
+    """The identity provider's issuer identifier itself if it is one (RFC 8414 §2); Auth0's ends with a slash."""
+    if value and "?" in value:
+        raise ValueError("must not have a query (RFC 8414 §2)")
+    return value
+
+
 def _no_protocol_parameters(names: Mapping[str, str]) -> None:
     # They are set for each request; sent twice, the IdP must refuse them (RFC 6749 §3.1).
     if taken := sorted(names.keys() & _PROTOCOL_PARAMETERS):
         raise ValueError(f"must not set {', '.join(taken)}: the protocol sets it")
 
 
-def _authorization_url(value: str | None) -> str | None:
+def authorization_url(value: str | None) -> str | None:
+    """The URL itself if its query leaves to each request what the protocol sets."""
     _no_protocol_parameters(dict(parse_qsl(urlsplit(value or "").query)))
     return value
 
@@ -119,7 +127,8 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 Days = Annotated[float, Field(gt=0, le=3650)]
 Url = Annotated[str, AfterValidator(absolute_url)]
 OptionalUrl = Annotated[Url | None, BeforeValidator(_none_if_empty)]
-AuthorizationUrl = Annotated[OptionalUrl, AfterValidator(_authorization_url)]
+IdpIssuer = Annotated[OptionalUrl, AfterValidator(idp_issuer)]
+AuthorizationUrl = Annotated[OptionalUrl, AfterValidator(authorization_url)]
 Parameters = Annotated[dict[str, str], AfterValidator(_parameters)]
 Urls = Annotated[tuple[Url, ...], NoDecode, BeforeValidator(_split)]
 Scopes = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_scope_tokens)]

@@ -42,7 +42,10 @@ from seed_oauth.telemetry.contract import (
     error_attributes,
 )
 
-_MOST_NOTED = 64  # outcomes that wait to be recorded; more of them are work for the garbage collector
+_MOST_NOTED = 256  # outcomes that wait to be recorded; more of them are work for the garbage collector
+
+UpstreamRequest = tuple[Operation, UpstreamOutcome, GrantType | None]
+"""What is told of a request to the IdP; one with a grant type is an exchange."""
 
 _OWN_COUNTERS = {
     AuthorizationOutcome: AUTHORIZATION_REQUESTS,
@@ -59,7 +62,8 @@ Noted = TypeVar("Noted")
 def views() -> list[View]:
     """One View for each histogram of the contract, with its explicit buckets."""
     return [
-        View(instrument_name=series.name, aggregation=ExplicitBucketHistogramAggregation(series.buckets))
+        # Minimum and maximum since the start say nothing, and Prometheus does not have them.
+        View(instrument_name=series.name, aggregation=ExplicitBucketHistogramAggregation(series.buckets, False))
         for series in CONTRACT
         if series.kind is Kind.HISTOGRAM
     ]
@@ -93,21 +97,18 @@ class Telemetry:
         self._upstream_request_duration = histograms[UPSTREAM_REQUEST_DURATION]
         self._flow_steps = counters[FLOW_STEPS]
         self._authorization_wait = histograms[AUTHORIZATION_WAIT]
-        # Made once: a label set made anew for each measurement is a tenth of what recording it costs.
-        self._of_grant = {grant_type: {"grant_type": grant_type.value} for grant_type in GrantType}
-        self._of_upstream = {
-            (operation, outcome): {"operation": operation.value, "outcome": outcome.value}
-            for operation in Operation
-            for outcome in UpstreamOutcome
-        }
         self._of_outcome = {outcome: _increments(outcome, counters) for outcomes in ENDPOINTS for outcome in outcomes}
         self._context = context
         self._on_outcome = on_outcome
         # Deques, because readers that push collect in a thread of their own.
         self._outcomes: deque[tuple[Outcome, ClientFamily]] = deque()
-        self._exchange_times: deque[tuple[GrantType, ExchangeResult, float, Context]] = deque()
-        self._upstream_times: deque[tuple[Operation, UpstreamOutcome, float, Context]] = deque()
         self._waits: deque[tuple[float, Context]] = deque()
+        self._durations: Mapping[UpstreamRequest, deque[tuple[float, Context]]] = {
+            (operation, outcome, grant_type): deque()
+            for operation in Operation
+            for outcome in UpstreamOutcome
+            for grant_type in (GrantType if operation is Operation.TOKEN else (None,))
+        }
 
     def record(
         self, outcome: Outcome, client_family: ClientFamily = ClientFamily.OTHER, waited: float | None = None
@@ -125,13 +126,13 @@ class Telemetry:
         elif len(self._outcomes) >= _MOST_NOTED:
             self.flush()
 
-    def record_exchange(self, grant_type: GrantType, result: ExchangeResult, seconds: float) -> None:
-        """Count and time one request to the IdP's token endpoint, so that both always agree."""
-        self._exchange_times.append((grant_type, result, seconds, self._context()))
+    def record_exchange(self, grant_type: GrantType, outcome: UpstreamOutcome, seconds: float) -> None:
+        """Count and time one request to the IdP's token endpoint, as an exchange and as a request: so both agree."""
+        self._durations[Operation.TOKEN, outcome, grant_type].append((seconds, self._context()))
 
     def record_upstream_request(self, operation: Operation, outcome: UpstreamOutcome, seconds: float) -> None:
-        """Count and time one request to the IdP, whatever it was for."""
-        self._upstream_times.append((operation, outcome, seconds, self._context()))
+        """Count and time one request to the IdP that is no exchange."""
+        self._durations[operation, outcome, None].append((seconds, self._context()))
 
     def flush(self) -> None:
         """Record in the instruments what was noted until now."""
@@ -142,25 +143,30 @@ class Telemetry:
                 self._flow_steps.add(times, {"step": step.value, "client_family": family.value})
         for seconds, context in _taken_from(self._waits):
             self._authorization_wait.record(seconds, {}, context)
-        self._flush_exchanges()
-        self._flush_upstream_requests()
+        for request, durations in self._durations.items():
+            if durations:
+                self._flush_requests(*request, durations)
 
-    def _flush_exchanges(self) -> None:
-        counts: Counted[tuple[GrantType, ExchangeResult]] = Counted()
-        for grant_type, result, seconds, context in _taken_from(self._exchange_times):
-            self._exchange_duration.record(seconds, self._of_grant[grant_type], context)
-            counts[grant_type, result] += 1
-        for (grant_type, result), times in counts.items():
-            self._exchanges.add(times, {"grant_type": grant_type.value, "result": result.value})
-
-    def _flush_upstream_requests(self) -> None:
-        counts: Counted[tuple[Operation, UpstreamOutcome]] = Counted()
-        for operation, outcome, seconds, context in _taken_from(self._upstream_times):
-            key = operation, outcome
-            self._upstream_request_duration.record(seconds, self._of_upstream[key], context)
-            counts[key] += 1
-        for key, times in counts.items():
-            self._upstream_requests.add(times, self._of_upstream[key])
+    def _flush_requests(
+        self,
+        operation: Operation,
+        outcome: UpstreamOutcome,
+        grant_type: GrantType | None,
+        durations: deque[tuple[float, Context]],
+    ) -> None:
+        # One after the other and each label set made once: so the SDK costs least.
+        labels = {"operation": operation.value, "outcome": outcome.value}
+        taken = list(_taken_from(durations))
+        for seconds, context in taken:
+            self._upstream_request_duration.record(seconds, labels, context)
+        self._upstream_requests.add(len(taken), labels)
+        if grant_type is None:
+            return
+        labels = {"grant_type": grant_type.value}
+        for seconds, context in taken:
+            self._exchange_duration.record(seconds, labels, context)
+        result = ExchangeResult.SUCCESS if outcome is UpstreamOutcome.OK else ExchangeResult.FAILURE
+        self._exchanges.add(len(taken), {**labels, "result": result.value})
 
 
 def _taken_from(noted: deque[Noted]) -> Iterator[Noted]:

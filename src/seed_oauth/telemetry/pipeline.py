@@ -129,6 +129,7 @@ class ForwardingPipeline(Recording):
 
     def give_sign_of_life(self) -> bool:
         """Tell the supervisor that this process is running, and whether there is one."""
+        self.telemetry.flush()  # what was recorded in the background, without an outcome
         self._forwarding.send()
         return self._forwarding.supervised
 

@@ -7,13 +7,14 @@ from seed_oauth.telemetry.contract import (
     AUTHORIZATION_REQUESTS,
     DCR_REGISTRATIONS,
     ERRORS,
+    FLOW_STEPS,
     TOKEN_EXCHANGES,
     UPSTREAM_REQUESTS,
 )
 from seed_oauth.watch.exposition import Snapshot
 from seed_oauth.watch.samples import Samples
 
-ACTIVITY = (AUTHORIZATION_REQUESTS, TOKEN_EXCHANGES, DCR_REGISTRATIONS, ERRORS, UPSTREAM_REQUESTS)
+ACTIVITY = (AUTHORIZATION_REQUESTS, TOKEN_EXCHANGES, DCR_REGISTRATIONS, ERRORS, UPSTREAM_REQUESTS, FLOW_STEPS)
 """The counters of which at least one moves with every request."""
 
 

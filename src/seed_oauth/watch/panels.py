@@ -18,8 +18,10 @@ from seed_oauth.telemetry.contract import (
     UPSTREAM_REQUESTS,
     Series,
 )
-from seed_oauth.watch.charts import NOTHING, Bar, Sparkline, count, duration, goodness, per_second, percent
+from seed_oauth.watch.charts import NOTHING, Bar, Sparkline, count, goodness, per_second, percent
 from seed_oauth.watch.flow import Flow
+from seed_oauth.watch.layout import columns, panel, quantile, rated, title, words
+from seed_oauth.watch.login import came_back, consented
 from seed_oauth.watch.samples import Samples
 
 SUCCESS = {"result": "success"}
@@ -41,13 +43,13 @@ BUCKETS = ("green", "green", "yellow", "dark_orange", "red", "bright_red")
 def authorization(flow: Flow) -> Panel:
     """Authorization requests by result."""
     results = _results(flow, AUTHORIZATION_REQUESTS, AUTHORIZATION_RESULTS)
-    return _rated(flow, "Authorization", AUTHORIZATION_REQUESTS, SUCCESS, results)
+    return rated(flow, "Authorization", AUTHORIZATION_REQUESTS, SUCCESS, results, note=consented(flow))
 
 
 def registration(flow: Flow) -> Panel:
     """Dynamic client registrations by result."""
     results = _results(flow, DCR_REGISTRATIONS, REGISTRATION_RESULTS)
-    return _rated(flow, "Registration", DCR_REGISTRATIONS, SUCCESS, results)
+    return rated(flow, "Registration", DCR_REGISTRATIONS, SUCCESS, results)
 
 
 def exchanges(flow: Flow, *, wide: bool, both_spans: bool, buckets: bool) -> Panel:
@@ -69,7 +71,7 @@ def exchanges(flow: Flow, *, wide: bool, both_spans: bool, buckets: bool) -> Pan
         TOKEN_EXCHANGES.name, {"grant_type": GrantType.REFRESH_TOKEN}
     )
     note = f"{percent(refreshes)} are refreshes · " if refreshes is not None else ""
-    return _rated(flow, "Token exchange", TOKEN_EXCHANGES, SUCCESS, body, note=note)
+    return rated(flow, "Token exchange", TOKEN_EXCHANGES, SUCCESS, body, note=note)
 
 
 def errors(flow: Flow, rows: int) -> Panel:
@@ -79,7 +81,7 @@ def errors(flow: Flow, rows: int) -> Panel:
         causes.add_column(ratio=1)
     causes.add_row(*(Text(cause, f"bold {style}") for cause, style in CAUSES.items()))
     causes.add_row(*(_rate_and_total(flow, cause) for cause in CAUSES))
-    reasons = _columns(8, 9, None, -7, -7)
+    reasons = columns(8, 9, None, -7, -7)
     top = flow.top_errors(rows)
     for line in top:
         style = CAUSES.get(line.cause, "")
@@ -91,12 +93,12 @@ def errors(flow: Flow, rows: int) -> Panel:
             count(line.total),
         )
     body = Group(causes, reasons if top else Text("no errors", "dim"))
-    return _panel(_title("Errors"), body, note="rate · total")
+    return panel(title("Errors"), body, note="rate · total")
 
 
 def identity_provider(flow: Flow, rows: int) -> Panel:
     """Requests to the identity provider by how they ended, in at most so many `rows`."""
-    outcomes = _columns(10, None, -7, -8, -7)
+    outcomes = columns(10, None, -7, -8, -7)
     outcomes.add_row("", "", "rate", "P99", "total", style="dim")
     totals = flow.since_start.by(UPSTREAM_REQUESTS.name, "operation", "outcome")
     ranked = sorted((-total, labels) for labels, total in totals.items() if total)
@@ -107,11 +109,11 @@ def identity_provider(flow: Flow, rows: int) -> Panel:
             Text(operation, "dim"),
             Text(outcome, UPSTREAM_OUTCOMES.get(outcome, "magenta")),
             per_second(flow.rate(UPSTREAM_REQUESTS.name, **labels)),
-            _quantile(samples, UPSTREAM_REQUEST_DURATION, 0.99, **labels),
+            quantile(samples, UPSTREAM_REQUEST_DURATION, 0.99, **labels),
             count(totals[operation, outcome]),
         )
     body = outcomes if ranked else Text("not asked yet", "dim")
-    return _rated(flow, "Identity provider", UPSTREAM_REQUESTS, OK, body)
+    return rated(flow, "Identity provider", UPSTREAM_REQUESTS, OK, body, note=came_back(flow))
 
 
 def _rate_and_total(flow: Flow, cause: str) -> str:
@@ -119,58 +121,15 @@ def _rate_and_total(flow: Flow, cause: str) -> str:
     return f"{per_second(flow.rate(ERRORS.name, cause=cause))} · {count(total)}"
 
 
-def _rated(
-    flow: Flow, name: str, series: Series, good: Mapping[str, str], body: RenderableType, *, note: str = ""
-) -> Panel:
-    """A panel whose upper edge tells the share of `series` that is `good`, its lower one of which time."""
-    title = _title(name)
-    samples = flow.best_known(series.name)
-    share = samples.share(series.name, good)
-    if share is None:
-        return _panel(title, body)
-    title.append(f"  {percent(share)}", goodness(share)).append(f" {' '.join(good.values())}", "dim")
-    # The last of less than half a second would read "0 s".
-    span = "since start" if samples is flow.since_start else f"last {max(flow.recent_seconds, 1):.0f} s"
-    return _panel(title, body, note=note + span)
-
-
-def _title(name: str) -> Text:
-    # As a span: a style of the whole text would win over what is appended to it.
-    return Text().append(name, "bold default")
-
-
-def _panel(title: Text, body: RenderableType, *, note: str = "") -> Panel:
-    return Panel(
-        body,
-        title=title,
-        subtitle=Text(note, "dim") if note else None,
-        title_align="left",
-        subtitle_align="right",
-        border_style="bright_black",
-        padding=(0, 1),
-    )
-
-
-def _columns(*widths: int | None) -> Table:
-    """A grid of fixed columns, so that tables line up: negative is right-aligned, None takes what is left."""
-    grid = Table.grid(padding=(0, 1, 0, 0), expand=True)
-    for width in widths:
-        if width is None:
-            grid.add_column(ratio=1, no_wrap=True)
-        else:
-            grid.add_column(width=abs(width), justify="right" if width < 0 else "left", no_wrap=True)
-    return grid
-
-
 def _results(flow: Flow, series: Series, styles: Mapping[str, str]) -> Table:
     histories = {result: flow.history(series.name, result=result) for result in styles}
     # One scale for all, or a rare error would look as tall as the successes beside it.
     ceiling = max((value for history in histories.values() for value in history), default=0.0)
-    table = _columns(max(map(len, styles)), -7, None, -7)
+    table = columns(max(map(len, styles)), -7, None, -7)
     table.add_row("", "rate", "", "total", style="dim")
     for result, style in styles.items():
         table.add_row(
-            Text(_words(result), style),
+            Text(words(result), style),
             per_second(flow.rate(series.name, result=result)),
             Sparkline(histories[result], ceiling, [style] * len(histories[result])),
             count(flow.since_start.total(series.name, result=result)),
@@ -182,7 +141,7 @@ GRANT_COLUMNS = (None, -7, -8, -8, -8, -8, -8)
 
 
 def _one_span(flow: Flow) -> Table:
-    table = _columns(*GRANT_COLUMNS)
+    table = columns(*GRANT_COLUMNS)
     table.add_row("", "rate", "success", "P50", "P95", "P99", "total", style="dim")
     for grant in GrantType:
         samples = flow.best_known(TOKEN_EXCHANGES.name, grant_type=grant)
@@ -191,13 +150,13 @@ def _one_span(flow: Flow) -> Table:
 
 
 def _both_spans(flow: Flow) -> Group:
-    head = _columns(*GRANT_COLUMNS)
+    head = columns(*GRANT_COLUMNS)
     head.add_row("", "rate", "success", "P50", "P95", "P99", "count", style="dim")
     trends = {grant: _trend(flow, grant) for grant in GrantType}
     ceiling = max((value for history, _ in trends.values() for value in history), default=0.0)
     parts: list[RenderableType] = [head]
     for grant, (history, styles) in trends.items():
-        table = _columns(*GRANT_COLUMNS)
+        table = columns(*GRANT_COLUMNS)
         table.add_row(*_named(flow, grant), *_quality(flow.recent, grant), _count(flow.recent, grant))
         ever = flow.since_start
         table.add_row("since start", "", *_quality(ever, grant), _count(ever, grant), style="dim")
@@ -206,12 +165,12 @@ def _both_spans(flow: Flow) -> Group:
 
 
 def _named(flow: Flow, grant: GrantType) -> tuple[Text, str]:
-    return Text(_words(grant), "bold"), per_second(flow.rate(TOKEN_EXCHANGES.name, grant_type=grant))
+    return Text(words(grant), "bold"), per_second(flow.rate(TOKEN_EXCHANGES.name, grant_type=grant))
 
 
 def _quality(samples: Samples, grant: GrantType) -> list[RenderableType]:
     share = samples.share(TOKEN_EXCHANGES.name, SUCCESS, grant_type=grant)
-    quantiles = (_quantile(samples, TOKEN_EXCHANGE_DURATION, q, grant_type=grant) for q in (0.5, 0.95, 0.99))
+    quantiles = (quantile(samples, TOKEN_EXCHANGE_DURATION, q, grant_type=grant) for q in (0.5, 0.95, 0.99))
     return [Text(percent(share), goodness(share)), *quantiles]
 
 
@@ -253,12 +212,3 @@ def _bucket_shares(samples: Samples, grant: GrantType) -> list[float]:
     if not histogram.count or histogram.bounds[:-1] != TOKEN_EXCHANGE_DURATION.buckets:
         return []
     return [observed / histogram.count for observed in histogram.counts()]
-
-
-def _quantile(samples: Samples, series: Series, q: float, **labels: str) -> str:
-    histogram = samples.histogram(series.name, **labels)
-    return duration(histogram.quantile(q), histogram.saturation)
-
-
-def _words(label: str) -> str:
-    return label.replace("_", " ")

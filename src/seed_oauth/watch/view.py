@@ -11,6 +11,7 @@ from rich.text import Text
 
 from seed_oauth.watch.charts import ASCII
 from seed_oauth.watch.flow import Flow
+from seed_oauth.watch.login import login, login_in_short
 from seed_oauth.watch.panels import authorization, errors, exchanges, identity_provider, registration
 
 PAIRED = 72
@@ -53,9 +54,12 @@ class View:
         above, below = drawn(*self._above(console, options)), drawn(*self._below())
         rows = MOST_ROWS
         # Ever less until it fits; the last is what there is however low the terminal.
-        forms = ((True, True, 3), (True, False, 3), (False, False, 1))
-        for both_spans, buckets, least_rows in forms:  # pragma: no branch - rows is never below 1
-            middle = drawn(exchanges(self.flow, wide=wide, both_spans=both_spans, buckets=buckets))
+        forms = ((True, True, True, 3), (True, True, False, 3), (True, False, False, 2), (False, False, False, 1))
+        for whole_login, both_spans, buckets, least_rows in forms:  # pragma: no branch - rows is never below 1
+            middle = drawn(
+                login(self.flow) if whole_login else login_in_short(self.flow),
+                exchanges(self.flow, wide=wide, both_spans=both_spans, buckets=buckets),
+            )
             if room is not None:
                 left = room - len(above) - len(middle) - len(below)
                 # The two rankings have 4 and 3 lines around their rows.

@@ -1,0 +1,169 @@
+"""An MCP client and the person who uses it, as the demo plays them: a login step by step, over real HTTP."""
+
+import secrets
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import httpx
+
+from seed_oauth.demo.browser import Browser, has_form, next_url
+from seed_oauth.demo.misbehaviour import Behaviour
+from seed_oauth.demo.stage import Stage
+from seed_oauth.flows.transaction import code_challenge
+from seed_oauth.outcomes import GrantType
+
+Sample = tuple[str, tuple[str, ...]]
+"""A series and the values of its labels, in the order of the contract."""
+
+Tokens = Mapping[str, Any]
+"""The members of a token response, which are those of an error where it is one."""
+
+
+@dataclass(frozen=True)
+class Application:
+    """An MCP client as one installs it."""
+
+    name: str
+    redirect_uri: str
+
+
+class User:
+    """One registration of an application, and somebody who uses it.
+
+    Each step adds to the tally what came back, which is what the metrics ought to say.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        application: Application,
+        browser: Browser,
+        http: httpx.AsyncClient,
+        tally: Counter[Sample],
+    ) -> None:
+        """`http` is how the application itself asks, beside the browser."""
+        self._stage = stage
+        self._application = application
+        self._browser = browser
+        self._http = http
+        self._tally = tally
+        self._code_verifier = secrets.token_urlsafe(48)
+        self.client_id = ""
+
+    async def register(self, door: str | None = None, **changes: object) -> None:
+        """Register as a public client."""
+        metadata = {
+            "client_name": self._application.name,
+            "redirect_uris": [self._application.redirect_uri],
+            "token_endpoint_auth_method": "none",
+        }
+        response = await self._http.post(
+            f"{door or self._stage.front_door}/oauth/register", json={**metadata, **changes}
+        )
+        result = "success" if response.status_code == httpx.codes.CREATED else "invalid"
+        self._saw("oauth_dcr_registrations_total", "error" if response.is_server_error else result)
+        self.client_id = str(response.json().get("client_id", ""))
+
+    async def authorize(self, door: str | None = None, **changes: str) -> httpx.Response:
+        """Ask for authorization; the answer is where the browser is now."""
+        request = {
+            "response_type": "code",
+            "client_id": self.client_id,
+            "redirect_uri": self._application.redirect_uri,
+            "code_challenge": code_challenge(self._code_verifier),
+            "code_challenge_method": "S256",
+            "scope": "openid offline_access",
+            "state": secrets.token_urlsafe(8),
+            **changes,
+        }
+        answer = await self._browser.open(f"{door or self._stage.front_door}/oauth/authorize?{urlencode(request)}")
+        if not has_form(answer):  # or it counts when the person has decided
+            unknown = "<code>invalid_client</code>" in answer.text
+            self._saw_authorization(answer, otherwise="invalid_client" if unknown else "error")
+        return answer
+
+    async def decide(self, page: httpx.Response, decision: str, **fields: str) -> httpx.Response:
+        """Approve or deny on the page that asks."""
+        answer = await self._browser.send(page, decision=decision, **fields)
+        self._saw("oauth_consent_decisions_total", {"approve": "approved", "deny": "denied"}[decision])
+        self._saw_authorization(answer, otherwise="error")
+        return answer
+
+    async def log_in(self, sent: httpx.Response, *behaviours: Behaviour) -> str:
+        """Log in at the identity provider, in a session that goes so; where it sends the browser back to."""
+        at_idp = next_url(sent) or ""
+        if behaviours:
+            self._stage.identity_provider.script(_query(at_idp)["state"], *behaviours)
+        return next_url(await self._browser.open(at_idp)) or ""
+
+    async def come_back(self, callback: str, browser: Browser | None = None) -> Mapping[str, str]:
+        """Follow the identity provider's redirect, in this or another browser; what the application gets of it."""
+        answer = await (browser or self._browser).open(callback)
+        returned = _query(next_url(answer) or "")
+        if "code" in returned:
+            self._saw("oauth_authorization_wait_seconds_count")
+        denied = returned.get("error") == "access_denied"
+        self._saw("oauth_callbacks_total", "success" if "code" in returned else "denied" if denied else "error")
+        return returned
+
+    async def code(self, *behaviours: Behaviour, **fields: str) -> str:
+        """Go all the way to a code, and approve where that is asked for."""
+        answer = await self.authorize()
+        if has_form(answer):
+            answer = await self.decide(answer, "approve", **fields)
+        return (await self.come_back(await self.log_in(answer, *behaviours)))["code"]
+
+    async def exchange(self, code: str) -> Tokens:
+        """Have a code exchanged."""
+        return self._saw_exchange(GrantType.AUTHORIZATION_CODE, await self.redeem(code))
+
+    async def refresh(self, tokens: Tokens) -> Tokens:
+        """Have tokens refreshed."""
+        return self._saw_exchange(GrantType.REFRESH_TOKEN, await self.spend(tokens))
+
+    async def redeem(self, code: str, **changes: str | None) -> httpx.Response:
+        """The token request for a code, which is an exchange where the door asks the identity provider."""
+        form = {
+            "grant_type": GrantType.AUTHORIZATION_CODE,
+            "code": code,
+            "code_verifier": self._code_verifier,
+            "redirect_uri": self._application.redirect_uri,
+            **changes,
+        }
+        return await self._post("token", form)
+
+    async def spend(self, tokens: Tokens) -> httpx.Response:
+        """The token request for a refresh token, as above."""
+        return await self._post(
+            "token", {"grant_type": GrantType.REFRESH_TOKEN, "refresh_token": tokens.get("refresh_token", "none")}
+        )
+
+    async def revoke(self, tokens: Tokens) -> None:
+        """Have the refresh token revoked."""
+        await self._post("revoke", {"token": tokens.get("refresh_token", "none")})
+
+    async def _post(self, endpoint: str, form: Mapping[str, str | None]) -> httpx.Response:
+        filled = {name: value for name, value in form.items() if value is not None}
+        url = f"{self._stage.front_door}/oauth/{endpoint}"
+        return await self._http.post(url, data={"client_id": self.client_id, **filled})
+
+    def _saw(self, series: str, *labels: str) -> None:
+        self._tally[series, labels] += 1
+
+    def _saw_authorization(self, answer: httpx.Response, *, otherwise: str) -> None:
+        sent_on = (next_url(answer) or "").startswith(self._stage.identity_provider_url)
+        self._saw("oauth_authorization_requests_total", "success" if sent_on else otherwise)
+
+    def _saw_exchange(self, grant_type: GrantType, answer: httpx.Response) -> Tokens:
+        result = "success" if answer.status_code == httpx.codes.OK else "failure"
+        self._saw("oauth_token_exchanges_total", grant_type, result)
+        self._saw("oauth_token_exchange_duration_seconds_count", grant_type)
+        tokens: Tokens = answer.json()
+        return tokens
+
+
+def _query(url: str) -> dict[str, str]:
+    return dict(parse_qsl(urlsplit(url).query))

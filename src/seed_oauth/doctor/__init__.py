@@ -1,0 +1,59 @@
+"""`seed-oauth doctor`: what is wrong between here, the identity provider and the clients, and what to change."""
+
+import time
+from collections.abc import Callable
+
+import httpx
+
+from seed_oauth.doctor.finding import Finding, failed, ok, skipped, warning
+from seed_oauth.doctor.here import check_metrics_port, check_secret_keys, check_store
+from seed_oauth.doctor.identity_provider import check_identity_provider
+from seed_oauth.doctor.public import check_public_metadata, check_resources
+from seed_oauth.settings import PREFIX, Settings, SettingsError
+from seed_oauth.transport import IdentityProviderTransport
+
+
+async def examine(
+    *,
+    transport: httpx.AsyncBaseTransport | None = None,
+    now: Callable[[], float] = time.time,
+    **given: object,
+) -> list[Finding]:
+    """Every finding, in the order in which they are best mended.
+
+    Args:
+        transport: the way to the identity provider and to our own public URL.
+        now: seconds since the epoch.
+        given: settings, which go before the environment's.
+    """
+    try:
+        settings = Settings.load(**given)
+    except SettingsError as wrong:
+        problems = [failed("settings", problem, "change it, and run this again") for problem in str(wrong).splitlines()]
+        return [*problems, skipped("everything else", "it needs settings that can be used")]
+    transport = transport or IdentityProviderTransport(settings)
+    try:
+        return [
+            _settings(settings),
+            check_secret_keys(settings),
+            *await check_identity_provider(settings, transport, now),
+            await check_store(settings),
+            await check_metrics_port(settings, transport),
+            await check_public_metadata(settings, transport),
+            *check_resources(settings),
+        ]
+    finally:
+        await transport.aclose()
+
+
+def _settings(settings: Settings) -> Finding:
+    if missing := settings.missing():
+        return failed("settings", "logins cannot succeed yet", f"set {' and '.join(missing)}")
+    if settings.idp_client_secret is None:
+        return warning(
+            "settings",
+            "there is no client secret: the identity provider must treat this server as a public client",
+            f"set {PREFIX}IDP_CLIENT_SECRET, if it gave you one",
+        )
+    preset = f", preset {settings.preset.name}" if settings.preset else ""
+    return ok("settings", f"they can be read and are safe: flow {settings.flow}{preset}")

@@ -1,0 +1,127 @@
+"""Does the identity provider know our redirect URI? An authorization request tells, sometimes.
+
+No standard says how a wrong redirect URI is refused, only that it must not be followed (RFC 6749 §3.1.2.4):
+some answer 400, some show a page with status 200, some find out after the login only. So the request is made
+twice, the second time with a redirect URI that nobody has registered, and what differs is the answer.
+"""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+
+from seed_oauth.doctor.finding import Finding, failed, ok, skipped, unknown
+from seed_oauth.identity_provider import IdentityProviderError, send
+from seed_oauth.parameters import add_to_query
+from seed_oauth.provider_metadata import ProviderMetadata
+from seed_oauth.settings import PREFIX, Settings
+
+_CHECK = "redirect URI"
+
+# What pages of refusal say, and other pages may say, too.
+_WORDS = (b"redirect_uri", b"redirect uri", b"redirect_uri_mismatch", b"callback url mismatch", b"aadsts50011")
+_CERTAIN_WORDS = frozenset(_WORDS[2:])  # Google, Auth0, Entra ID; the last one with status 200
+
+_LONGEST_PAGE = 4 << 20  # bytes; login pages bring their scripts along
+
+# Errors that are sent to the redirect URI and have nothing to do with it.
+_OF_PROMPT = frozenset({"login_required", "consent_required", "interaction_required", "account_selection_required"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    location: str
+    words: frozenset[bytes]
+    """What the page has of the words that pages of refusal have."""
+
+    @property
+    def refuses(self) -> bool:
+        """Whether it is an error for certain; Google redirects to a page of its own that is called error."""
+        redirected = urlsplit(self.location).path.rstrip("/").endswith("/error")
+        return redirected or self.status >= httpx.codes.BAD_REQUEST or bool(self.words & _CERTAIN_WORDS)
+
+
+async def check_redirect_uri(
+    settings: Settings, metadata: ProviderMetadata, transport: httpx.AsyncBaseTransport
+) -> tuple[Finding, Mapping[str, str]]:
+    """The finding, and the headers of the answer it comes from."""
+    if settings.flow == "relay":
+        return skipped(_CHECK, "in the relay flow it is each client's own, which the identity provider must accept"), {}
+    ours = f"{settings.issuer}/oauth/callback"
+    try:
+        answer, headers = await _ask(settings, metadata, transport, ours)
+        control, _ = await _ask(settings, metadata, transport, f"{ours}-{secrets.token_hex(4)}")
+    except IdentityProviderError as failure:
+        remedy = f"check {PREFIX}IDP_AUTHORIZATION_URL"
+        return failed(_CHECK, f"the authorization endpoint has no usable answer ({failure})", remedy), {}
+    return _judge(ours, answer, control), headers
+
+
+async def _ask(
+    settings: Settings, metadata: ProviderMetadata, transport: httpx.AsyncBaseTransport, redirect_uri: str
+) -> tuple[_Answer, Mapping[str, str]]:
+    """Send the authorization request that a browser would bring, and look at the answer without following it."""
+    resource = settings.protected_resources[0]
+    parameters = {
+        **settings.idp_authorization_parameters,
+        "response_type": "code",
+        "client_id": settings.idp_client_id or "",
+        "redirect_uri": redirect_uri,
+        "scope": " ".join(settings.idp_scopes or settings.scopes),
+        "state": secrets.token_urlsafe(16),
+        "nonce": secrets.token_urlsafe(16),
+        "code_challenge": secrets.token_urlsafe(32),
+        "code_challenge_method": "S256",
+        "resource": resource if settings.idp_send_resource else "",
+        **dict.fromkeys(settings.idp_resource_parameters, resource),
+    }
+    sent = {name: value for name, value in parameters.items() if value}
+    url = add_to_query(metadata.authorization_endpoint or "", sent)
+    headers = {"Accept": "text/html", "Accept-Encoding": "identity", "User-Agent": "seed-oauth doctor"}
+    status, answered, body = await send(transport, httpx.Request("GET", url, headers=headers), _LONGEST_PAGE)
+    page = body.lower()
+    words = frozenset(word for word in _WORDS if word in page)
+    return _Answer(status, answered.get("location", ""), words), answered
+
+
+def _judge(ours: str, answer: _Answer, control: _Answer) -> Finding:
+    register = f"register {ours} as a redirect URI at the identity provider, character by character"
+    cannot_tell = unknown(
+        _CHECK,
+        "the identity provider answers a redirect URI that is not registered in the same way: it may look later",
+        f"try a login; if it ends at the identity provider, {register}",
+    )
+    if answer.location.startswith(ours):
+        return _sent_back(answer.location)
+    if answer.status >= httpx.codes.INTERNAL_SERVER_ERROR or answer.status == httpx.codes.TOO_MANY_REQUESTS:
+        return unknown(_CHECK, f"the authorization endpoint answers {answer.status}", "run this again later")
+    if answer.refuses and answer.words:
+        return failed(_CHECK, "the identity provider refuses it", register)
+    if answer.refuses:
+        return failed(
+            _CHECK, "the identity provider refuses the request", f"check {PREFIX}IDP_CLIENT_ID there, and {register}"
+        )
+    if control.refuses or control.words > answer.words:
+        return ok(_CHECK, f"{ours} is accepted, and another one is not")
+    return cannot_tell
+
+
+def _sent_back(location: str) -> Finding:
+    """It sends the browser back to us at once, so it knows the redirect URI."""
+    error = parse_qs(urlsplit(location).query).get("error", [""])[0]
+    if not error or error in _OF_PROMPT:
+        return ok(_CHECK, "it is accepted")
+    if error == "invalid_scope":
+        remedy = f"check {PREFIX}IDP_SCOPES and {PREFIX}SCOPES against what it offers this client"
+        return failed(_CHECK, "it is accepted, but the scopes are refused", remedy)
+    if error == "invalid_target":
+        remedy = f"set {PREFIX}IDP_SEND_RESOURCE=false, or register {PREFIX}RESOURCES there"
+        return failed(_CHECK, "it is accepted, but the resource is refused", remedy)
+    return failed(
+        _CHECK,
+        "it is accepted, but the request is refused",
+        f"check that the client {PREFIX}IDP_CLIENT_ID may use the authorization code flow there",
+    )

@@ -1,0 +1,103 @@
+"""Logins on their way: how many people agree, come back from the identity provider, and end up with tokens."""
+
+from collections.abc import Iterator, Mapping
+
+from rich.console import Group
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from seed_oauth.telemetry.contract import AUTHORIZATION_WAIT, CALLBACKS, CONSENT_DECISIONS, FLOW_STEPS, Series, Step
+from seed_oauth.watch.charts import NOTHING, Bar, count, goodness, per_second, percent
+from seed_oauth.watch.flow import Flow
+from seed_oauth.watch.layout import columns, panel, quantile, title
+
+DECISIONS = {"approved": "green", "denied": "blue"}
+CALLBACK_RESULTS = {"success": "green", "denied": "blue", "error": "red"}
+ON_THE_WAY = (Step.REQUESTED, Step.REDIRECTED, Step.RETURNED, Step.EXCHANGED)
+
+
+def login(flow: Flow) -> Panel:
+    """The funnel step by step, and beside it what people decided, how they came back and how long they were away."""
+    head = title("Login")
+    recent = flow.best_known(FLOW_STEPS.name)
+    requested = recent.total(FLOW_STEPS.name, step=Step.REQUESTED)
+    if requested:
+        share = recent.total(FLOW_STEPS.name, step=Step.EXCHANGED) / requested
+        head.append(f"  {percent(share)}", goodness(share)).append(" of requests end in tokens", "dim")
+    beside = Table.grid(padding=(0, 2, 0, 0), expand=True)
+    beside.add_column(ratio=1)
+    beside.add_column(ratio=1)
+    beside.add_row(_funnel(flow), Group(_people(flow), _away(flow)))
+    return panel(head, beside, note="rate · total")
+
+
+def login_in_short(flow: Flow) -> Text:
+    """The funnel since the start in a line."""
+    steps = (f"{step} {count(flow.since_start.total(FLOW_STEPS.name, step=step))}" for step in ON_THE_WAY)
+    return Text(" · ".join(steps), "dim", no_wrap=True, overflow="ellipsis")
+
+
+def consented(flow: Flow) -> str:
+    """How many of those who were asked agreed; nothing where nobody was."""
+    share = flow.best_known(CONSENT_DECISIONS.name).share(CONSENT_DECISIONS.name, {"decision": "approved"})
+    return "" if share is None else f"{percent(share)} consent · "
+
+
+def came_back(flow: Flow) -> str:
+    """How many came back from the identity provider with a code, and after how long; nothing where nobody did."""
+    share = flow.best_known(CALLBACKS.name).share(CALLBACKS.name, {"result": "success"})
+    return "" if share is None else f"{percent(share)} back · {_waits(flow)} · "
+
+
+def _funnel(flow: Flow) -> Table:
+    recent = flow.best_known(FLOW_STEPS.name)
+    taken = {step: recent.total(FLOW_STEPS.name, step=step) for step in Step}
+    most = max(taken.values()) or 1
+    table = columns(10, None, -7, -7)
+    for step, times in taken.items():
+        table.add_row(
+            Text(step, "bold" if step in ON_THE_WAY else ""),
+            Bar(times / most, "cyan"),
+            per_second(flow.rate(FLOW_STEPS.name, step=step)),
+            count(flow.since_start.total(FLOW_STEPS.name, step=step)),
+        )
+    return table
+
+
+def _people(flow: Flow) -> Table:
+    table = columns(9, None, -7, -7)
+    for row in (
+        *_rows(flow, "consent", CONSENT_DECISIONS, "decision", DECISIONS),
+        *_rows(flow, "callback", CALLBACKS, "result", CALLBACK_RESULTS),
+    ):
+        table.add_row(*row)
+    return table
+
+
+def _rows(
+    flow: Flow, name: str, series: Series, label: str, styles: Mapping[str, str]
+) -> Iterator[tuple[Text, Text, str, str]]:
+    for value, style in styles.items():
+        labels = {label: value}
+        yield (
+            Text(name, "dim"),
+            Text(value, style),
+            per_second(flow.rate(series.name, **labels)),
+            count(flow.since_start.total(series.name, **labels)),
+        )
+
+
+def _away(flow: Flow) -> Table:
+    table = columns(9, None)
+    table.add_row(Text("away", "dim"), _waits(flow))
+    return table
+
+
+def _waits(flow: Flow) -> str:
+    """How long half of the people, and nearly all, were at the identity provider."""
+    samples = flow.best_known(f"{AUTHORIZATION_WAIT.name}_bucket")
+    if not samples.histogram(AUTHORIZATION_WAIT.name).count:
+        return NOTHING
+    median, most = (quantile(samples, AUTHORIZATION_WAIT, q) for q in (0.5, 0.95))
+    return f"P50 {median} P95 {most}"

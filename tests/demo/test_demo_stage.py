@@ -1,0 +1,73 @@
+"""The demo's stage, and the people on it, over real HTTP."""
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from seed_oauth.demo.browser import Browser, has_form, next_url
+from seed_oauth.demo.stage import Stage, open_stage
+from seed_oauth.demo.traffic import APPLICATIONS, Traffic, play
+from seed_oauth.outcomes import ClientFamily
+from seed_oauth.telemetry.contract import Step
+from tests.harness import Samples, samples_of
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def stage() -> AsyncIterator[Stage]:
+    async with open_stage(0, 0) as stage:
+        yield stage
+
+
+async def scrape(stage: Stage) -> Samples:
+    async with httpx.AsyncClient(trust_env=False) as http:
+        return samples_of((await http.get(stage.metrics)).text)
+
+
+async def consent_page(browser: Browser, stage: Stage) -> httpx.Response:
+    """What somebody sees who opens the URL that the demo prints."""
+    page = await browser.open(next_url(await browser.open(stage.visit)) or "")
+    assert has_form(page)
+    assert "The demo in your browser" in page.text
+    return page
+
+
+async def followed(browser: Browser, response: httpx.Response) -> httpx.Response:
+    """Where somebody ends up who goes wherever they are sent."""
+    while (url := next_url(response)) is not None:
+        response = await browser.open(url)
+    return response
+
+
+async def test_somebody_who_visits_is_asked_and_gets_a_token_for_the_mcp_server(stage: Stage) -> None:
+    async with Browser() as browser:
+        page = await consent_page(browser, stage)
+        seen = await followed(browser, await browser.send(page, decision="approve"))
+    assert "You are logged in" in seen.text
+    assert f"{stage.front_door}/mcp" in seen.text
+
+
+async def test_somebody_who_visits_and_denies_is_told_that_they_did(stage: Stage) -> None:
+    async with Browser() as browser:
+        page = await consent_page(browser, stage)
+        seen = await followed(browser, await browser.send(page, decision="deny"))
+    assert "No access" in seen.text
+    assert "the user did not agree" in seen.text
+
+
+async def test_an_answer_that_nobody_asked_for_gives_no_access(stage: Stage) -> None:
+    async with Browser() as browser:
+        seen = await browser.open(f"{stage.visit}/callback?code=stolen&state=made-up")
+    assert "No access" in seen.text
+
+
+async def test_every_family_of_clients_takes_every_step(stage: Stage) -> None:
+    async with Traffic(stage) as traffic:
+        await play(traffic.scenes(len(APPLICATIONS)))
+    samples = await scrape(stage)
+    for family in ClientFamily:
+        for step in Step:
+            labels = frozenset({("step", step.value), ("client_family", family.value)})
+            assert samples["oauth_flow_steps_total", labels] > 0, (family, step)

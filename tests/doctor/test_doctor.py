@@ -1,0 +1,457 @@
+"""`seed-oauth doctor`: what it finds, and that it says what to change."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import httpx
+import pytest
+
+from seed_oauth import Settings
+from seed_oauth.clients.sqlite import SqliteClientStore
+from seed_oauth.database import Database
+from seed_oauth.doctor import examine
+from seed_oauth.doctor.finding import Finding, Status, as_json_text, has_failed
+from seed_oauth.server import listen
+from tests.harness import PUBLIC, form_of, query_of
+from tests.test_cli import free_port
+
+pytestmark = pytest.mark.anyio
+
+IDP = "https://idp.example"
+DOOR = "https://door.example"
+CALLBACK = f"{DOOR}/oauth/callback"
+SECRET = "canary-of-the-client-secret"
+KEY = "canary-0123456789-abcdefghijklmnop"
+NOW = 1_780_000_000.0
+DATE = "Thu, 28 May 2026 20:26:40 GMT"  # NOW
+
+Handler = Callable[[httpx.Request], httpx.Response]
+
+
+class World:
+    """The identity provider and our own public URL, as one transport."""
+
+    def __init__(self) -> None:
+        self.metadata: dict[str, Any] = {
+            "issuer": IDP,
+            "authorization_endpoint": f"{IDP}/authorize",
+            "token_endpoint": f"{IDP}/token",
+            "code_challenge_methods_supported": ["S256"],
+        }
+        self.openid: Handler = lambda _: httpx.Response(200, json=self.metadata, headers={"date": DATE})
+        self.oauth: Handler = lambda _: httpx.Response(404)
+        self.authorize: Handler = exact_match
+        self.token: Handler = lambda _: httpx.Response(400, json={"error": "invalid_grant"})
+        self.public: Handler = lambda _: httpx.Response(200, json={"issuer": DOOR})
+        self.local: Handler = refused
+        self.requests: list[httpx.Request] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        if request.url.host in {"127.0.0.1", "::1"}:
+            return self.local(request)
+        if request.url.host == "door.example":
+            return self.public(request)
+        paths = {"/authorize": self.authorize, "/token": self.token, "/.well-known/openid-configuration": self.openid}
+        return paths.get(request.url.path, self.oauth)(request)
+
+
+def refused(_: httpx.Request) -> httpx.Response:
+    raise httpx.ConnectError("refused")
+
+
+def exact_match(request: httpx.Request) -> httpx.Response:
+    """As oidc-provider, Keycloak and Okta: 400 for a wrong redirect URI, the login for the right one."""
+    if query_of(str(request.url))["redirect_uri"] != CALLBACK:
+        return httpx.Response(400, html="<p>Invalid parameter: redirect_uri</p>")
+    return httpx.Response(303, headers={"location": f"{IDP}/login"})
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture(autouse=True)
+def _a_good_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    good = {
+        "ISSUER": DOOR,
+        "SECRET_KEYS": KEY,
+        "IDP_ISSUER": IDP,
+        "IDP_CLIENT_ID": "proxy",
+        "IDP_CLIENT_SECRET": SECRET,
+        "STORE_URL": f"sqlite:///{tmp_path}/clients.db",
+        "METRICS_PORT": str(free_port()),
+        "PORT": str(free_port()),
+    }
+    for name, value in good.items():
+        monkeypatch.setenv(f"SEED_OAUTH_{name}", value)
+
+
+async def diagnose(world: World, now: float = NOW, **given: Any) -> list[Finding]:
+    findings = await examine(transport=httpx.MockTransport(world), now=lambda: now, **given)
+    told = as_json_text(findings)
+    assert SECRET not in told
+    assert KEY not in told
+    for finding in findings:
+        # Whatever is not well says what to change.
+        assert finding.remedy or finding.status in {Status.OK, Status.SKIPPED}
+    return findings
+
+
+async def finding(world: World, check: str, **given: Any) -> Finding:
+    (found,) = [found for found in await diagnose(world, **given) if found.check == check]
+    return found
+
+
+async def test_all_is_well_where_all_is_well(world: World) -> None:
+    findings = await diagnose(world)
+    assert [(found.check, found.status) for found in findings] == [
+        ("settings", "ok"),
+        ("secret keys", "ok"),
+        ("metadata", "ok"),
+        ("issuer", "ok"),
+        ("PKCE", "ok"),
+        ("redirect URI", "ok"),
+        ("credentials", "ok"),
+        ("clock", "ok"),
+        ("store", "ok"),
+        ("metrics port", "ok"),
+        ("public metadata", "ok"),
+        ("resource", "ok"),
+    ]
+    assert not has_failed(findings)
+
+
+async def test_settings_that_cannot_be_used_are_each_told_and_nothing_is_asked(world: World) -> None:
+    findings = await diagnose(world, idp_token_url="http://idp.example/token", idp_timeout=0)
+    assert [found.status for found in findings] == ["failed", "failed", "skipped"]
+    assert "SEED_OAUTH_IDP_TOKEN_URL must use https" in findings[0].text
+    assert world.requests == []
+    assert has_failed(findings)
+
+
+async def test_settings_that_are_missing_are_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("IDP_ISSUER", "IDP_CLIENT_ID", "IDP_CLIENT_SECRET"):
+        monkeypatch.delenv(f"SEED_OAUTH_{name}")
+    findings = await diagnose(world)
+    assert findings[0].remedy == "set SEED_OAUTH_IDP_ISSUER and SEED_OAUTH_IDP_CLIENT_ID"
+    assert [(found.check, found.status) for found in findings[2:4]] == [
+        ("metadata", "skipped"),
+        ("identity provider", "skipped"),
+    ]
+
+
+async def test_without_a_client_id_the_metadata_is_checked_all_the_same(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("IDP_CLIENT_ID", "IDP_CLIENT_SECRET"):
+        monkeypatch.delenv(f"SEED_OAUTH_{name}")
+    findings = await diagnose(world)
+    assert "SEED_OAUTH_IDP_CLIENT_ID" in findings[0].remedy
+    assert [found.check for found in findings[2:6]] == ["metadata", "issuer", "PKCE", "identity provider"]
+
+
+async def test_a_missing_client_secret_is_a_warning(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SEED_OAUTH_IDP_CLIENT_SECRET")
+    found = await finding(world, "settings")
+    assert (found.status, "SEED_OAUTH_IDP_CLIENT_SECRET" in found.remedy) == ("warning", True)
+
+
+async def test_the_preset_that_applies_is_told(world: World) -> None:
+    assert "preset okta" in (await finding(world, "settings", idp_preset="okta")).text
+
+
+async def test_random_keys_are_a_warning_and_the_relay_flow_needs_none(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SEED_OAUTH_SECRET_KEYS")
+    random = await finding(world, "secret keys", issuer="http://127.0.0.1:8000")
+    assert (random.status, "SEED_OAUTH_SECRET_KEYS" in random.remedy) == ("warning", True)
+    assert (await finding(world, "secret keys", flow="relay")).status == "skipped"
+
+
+@pytest.mark.parametrize("failure", [httpx.ConnectError("refused"), httpx.ReadTimeout("slow")])
+async def test_an_identity_provider_that_cannot_be_reached_ends_its_checks(world: World, failure: Exception) -> None:
+    def fails(_: httpx.Request) -> httpx.Response:
+        raise failure
+
+    world.openid = fails
+    findings = await diagnose(world)
+    assert findings[2].status == "failed"
+    assert "HTTPS_PROXY" in findings[2].remedy
+    assert (findings[3].check, findings[3].status) == ("identity provider", "skipped")
+
+
+async def test_metadata_at_no_well_known_path_is_about_the_issuer_setting(world: World) -> None:
+    world.openid = lambda _: httpx.Response(404)
+    found = await finding(world, "metadata")
+    assert found.status == "failed"
+    assert "SEED_OAUTH_IDP_ISSUER" in found.remedy
+
+
+async def test_another_issuer_in_the_metadata_is_told_with_where_to_read_it(world: World) -> None:
+    world.metadata["issuer"] = "https://other.example"
+    found = await finding(world, "issuer")
+    assert found.status == "failed"
+    assert "SEED_OAUTH_IDP_ISSUER" in found.text
+    assert f"{IDP}/.well-known/openid-configuration" in found.remedy
+    world.metadata["issuer"] = f"{IDP}/"
+    assert "must end with a slash" in (await finding(world, "issuer")).text
+
+
+async def test_unusable_members_of_the_metadata_are_named(world: World) -> None:
+    world.metadata["token_endpoint"] = "http://idp.example/token"
+    findings = await diagnose(world)
+    assert [found.status for found in findings if found.check == "metadata"] == ["ok", "failed"]
+    assert "token_endpoint" in findings[3].text
+
+
+async def test_an_issuer_for_every_tenant_is_a_warning(world: World) -> None:
+    issuer = "https://login.microsoftonline.com/common/v2.0"
+    world.metadata["issuer"] = "https://login.microsoftonline.com/{tenantid}/v2.0"
+    world.oauth = world.openid
+    found = await finding(world, "issuer", idp_issuer=issuer)
+    assert (found.status, "tenant id" in found.remedy) == ("warning", True)
+
+
+@pytest.mark.parametrize(
+    ("methods", "preset", "status"),
+    [
+        (["plain", "S256"], "none", "ok"),
+        (["plain"], "none", "failed"),
+        (None, "none", "cannot tell"),
+        (None, "entra", "ok"),
+        (None, "okta", "cannot tell"),
+    ],
+)
+async def test_pkce_is_what_the_metadata_says_or_what_is_known(
+    world: World, methods: list[str] | None, preset: str, status: str
+) -> None:
+    world.metadata["code_challenge_methods_supported"] = methods
+    assert (await finding(world, "PKCE", idp_preset=preset)).status == status
+
+
+def redirects(url: str) -> Handler:
+    return lambda _: httpx.Response(302, headers={"location": url})
+
+
+def for_ours(ours: httpx.Response, other: httpx.Response) -> Handler:
+    return lambda request: ours if query_of(str(request.url))["redirect_uri"] == CALLBACK else other
+
+
+def page(text: str, status: int = 200) -> httpx.Response:
+    return httpx.Response(status, html=text)
+
+
+@pytest.mark.parametrize(
+    ("authorize", "status", "word"),
+    [
+        # Keycloak: a login page, or a page of refusal with 400.
+        (for_ours(page("Sign in"), page("Invalid parameter: redirect_uri", 400)), "ok", "accepted"),
+        (lambda _: page("Invalid parameter: redirect_uri", 400), "failed", f"register {CALLBACK}"),
+        # Google redirects to a page of its own that is called error.
+        (redirects("https://accounts.google.com/signin/oauth/error?authError=x"), "failed", f"register {CALLBACK}"),
+        (for_ours(httpx.Response(302, headers={"location": f"{IDP}/signin"}),
+                  httpx.Response(302, headers={"location": f"{IDP}/signin/oauth/error?a=b"})), "ok", "accepted"),
+        # Entra ID shows the refusal with status 200, or looks at it after the login.
+        (lambda _: page("AADSTS50011: The redirect URI … does not match"), "failed", f"register {CALLBACK}"),
+        (for_ours(page("Sign in"), page("AADSTS50011: The redirect URI")), "ok", "accepted"),
+        (lambda _: page('Sign in <input name="redirect_uri">'), "cannot tell", "try a login"),
+        # A word that both pages have tells nothing; one that only the other has does.
+        (for_ours(page("Sign in"), page("Wrong redirect_uri")), "ok", "accepted"),
+        # GitHub asks for the login first.
+        (redirects("https://github.com/login?return_to=x"), "cannot tell", "in the same way"),
+        # Sent back at once: it is known, and what else is wrong is told.
+        (redirects(f"{CALLBACK}?code=x"), "ok", "accepted"),
+        (redirects(f"{CALLBACK}?error=login_required"), "ok", "accepted"),
+        (redirects(f"{CALLBACK}?error=invalid_scope"), "failed", "SEED_OAUTH_IDP_SCOPES"),
+        (redirects(f"{CALLBACK}?error=invalid_target"), "failed", "SEED_OAUTH_IDP_SEND_RESOURCE"),
+        (redirects(f"{CALLBACK}?error=unauthorized_client"), "failed", "authorization code flow"),
+        (lambda _: page("Unknown application", 401), "failed", "SEED_OAUTH_IDP_CLIENT_ID"),
+        (lambda _: page("oops", 500), "cannot tell", "later"),
+        (lambda _: page("slow down", 429), "cannot tell", "later"),
+        (refused, "failed", "SEED_OAUTH_IDP_AUTHORIZATION_URL"),
+        (lambda _: page("x" * 200_000), "cannot tell", "try a login"),
+    ],
+)  # fmt: skip
+async def test_the_redirect_uri_is_judged_by_what_identity_providers_do(
+    world: World, authorize: Handler, status: str, word: str
+) -> None:
+    world.authorize = authorize
+    found = await finding(world, "redirect URI")
+    assert found.status == status
+    assert word in f"{found.text} {found.remedy}"
+
+
+async def test_the_authorization_request_is_a_real_one_and_nothing_is_followed(world: World) -> None:
+    await diagnose(
+        world,
+        idp_authorization_parameters={"audience": "{resource}", "prompt": "consent"},
+        idp_scopes="openid offline_access",
+    )
+    asked = [query_of(str(request.url)) for request in world.requests if request.url.path == "/authorize"]
+    assert len(asked) == 2
+    assert asked[0]["redirect_uri"] == CALLBACK
+    assert asked[1]["redirect_uri"].startswith(f"{CALLBACK}-")
+    for query in asked:
+        assert query["scope"] == "openid offline_access"
+        assert query["audience"] == query["resource"] == f"{DOOR}/mcp"
+        assert query["code_challenge_method"] == "S256"
+        assert (query["client_id"], query["prompt"]) == ("proxy", "consent")
+        assert SECRET not in urlencode(query)
+    assert "/login" not in [request.url.path for request in world.requests]
+
+
+async def test_in_the_relay_flow_the_redirect_uris_are_those_of_the_clients(world: World) -> None:
+    assert (await finding(world, "redirect URI", flow="relay")).status == "skipped"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "preset", "expected", "word"),
+    [
+        (400, {"error": "invalid_grant"}, "none", "ok", ""),
+        (401, {"error": "invalid_client"}, "none", "failed", "SEED_OAUTH_IDP_CLIENT_SECRET"),
+        (401, {"error": "unauthorized_client"}, "keycloak", "failed", "SEED_OAUTH_IDP_CLIENT_SECRET"),
+        (401, None, "none", "failed", "SEED_OAUTH_IDP_TOKEN_AUTH_METHOD"),
+        (400, {"error": "unauthorized_client"}, "none", "failed", "allow the grants"),
+        (400, {"error": "invalid_request"}, "none", "cannot tell", "try a login"),
+        (200, {"error": "bad_verification_code"}, "github", "ok", ""),
+        (200, {"error": "incorrect_client_credentials"}, "github", "failed", "SEED_OAUTH_IDP_CLIENT_ID"),
+        (200, {"access_token": "at"}, "none", "failed", "SEED_OAUTH_IDP_TOKEN_URL"),
+        (500, None, "none", "failed", "SEED_OAUTH_IDP_TOKEN_URL"),
+    ],
+)
+async def test_a_made_up_code_tells_whether_the_credentials_are_right(
+    world: World, status: int, body: dict[str, str] | None, preset: str, expected: str, word: str
+) -> None:
+    world.token = lambda _: httpx.Response(status, json=body)
+    endpoints: dict[str, Any] = {"idp_authorization_url": f"{IDP}/authorize", "idp_token_url": f"{IDP}/token"}
+    found = await finding(world, "credentials", idp_preset=preset, **endpoints)
+    assert found.status == expected
+    assert word in found.remedy
+    (request,) = [request for request in world.requests if request.url.path == "/token"]
+    assert form_of(request)["grant_type"] == "authorization_code"
+
+
+@pytest.mark.parametrize(
+    ("now", "status", "word"),
+    [(NOW + 60, "ok", ""), (NOW + 61, "warning", "fast"), (NOW - 3600, "warning", "slow")],
+)
+async def test_a_clock_that_is_off_by_more_than_a_minute_is_a_warning(
+    world: World, now: float, status: str, word: str
+) -> None:
+    found = await finding(world, "clock", now=now)
+    assert (found.status, word in found.text) == (status, True)
+
+
+async def test_where_the_metadata_has_no_date_the_authorization_endpoint_may(world: World) -> None:
+    world.openid = lambda _: httpx.Response(200, json=world.metadata)
+    assert (await finding(world, "clock")).status == "skipped"
+    world.authorize = lambda _: httpx.Response(200, headers={"date": DATE})
+    assert (await finding(world, "clock")).status == "ok"
+
+
+async def test_endpoints_that_are_set_are_asked_without_metadata(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SEED_OAUTH_IDP_ISSUER")
+    endpoints: dict[str, Any] = {"idp_authorization_url": f"{IDP}/authorize", "idp_token_url": f"{IDP}/token"}
+    findings = {found.check: found.status for found in await diagnose(world, **endpoints)}
+    assert (findings["metadata"], findings["redirect URI"], findings["PKCE"]) == ("skipped", "ok", "cannot tell")
+
+
+async def store_with_a_client(path: Path) -> None:
+    store = SqliteClientStore(Database(f"sqlite:///{path}"))
+    await store.add(PUBLIC)
+    await store.aclose()
+
+
+async def test_a_store_is_good_when_only_its_owner_can_read_it(world: World, tmp_path: Path) -> None:
+    path = tmp_path / "clients.db"
+    assert "will be made" in (await finding(world, "store")).text
+    assert not path.exists()  # it would belong to whoever ran this
+    await store_with_a_client(path)
+    assert (await finding(world, "store")).status == "ok"
+    path.chmod(0o644)
+    found = await finding(world, "store")
+    assert (found.status, found.remedy) == ("warning", f"chmod 600 {path}")
+
+
+async def test_a_store_of_somebody_else_is_a_warning(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store_with_a_client(tmp_path / "clients.db")
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    assert (await finding(world, "store")).status == "warning"
+
+
+async def test_a_store_that_cannot_be_used_is_told(world: World, tmp_path: Path) -> None:
+    (tmp_path / "clients.db").write_text("no database" * 100)
+    found = await finding(world, "store")
+    assert (found.status, "SEED_OAUTH_STORE_URL" in found.remedy) == ("failed", True)
+    found = await finding(world, "store", store_url=f"sqlite:///{tmp_path}/nowhere/clients.db")
+    assert (found.status, "SEED_OAUTH_STORE_URL" in found.remedy) == ("failed", True)
+    assert (await finding(world, "store", store_url="sqlite:///:memory:")).status == "warning"
+
+
+async def test_a_metrics_port_is_free_or_ours_or_taken(world: World) -> None:
+    assert "is free" in (await finding(world, "metrics port")).text
+    with listen("127.0.0.1", 0, "METRICS_PORT") as taken:
+        port = taken.getsockname()[1]
+        found = await finding(world, "metrics port", metrics_port=port)
+        assert (found.status, "SEED_OAUTH_METRICS_PORT" in found.remedy) == ("failed", True)
+        world.local = lambda _: httpx.Response(200, text="go_goroutines 1")
+        assert (await finding(world, "metrics port", metrics_port=port)).status == "failed"
+        world.local = lambda _: httpx.Response(200, text="# TYPE oauth_authorization_requests_total counter")
+        assert (await finding(world, "metrics port", metrics_port=port)).status == "ok"
+
+
+async def test_a_server_that_listens_everywhere_is_asked_on_loopback(world: World) -> None:
+    world.public = refused
+    await diagnose(world, host="::")
+    await diagnose(world, host="0.0.0.0")  # noqa: S104 - what is tested
+    asked = {request.url.host for request in world.requests if request.url.path == "/healthz"}
+    assert asked == {"127.0.0.1", "::1"}
+
+
+@pytest.mark.parametrize(
+    "public", [refused, lambda _: httpx.Response(404), lambda _: httpx.Response(200, html="the MCP server")]
+)
+async def test_public_metadata_that_is_not_there_is_the_reverse_proxys_when_the_server_runs(
+    world: World, public: Handler
+) -> None:
+    world.public = public
+    found = await finding(world, "public metadata")
+    assert (found.status, "start it" in found.text) == ("skipped", True)
+    world.local = lambda _: httpx.Response(200)
+    found = await finding(world, "public metadata")
+    assert (found.status, "/.well-known/" in found.remedy) == ("failed", True)
+
+
+@pytest.mark.parametrize("issuer", [f"{DOOR}/", "http://door.example", None])
+async def test_another_spelling_of_the_issuer_in_public_is_a_failure(world: World, issuer: str | None) -> None:
+    world.public = lambda _: httpx.Response(200, json={"issuer": issuer})
+    found = await finding(world, "public metadata")
+    assert (found.status, "SEED_OAUTH_ISSUER" in found.remedy) == ("failed", True)
+
+
+async def test_public_metadata_of_an_issuer_with_a_path_is_where_rfc_8414_has_it(world: World) -> None:
+    await diagnose(world, issuer=f"{DOOR}/tenant")
+    paths = [request.url.path for request in world.requests if request.url.host == "door.example"]
+    assert paths == ["/.well-known/oauth-authorization-server/tenant"]
+
+
+async def test_a_resource_of_another_origin_is_a_warning(world: World) -> None:
+    found = [
+        found
+        for found in await diagnose(world, resources=f"{DOOR}/mcp https://mcp.example/a/")
+        if found.check == "resource"
+    ]
+    assert [one.status for one in found] == ["ok", "warning"]
+    assert "https://mcp.example/.well-known/oauth-protected-resource/a " in found[1].remedy
+
+
+def test_the_settings_of_these_tests_are_good() -> None:
+    assert Settings.load().missing() == []

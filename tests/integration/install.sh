@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Puts the real parts that no Debian package brings into ~/.cache/seed-oauth, where the tests look for them: Keycloak, and
+# the npm packages of node/ with a Node of their own. Needs Java 17, Maven and npm; takes a minute or two the first time.
+set -euo pipefail
+cd "$(dirname "$0")"
+cache="$HOME/.cache/seed-oauth"
+mkdir -p "$cache"
+work=$(mktemp -d -p "$cache")
+trap 'rm -rf "$work"' EXIT
+
+# Everything is made beside its place and moved there whole: what is there is complete.
+packages="$cache/node-$(cat node/package.json node/package-lock.json | sha256sum | cut -c1-16)"
+if [ ! -d "$packages" ]; then
+  mkdir "$work/node"
+  cp node/package.json node/package-lock.json "$work/node"
+  # The Node that npm itself runs on may be older than these packages want; they get the one among them.
+  npm ci --prefix "$work/node" --ignore-scripts --no-audit --no-fund --loglevel=error
+  mv "$work/node" "$packages"
+fi
+
+version=26.4.0
+keycloak="$cache/keycloak-$version"
+if [ ! -d "$keycloak" ]; then
+  mvn -q -B dependency:copy -Dartifact="org.keycloak:keycloak-quarkus-dist:$version:zip" -DoutputDirectory="$work" \
+    -Dmdep.useBaseVersion=true
+  python3 -m zipfile -e "$work/keycloak-quarkus-dist-$version.zip" "$work"
+  # Built now, it starts in half the time and writes nothing but its temporary files. Its database is its memory.
+  bash "$work/keycloak-$version/bin/kc.sh" build --db=dev-mem
+  mv "$work/keycloak-$version" "$keycloak"
+fi

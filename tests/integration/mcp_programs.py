@@ -1,0 +1,64 @@
+"""MCP servers and clients as programs of their own: how they are started, and the whole path of a client."""
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import anyio
+
+from tests.harness import query_of
+from tests.integration.node_programs import node_command
+from tests.integration.person import Person
+from tests.integration.real_parts import PATIENCE, ready, running
+
+HERE = Path(__file__).parent
+
+
+@asynccontextmanager
+async def mcp_server(folder: Path, url: str, protection: Mapping[str, str] | None = None) -> AsyncIterator[None]:
+    """An MCP server at a URL on loopback, once it answers; with `protection` it checks tokens by itself."""
+    log = folder / "mcp_server.log"
+    arguments = [str(urlsplit(url).port)] + ([json.dumps(protection)] if protection else [])
+    with running([sys.executable, str(HERE / "mcp_server.py"), *arguments], log) as process:
+        await ready(url, process, log)
+        yield
+
+
+def client_command(sdk: str, folder: Path) -> list[str]:
+    """The command that runs the client of the `python` or the `typescript` SDK."""
+    return [sys.executable, str(HERE / "mcp_client.py")] if sdk == "python" else node_command(folder, "mcp_client.mjs")
+
+
+async def whole_path(client: Sequence[str], server_url: str, person: Person, folder: Path) -> dict[str, Any]:
+    """What a client tells in the end, after `person` has logged in when it asked for that, once."""
+    log = folder / "mcp_client.log"
+    with log.open("wb") as errors:
+        process = await asyncio.create_subprocess_exec(
+            *client, server_url, stdout=asyncio.subprocess.PIPE, stderr=errors
+        )
+        try:
+            with anyio.fail_after(PATIENCE):
+                asked = await _event(process, log)
+                returned = await person.authorize(asked["authorize"])
+                assert "code" in query_of(returned), returned
+                await person.open(returned)
+                told = await _event(process, log)
+                assert await process.wait() == 0, log.read_text()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+    return told
+
+
+async def _event(process: asyncio.subprocess.Process, log: Path) -> dict[str, Any]:
+    assert process.stdout
+    line = await process.stdout.readline()
+    assert line, log.read_text()
+    event: dict[str, Any] = json.loads(line)
+    return event

@@ -1,0 +1,134 @@
+"""The pages as a person sees them: in a real Chromium, on a desk and on a phone, in light and in the dark.
+
+`UPDATE_DOCS=1` writes the picture in the documentation anew.
+"""
+
+import os
+import struct
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.async_api import Browser, ViewportSize
+from starlette.responses import Response
+
+from seed_oauth.pages import consent_page, error_page, onward_page
+from tests.integration.chromium import ALLOW, DENY, DESKTOP, PHONE, VIEW, Site, opened
+
+pytestmark = pytest.mark.anyio
+
+PICTURE = Path(__file__).parents[2] / "docs" / "consent.png"
+PICTURE_SIZE: ViewportSize = {"width": 720, "height": 820}
+
+
+def every_page() -> dict[str, Response]:
+    return {
+        "local program": consent_page(VIEW),
+        "metadata document": consent_page(
+            replace(VIEW, client_id_host="claude.ai", redirect_uri="https://claude.ai/callback", scopes=())
+        ),
+        # The browser is to stay here, so the way onward is one that it does not take by itself.
+        "onward": onward_page("cursor://anysphere.cursor-mcp/oauth/callback?code=c"),
+        "error": error_page("connect again", "invalid_client", "0123456789abcdef", 400, {}),
+    }
+
+
+CONTRASTS = """() => {
+  const numbers = colour => colour.match(/[\\d.]+/g).map(Number);
+  const luminance = colour => numbers(colour).slice(0, 3).map(value => value / 255)
+    .map(value => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, value, index) => sum + value * [0.2126, 0.7152, 0.0722][index], 0);
+  const contrast = (one, other) => {
+    const [darker, lighter] = [luminance(one), luminance(other)].sort((a, b) => a - b);
+    return (lighter + 0.05) / (darker + 0.05);
+  };
+  const background = element => {
+    const colour = getComputedStyle(element).backgroundColor;
+    return numbers(colour)[3] === 0 ? background(element.parentElement) : colour;
+  };
+  const texts = [...document.body.querySelectorAll('*')]
+    .filter(element => [...element.childNodes].some(node => node.nodeType === 3 && node.data.trim()));
+  const buttons = [...document.querySelectorAll('.button')];
+  return {
+    texts: texts.map(element => contrast(getComputedStyle(element).color, background(element))),
+    buttons: buttons.map(element => contrast(background(element), background(element.parentElement))),
+    focus: buttons.map(element => contrast(getComputedStyle(document.body).color, background(element.parentElement))),
+  };
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", every_page())
+async def test_everything_can_be_read_in_light_and_in_the_dark_on_a_desk_and_on_a_phone(
+    name: str, scheme: str, chromium: Browser, site: Site
+) -> None:
+    """WCAG 2.2 AA: 4.5:1 for text (§1.4.3), 3:1 for controls and focus (§1.4.11), 320 pixels wide (§1.4.10)."""
+    site.pages = every_page()
+    async with opened(chromium, f"{site.url}/{name}", color_scheme=scheme) as tab:
+        for viewport in (DESKTOP, PHONE):
+            await tab.page.set_viewport_size(viewport)
+            assert await tab.width() == viewport["width"]
+        contrasts = await tab.page.evaluate(CONTRASTS)
+        assert len(contrasts["texts"]) >= 4
+        assert min(contrasts["texts"]) >= 4.5
+        assert min([3.0, *contrasts["buttons"], *contrasts["focus"]]) >= 3
+        assert "Content Security Policy" not in "".join(tab.complaints)
+
+
+async def test_to_deny_is_as_easy_as_to_allow(chromium: Browser, site: Site) -> None:
+    async with opened(chromium, f"{site.url}/consent", viewport=PHONE) as tab:
+        deny, allow = [await tab.box(selector) for selector in (DENY, ALLOW)]
+        looks = await tab.page.evaluate(
+            "[...document.querySelectorAll('button')].map(getComputedStyle)"
+            ".map(({fontSize, fontWeight, color, opacity}) => [fontSize, fontWeight, color, opacity].join())"
+        )
+    assert (deny["width"], deny["height"], deny["y"]) == (allow["width"], allow["height"], allow["y"])
+    assert deny["height"] >= 44  # a thumb's width (WCAG 2.2 §2.5.5)
+    assert looks[0] == looks[1]
+
+
+async def test_a_screen_reader_is_told_what_is_seen(chromium: Browser, site: Site) -> None:
+    async with opened(chromium, f"{site.url}/consent") as tab:
+        main = tab.page.get_by_role("main")
+        named: list[tuple[Any, str]] = [
+            ("heading", "An application asks for access"),
+            ("form", "An application asks for access"),
+            ("checkbox", "Do not ask again in this browser for 30 days"),
+            ("button", "Deny"),
+            ("button", "Allow"),
+        ]
+        for role, name in named:
+            assert await main.get_by_role(role, name=name, exact=True).count() == 1
+        terms = await main.get_by_role("term").all_inner_texts()
+        assert terms == [
+            "It calls itself",
+            "It will reach the server",
+            "It asks to",
+            "Once you have signed in, you are sent to",
+        ]
+
+
+async def test_nothing_moves(chromium: Browser, site: Site) -> None:
+    """So there is nothing to switch off for those who are made ill by it."""
+    async with opened(chromium, f"{site.url}/consent") as tab:
+        assert await tab.page.evaluate(
+            "[...document.querySelectorAll('*')].map(getComputedStyle)"
+            ".every(style => style.transitionDuration === '0s' && style.animationName === 'none')"
+        )
+
+
+async def test_the_picture_in_the_documentation_is_of_this_page(chromium: Browser, site: Site, tmp_path: Path) -> None:
+    async with opened(chromium, f"{site.url}/consent", viewport=PICTURE_SIZE, device_scale_factor=1.5) as tab:
+        assert await tab.page.evaluate("document.documentElement.scrollHeight") == PICTURE_SIZE["height"]
+        await tab.page.screenshot(path=tmp_path / "consent.png")
+    if os.environ.get("UPDATE_DOCS"):
+        PICTURE.write_bytes((tmp_path / "consent.png").read_bytes())
+    assert size_of(PICTURE) == size_of(tmp_path / "consent.png")
+    assert PICTURE.stat().st_size < 150_000
+
+
+def size_of(picture: Path) -> tuple[int, int]:
+    """Width and height of a PNG, in pixels."""
+    width, height = struct.unpack(">II", picture.read_bytes()[16:24])
+    return width, height
