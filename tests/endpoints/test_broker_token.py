@@ -123,6 +123,7 @@ CASES = [
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.row.reason}-{case.changes}-{case.after}")
 async def test_what_a_code_or_a_refresh_token_is_not_bound_to_never_reaches_the_identity_provider(case: Case) -> None:
+    """PROTOCOL T4, T6 and T8; THREATS 1, 2 and 17."""
     clock, grants = Clock(), PlayedGrants()
     settings = {"resources": f"{RESOURCE} {ISSUER}/other"}
     async with BrokerDoor(settings=settings, now=clock, grants=grants) as door:
