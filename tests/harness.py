@@ -23,6 +23,8 @@ from seed_oauth.telemetry.contract import error_attributes
 
 ISSUER = "https://door.example"
 CALLBACK = "https://app.example/callback"
+DOCUMENT_GONE = "https://gone.example/client.json"
+DOCUMENT_DOWN = "https://down.example/client.json"
 CODE_VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"  # RFC 7636 appendix B
 CODE_CHALLENGE = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
 PUBLIC = Client(client_id="public", issued_at=1, redirect_uris=(CALLBACK, "http://127.0.0.1/callback"))
@@ -54,6 +56,7 @@ SETTINGS: Mapping[str, Any] = {
 }
 
 IdentityProvider = Callable[[httpx.Request], httpx.Response] | Callable[[httpx.Request], Awaitable[httpx.Response]]
+Documents = Callable[[httpx.Request], httpx.Response]
 Headers = Sequence[tuple[bytes, bytes]]
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -111,6 +114,12 @@ def form_of(request: httpx.Request) -> dict[str, str]:
     return dict(parse_qsl(request.content.decode(), keep_blank_values=True, strict_parsing=True))
 
 
+def document(url: str, /, **changes: object) -> dict[str, object]:
+    """A good Client ID Metadata Document, but for `changes`; None leaves a member out."""
+    good = {"client_id": url, "client_name": "Documented", "redirect_uris": [CALLBACK]}
+    return {name: value for name, value in {**good, **changes}.items() if value is not None}
+
+
 class BrokenStore:
     """A `ClientStore` that is down."""
 
@@ -132,9 +141,10 @@ class BrokenStore:
 
 @dataclass
 class FrontDoor:
-    """The real app on a registry of its own; `idp` plays the identity provider."""
+    """The real app on a registry of its own; `idp` plays the identity provider, `documents` those who publish them."""
 
     idp: IdentityProvider = lambda _: httpx.Response(200, json=TOKENS)
+    documents: Documents = lambda request: httpx.Response(503 if request.url.host == "down.example" else 404)
     settings: Mapping[str, Any] = field(default_factory=dict)
     clients: ClientStore | None = None
     grants: GrantStore | None = None
@@ -143,6 +153,7 @@ class FrontDoor:
     known: Iterable[Client] = (PUBLIC, BASIC, POST)
     pipeline: Pipeline = field(default_factory=Pipeline)
     idp_requests: list[httpx.Request] = field(default_factory=list)
+    document_requests: list[httpx.Request] = field(default_factory=list)
 
     async def __aenter__(self) -> Self:
         clients = self.clients
@@ -157,6 +168,7 @@ class FrontDoor:
             grants=self.grants,
             metadata=self.metadata,
             transport=httpx.MockTransport(self._idp),
+            client_documents=httpx.MockTransport(self._document),
             now=self.now,
         )
         self._lifespan = self.app.router.lifespan_context(self.app)
@@ -174,6 +186,10 @@ class FrontDoor:
         self.idp_requests.append(request)
         answer = self.idp(request)
         return answer if isinstance(answer, httpx.Response) else await answer
+
+    def _document(self, request: httpx.Request) -> httpx.Response:
+        self.document_requests.append(request)
+        return self.documents(request)
 
     async def authorize(self, **changes: str | None) -> httpx.Response:
         """A good authorization request, but for `changes`."""

@@ -11,6 +11,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "seed_oauth"
 ORDER = [
     "outcomes",
     "redirect_uri",
+    "scope",
+    "public_keys",
     "seal",
     "presets",
     "settings",
@@ -23,11 +25,12 @@ ORDER = [
     "pages",
     "pkce",
     "resource",
-    "scope",
+    "client_assertion",
     "client_authentication",
     "provider_metadata",
     "identity_provider",
     "transport",
+    "guarded_transport",
     "access_token",
     "flows",
     "endpoints",
@@ -44,6 +47,7 @@ ORDER = [
     "doctor",
     "watch",
     "demo",
+    "clients_command",
     "cli",
 ]
 MODULES = sorted(SOURCE.rglob("*.py"))

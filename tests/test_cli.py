@@ -257,7 +257,7 @@ async def test_under_another_process_manager_a_partial_scrape_is_warned_of(
 def test_help_names_every_command(tmp_path: Path) -> None:
     done = run("--help", folder=tmp_path)
     assert done.returncode == 0
-    for command in ("serve", "demo", "watch", "doctor"):
+    for command in ("serve", "demo", "watch", "doctor", "clients"):
         assert command in done.stdout
 
 

@@ -5,11 +5,13 @@ from collections.abc import Awaitable, Callable
 from urllib.parse import urlencode
 
 import anyio
+import httpx
 import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from seed_oauth.client_assertion import ASSERTION_TYPE
 from seed_oauth.outcomes import ConsentOutcome, Outcome
 from seed_oauth.telemetry.contract import ENDPOINTS
 from tests.broker import BrokerDoor, request_in, target_of
@@ -36,11 +38,27 @@ OWN_COUNTERS = ("oauth_authorization_requests", "oauth_callbacks", "oauth_dcr")
 DESCRIPTION = re.compile(r"[\x20-\x21\x23-\x5B\x5D-\x7E]+")
 
 anything = st.text(st.characters(codec="utf-8")) | st.sampled_from(
-    ["\x00", "\r\n", "a" * 5000, "'\"<script>", "%00", "../..", "\u202e", "javascript:alert(1)", PUBLIC.client_id]
+    [
+        "\x00",
+        "\r\n",
+        "a" * 5000,
+        "'\"<script>",
+        "%00",
+        "../..",
+        "\u202e",
+        "javascript:alert(1)",
+        PUBLIC.client_id,
+        "https://app.example/client.json",
+        "https://app.example/../",
+        ASSERTION_TYPE,
+        "a.b.c",
+        "e30.e30.e30",
+    ]
 )
 names = st.sampled_from(
     ["response_type", "client_id", "redirect_uri", "code_challenge", "code_challenge_method", "state", "scope",
-     "resource", "grant_type", "code", "code_verifier", "refresh_token", "client_secret", "token", "unheard_of"]
+     "resource", "grant_type", "code", "code_verifier", "refresh_token", "client_secret", "token", "unheard_of",
+     "client_assertion", "client_assertion_type"]
 )  # fmt: skip
 changes = st.dictionaries(names, anything, max_size=4)
 
@@ -219,20 +237,31 @@ def test_any_method(method: str, name: str) -> None:
 
 @pytest.mark.anyio
 async def test_ten_thousand_strange_requests_leave_the_number_of_series_where_it_was() -> None:
-    """THREATS 11 (CVE-2026-16100): nothing of a request becomes a label."""
-    async with FrontDoor() as door:
+    """THREATS 11 (CVE-2026-16100): nothing of a request, and no text of the identity provider, becomes a label."""
+    odd = ""
+
+    def refusing(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(400, json={"error": odd, "error_description": odd})
+
+    async with FrontDoor(idp=refusing) as door:
         await door.token(code_request())
         await door.token(refresh_request())
         before = (await door.samples()).keys()
-        for number in range(2_500):
+        for number in range(10_000):
             odd = f"odd-{number}"
-            agent = [(b"user-agent", odd.encode()), (b"content-type", FORM)]
-            query = urlencode(authorization_request(client_id=odd, scope=odd, state=odd)).encode()
-            await door.receive("GET", "authorize", query, agent)
-            for form in (code_request(client_id=odd), code_request(grant_type=odd), refresh_request(client_secret=odd)):
-                method = odd.upper() if number % 7 == 0 else "POST"
-                await door.receive(method, "token", b"", agent, urlencode(form).encode())
+            form = (
+                code_request(client_id=odd),
+                code_request(grant_type=odd),
+                refresh_request(client_secret=odd),
+                refresh_request(refresh_token=odd),
+                authorization_request(client_id=odd, scope=odd, state=odd),
+            )[number % 5]
+            name = "authorize" if "state" in form else "token"
+            method = odd.upper() if number % 7 == 0 else "POST"
+            headers = [(b"user-agent", odd.encode()), (b"content-type", FORM)]
+            await door.receive(method, name, b"", headers, urlencode(form).encode())
         assert (await door.samples()).keys() == before
+    assert len(door.idp_requests) > 1_000
 
 
 @pytest.mark.anyio

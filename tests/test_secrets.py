@@ -16,13 +16,17 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from seed_oauth import Pipeline, Settings, logs
+from seed_oauth.client_assertion import ASSERTION_TYPE
 from tests.broker import METADATA, BrokerDoor, Person, PlayedMetadata, request_in, target_of
 from tests.harness import (
+    DOCUMENT_DOWN,
+    DOCUMENT_GONE,
     BrokenStore,
     FrontDoor,
     IdentityProvider,
     authorization_request,
     code_request,
+    document,
     form_of,
     json_of,
     query_of,
@@ -33,6 +37,7 @@ pytestmark = pytest.mark.anyio
 
 CANARIES = [f"canary-{name}-{'x' * 43}" for name in ("secret", "code", "token", "verifier", "state", "scope")]
 SECRET, CODE, TOKEN, VERIFIER, STATE, PROXY_SECRET = CANARIES
+PUBLISHED = "https://app.example/client.json"
 
 
 def spellings(canary: str) -> Iterator[str]:
@@ -58,6 +63,23 @@ def idps() -> Iterator[IdentityProvider]:
     yield lambda request: httpx.Response(200, content=request.content + TOKEN.encode())
     yield raises
     yield fails
+
+
+def documents(request: httpx.Request) -> httpx.Response:
+    """What clients publish, with a secret that is none any more."""
+    if str(request.url) == PUBLISHED:
+        jwks_uri = "https://app.example/jwks.json"
+        return httpx.Response(
+            200, json=document(PUBLISHED, token_endpoint_auth_method="private_key_jwt", jwks_uri=jwks_uri)
+        )
+    if request.url.path == "/jwks.json":
+        return httpx.Response(200, json={"keys": [{"kty": "oct", "k": SECRET}]})
+    return httpx.Response(200, json={"client_id": SECRET, "client_secret": SECRET}, headers={"Location": SECRET})
+
+
+def unsigned_jwt(client_id: str) -> str:
+    parts = ('{"alg":"RS256"}', f'{{"sub":"{client_id}","jti":"{SECRET}"}}', SECRET)
+    return ".".join(base64.urlsafe_b64encode(part.encode()).rstrip(b"=").decode() for part in parts)
 
 
 @contextmanager
@@ -94,6 +116,11 @@ async def play(door: FrontDoor) -> list[httpx.Response]:
         responses.append(await door.http.post("/oauth/revoke", data=data, headers={"Authorization": authorization}))
     responses.append(await door.http.post("/oauth/token", content=f"code={CODE}&code={CODE}"))
     responses.append(await door.http.post(f"/oauth/token?code={CODE}&state={STATE}", data={"code": CODE}))
+    for client_id in (PUBLISHED, DOCUMENT_GONE, DOCUMENT_DOWN):
+        form = {**code, "client_id": client_id, "client_assertion_type": ASSERTION_TYPE}
+        assertions = (SECRET, unsigned_jwt(client_id))
+        responses += [await door.token({**form, "client_assertion": assertion}) for assertion in assertions]
+        responses.append(await door.authorize(client_id=client_id, state=STATE))
     responses.append(await door.http.post("/oauth/register", json={"redirect_uris": [SECRET], "client_secret": SECRET}))
     responses.append(await door.http.get(f"/oauth/callback?code={CODE}&state={STATE}"))
     return responses
@@ -220,6 +247,7 @@ async def play_everywhere(tracer_provider: TracerProvider, seen: list[str]) -> N
             settings={"idp_client_secret": PROXY_SECRET, "idp_token_auth_method": "client_secret_post"},
             pipeline=Pipeline(tracer_provider),
             idp=idp,
+            documents=documents,
         )
         async with door:
             for response in await play(door):

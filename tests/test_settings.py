@@ -1,7 +1,23 @@
+import json
+import re
+from typing import Any
+
 import pytest
+from joserfc.jwk import ECKey
 from pydantic import SecretStr
 
 from seed_oauth import Settings, SettingsError
+from seed_oauth.settings.preregistered import PreregisteredClient
+
+SECRET = "0123456789abcdef0123456789ABCDEF"
+KEY = ECKey.generate_key("P-256")
+PUBLIC_JWKS = {"keys": [KEY.as_dict(private=False)]}
+PRIVATE_JWKS = {"keys": [KEY.as_dict(private=True)]}
+
+
+def client(**changes: Any) -> dict[str, Any]:
+    """A good client in the settings, but for `changes`."""
+    return {"client_id": "a", "redirect_uris": ["https://app.example/"], **changes}
 
 
 def test_the_defaults_bind_to_loopback_and_name_the_issuer_after_it() -> None:
@@ -75,11 +91,47 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
         ({"secret_keys": "a" * 40}, "SEED_OAUTH_SECRET_KEYS must be at least 32 random characters"),
         ({"store_url": "postgres://x"}, "SEED_OAUTH_STORE_URL must be sqlite:///file"),
         ({"store_url": "sqlite:///:memory:", "workers": 2}, "SEED_OAUTH_STORE_URL must be a file"),
+        ({"client_days": 0}, "SEED_OAUTH_CLIENT_DAYS Input should be greater than 0"),
+        (
+            {"client_documents_on_loopback": True, "issuer": "https://door.example", "flow": "relay"},
+            "SEED_OAUTH_CLIENT_DOCUMENTS_ON_LOOPBACK is for development",
+        ),
+        ({"clients": "{"}, "SEED_OAUTH_CLIENTS must be a JSON list"),
+        ({"clients": "{}"}, "SEED_OAUTH_CLIENTS Input should be a valid tuple"),
+        ({"clients": [{}]}, "SEED_OAUTH_CLIENTS[0] client_id Field required"),
+        ({"clients": [client(client_id="")]}, "SEED_OAUTH_CLIENTS[0] client_id must be of printable ASCII"),
+        ({"clients": [client(client_id="a b")]}, "SEED_OAUTH_CLIENTS[0] client_id must be of printable ASCII"),
+        ({"clients": [client(redirect_uris=[])]}, "SEED_OAUTH_CLIENTS[0] redirect_uris Tuple should have at least 1"),
+        (
+            {"clients": [client(), client(client_id="b", redirect_uris=["http://app.example/"])]},
+            "SEED_OAUTH_CLIENTS gives the client b a redirect_uri that must use https",
+        ),
+        ({"clients": [client(), client()]}, "SEED_OAUTH_CLIENTS must not have two clients with one client_id"),
+        ({"clients": [client(client_secret="hunter2")]}, "client_secret must be at least 32 random characters"),
+        ({"clients": [client(client_secret="a" * 40)]}, "client_secret must be at least 32 random characters"),
+        (
+            {"clients": [client(token_endpoint_auth_method="client_secret_post")]},
+            "client_secret does not go with token_endpoint_auth_method client_secret_post: add or remove it",
+        ),
+        (
+            {"clients": [client(token_endpoint_auth_method="none", client_secret=SECRET)]},
+            "client_secret does not go with token_endpoint_auth_method none: add or remove it",
+        ),
+        ({"clients": [client(token_endpoint_auth_method="tls_client_auth")]}, "Input should be 'none'"),
+        (
+            {"clients": [client(token_endpoint_auth_method="private_key_jwt")]},
+            "jwks does not go with token_endpoint_auth_method private_key_jwt: add or remove it",
+        ),
+        ({"clients": [client(jwks={"keys": []})]}, "SEED_OAUTH_CLIENTS[0] jwks has no key that can be used"),
+        ({"clients": [client(jwks=PRIVATE_JWKS)]}, "SEED_OAUTH_CLIENTS[0] jwks must have public keys only"),
+        ({"clients": [client(scope="a  b")]}, "SEED_OAUTH_CLIENTS[0] scope must be a list of names"),
+        ({"clients": [client(client_name="a\nb")]}, "SEED_OAUTH_CLIENTS[0] client_name must be printable"),
+        ({"clients": [client(redirect_uri="x")]}, "SEED_OAUTH_CLIENTS[0] redirect_uri Extra inputs are not permitted"),
         ({"store_url": "sqlite:///"}, "SEED_OAUTH_STORE_URL must be sqlite:///file"),
     ],
 )
 def test_an_unsafe_or_senseless_setting_is_refused_by_name(given: dict[str, object], message: str) -> None:
-    with pytest.raises(SettingsError, match=message.replace("?", r"\?")):
+    with pytest.raises(SettingsError, match=re.escape(message)):
         Settings.load(**given)
 
 
@@ -93,6 +145,39 @@ def test_a_setting_that_resembles_none_is_refused_too(monkeypatch: pytest.Monkey
     monkeypatch.setenv("SEED_OAUTH_XYZZY", "1")
     with pytest.raises(SettingsError, match="SEED_OAUTH_XYZZY is not a setting: remove it"):
         Settings.load()
+
+
+@pytest.mark.parametrize(
+    ("changes", "method"),
+    [
+        ({}, "none"),
+        ({"client_secret": SECRET}, "client_secret_basic"),
+        ({"client_secret": SECRET, "token_endpoint_auth_method": "client_secret_post"}, "client_secret_post"),
+        ({"jwks": PUBLIC_JWKS}, "private_key_jwt"),
+    ],
+)
+def test_a_client_in_the_settings_authenticates_by_what_it_has(changes: dict[str, Any], method: str) -> None:
+    assert Settings.load(clients=[client(**changes)]).clients[0].auth_method == method
+
+
+def test_clients_in_the_settings_may_use_the_schemes_that_the_operator_allows() -> None:
+    clients = [client(redirect_uris=["acme://callback"])]
+    assert Settings.load(clients=clients, private_use_schemes="acme").clients
+    with pytest.raises(SettingsError, match="redirect_uri"):
+        Settings.load(clients=clients)
+
+
+def test_no_clients_in_the_environment_are_no_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEED_OAUTH_CLIENTS", "")
+    assert Settings.load().clients == ()
+
+
+def test_the_secret_of_a_client_is_neither_shown_nor_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert SECRET not in repr(Settings.load(clients=[client(client_secret=SECRET)]))
+    monkeypatch.setenv("SEED_OAUTH_CLIENTS", json.dumps([client(client_secret=SECRET, scope="a  b")]))
+    with pytest.raises(SettingsError) as refused:
+        Settings.load()
+    assert SECRET not in str(refused.value)
 
 
 def test_a_refused_value_is_never_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,6 +201,12 @@ def test_another_process_reads_the_same_settings_from_the_environment(monkeypatc
         idp_authorization_parameters={"prompt": "consent"},
         scopes=("mail", "files"),
         idp_send_resource=False,
+        clients=(
+            PreregisteredClient(**client(client_id="b", client_name="Ünï ✓", scope="mail", jwks=PUBLIC_JWKS)),
+            PreregisteredClient(**client(client_secret=SECRET, token_endpoint_auth_method="client_secret_post")),
+        ),
+        client_days=0.5,
+        client_id_metadata_documents=False,
         port=1,
     )
     for name, value in settings.as_environment().items():

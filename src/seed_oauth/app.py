@@ -1,8 +1,9 @@
 """The composition root: which parts there are, and the route table. Nothing else."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from time import perf_counter, time
+from typing import Protocol
 
 import httpx
 import structlog
@@ -15,8 +16,14 @@ from starlette.routing import BaseRoute, Mount, Route
 
 from seed_oauth.answer import json_response
 from seed_oauth.boundary import Boundary, Endpoint
+from seed_oauth.client_assertion import ClientAssertions
+from seed_oauth.client_authentication import ClientAuthentication
 from seed_oauth.clients import ClientStore
+from seed_oauth.clients.assertions import SqliteUsedAssertions
 from seed_oauth.clients.cached import CachedClientStore
+from seed_oauth.clients.keys import ClientKeys
+from seed_oauth.clients.metadata_document import ClientDocuments
+from seed_oauth.clients.resolved import ResolvedClientStore
 from seed_oauth.clients.sqlite import SqliteClientStore
 from seed_oauth.database import Database
 from seed_oauth.discovery import Discovery
@@ -33,6 +40,7 @@ from seed_oauth.flows.broker import BrokerFlow
 from seed_oauth.flows.relay import RelayFlow
 from seed_oauth.grants import GrantStore
 from seed_oauth.grants.sqlite import SqliteGrantStore
+from seed_oauth.guarded_transport import GuardedTransport
 from seed_oauth.identity_provider import HttpIdentityProvider
 from seed_oauth.outcomes import (
     AuthorizationOutcome,
@@ -60,6 +68,10 @@ _CORS = Middleware(
 )
 
 
+class _Part(Protocol):
+    async def aclose(self) -> None: ...
+
+
 def create_app(
     settings: Settings | None = None,
     *,
@@ -68,6 +80,7 @@ def create_app(
     grants: GrantStore | None = None,
     metadata: MetadataSource | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
+    client_documents: httpx.AsyncBaseTransport | None = None,
     now: Callable[[], float] = time,
     clock: Callable[[], float] = perf_counter,
 ) -> Starlette:
@@ -81,6 +94,7 @@ def create_app(
         grants: where it is remembered which refresh tokens were used; by default what `settings.store_url` says.
         metadata: what is known of the identity provider; by default what the settings say.
         transport: the way to the identity provider, for tests and for special networks.
+        client_documents: the way to what clients publish, for the same; it must refuse addresses that are not public.
         now: counts seconds since the epoch, for tests.
         clock: counts the seconds that exchanges take, for tests.
 
@@ -90,7 +104,12 @@ def create_app(
     settings = settings or Settings.load()
     pipeline = pipeline or Pipeline()
     database = Database(settings.store_url)
-    clients = CachedClientStore(clients or SqliteClientStore(database))
+    client_documents = client_documents or GuardedTransport(allow_loopback=settings.client_documents_on_loopback)
+    clients = _every_client(settings, clients or SqliteClientStore(database, settings.client_days), client_documents)
+    keys = ClientKeys(client_documents)
+    audiences = (settings.issuer, f"{settings.issuer}/oauth/token")
+    assertions = ClientAssertions(audiences, keys, SqliteUsedAssertions(database), now)
+    authentication = ClientAuthentication(clients, assertions)
     transport = transport or IdentityProviderTransport(settings)
     discovery = None
     if metadata is None and settings.reads_metadata:
@@ -115,7 +134,7 @@ def create_app(
             counted("/oauth/callback", callback, CallbackOutcome, "GET", cors=False),
         ]
     authorization = AuthorizationEndpoint(settings, clients, flow)
-    token = TokenEndpoint(settings, clients, flow)
+    token = TokenEndpoint(settings, authentication, flow)
     registration = RegistrationEndpoint(settings, clients)
     endpoints += [
         counted("/oauth/authorize", authorization, AuthorizationOutcome, "GET", "POST", cors=False),
@@ -123,7 +142,7 @@ def create_app(
         counted("/oauth/register", registration, RegistrationOutcome, "POST"),
     ]
     if settings.can_revoke:
-        revocation = RevocationEndpoint(clients, flow)
+        revocation = RevocationEndpoint(authentication, flow)
         endpoints.append(counted("/oauth/revoke", revocation, RevocationOutcome, "POST"))
     routes = [
         *endpoints,
@@ -137,6 +156,35 @@ def create_app(
     if settings.issuer_path:
         # Behind a reverse proxy that keeps the issuer's path.
         routes.append(Mount(settings.issuer_path, routes=endpoints))
+
+    app = Starlette(
+        routes=routes,
+        middleware=pipeline.middleware(),
+        lifespan=_lifespan(
+            settings, pipeline, discovery, (identity_provider, clients, keys, client_documents, database)
+        ),
+        exception_handlers={404: _not_found},
+    )
+    app.router.redirect_slashes = False
+    app.state.pipeline = pipeline
+    return app
+
+
+def _every_client(
+    settings: Settings, registered: ClientStore, client_documents: httpx.AsyncBaseTransport
+) -> ResolvedClientStore:
+    documents = ClientDocuments(client_documents, settings.private_use_schemes)
+    return ResolvedClientStore(
+        CachedClientStore(registered),
+        settings.clients,
+        documents if settings.client_id_metadata_documents else None,
+    )
+
+
+def _lifespan(
+    settings: Settings, pipeline: Recording, discovery: Discovery | None, parts: Iterable[_Part]
+) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
+    """What happens at start and at the end, when `parts` let go of what they hold."""
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -153,19 +201,10 @@ def create_app(
         yield
         if discovery is not None:
             await discovery.aclose()
-        await identity_provider.aclose()
-        await clients.aclose()
-        await database.aclose()
+        for part in parts:
+            await part.aclose()
 
-    app = Starlette(
-        routes=routes,
-        middleware=pipeline.middleware(),
-        lifespan=lifespan,
-        exception_handlers={404: _not_found},
-    )
-    app.router.redirect_slashes = False
-    app.state.pipeline = pipeline
-    return app
+    return lifespan
 
 
 async def _not_found(_: Request, __: Exception) -> Response:

@@ -1,4 +1,4 @@
-"""The command line: `seed-oauth serve`, `demo`, `watch` and `doctor`."""
+"""The command line: `seed-oauth serve`, `demo`, `watch`, `doctor` and `clients`."""
 
 import logging
 import sys
@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from seed_oauth import clients_command
 from seed_oauth.settings import PREFIX, Settings, SettingsError
 
 app = typer.Typer(
@@ -15,6 +16,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(clients_command.app, name="clients")
 
 
 @app.callback()

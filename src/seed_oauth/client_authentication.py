@@ -5,10 +5,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote_plus
 
-from seed_oauth.clients import Client, ClientStore, StoreError, TokenEndpointAuthMethod
+from seed_oauth.client_assertion import ASSERTION_TYPE, BadAssertionError, ClientAssertions
+from seed_oauth.clients import (
+    BadClientDocumentError,
+    Client,
+    ClientDocumentUnavailableError,
+    ClientStore,
+    StoreError,
+    TokenEndpointAuthMethod,
+)
 from seed_oauth.errors import OAuthError
 from seed_oauth.outcomes import RevocationOutcome, TokenOutcome
 from seed_oauth.parameters import MalformedRequestError
+from seed_oauth.public_keys import BadSignatureError, unverified
+
+Outcomes = type[TokenOutcome] | type[RevocationOutcome]
 
 _CHALLENGE = {"WWW-Authenticate": 'Basic realm="seed-oauth"'}
 
@@ -17,60 +28,105 @@ _CHALLENGE = {"WWW-Authenticate": 'Basic realm="seed-oauth"'}
 class _Credentials:
     client_id: str
     secret: str
+    """The client_secret, or the client_assertion."""
     method: TokenEndpointAuthMethod
 
 
-async def authenticate_client(
-    authorization: str | None,
-    form: Mapping[str, str],
-    clients: ClientStore,
-    outcomes: type[TokenOutcome] | type[RevocationOutcome],
-) -> Client:
-    """The client that sent `form` with this `Authorization` header, by the method it registered.
+class ClientAuthentication:
+    """Authenticates clients, each by a method that it registered."""
 
-    Raises:
-        OAuthError: the rows UNKNOWN_CLIENT, BAD_CLIENT_AUTHENTICATION and CLIENT_LOOKUP_FAILED.
-        MalformedRequestError: no client_id, or two ways of authenticating at once (RFC 6749 §2.3).
-    """
-    presented = _presented(authorization, form)
-    # RFC 6749 §5.2: the challenge is owed to whoever tried the Authorization header.
-    challenge = _CHALLENGE if presented.method == "client_secret_basic" else {}
-    try:
-        client = await clients.get(presented.client_id)
-    except StoreError as failure:
-        raise OAuthError(
-            outcomes.CLIENT_LOOKUP_FAILED, "clients cannot be looked up at the moment, try again"
-        ) from failure
-    if client is None:
-        raise OAuthError(
-            outcomes.UNKNOWN_CLIENT,
-            "this client_id is not registered here (any more): register again and start a new authorization",
-            challenge,
-        )
-    if presented.method != client.token_endpoint_auth_method:
-        raise OAuthError(
-            outcomes.BAD_CLIENT_AUTHENTICATION,
-            f"this client is registered with token_endpoint_auth_method {client.token_endpoint_auth_method}",
-            challenge,
-        )
-    if presented.method != "none" and not client.has_secret(presented.secret):
-        raise OAuthError(outcomes.BAD_CLIENT_AUTHENTICATION, "the client_secret is wrong", challenge)
-    return client
+    def __init__(self, clients: ClientStore, assertions: ClientAssertions) -> None:
+        self._clients = clients
+        self._assertions = assertions
+
+    async def __call__(self, authorization: str | None, form: Mapping[str, str], outcomes: Outcomes) -> Client:
+        """The client that sent `form` with this `Authorization` header.
+
+        Raises:
+            OAuthError: the rows UNKNOWN_CLIENT, BAD_CLIENT_AUTHENTICATION, BAD_CLIENT_DOCUMENT,
+                CLIENT_DOCUMENT_UNAVAILABLE and CLIENT_LOOKUP_FAILED.
+            MalformedRequestError: no client_id, or two ways of authenticating at once (RFC 6749 §2.3).
+        """
+        presented = _presented(authorization, form)
+        # RFC 6749 §5.2: the challenge is owed to whoever tried the Authorization header.
+        challenge = _CHALLENGE if presented.method == "client_secret_basic" else {}
+        try:
+            client = await self._clients.get(presented.client_id)
+            if client is None:
+                raise OAuthError(
+                    outcomes.UNKNOWN_CLIENT,
+                    "this client_id is not registered here (any more): register again and start a new authorization",
+                    challenge,
+                )
+            objection = await self._objection(client, presented)
+        except BadClientDocumentError as bad:
+            raise OAuthError(outcomes.BAD_CLIENT_DOCUMENT, f"the document at this client_id {bad}") from bad
+        except ClientDocumentUnavailableError as trouble:
+            # Never invalid_client: the client would throw good tokens away.
+            raise OAuthError(
+                outcomes.CLIENT_DOCUMENT_UNAVAILABLE, f"the document at this client_id {trouble}, try again"
+            ) from trouble
+        except StoreError as failure:
+            raise OAuthError(
+                outcomes.CLIENT_LOOKUP_FAILED, "clients cannot be looked up at the moment, try again"
+            ) from failure
+        if objection is not None:
+            raise OAuthError(outcomes.BAD_CLIENT_AUTHENTICATION, objection, challenge)
+        return client
+
+    async def _objection(self, client: Client, presented: _Credentials) -> str | None:
+        """Why what was presented does not authenticate the client, or None when it does."""
+        if not client.authenticates_by(presented.method):
+            return f"this client is registered with token_endpoint_auth_method {client.token_endpoint_auth_method}"
+        if presented.method == "private_key_jwt":
+            try:
+                await self._assertions.verify(client, presented.secret)
+            except BadAssertionError as bad:
+                return str(bad)
+        elif presented.method != "none" and not client.has_secret(presented.secret):
+            return "the client_secret is wrong"
+        return None
 
 
 def _presented(authorization: str | None, form: Mapping[str, str]) -> _Credentials:
     basic = _basic_credentials(authorization) if authorization is not None else None
+    assertion = _assertion(form)
     client_id = form.get("client_id")
     secret = form.get("client_secret")
+    if sum(tried is not None for tried in (basic, assertion, secret)) > 1:
+        raise MalformedRequestError("authenticate in one way: by the Authorization header, a secret or an assertion")
     if basic is not None:
-        if secret is not None or client_id not in {None, basic.client_id}:
-            raise MalformedRequestError("authenticate either by the Authorization header or by the body")
+        if client_id not in {None, basic.client_id}:
+            raise MalformedRequestError("client_id must be the one in the Authorization header")
         return basic
+    if assertion is not None:
+        # RFC 7521 §4.2: the client_id may be left out. If it is there the assertion must be about it.
+        return _Credentials(client_id or _subject(assertion), assertion, "private_key_jwt")
     if client_id is None:
         raise MalformedRequestError("client_id is missing")
     if secret is not None:
         return _Credentials(client_id, secret, "client_secret_post")
     return _Credentials(client_id, "", "none")
+
+
+def _assertion(form: Mapping[str, str]) -> str | None:
+    if "client_assertion" not in form and "client_assertion_type" not in form:
+        return None
+    if "client_assertion" not in form or form.get("client_assertion_type") != ASSERTION_TYPE:
+        raise MalformedRequestError(f"a client_assertion needs the client_assertion_type {ASSERTION_TYPE}")
+    return form["client_assertion"]
+
+
+def _subject(assertion: str) -> str:
+    """The client that the assertion is about, before anything is verified."""
+    try:
+        _, claims = unverified(assertion)
+    except BadSignatureError:
+        raise MalformedRequestError("the client_assertion is not a signed JWT") from None
+    subject = claims.get("sub")
+    if not isinstance(subject, str):
+        raise MalformedRequestError("client_id is missing, and the client_assertion has no sub")
+    return subject
 
 
 def _basic_credentials(authorization: str) -> _Credentials:

@@ -25,7 +25,8 @@ _SET_UP = (
         redirect_uris TEXT NOT NULL,
         token_endpoint_auth_method TEXT NOT NULL,
         secret_hash BLOB,
-        metadata TEXT NOT NULL
+        metadata TEXT NOT NULL,
+        last_used_at INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID
     """,
     """
@@ -40,7 +41,22 @@ _SET_UP = (
     ) STRICT, WITHOUT ROWID
     """,
     "CREATE INDEX IF NOT EXISTS grants_by_expiry ON grants (expires_at)",
+    """
+    CREATE TABLE IF NOT EXISTS assertions (
+        assertion_hash BLOB PRIMARY KEY,
+        expires_at INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX IF NOT EXISTS assertions_by_expiry ON assertions (expires_at)",
 )
+
+# Release 0.1.0 did not note when a client was used. Nobody knows now, so their time begins with the migration.
+_KNOWS_LAST_USE = "SELECT count(*) FROM pragma_table_info('clients') WHERE name = 'last_used_at'"
+_ADD_LAST_USE = (
+    "ALTER TABLE clients ADD COLUMN last_used_at INTEGER NOT NULL DEFAULT 0",
+    "UPDATE clients SET last_used_at = CAST(strftime('%s', 'now') AS INTEGER)",
+)
+_INDEX_LAST_USE = "CREATE INDEX IF NOT EXISTS clients_by_use ON clients (last_used_at)"
 
 Result = TypeVar("Result")
 Work = Callable[[sqlite3.Connection], Result]
@@ -139,10 +155,13 @@ class Database:
         if not self._in_memory:
             # Whoever can read the file learns who may log in where; SQLite would make it world-readable.
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
-        connection = sqlite3.connect(self._path, timeout=timeout, isolation_level=None, check_same_thread=False)
+        # Another process may be migrating the database: that is worth waiting for.
+        connection = sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
         try:
             for statement in _SET_UP:
                 connection.execute(statement)
+            _migrate(connection)
+            connection.execute(f"PRAGMA busy_timeout = {int(timeout * 1000)}")
         except sqlite3.Error:
             connection.close()
             raise
@@ -157,3 +176,17 @@ class Database:
         if self._patient is not None:
             self._patient.close()
             self._patient = None
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    if not _knows_last_use(connection):
+        with connection:  # commits, or rolls back
+            connection.execute("BEGIN IMMEDIATE")
+            if not _knows_last_use(connection):  # another process may have been first
+                for statement in _ADD_LAST_USE:
+                    connection.execute(statement)
+    connection.execute(_INDEX_LAST_USE)
+
+
+def _knows_last_use(connection: sqlite3.Connection) -> bool:
+    return bool(connection.execute(_KNOWS_LAST_USE).fetchone()[0])

@@ -77,6 +77,10 @@ class AuthorizationOutcome(Outcome):
     BAD_CODE_CHALLENGE_LENGTH = "error", "invalid_request", 400, Cause.CLIENT
     BAD_CODE_CHALLENGE_FORMAT = "error", "invalid_request", 400, Cause.CLIENT
     UNKNOWN_CLIENT = "invalid_client", "invalid_client", 400, Cause.CLIENT
+    # Two more ways for a client not to be found, where its client_id is the URL of a document. That its document
+    # cannot be had is for its publisher to mend; and whoever makes URLs up must not be able to wake the operator.
+    BAD_CLIENT_DOCUMENT = "invalid_client", "invalid_client", 400, Cause.CLIENT
+    CLIENT_DOCUMENT_UNAVAILABLE = "error", "temporarily_unavailable", 503, Cause.CLIENT
     BAD_REDIRECT_URI = "error", "invalid_request", 400, Cause.CLIENT
     CLIENT_LOOKUP_FAILED = "error", "server_error", 503, Cause.SERVER
     # … what else RFC 6749 §4.1.2.1 and RFC 8707 §2 ask …
@@ -145,6 +149,8 @@ class TokenOutcome(Outcome):
     MALFORMED_REQUEST = None, "invalid_request", 400, Cause.CLIENT
     NOT_CONFIGURED = None, "server_error", 503, Cause.SERVER
     UNKNOWN_CLIENT = None, "invalid_client", 401, Cause.CLIENT
+    BAD_CLIENT_DOCUMENT = None, "invalid_client", 401, Cause.CLIENT
+    CLIENT_DOCUMENT_UNAVAILABLE = None, "temporarily_unavailable", 503, Cause.CLIENT
     BAD_CLIENT_AUTHENTICATION = None, "invalid_client", 401, Cause.CLIENT
     CLIENT_LOOKUP_FAILED = None, "temporarily_unavailable", 503, Cause.SERVER
     UNSUPPORTED_GRANT_TYPE = None, "unsupported_grant_type", 400, Cause.CLIENT
@@ -203,6 +209,8 @@ class RevocationOutcome(Outcome):
     MALFORMED_REQUEST = None, "invalid_request", 400, Cause.CLIENT
     STORE_FAILED = None, "temporarily_unavailable", 503, Cause.SERVER
     UNKNOWN_CLIENT = None, "invalid_client", 401, Cause.CLIENT
+    BAD_CLIENT_DOCUMENT = None, "invalid_client", 401, Cause.CLIENT
+    CLIENT_DOCUMENT_UNAVAILABLE = None, "temporarily_unavailable", 503, Cause.CLIENT
     BAD_CLIENT_AUTHENTICATION = None, "invalid_client", 401, Cause.CLIENT
     CLIENT_LOOKUP_FAILED = None, "temporarily_unavailable", 503, Cause.SERVER
     MISSING_PARAMETER = None, "invalid_request", 400, Cause.CLIENT

@@ -1,13 +1,14 @@
-"""The connections to the identity provider: aiohttp's, under httpx's interface."""
+"""Connections to the outside: aiohttp's, under httpx's interface."""
 
 from base64 import b64encode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import lru_cache
 from urllib.parse import quote_plus
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import httpx
+from yarl import URL
 
 from seed_oauth.settings import Settings
 
@@ -15,17 +16,22 @@ _KEEPALIVE = 30  # seconds an idle connection is kept
 _CONNECTIONS = 512  # more than any honest burst; beyond it requests queue until their timeout
 
 
-class IdentityProviderTransport(httpx.AsyncBaseTransport):
+class AiohttpTransport(httpx.AsyncBaseTransport):
     """An httpx transport over aiohttp, whose connection pool costs a fifth of httpx's own.
 
     Nothing is sent twice, no redirect is followed, and whatever goes wrong is raised as httpx has it.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        """Go through HTTPS_PROXY or HTTP_PROXY if the environment says so for a request's host."""
-        self._timeout = aiohttp.ClientTimeout(total=settings.idp_timeout, sock_connect=settings.idp_connect_timeout)
-        # Looked up once for each of the few endpoints there are.
-        self._proxy_for = lru_cache(maxsize=16)(_proxy_for)
+    def __init__(
+        self,
+        connector: Callable[[], aiohttp.TCPConnector],
+        timeout: aiohttp.ClientTimeout,
+        proxy_for: Callable[[httpx.URL], str | None] = lambda _: None,
+    ) -> None:
+        """`connector` makes what holds the connections, once there is a loop."""
+        self._connector = connector
+        self._timeout = timeout
+        self._proxy_for = proxy_for
         self._session: aiohttp.ClientSession | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -37,11 +43,12 @@ class IdentityProviderTransport(httpx.AsyncBaseTransport):
             httpx.RemoteProtocolError: an answer that is not HTTP.
         """
         if self._session is None:
-            self._session = _session()
+            self._session = _session(self._connector())
         try:
             answer = await self._session.request(
                 request.method,
-                str(request.url),
+                # As it is: a document's URL is its client's name, in which nothing may be rewritten.
+                URL(str(request.url), encoded=True),
                 headers={name.decode(): value.decode() for name, value in request.headers.raw},
                 data=request.content,
                 timeout=self._timeout,
@@ -57,6 +64,19 @@ class IdentityProviderTransport(httpx.AsyncBaseTransport):
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+
+class IdentityProviderTransport(AiohttpTransport):
+    """The connections to the identity provider."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Go through HTTPS_PROXY or HTTP_PROXY if the environment says so for a request's host."""
+        super().__init__(
+            lambda: aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=_KEEPALIVE),
+            aiohttp.ClientTimeout(total=settings.idp_timeout, sock_connect=settings.idp_connect_timeout),
+            # Looked up once for each of the few endpoints there are.
+            lru_cache(maxsize=16)(_proxy_for),
+        )
 
 
 class _Body(httpx.AsyncByteStream):
@@ -112,10 +132,10 @@ class AuthenticatedTransport(httpx.AsyncBaseTransport):
         await self._transport.aclose()
 
 
-def _session() -> aiohttp.ClientSession:
+def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=_KEEPALIVE),
-        # The IdP's cookies belong to nobody here: one user's session must not ride on another's request.
+        connector=connector,
+        # Cookies belong to nobody here: one user's session must not ride on another's request.
         cookie_jar=aiohttp.DummyCookieJar(),
         # aiohttp would look for proxies, and for credentials in ~/.netrc, before each request.
         trust_env=False,

@@ -12,6 +12,8 @@ from seed_oauth.outcomes import AuthorizationOutcome as Row
 from tests.harness import (
     CALLBACK,
     CODE_CHALLENGE,
+    DOCUMENT_DOWN,
+    DOCUMENT_GONE,
     ISSUER,
     BrokenStore,
     FrontDoor,
@@ -56,6 +58,15 @@ CASES = [
     # PROTOCOL A4: never a redirect to somewhere unverified.
     Case(Row.UNKNOWN_CLIENT, {"client_id": "nobody"}, "invalid_client", redirected=False, result="invalid_client"),
     Case(Row.UNKNOWN_CLIENT, {"client_id": None}, "invalid_client", redirected=False, result="invalid_client"),
+    # PROTOCOL R5.
+    Case(Row.BAD_CLIENT_DOCUMENT, {"client_id": DOCUMENT_GONE}, "invalid_client", redirected=False,
+         result="invalid_client"),
+    Case(Row.BAD_CLIENT_DOCUMENT, {"client_id": "https://app.example/../"}, "invalid_client", redirected=False,
+         result="invalid_client"),
+    Case(Row.CLIENT_DOCUMENT_UNAVAILABLE, {"client_id": DOCUMENT_DOWN}, "temporarily_unavailable",
+         redirected=False, status=503),
+    Case(Row.UNKNOWN_CLIENT, {"client_id": DOCUMENT_GONE}, "invalid_client", redirected=False,
+         result="invalid_client", settings={"client_id_metadata_documents": False}),
     Case(Row.BAD_REDIRECT_URI, {"redirect_uri": "https://evil.example/"}, "invalid_request", redirected=False),
     Case(Row.BAD_REDIRECT_URI, {"redirect_uri": None}, "invalid_request", redirected=False),
     Case(Row.CLIENT_LOOKUP_FAILED, {}, "server_error", redirected=False, status=503, broken_store=True),

@@ -1,10 +1,14 @@
 import pytest
+from joserfc.jwk import ECKey
 
 from seed_oauth import Settings, SettingsError
+from seed_oauth.public_keys import SIGNING_ALGORITHMS
 from tests.broker import BrokerDoor
-from tests.harness import ISSUER, FrontDoor, json_of, query_of
+from tests.harness import CALLBACK, ISSUER, FrontDoor, json_of, query_of
 
 pytestmark = pytest.mark.anyio
+
+AUTH_METHODS = ["none", "client_secret_post", "client_secret_basic", "private_key_jwt"]
 
 
 @pytest.mark.parametrize("name", ["oauth-authorization-server", "openid-configuration"])
@@ -22,11 +26,27 @@ async def test_the_metadata_says_what_is_served(door: FrontDoor, name: str) -> N
         "response_modes_supported": ["query"],
         "grant_types_supported": ["authorization_code", "refresh_token"],
         "code_challenge_methods_supported": ["S256"],
-        "token_endpoint_auth_methods_supported": ["none", "client_secret_post", "client_secret_basic"],
-        "revocation_endpoint_auth_methods_supported": ["none", "client_secret_post", "client_secret_basic"],
+        "token_endpoint_auth_methods_supported": AUTH_METHODS,
+        "token_endpoint_auth_signing_alg_values_supported": list(SIGNING_ALGORITHMS),
+        "revocation_endpoint_auth_methods_supported": AUTH_METHODS,
+        "revocation_endpoint_auth_signing_alg_values_supported": list(SIGNING_ALGORITHMS),
+        "client_id_metadata_document_supported": True,
         # In the relay flow the identity provider answers the client itself (README, Decisions).
         "authorization_response_iss_parameter_supported": False,
     }
+
+
+@pytest.mark.parametrize("with_keys", [False, True])
+async def test_documents_and_signed_assertions_are_advertised_where_they_are_accepted(*, with_keys: bool) -> None:
+    """PROTOCOL R5 and M3."""
+    jwks = {"keys": [ECKey.generate_key("P-256").as_dict(private=False)]}
+    clients = [{"client_id": "a", "redirect_uris": [CALLBACK], "jwks": jwks}]
+    settings = {"client_id_metadata_documents": False, "clients": clients if with_keys else []}
+    async with FrontDoor(settings=settings) as door:
+        metadata = json_of(await door.http.get("/.well-known/oauth-authorization-server"))
+    assert "client_id_metadata_document_supported" not in metadata
+    assert ("private_key_jwt" in metadata["token_endpoint_auth_methods_supported"]) == with_keys
+    assert ("token_endpoint_auth_signing_alg_values_supported" in metadata) == with_keys
 
 
 async def test_in_the_broker_flow_every_answer_is_ours_and_says_so() -> None:

@@ -4,7 +4,16 @@ import httpx
 import pytest
 
 from seed_oauth.outcomes import RevocationOutcome as Row
-from tests.harness import BrokenStore, FrontDoor, IdentityProvider, form_of, increases, json_of
+from tests.harness import (
+    DOCUMENT_DOWN,
+    DOCUMENT_GONE,
+    BrokenStore,
+    FrontDoor,
+    IdentityProvider,
+    form_of,
+    increases,
+    json_of,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -38,6 +47,8 @@ async def test_a_token_that_the_identity_provider_does_not_know_is_revoked_too()
     ("row", "form", "status", "idp", "broken_store"),
     [
         (Row.UNKNOWN_CLIENT, {**TOKEN, "client_id": "nobody"}, 401, None, False),
+        (Row.BAD_CLIENT_DOCUMENT, {**TOKEN, "client_id": DOCUMENT_GONE}, 401, None, False),
+        (Row.CLIENT_DOCUMENT_UNAVAILABLE, {**TOKEN, "client_id": DOCUMENT_DOWN}, 503, None, False),
         (Row.BAD_CLIENT_AUTHENTICATION, {**TOKEN, "client_id": "basic"}, 401, None, False),
         (Row.CLIENT_LOOKUP_FAILED, TOKEN, 503, None, True),
         (Row.MISSING_PARAMETER, {"client_id": "public"}, 400, None, False),

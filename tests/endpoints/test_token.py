@@ -13,6 +13,8 @@ from tests.harness import (
     BASIC,
     CALLBACK,
     CODE_VERIFIER,
+    DOCUMENT_DOWN,
+    DOCUMENT_GONE,
     ISSUER,
     POST,
     TOKENS,
@@ -51,6 +53,11 @@ REFUSED = [
     # PROTOCOL T3 and R6.
     Refused(Row.UNKNOWN_CLIENT, code_request(client_id="nobody"), "invalid_client", 401),
     Refused(Row.UNKNOWN_CLIENT, code_request(client_id=None), "invalid_client", 401, basic("nobody", "x")),
+    # PROTOCOL R5: only a definite problem is invalid_client, on which clients throw good tokens away.
+    Refused(Row.BAD_CLIENT_DOCUMENT, code_request(client_id=DOCUMENT_GONE), "invalid_client", 401),
+    Refused(Row.BAD_CLIENT_DOCUMENT, refresh_request(client_id=DOCUMENT_GONE), "invalid_client", 401),
+    Refused(Row.CLIENT_DOCUMENT_UNAVAILABLE, code_request(client_id=DOCUMENT_DOWN), "temporarily_unavailable", 503),
+    Refused(Row.CLIENT_DOCUMENT_UNAVAILABLE, refresh_request(client_id=DOCUMENT_DOWN), "temporarily_unavailable", 503),
     Refused(Row.BAD_CLIENT_AUTHENTICATION, code_request(client_id="post"), "invalid_client", 401),
     Refused(Row.BAD_CLIENT_AUTHENTICATION, code_request(client_secret="x"), "invalid_client", 401),
     Refused(Row.BAD_CLIENT_AUTHENTICATION, code_request(client_id="post", client_secret="wrong"),

@@ -8,7 +8,7 @@ import anyio
 
 from tests.integration.node_programs import node, packages
 from tests.integration.person import Person
-from tests.integration.real_parts import PATIENCE
+from tests.test_cli import PATIENCE
 
 
 async def conformance(

@@ -26,13 +26,11 @@ class Registration:
         async with httpx.AsyncClient(trust_env=False) as http:
             return json_of(await http.get(f"{self.issuer}/.well-known/openid-configuration"))
 
-    async def settings(self) -> dict[str, str]:
-        """The environment of the front door, every endpoint by its URL."""
-        metadata = await self.metadata()
+    @property
+    def settings(self) -> dict[str, str]:
+        """The environment of the front door, which finds the endpoints by itself."""
         return {
-            "SEED_OAUTH_IDP_AUTHORIZATION_URL": metadata["authorization_endpoint"],
-            "SEED_OAUTH_IDP_TOKEN_URL": metadata["token_endpoint"],
-            "SEED_OAUTH_IDP_REVOCATION_URL": metadata["revocation_endpoint"],
+            "SEED_OAUTH_IDP_ISSUER": self.issuer,
             "SEED_OAUTH_IDP_CLIENT_ID": self.client_id,
             "SEED_OAUTH_IDP_CLIENT_SECRET": self.client_secret,
             "SEED_OAUTH_SCOPES": SCOPE,

@@ -14,7 +14,8 @@ import anyio
 from tests.harness import query_of
 from tests.integration.node_programs import node_command
 from tests.integration.person import Person
-from tests.integration.real_parts import PATIENCE, ready, running
+from tests.integration.real_parts import ready, running
+from tests.test_cli import PATIENCE
 
 HERE = Path(__file__).parent
 

@@ -28,7 +28,7 @@ async def pushed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Prom
             target = httpx.URL(receiver.metrics).netloc.decode()
             time = StageTime()
             async with (
-                open_stage(0, 0, time.clock, time.sleep) as stage,
+                open_stage(0, 0, time.clock, time.now, time.sleep) as stage,
                 Traffic(stage) as traffic,
                 prometheus(folder, target, instance=None) as server,
             ):

@@ -39,13 +39,17 @@ class StageTime:
     """Time that passes only while the identity provider dawdles: durations are part of the outputs."""
 
     def __init__(self) -> None:
-        self._now = 0.0
+        self._begun = now()
+        self._passed = 0.0
 
     def clock(self) -> float:
-        return self._now
+        return self._passed
+
+    def now(self) -> float:
+        return self._begun + self._passed
 
     async def sleep(self, seconds: float) -> None:
-        self._now += seconds
+        self._passed += seconds
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ async def played(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Play
     """The demo's plan, played once before Prometheus looks, because a histogram has no 0, and then again."""
     real_part("prometheus", install=PROMETHEUS_PACKAGE)  # before anything is played in vain
     time = StageTime()
-    async with open_stage(0, 0, time.clock, time.sleep) as stage, Traffic(stage) as traffic:
+    async with open_stage(0, 0, time.clock, time.now, time.sleep) as stage, Traffic(stage) as traffic:
         # One scene after the other: they have one clock.
         await play(traffic.scenes(LOGINS), at_once=1)
         folder = tmp_path_factory.mktemp("prometheus")

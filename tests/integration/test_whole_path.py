@@ -40,7 +40,7 @@ async def pages_of_whole_path(
         "issuer": registration.issuer,
         "jwks_uri": (await registration.metadata())["jwks_uri"],
     }
-    environment = {**await registration.settings(), "SEED_OAUTH_RESOURCES": resource, **settings}
+    environment = {**registration.settings, "SEED_OAUTH_RESOURCES": resource, **settings}
     async with (
         serving(folder, environment, port=urlsplit(door).port),
         mcp_server(folder, resource, protection),

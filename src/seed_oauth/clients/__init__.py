@@ -10,16 +10,29 @@ from typing import Literal, Protocol
 from seed_oauth.database import StoreError
 
 __all__ = [
+    "BadClientDocumentError",
     "Client",
+    "ClientDirectory",
+    "ClientDocumentUnavailableError",
+    "ClientPage",
     "ClientStore",
     "StoreError",
+    "StoredClient",
     "TokenEndpointAuthMethod",
     "hash_secret",
     "new_client_id",
     "new_client_secret",
 ]
 
-TokenEndpointAuthMethod = Literal["none", "client_secret_basic", "client_secret_post"]
+TokenEndpointAuthMethod = Literal["none", "client_secret_basic", "client_secret_post", "private_key_jwt"]
+
+
+class BadClientDocumentError(Exception):
+    """What a client publishes of itself breaks a rule; the message says which, and repeats nothing of it."""
+
+
+class ClientDocumentUnavailableError(StoreError):
+    """What a client publishes of itself cannot be had now; later it may be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +41,7 @@ class Client:
 
     client_id: str
     issued_at: int
-    """Seconds since the epoch (`client_id_issued_at`)."""
+    """Seconds since the epoch (`client_id_issued_at`); 0 for a client that did not register here."""
     redirect_uris: tuple[str, ...]
     token_endpoint_auth_method: TokenEndpointAuthMethod = "none"  # noqa: S105 - a method's name
     secret_hash: bytes | None = None
@@ -36,6 +49,15 @@ class Client:
     """Whether the operator vouches for it, so that its users need not be asked for consent."""
     metadata: Mapping[str, object] = field(default_factory=dict)
     """The rest of what was registered, for people to read: `client_name`, `client_uri` …"""
+    further_auth_methods: tuple[TokenEndpointAuthMethod, ...] = ()
+    """What it may authenticate by as well (`token_endpoint_auth_methods_supported` in its document)."""
+    jwks: Mapping[str, object] | None = None
+    """The keys of private_key_jwt; None when it has none, or publishes them at `jwks_uri`."""
+    jwks_uri: str | None = None
+
+    def authenticates_by(self, method: TokenEndpointAuthMethod) -> bool:
+        """Whether `method` is one of those that this client has registered."""
+        return method in {self.token_endpoint_auth_method, *self.further_auth_methods}
 
     def has_secret(self, secret: str) -> bool:
         """Whether `secret` is this client's, compared in constant time."""
@@ -46,7 +68,12 @@ class ClientStore(Protocol):
     """Where registered clients are kept. Every method raises `StoreError` when it cannot answer."""
 
     async def get(self, client_id: str) -> Client | None:
-        """The client, or None when no such client is registered."""
+        """The client, or None when no such client is registered (any more).
+
+        Raises:
+            BadClientDocumentError: its client_id is the URL of a document, which breaks a rule.
+            ClientDocumentUnavailableError: that document cannot be had now.
+        """
         ...
 
     async def add(self, client: Client) -> None:
@@ -59,6 +86,38 @@ class ClientStore(Protocol):
 
     async def aclose(self) -> None:
         """Let go of connections. The store can be used again afterwards."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredClient:
+    """A registered client and when it was last used, in seconds since the epoch, to a day."""
+
+    client: Client
+    last_used_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClientPage:
+    """Some of the clients that were looked for, and how many there are in all."""
+
+    clients: list[StoredClient]
+    total: int
+
+
+class ClientDirectory(Protocol):
+    """What the operator does with a store; to look at a client is not to use it. Raises as `ClientStore` does."""
+
+    async def search(self, name: str, *, offset: int, limit: int) -> ClientPage:
+        """The clients that have `name` in their `client_name`, those used last first; all of them for ''."""
+        ...
+
+    async def look_up(self, client_id: str) -> StoredClient | None:
+        """The client, or None when no such client is registered (any more)."""
+        ...
+
+    async def remove(self, client_id: str) -> bool:
+        """Forget a client; False when there was none."""
         ...
 
 

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import perf_counter
+from time import perf_counter, time
 
 import anyio
 
@@ -45,11 +45,13 @@ async def open_stage(
     port: int,
     metrics_port: int,
     clock: Callable[[], float] = perf_counter,
+    now: Callable[[], float] = time,
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
 ) -> AsyncIterator[Stage]:
     """Start everything, on free ports where 0 is given, and stop it at the end.
 
-    `clock` counts the seconds that the doors measure, and `sleep` is how the identity provider spends some.
+    `clock` counts the seconds that the doors measure, `now` those since the epoch, and `sleep` is how the identity
+    provider spends some.
 
     Raises:
         SettingsError: a port is taken.
@@ -82,7 +84,7 @@ async def open_stage(
         ):
             issuer = f"http://{_HOST}:{listening.getsockname()[1]}"
             settings = Settings.load(issuer=issuer, flow="broker", store_url=f"sqlite:///{store}", **idp_settings)
-            doors.append(Listener(create_app(settings, pipeline=pipeline, clock=clock), listening, _DRAIN))
+            doors.append(Listener(create_app(settings, pipeline=pipeline, now=now, clock=clock), listening, _DRAIN))
         metrics = Listener(create_metrics_app(pipeline.registry), private, _DRAIN)
         client = Listener(VisitingClient(doors[0].url).app, aside[3], _DRAIN)
 

@@ -6,7 +6,13 @@ from starlette.requests import Request
 
 from seed_oauth import pkce, redirect_uri, resource, scope
 from seed_oauth.answer import Answer
-from seed_oauth.clients import Client, ClientStore, StoreError
+from seed_oauth.clients import (
+    BadClientDocumentError,
+    Client,
+    ClientDocumentUnavailableError,
+    ClientStore,
+    StoreError,
+)
 from seed_oauth.clients.family import family_of
 from seed_oauth.errors import OAuthError
 from seed_oauth.flows import AuthorizationRequest, Flow
@@ -81,6 +87,13 @@ class AuthorizationEndpoint:
         client_id = parameters.get("client_id", "")
         try:
             client = await self._clients.get(client_id) if client_id else None
+        except BadClientDocumentError as bad:
+            return None, OAuthError(AuthorizationOutcome.BAD_CLIENT_DOCUMENT, f"the document at this client_id {bad}")
+        except ClientDocumentUnavailableError as trouble:
+            return None, OAuthError(
+                AuthorizationOutcome.CLIENT_DOCUMENT_UNAVAILABLE,
+                f"the document at this client_id {trouble}, try again in a minute",
+            )
         except StoreError:
             return None, OAuthError(
                 AuthorizationOutcome.CLIENT_LOOKUP_FAILED,

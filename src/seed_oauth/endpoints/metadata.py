@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from seed_oauth.answer import json_response
 from seed_oauth.outcomes import GrantType
+from seed_oauth.public_keys import SIGNING_ALGORITHMS
 from seed_oauth.settings import Settings
 
 _CACHE = {"Cache-Control": "public, max-age=300"}
@@ -42,15 +43,28 @@ def authorization_server_metadata(settings: Settings) -> Document:
         "response_modes_supported": ["query"],
         "grant_types_supported": list(GrantType),
         "code_challenge_methods_supported": ["S256"],
-        "token_endpoint_auth_methods_supported": _AUTH_METHODS,
+        **_client_authentication(settings, "token"),
         "authorization_response_iss_parameter_supported": settings.flow == "broker",
     }
     if settings.scopes:
         content["scopes_supported"] = settings.scopes
     if settings.can_revoke:
         content["revocation_endpoint"] = f"{settings.issuer}/oauth/revoke"
-        content["revocation_endpoint_auth_methods_supported"] = _AUTH_METHODS
+        content |= _client_authentication(settings, "revocation")
+    if settings.client_id_metadata_documents:
+        content["client_id_metadata_document_supported"] = True
     return Document(content)
+
+
+def _client_authentication(settings: Settings, endpoint: str) -> dict[str, object]:
+    """How clients authenticate at an endpoint; by private_key_jwt only where any can have keys."""
+    methods = f"{endpoint}_endpoint_auth_methods_supported"
+    if not settings.client_id_metadata_documents and not any(client.jwks for client in settings.clients):
+        return {methods: _AUTH_METHODS}
+    return {
+        methods: [*_AUTH_METHODS, "private_key_jwt"],
+        f"{endpoint}_endpoint_auth_signing_alg_values_supported": SIGNING_ALGORITHMS,
+    }
 
 
 def protected_resource_metadata(settings: Settings, resource: str) -> Document:

@@ -4,8 +4,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from seed_oauth.answer import NO_STORE, Answer
-from seed_oauth.client_authentication import authenticate_client
-from seed_oauth.clients import ClientStore
+from seed_oauth.client_authentication import ClientAuthentication
 from seed_oauth.errors import OAuthError
 from seed_oauth.flows import Flow
 from seed_oauth.identity_provider import IdentityProviderError, IdentityProviderFailure
@@ -16,8 +15,8 @@ from seed_oauth.parameters import read_form
 class RevocationEndpoint:
     """The revocation endpoint."""
 
-    def __init__(self, clients: ClientStore, flow: Flow) -> None:
-        self._clients = clients
+    def __init__(self, authentication: ClientAuthentication, flow: Flow) -> None:
+        self._authenticate = authentication
         self._flow = flow
 
     async def __call__(self, request: Request) -> Answer:
@@ -27,8 +26,7 @@ class RevocationEndpoint:
             OAuthError: any row of `RevocationOutcome` but the successful one.
         """
         form = await read_form(request)
-        authorization = request.headers.get("authorization")
-        client = await authenticate_client(authorization, form, self._clients, RevocationOutcome)
+        client = await self._authenticate(request.headers.get("authorization"), form, RevocationOutcome)
         if "token" not in form:
             raise OAuthError(RevocationOutcome.MISSING_PARAMETER, "token is missing")
         try:

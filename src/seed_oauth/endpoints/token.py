@@ -6,8 +6,8 @@ from starlette.requests import Request
 
 from seed_oauth import pkce, redirect_uri, resource, scope
 from seed_oauth.answer import Answer, json_response
-from seed_oauth.client_authentication import authenticate_client
-from seed_oauth.clients import Client, ClientStore
+from seed_oauth.client_authentication import ClientAuthentication
+from seed_oauth.clients import Client
 from seed_oauth.clients.family import family_of
 from seed_oauth.errors import OAuthError
 from seed_oauth.flows import CodeRequest, Flow, RefreshRequest
@@ -67,9 +67,9 @@ _NONSENSE = (TokenOutcome.IDP_INVALID_RESPONSE, "the identity provider sent no u
 class TokenEndpoint:
     """The token endpoint (RFC 6749 §3.2)."""
 
-    def __init__(self, settings: Settings, clients: ClientStore, flow: Flow) -> None:
+    def __init__(self, settings: Settings, authentication: ClientAuthentication, flow: Flow) -> None:
         self._configured = settings.can_exchange
-        self._clients = clients
+        self._authenticate = authentication
         self._flow = flow
         self._resources = resource.by_canonical_form(settings.protected_resources)
 
@@ -86,7 +86,7 @@ class TokenEndpoint:
                 "this server is not connected to an identity provider yet: its operator finds what is "
                 "missing at /readyz",
             )
-        client = await authenticate_client(request.headers.get("authorization"), form, self._clients, TokenOutcome)
+        client = await self._authenticate(request.headers.get("authorization"), form, TokenOutcome)
         grant_type = _grant_type(form)
         try:
             if grant_type is GrantType.AUTHORIZATION_CODE:

@@ -16,7 +16,7 @@ from seed_oauth import presets
 from seed_oauth.presets import Preset
 from seed_oauth.redirect_uri import LOOPBACK_HOSTS
 from seed_oauth.seal import Sealer
-from seed_oauth.settings import checks
+from seed_oauth.settings import checks, preregistered
 
 PREFIX = "SEED_OAUTH_"
 
@@ -81,6 +81,15 @@ class Settings(BaseSettings):
     private_use_schemes: checks.PrivateUseSchemes = ()
     """Further private-use URI schemes that clients may register (RFC 8252 §7.1)."""
 
+    clients: checks.PreregisteredClients = ()
+    """Clients that need not register (JSON list). You vouch for them: their users are not asked for consent."""
+    client_days: checks.Days = 90
+    """Days after which a registered client that is not used is forgotten."""
+    client_id_metadata_documents: bool = True
+    """Take the URL of a document for a client_id (Client ID Metadata Documents)."""
+    client_documents_on_loopback: bool = False
+    """For development: fetch such documents from this machine too, on any port."""
+
     consent_days: Annotated[float, Field(ge=0, le=365)] = 30
     """Days that a browser remembers a consent its user wants remembered; 0 asks every time."""
     refresh_token_days: checks.Days = 90
@@ -139,6 +148,13 @@ class Settings(BaseSettings):
             raise ValueError(f"{PREFIX}STORE_URL must be a file: {PREFIX}WORKERS cannot share memory")
         if self.idp_client_secret and not self.idp_client_id:
             raise ValueError(f"{PREFIX}IDP_CLIENT_ID is missing beside {PREFIX}IDP_CLIENT_SECRET")
+        if self.client_documents_on_loopback and self.issuer.startswith("https://"):
+            # Whoever names a client_id would have this server send requests to its own machine.
+            raise ValueError(f"{PREFIX}CLIENT_DOCUMENTS_ON_LOOPBACK is for development: remove it")
+        try:
+            preregistered.check_together(self.clients, self.private_use_schemes)
+        except ValueError as invalid:
+            raise ValueError(f"{PREFIX}CLIENTS {invalid}") from None
         if self.flow == "broker" and not self.secret_keys:
             # A key of its own for each process would fail every login that another process began.
             raise ValueError(
@@ -206,6 +222,8 @@ class Settings(BaseSettings):
                 value = value.get_secret_value()
             elif isinstance(value, dict):
                 value = json.dumps(value)
+            elif name == "clients":
+                value = json.dumps([client.revealed() for client in value])
             elif isinstance(value, tuple):
                 value = " ".join(one.get_secret_value() if isinstance(one, SecretStr) else one for one in value)
             if value is not None:
@@ -235,8 +253,16 @@ def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
 
 
 def _readable(invalid: ValidationError) -> str:
-    lines = []
-    for error in invalid.errors():
-        name = PREFIX + str(error["loc"][0]).upper() + " " if error["loc"] else ""
-        lines.append(name + error["msg"].removeprefix("Value error, "))
-    return "\n".join(lines)
+    errors = invalid.errors()
+    return "\n".join(_place(error["loc"]) + error["msg"].removeprefix("Value error, ") for error in errors)
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    """Where a value is, such as `SEED_OAUTH_CLIENTS[0] client_id `; empty for all of them together."""
+    if not location:
+        return ""
+    setting, *within = location
+    name = f"{PREFIX}{str(setting).upper()}"
+    if setting == "clients":
+        name += "".join(f"[{part}]" if isinstance(part, int) else f" {part}" for part in within)
+    return f"{name} "

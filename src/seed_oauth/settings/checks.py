@@ -10,6 +10,8 @@ from pydantic_settings import NoDecode
 
 from seed_oauth.redirect_uri import LOOPBACK_HOSTS
 from seed_oauth.seal import MINIMUM_KEY_LENGTH
+from seed_oauth.settings import preregistered
+from seed_oauth.settings.preregistered import PreregisteredClient
 
 _DISTINCT = 12  # different characters that a random key has at the very least; a repeated word has fewer
 
@@ -136,3 +138,4 @@ AdvertisedScopes = Annotated[Scopes, AfterValidator(_advertised)]
 PrivateUseSchemes = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_private_use_schemes)]
 SecretKeys = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split), AfterValidator(_secret_keys)]
 StoreUrl = Annotated[str, AfterValidator(_store_url)]
+PreregisteredClients = Annotated[tuple[PreregisteredClient, ...], NoDecode, BeforeValidator(preregistered.from_json)]

@@ -1,0 +1,111 @@
+"""Client authentication by a signed assertion: private_key_jwt (RFC 7523 §2.2 and §3, OpenID Connect Core §9)."""
+
+from collections.abc import Callable, Collection
+from time import time
+
+from joserfc.errors import ClaimError, MissingClaimError
+from joserfc.jwt import JWTClaimsRegistry
+
+from seed_oauth.clients import Client
+from seed_oauth.clients.assertions import UsedAssertions
+from seed_oauth.clients.keys import ClientKeys
+from seed_oauth.public_keys import SIGNING_ALGORITHMS, BadSignatureError, unverified, verify
+
+ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+"""The `client_assertion_type` that is understood (RFC 7523 §2.2)."""
+
+LONGEST_LIFETIME = 600
+"""Seconds that an assertion may be good for: so long it must be remembered that it was used."""
+
+CLOCK_SKEW = 60
+"""Seconds that a client's clock may be off."""
+
+
+class BadAssertionError(Exception):
+    """The assertion does not authenticate the client; the message says why, without repeating any of it."""
+
+
+class ClientAssertions:
+    """Verifies assertions."""
+
+    def __init__(
+        self,
+        audiences: Collection[str],
+        keys: ClientKeys,
+        used: UsedAssertions,
+        now: Callable[[], float] = time,
+    ) -> None:
+        """`audiences` are the names that clients have for this server; `now` counts seconds since the epoch."""
+        self._audiences = frozenset(audiences)
+        self._keys = keys
+        self._used = used
+        self._now = now
+
+    async def verify(self, client: Client, assertion: str) -> None:
+        """Return when `assertion` proves that `client` has sent it, and it has not been used before.
+
+        Raises:
+            BadAssertionError: it does not.
+            BadClientDocumentError: the keys that the client publishes break a rule.
+            StoreError: whether it does cannot be told now.
+        """
+        claims = await self._signed_claims(client, assertion)
+        now = self._now()
+        expires_at = self._check_claims(client, claims, now)
+        first = await self._used.use(client.client_id, str(claims["jti"]), expires_at=expires_at + CLOCK_SKEW, now=now)
+        if not first:
+            raise BadAssertionError("the client_assertion was used before: sign a new one for each request")
+
+    async def _signed_claims(self, client: Client, assertion: str) -> dict[str, object]:
+        try:
+            header, _ = unverified(assertion)
+        except BadSignatureError:
+            raise BadAssertionError("the client_assertion is not a signed JWT") from None
+        if header.get("alg") not in SIGNING_ALGORITHMS:
+            raise BadAssertionError(f"the client_assertion must be signed with one of {', '.join(SIGNING_ALGORITHMS)}")
+        key_id = header.get("kid")
+        keys = await self._keys.find(client, key_id if isinstance(key_id, str) else None)
+        try:
+            return verify(assertion, keys)
+        except BadSignatureError:
+            raise BadAssertionError(
+                "the client_assertion is not signed with a key that this client publishes"
+            ) from None
+
+    def _check_claims(self, client: Client, claims: dict[str, object], now: float) -> float:
+        """When the assertion expires."""
+        registry = JWTClaimsRegistry(
+            now=int(now),
+            leeway=CLOCK_SKEW,
+            iss={"essential": True, "value": client.client_id},
+            sub={"essential": True, "value": client.client_id},
+            aud={"essential": True},
+            exp={"essential": True},
+            jti={"essential": True},
+        )
+        try:
+            registry.validate(claims)
+        except MissingClaimError:
+            raise BadAssertionError("the client_assertion must have iss, sub, aud, exp and jti") from None
+        except ClaimError as bad:
+            raise BadAssertionError(_OBJECTIONS[bad.claim]) from None
+        named = {claims["aud"]} if isinstance(claims["aud"], str) else set(claims["aud"])  # type: ignore[call-overload]
+        # Nobody else may be named: whoever is could send it on to us (RFC 7523 §3, point 3).
+        if not named or not named <= self._audiences:
+            raise BadAssertionError(_OBJECTIONS["aud"])
+        expires_at = claims["exp"]
+        assert isinstance(expires_at, int | float)  # noqa: S101 - the registry looked
+        if expires_at > now + LONGEST_LIFETIME + CLOCK_SKEW:
+            raise BadAssertionError(f"the client_assertion must expire within {LONGEST_LIFETIME} seconds")
+        return expires_at
+
+
+_OBJECTIONS = {
+    "iss": "the client_assertion must have the client_id as its iss",
+    "sub": "the client_assertion must have the client_id as its sub",
+    "aud": "the client_assertion must have the issuer of this server as its only aud",
+    "exp": "the client_assertion has expired: sign a new one for each request",
+    "nbf": "the client_assertion is not valid yet: check the clock",
+    "iat": "the client_assertion was issued in the future: check the clock",
+    "jti": "the client_assertion must have a string as its jti",
+}

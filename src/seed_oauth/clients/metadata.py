@@ -1,0 +1,128 @@
+"""Client metadata (RFC 7591 §2), the same for a client that registers and for one that publishes a document."""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+
+from seed_oauth import redirect_uri, scope
+from seed_oauth.clients import TokenEndpointAuthMethod
+from seed_oauth.outcomes import GrantType
+
+MAXIMUM_REDIRECT_URIS = 32
+
+_MAXIMUM_TEXT = 256
+_HTTPS_URL = re.compile(r"https://[!#-;=?-\[\]_a-z~]{1,2040}")
+
+
+class BadMetadataError(ValueError):
+    """A member breaks a rule; the message says which, and repeats nothing of it."""
+
+
+class BadRedirectUrisError(BadMetadataError):
+    """`redirect_uris` breaks a rule, for which RFC 7591 §3.2.2 has an error of its own."""
+
+
+def redirect_uris(sent: Mapping[str, object], private_use_schemes: Collection[str]) -> tuple[str, ...]:
+    """The redirect URIs that may be used; RFC 7591 §2 lets the server leave out the others.
+
+    One bad URI does not sink those beside it: clients register every form they might use at once (Cursor
+    sends a private-use scheme, an https URL and a loopback one). What was left out is not in the answer.
+
+    Raises:
+        BadRedirectUrisError: none can be used, or there are too many.
+    """
+    uris = _strings(sent, "redirect_uris", BadRedirectUrisError)
+    if not uris:
+        raise BadRedirectUrisError("redirect_uris is missing: send at least one")
+    if len(uris) > MAXIMUM_REDIRECT_URIS:
+        raise BadRedirectUrisError(f"redirect_uris must not be more than {MAXIMUM_REDIRECT_URIS}")
+    objections = {uri: redirect_uri.unacceptable(uri, private_use_schemes) for uri in uris}
+    accepted = tuple(uri for uri, objection in objections.items() if objection is None)
+    if not accepted:
+        raise BadRedirectUrisError(f"no redirect_uri is acceptable; the first {objections[uris[0]]}")
+    return accepted
+
+
+def auth_method(
+    sent: Mapping[str, object],
+    allowed: Sequence[TokenEndpointAuthMethod],
+    default: TokenEndpointAuthMethod,
+) -> TokenEndpointAuthMethod:
+    """`token_endpoint_auth_method`, one of `allowed`.
+
+    Raises:
+        BadMetadataError: it is none of them.
+    """
+    wanted = sent.get("token_endpoint_auth_method", default)
+    for method in allowed:
+        if method == wanted:
+            return method
+    raise BadMetadataError(f"token_endpoint_auth_method must be one of {', '.join(allowed)}")
+
+
+def accepted(sent: Mapping[str, object]) -> dict[str, object]:
+    """The rest of the metadata, checked; unknown members are ignored as RFC 7591 §2 asks.
+
+    Raises:
+        BadMetadataError: a member breaks a rule.
+    """
+    kept: dict[str, object] = {"grant_types": _grant_types(sent), "response_types": _response_types(sent)}
+    for name in ("client_name", "software_id", "software_version", "application_type"):
+        if sent.get(name) is not None:
+            kept[name] = _text(sent, name)
+    for name in ("client_uri", "logo_uri", "tos_uri", "policy_uri"):
+        if sent.get(name):
+            kept[name] = https_url(sent, name)
+    if contacts := _strings(sent, "contacts"):
+        kept["contacts"] = contacts
+    if sent.get("scope"):
+        kept["scope"] = _scope(sent)
+    return kept
+
+
+def https_url(sent: Mapping[str, object], name: str) -> str:
+    """A member that must be an https URL.
+
+    Raises:
+        BadMetadataError: it is none.
+    """
+    value = sent[name]
+    if not isinstance(value, str) or not _HTTPS_URL.fullmatch(value):
+        raise BadMetadataError(f"{name} must be an https URL")
+    return value
+
+
+def _grant_types(sent: Mapping[str, object]) -> list[str]:
+    wanted = _strings(sent, "grant_types") or list(GrantType)
+    known = [grant_type for grant_type in wanted if grant_type in list(GrantType)]
+    if GrantType.AUTHORIZATION_CODE not in known:
+        raise BadMetadataError("grant_types must include authorization_code")
+    return known
+
+
+def _response_types(sent: Mapping[str, object]) -> list[str]:
+    if "code" not in (_strings(sent, "response_types") or ["code"]):
+        raise BadMetadataError("response_types must include code")
+    return ["code"]
+
+
+def _strings(sent: Mapping[str, object], name: str, error: type[BadMetadataError] = BadMetadataError) -> list[str]:
+    value = sent.get(name)
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(item, str) and item.isprintable() for item in value):
+        raise error(f"{name} must be a list of strings")
+    return value
+
+
+def _text(sent: Mapping[str, object], name: str) -> str:
+    value = sent[name]
+    if not isinstance(value, str) or len(value) > _MAXIMUM_TEXT or not value.isprintable():
+        raise BadMetadataError(f"{name} must be at most {_MAXIMUM_TEXT} printable characters")
+    return value
+
+
+def _scope(sent: Mapping[str, object]) -> str:
+    value = sent["scope"]
+    if not isinstance(value, str) or not scope.is_valid(value):
+        raise BadMetadataError("scope must be a list of names with single spaces between")
+    return value

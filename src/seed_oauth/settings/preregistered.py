@@ -1,0 +1,103 @@
+"""Clients that the operator registers in the settings, and vouches for."""
+
+import re
+from collections.abc import Collection, Sequence
+from typing import Annotated, Literal, Self
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from seed_oauth import redirect_uri, scope
+from seed_oauth.public_keys import BadKeysError, read_jwk_set
+
+_MINIMUM_SECRET = 32  # characters
+_DISTINCT = 12  # different ones among them, at the very least
+
+_CLIENT_ID = re.compile(r"[!-~]{1,1024}")  # RFC 6749 appendix A.1, less the space
+
+AuthMethod = Literal["none", "client_secret_basic", "client_secret_post", "private_key_jwt"]
+
+
+class PreregisteredClient(BaseModel):
+    """A client in the settings, with the members of RFC 7591 §2."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    client_id: str
+    redirect_uris: Annotated[tuple[str, ...], Field(min_length=1, max_length=32)]
+    client_name: Annotated[str | None, Field(max_length=256)] = None
+    client_secret: SecretStr | None = None
+    token_endpoint_auth_method: AuthMethod | None = None
+    """By default what its credentials are for: client_secret_basic, private_key_jwt, or none."""
+    jwks: dict[str, object] | None = None
+    scope: str | None = None
+
+    @property
+    def auth_method(self) -> AuthMethod:
+        """How it authenticates."""
+        if self.token_endpoint_auth_method is not None:
+            return self.token_endpoint_auth_method
+        if self.client_secret is not None:
+            return "client_secret_basic"
+        return "none" if self.jwks is None else "private_key_jwt"
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not _CLIENT_ID.fullmatch(self.client_id):
+            raise ValueError("client_id must be of printable ASCII characters without spaces")
+        if self.client_name is not None and not self.client_name.isprintable():
+            raise ValueError("client_name must be printable")
+        if self.scope is not None and not scope.is_valid(self.scope):
+            raise ValueError("scope must be a list of names with single spaces between")
+        self._check_credentials()
+        return self
+
+    def _check_credentials(self) -> None:
+        method = self.auth_method
+        if (self.client_secret is not None) != method.startswith("client_secret"):
+            raise ValueError(f"client_secret does not go with token_endpoint_auth_method {method}: add or remove it")
+        if (self.jwks is not None) != (method == "private_key_jwt"):
+            raise ValueError(f"jwks does not go with token_endpoint_auth_method {method}: add or remove it")
+        if self.client_secret is not None:
+            _check_secret(self.client_secret.get_secret_value())
+        if self.jwks is not None:
+            try:
+                read_jwk_set(self.jwks)
+            except BadKeysError as bad:
+                raise ValueError(f"jwks {bad}") from None
+
+    def revealed(self) -> dict[str, object]:
+        """All members, the secret too, as they are written in the settings."""
+        members = self.model_dump(mode="json", exclude_none=True)
+        if self.client_secret is not None:
+            members["client_secret"] = self.client_secret.get_secret_value()
+        return members
+
+
+def from_json(value: object) -> object:
+    """What an environment variable says, as pydantic takes it."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return orjson.loads(value) if value else ()
+    except orjson.JSONDecodeError:
+        raise ValueError('must be a JSON list: [{"client_id": "...", "redirect_uris": ["https://..."]}]') from None
+
+
+def check_together(clients: Sequence[PreregisteredClient], private_use_schemes: Collection[str]) -> None:
+    """Raise ValueError when two clients have one client_id, or a redirect URI may not be registered."""
+    if len({client.client_id for client in clients}) < len(clients):
+        raise ValueError("must not have two clients with one client_id")
+    for client in clients:
+        for uri in client.redirect_uris:
+            objection = redirect_uri.unacceptable(uri, private_use_schemes)
+            if objection is not None:
+                raise ValueError(f"gives the client {client.client_id} a redirect_uri that {objection}")
+
+
+def _check_secret(secret: str) -> None:
+    if len(secret) < _MINIMUM_SECRET or len(set(secret)) < _DISTINCT:
+        raise ValueError(
+            f"client_secret must be at least {_MINIMUM_SECRET} random characters: "
+            'python -c "import secrets; print(secrets.token_urlsafe(32))" prints one'
+        )

@@ -1,0 +1,268 @@
+"""What clients publish: how it is fetched, how long it is remembered, and what a flood can do."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seed_oauth.clients import BadClientDocumentError, ClientDocumentUnavailableError
+from seed_oauth.clients.published import (
+    CAPACITY,
+    FETCHES_AT_ONCE,
+    LONGEST,
+    PAUSE,
+    SHORTEST,
+    STALE,
+    USUAL,
+    ForbiddenAddressError,
+    PublishedDocuments,
+    freshness,
+)
+
+pytestmark = pytest.mark.anyio
+
+URL = "https://app.example/client.json"
+
+
+class Publisher:
+    """Answers with `answer`, and counts what it is asked."""
+
+    def __init__(self, answer: Callable[[httpx.Request], httpx.Response] | Exception | None = None) -> None:
+        self.answer = answer or (lambda _: httpx.Response(200, json={"version": 1}))
+        self.asked: list[str] = []
+        self.now = 0.0
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+        self.documents: PublishedDocuments[Any] = PublishedDocuments(
+            httpx.MockTransport(self._handle), self._read, limit=100, clock=lambda: self.now
+        )
+
+    async def _handle(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(str(request.url))
+        await self.may_answer.wait()
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer(request)
+
+    @staticmethod
+    def _read(_: str, content: Mapping[str, object]) -> object:
+        if content == {"bad": True}:
+            raise BadClientDocumentError("breaks a rule")
+        return content.get("version")
+
+
+def answers(status: int = 200, version: int = 1, **headers: str) -> Callable[[httpx.Request], httpx.Response]:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return lambda _: httpx.Response(status, json={"version": version}, headers=named)
+
+
+@pytest.mark.parametrize(
+    ("cache_control", "seconds"),
+    [
+        ("", USUAL),
+        ("public", USUAL),
+        ("max-age=600", 600),
+        ("public, Max-Age=600, must-revalidate", 600),
+        ('max-age="600"', 600),
+        ("max-age=0", SHORTEST),
+        ("max-age=1", SHORTEST),
+        ("max-age=999999999", LONGEST),
+        ("max-age=99999999999999999999", LONGEST),
+        ("max-age=-1", USUAL),
+        ("max-age=soon", USUAL),
+        ("no-store", SHORTEST),
+        ("no-store, max-age=600", SHORTEST),
+        ("no-cache", SHORTEST),
+    ],
+)
+def test_a_document_is_fresh_as_long_as_it_says_within_bounds(cache_control: str, seconds: float) -> None:
+    """PROTOCOL R5: cached by HTTP cache headers."""
+    assert freshness(cache_control) == seconds
+
+
+@given(st.text())
+def test_freshness_is_within_bounds_whatever_the_header_says(cache_control: str) -> None:
+    assert SHORTEST <= freshness(cache_control) <= LONGEST
+
+
+async def test_a_fresh_document_is_not_fetched_again_and_one_that_is_not_is() -> None:
+    publisher = Publisher(answers(cache_control="max-age=600"))
+    for now in (0, 1, 599):
+        publisher.now = now
+        assert await publisher.documents.get(URL) == 1
+    assert publisher.asked == [URL]
+    publisher.now, publisher.answer = 600, answers(version=2)
+    assert await publisher.documents.get(URL) == 2
+    assert publisher.asked == [URL, URL]
+
+
+@pytest.mark.parametrize(
+    "trouble", [httpx.ConnectError("refused"), httpx.ReadTimeout("slow"), answers(500), answers(403), answers(429)]
+)
+async def test_a_document_serves_longer_while_it_cannot_be_fetched_again(trouble: Any) -> None:
+    publisher = Publisher()
+    await publisher.documents.get(URL)
+    publisher.now, publisher.answer = USUAL, trouble
+    assert await publisher.documents.get(URL) == 1
+    assert await publisher.documents.get(URL) == 1
+    assert len(publisher.asked) == 2  # and is not asked for with every request
+    publisher.now = USUAL + PAUSE
+    assert await publisher.documents.get(URL) == 1
+    assert len(publisher.asked) == 3
+    publisher.now = USUAL + STALE
+    with pytest.raises(ClientDocumentUnavailableError):
+        await publisher.documents.get(URL)
+    publisher.now, publisher.answer = publisher.now + PAUSE, answers(version=2)
+    assert await publisher.documents.get(URL) == 2
+
+
+@pytest.mark.parametrize("answer", [answers(404), answers(302), lambda _: httpx.Response(200, json={"bad": True})])
+async def test_a_document_that_is_withdrawn_or_goes_bad_serves_no_longer(answer: Any) -> None:
+    publisher = Publisher()
+    await publisher.documents.get(URL)
+    publisher.now, publisher.answer = USUAL, answer
+    with pytest.raises(BadClientDocumentError):
+        await publisher.documents.get(URL)
+    publisher.answer = httpx.ConnectError("refused")
+    publisher.now += PAUSE
+    with pytest.raises(ClientDocumentUnavailableError):
+        await publisher.documents.get(URL)
+
+
+@pytest.mark.parametrize(
+    ("answer", "objection"),
+    [
+        (answers(404), "is not there"),
+        (answers(410), "is not there"),
+        (answers(301, location="https://app.example/other"), "without a redirect"),
+        (answers(307, location="http://169.254.169.254/"), "without a redirect"),
+        (lambda _: httpx.Response(200, text="{}", headers={"Content-Type": "text/html"}), "as application/json"),
+        (
+            lambda _: httpx.Response(200, text="{}", headers={"Content-Type": "application/jsonp"}),
+            "as application/json",
+        ),
+        (lambda _: httpx.Response(200, content=b"{}"), "as application/json"),
+        (lambda _: httpx.Response(200, json=[]), "must be a JSON object"),
+        (lambda _: httpx.Response(200, json={"a": "b" * 100}), "more than 100 bytes"),
+        (lambda _: httpx.Response(200, content=b"\xff", headers={"Content-Type": "application/json"}), "JSON object"),
+        (ForbiddenAddressError("10.0.0.1"), "must be at a public address and on port 443"),
+    ],
+)
+async def test_what_is_no_document_is_refused_and_for_a_while_not_asked_for_again(answer: Any, objection: str) -> None:
+    """THREATS 9: redirects, wrong content types, huge bodies, private addresses."""
+    publisher = Publisher(answer)
+    for _ in range(3):
+        with pytest.raises(BadClientDocumentError, match=objection):
+            await publisher.documents.get(URL)
+    assert len(publisher.asked) == 1
+    publisher.now, publisher.answer = PAUSE, answers()
+    assert await publisher.documents.get(URL) == 1
+
+
+@pytest.mark.parametrize(
+    "content_type", ["application/json", "Application/JSON; charset=utf-8", "application/client+json"]
+)
+async def test_json_goes_by_several_content_types(content_type: str) -> None:
+    headers = {"Content-Type": content_type}
+    assert await Publisher(lambda _: httpx.Response(200, content=b"{}", headers=headers)).documents.get(URL) is None
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [httpx.ConnectError("refused"), httpx.ReadTimeout("slow"), httpx.RemoteProtocolError("nonsense"), answers(503)],
+)
+async def test_trouble_that_may_pass_is_not_the_documents_fault(trouble: Any) -> None:
+    publisher = Publisher(trouble)
+    for _ in range(3):
+        with pytest.raises(ClientDocumentUnavailableError):
+            await publisher.documents.get(URL)
+    assert len(publisher.asked) == 1
+
+
+async def test_no_secret_and_no_cookie_goes_with_a_request() -> None:
+    seen: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(200, json={}, headers={"Set-Cookie": "a=b", "Cache-Control": "no-store"})
+
+    publisher = Publisher(answer)
+    await publisher.documents.get(URL)
+    publisher.now = SHORTEST
+    await publisher.documents.get(URL)
+    for request in seen:
+        assert request.headers["accept"] == "application/json"
+        assert request.headers["accept-encoding"] == "identity"
+        assert not {"cookie", "authorization", "referer"} & request.headers.keys()
+
+
+async def test_many_who_wait_for_one_document_have_it_fetched_once() -> None:
+    publisher = Publisher()
+    publisher.may_answer.clear()
+    waiting = [asyncio.create_task(publisher.documents.get(URL)) for _ in range(50)]
+    while not publisher.asked:
+        await asyncio.sleep(0)
+    waiting[0].cancel()  # whoever came first is no more than the others
+    await asyncio.sleep(0)
+    publisher.may_answer.set()
+    assert await asyncio.gather(*waiting[1:]) == [1] * 49
+    assert publisher.asked == [URL]
+
+
+async def test_a_flood_of_made_up_urls_is_not_fetched_without_bound() -> None:
+    """THREATS 9: nobody floods others by way of this server, nor this server."""
+    publisher = Publisher()
+    known = "https://known.example/client.json"
+    await publisher.documents.get(known)
+    publisher.may_answer.clear()
+    flood = [asyncio.create_task(publisher.documents.get(f"https://host-{number}.example/")) for number in range(1000)]
+    refused, _ = await asyncio.wait(flood, return_when=asyncio.FIRST_EXCEPTION)
+    assert all(isinstance(task.exception(), ClientDocumentUnavailableError) for task in refused)
+    assert len(publisher.asked) == 1 + FETCHES_AT_ONCE
+    assert await publisher.documents.get(known) == 1  # who is known is served meanwhile
+    publisher.may_answer.set()
+    outcomes = await asyncio.gather(*flood, return_exceptions=True)
+    assert outcomes.count(1) == FETCHES_AT_ONCE
+
+
+async def test_failures_do_not_push_out_what_is_known() -> None:
+    publisher = Publisher()
+    await publisher.documents.get(URL)
+    publisher.answer = answers(404)
+    for number in range(CAPACITY + 1):
+        with pytest.raises(BadClientDocumentError):
+            await publisher.documents.get(f"https://host-{number}.example/")
+    publisher.asked.clear()
+    assert await publisher.documents.get(URL) == 1
+    assert publisher.asked == []
+    with pytest.raises(BadClientDocumentError):
+        await publisher.documents.get("https://host-0.example/")
+    assert publisher.asked == ["https://host-0.example/"]  # the oldest failure was forgotten
+
+
+async def test_the_document_that_was_used_longest_ago_is_forgotten_first() -> None:
+    publisher = Publisher()
+    urls = [f"https://host-{number}.example/" for number in range(CAPACITY + 1)]
+    for url in urls[:CAPACITY]:
+        await publisher.documents.get(url)
+    await publisher.documents.get(urls[0])
+    await publisher.documents.get(urls[CAPACITY])
+    publisher.asked.clear()
+    await publisher.documents.get(urls[0])
+    await publisher.documents.get(urls[1])
+    assert publisher.asked == [urls[1]]
+
+
+async def test_what_is_on_its_way_at_the_end_is_given_up() -> None:
+    publisher = Publisher()
+    publisher.may_answer.clear()
+    waiting = asyncio.create_task(publisher.documents.get(URL))
+    while not publisher.asked:
+        await asyncio.sleep(0)
+    await publisher.documents.aclose()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting

@@ -1,0 +1,71 @@
+"""Where a client is looked for: in the settings, at its URL, in the store."""
+
+import httpx
+import pytest
+
+from seed_oauth.outcomes import AuthorizationOutcome
+from tests.harness import CALLBACK, TOKENS, BrokenStore, FrontDoor, code_request, document, json_of, query_of
+
+pytestmark = pytest.mark.anyio
+
+SECRET = "0123456789abcdef0123456789ABCDEF"
+URL = "https://app.example/oauth/client.json"
+PREREGISTERED = {"client_id": "settings", "redirect_uris": [CALLBACK], "client_name": "Ours", "scope": "mail"}
+
+
+async def test_a_client_in_the_settings_works_when_the_store_is_down() -> None:
+    async with FrontDoor(settings={"clients": [PREREGISTERED]}, clients=BrokenStore()) as door:
+        assert (await door.authorize(client_id="settings")).status_code == 302
+        assert (await door.token(code_request(client_id="settings"))).status_code == 200
+        assert (await door.token(code_request())).status_code == 503
+        assert (await door.register()).status_code == 503
+        assert (await door.http.get("/readyz")).status_code == 503
+
+
+@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
+async def test_a_client_in_the_settings_authenticates_with_its_secret(method: str) -> None:
+    """PROTOCOL T3."""
+    client = {**PREREGISTERED, "client_secret": SECRET, "token_endpoint_auth_method": method}
+    async with FrontDoor(settings={"clients": [client]}) as door:
+        for secret, status in ((SECRET, 200), (SECRET + "x", 401)):
+            if method == "client_secret_basic":
+                response = await door.token(code_request(client_id=None), auth=("settings", secret))
+            else:
+                response = await door.token(code_request(client_id="settings", client_secret=secret))
+            assert response.status_code == status
+        assert (await door.token(code_request(client_id="settings"))).status_code == 401
+
+
+async def test_an_operator_may_vouch_for_a_client_that_publishes_a_document() -> None:
+    """Then the document is not even asked for."""
+    async with FrontDoor(settings={"clients": [{**PREREGISTERED, "client_id": URL}]}) as door:
+        assert (await door.authorize(client_id=URL)).status_code == 302
+        assert door.document_requests == []
+
+
+async def test_a_client_that_publishes_a_document_logs_in_without_registering() -> None:
+    """PROTOCOL R5."""
+    async with FrontDoor(documents=lambda _: httpx.Response(200, json=document(URL))) as door:
+        response = await door.authorize(client_id=URL)
+        assert query_of(response.headers["location"])["redirect_uri"] == CALLBACK
+        assert json_of(await door.token(code_request(client_id=URL)))["access_token"] == TOKENS["access_token"]
+        evil = await door.authorize(client_id=URL, redirect_uri="https://evil.example/")
+        assert (evil.status_code, "location" in evil.headers) == (400, False)
+        (asked,) = door.document_requests
+        assert str(asked.url) == URL
+
+
+async def test_the_page_of_a_person_says_which_rule_a_document_breaks() -> None:
+    content = document("https://evil.example/<script>")
+    async with FrontDoor(documents=lambda _: httpx.Response(200, json=content)) as door:
+        door.http.headers["Accept"] = "text/html"
+        page = await door.authorize(client_id=URL)
+        assert page.status_code == 400
+        assert "The document at this client_id must have as its client_id the very URL that it is at" in page.text
+        assert "evil" not in page.text
+        assert await door.error_count(AuthorizationOutcome.BAD_CLIENT_DOCUMENT) == 1
+
+
+async def test_a_client_id_that_is_issued_never_looks_like_a_document(door: FrontDoor) -> None:
+    """Draft, "Supporting Both Pre-Registered and Unregistered Clients"."""
+    assert not json_of(await door.register())["client_id"].startswith("https://")

@@ -1,0 +1,179 @@
+"""`seed-oauth clients`: what an operator sees of the clients that registered, and how one is revoked."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from seed_oauth.cli import app
+from seed_oauth.clients import Client, hash_secret
+from seed_oauth.clients.sqlite import SqliteClientStore
+from seed_oauth.database import Database
+from tests.harness import CALLBACK
+
+CURSOR = Client(
+    client_id="Jy6mvNnVQ8jLzZ1xGm3cYw",
+    issued_at=1_700_000_000,
+    redirect_uris=("cursor://anysphere.cursor-mcp/oauth/callback", CALLBACK, "http://localhost:8787/callback"),
+    token_endpoint_auth_method="client_secret_post",
+    secret_hash=hash_secret("secret"),
+    metadata={"client_name": "Cursor", "contacts": ["me@app.example"]},
+)
+
+
+@pytest.fixture(autouse=True)
+def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The store that the command works on."""
+    url = f"sqlite:///{tmp_path}/clients.db"
+    monkeypatch.setenv("SEED_OAUTH_STORE_URL", url)
+    return url
+
+
+def keep(url: str, *clients: Client) -> None:
+    async def add() -> None:
+        store = SqliteClientStore(Database(url))
+        for client in clients:
+            await store.add(client)
+        await store.aclose()
+
+    asyncio.run(add())
+
+
+def run(*arguments: str, width: int = 200) -> Result:
+    return CliRunner(env={"COLUMNS": str(width)}).invoke(app, ["clients", *arguments])
+
+
+def printed(*arguments: str, width: int = 200) -> str:
+    done = run(*arguments, width=width)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def as_json(*arguments: str) -> Any:
+    return json.loads(printed(*arguments, "--json"))
+
+
+def test_the_list_shows_what_tells_clients_apart(url: str) -> None:
+    keep(url, CURSOR)
+    head, row, footer = printed("list").splitlines()
+    assert head.split("  ")[0] == "client_id"
+    for text in (
+        CURSOR.client_id,
+        "Cursor",
+        "client_secret_post",
+        "cursor:, app.example, localhost:8787",
+        "2023-11-14",
+    ):
+        assert text in row
+    assert footer == "1 to 1 of 1 clients"
+
+
+def test_an_empty_store_is_said_to_be_empty(url: str) -> None:
+    keep(url)
+    asyncio.run(SqliteClientStore(Database(url)).check())
+    assert printed("list").splitlines() == ["none of 0 clients"]
+    assert as_json("list") == {"total": 0, "clients": []}
+
+
+def test_a_long_list_comes_in_pages_and_can_be_searched(url: str) -> None:
+    named = [
+        Client(client_id=f"id-{n:03}", issued_at=1, redirect_uris=(CALLBACK,), metadata={"client_name": f"Name {n}"})
+        for n in range(120)
+    ]
+    keep(url, *named)
+    assert printed("list").splitlines()[-1] == "1 to 50 of 120 clients; --page 2 shows more"
+    assert printed("list", "--page", "3").splitlines()[-1] == "101 to 120 of 120 clients"
+    assert printed("list", "--page", "9").splitlines()[-1] == "none of 120 clients"
+    seen = [client["client_id"] for page in "123" for client in as_json("list", "--page", page)["clients"]]
+    assert sorted(seen) == [client.client_id for client in named]
+    found = as_json("list", "--search", "name 11")
+    assert (found["total"], len(found["clients"])) == (11, 11)
+    assert printed("list", "--search", "name 11", "--limit", "5").splitlines()[-1].startswith("1 to 5 of 11 clients")
+
+
+def test_a_client_id_is_shown_whole_on_a_narrow_terminal(url: str) -> None:
+    keep(url, CURSOR)
+    narrow = printed("list", width=60)
+    first_column = "".join(line.split(" ")[0] for line in narrow.splitlines()[1:-1])
+    assert CURSOR.client_id in first_column.replace("\n", "")
+
+
+def test_a_client_is_shown_with_all_that_is_known_of_it_but_its_secret(url: str) -> None:
+    keep(url, CURSOR)
+    shown = printed("show", CURSOR.client_id)
+    for text in ("Cursor", "me@app.example", *CURSOR.redirect_uris, "2023-11-14"):
+        assert text in shown
+    members = as_json("show", CURSOR.client_id)
+    last_used_at = members.pop("last_used_at")
+    assert last_used_at > 1_700_000_000
+    assert members == {
+        "client_id": CURSOR.client_id,
+        "client_name": "Cursor",
+        "contacts": ["me@app.example"],
+        "redirect_uris": list(CURSOR.redirect_uris),
+        "token_endpoint_auth_method": "client_secret_post",
+        "client_id_issued_at": 1_700_000_000,
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "[red]boom[/red] [link=https://evil.example]x[/link]",
+        "[/]",
+        "\x1b[31mred\x1b[0m",
+        "\x9b31m",
+        "\u202egnp.exe",
+        "a\nb\r\tc",
+        "\x07",
+    ],
+)
+def test_a_hostile_name_is_printed_harmlessly(url: str, name: str) -> None:
+    """THREATS 10: no markup, no escape sequence, nothing written backwards."""
+    keep(url, Client(client_id="a", issued_at=1, redirect_uris=(CALLBACK,), metadata={"client_name": name}))
+    for text in (printed("list"), printed("show", "a"), printed("list", "--json"), printed("show", "a", "--json")):
+        assert all(character.isprintable() or character == "\n" for character in text)
+    if name.startswith("["):
+        assert name in printed("list")
+    assert as_json("show", "a")["client_name"] == name  # a script gets what is there
+
+
+def test_a_revoked_client_is_gone(url: str) -> None:
+    keep(url, CURSOR)
+    assert "revoked" in printed("revoke", CURSOR.client_id)
+    assert run("show", CURSOR.client_id).exit_code == 1
+    again = run("revoke", CURSOR.client_id)
+    assert again.exit_code == 1
+    assert "no client has registered under this client_id, or it has expired" in again.stderr
+
+
+@pytest.mark.parametrize("command", ["show", "revoke"])
+def test_clients_that_are_not_in_the_store_are_told_apart(
+    url: str, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    keep(url)
+    asyncio.run(SqliteClientStore(Database(url)).check())
+    clients = [{"client_id": "ours", "redirect_uris": [CALLBACK]}]
+    monkeypatch.setenv("SEED_OAUTH_CLIENTS", json.dumps(clients))
+    assert "not in the store but in SEED_OAUTH_CLIENTS" in run(command, "ours").stderr
+    assert "its client_id is the URL of a document" in run(command, "https://app.example/client.json").stderr
+
+
+@pytest.mark.parametrize("missing", ["sqlite:///nowhere.db", "sqlite:///:memory:"])
+def test_a_store_that_is_not_there_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SEED_OAUTH_STORE_URL", missing)
+    done = run("list")
+    assert done.exit_code == 1
+    assert f"there is no store at {missing}: set SEED_OAUTH_STORE_URL" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_that_cannot_be_read_is_told_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "clients.db").write_bytes(b"x" * 4096)
+    done = run("list")
+    assert done.exit_code == 1
+    assert "cannot be read or written: DatabaseError" in done.stderr
