@@ -675,7 +675,7 @@ async def test_a_turn_that_cannot_be_given_back_ends_by_itself_and_says_what_wen
 
 @pytest.mark.parametrize("cancelled_by", ["the server", "an anyio scope"])
 async def test_an_exchange_that_is_cancelled_gives_its_turn_back(cancelled_by: str) -> None:
-    async with BrokerDoor(grants=PlayedGrants()) as door:
+    async with BrokerDoor(grants=(grants := PlayedGrants())) as door:
         form = await refresh_form(door)
         provider = door.idp
         asked, _ = waiting(door)
@@ -690,6 +690,7 @@ async def test_an_exchange_that_is_cancelled_gives_its_turn_back(cancelled_by: s
                 group.start_soon(door.token, form)
                 await asked.wait()
                 group.cancel_scope.cancel()
+        assert grants.reached == ["take_turn", "abandon"]
         assert await door.error_count(Row.CANCELLED) == 1
         assert await door.value("oauth_upstream_requests_total", operation="token", outcome="cancelled") == 1
         door.idp = provider
