@@ -202,12 +202,12 @@ async def test_a_key_that_the_token_brings_along_is_not_looked_at() -> None:
     assert [str(request.url) for request in checker.idp.requests] == [f"{IDP}/keys"]
 
 
-@pytest.mark.parametrize("critical", [["exp"], ["kid"], ["b64"], [], "kid"])
-async def test_a_token_with_anything_critical_is_refused(critical: Any) -> None:
+@pytest.mark.parametrize("critical", [["kid"], []])
+async def test_a_token_with_anything_critical_is_refused_however_well_signed(critical: list[str]) -> None:
     """THREATS 16; RFC 7515 §4.1.11."""
-    header = urlsafe_b64encode(json.dumps({"alg": "RS256", "kid": "rsa", "crit": critical, "b64": False}).encode())
-    _, payload, signature = signed(claims()).split(".")
-    assert await refusal(Checker(), f"{header.decode()}.{payload}.{signature}") is ResourceOutcome.BAD_TOKEN
+    header = {"alg": "RS256", "kid": "rsa", "typ": "at+jwt", "crit": critical}
+    token = jwt.encode(header, claims(), rsa_key(), registry=jws.JWSRegistry(strict_check_header=False))
+    assert await refusal(Checker(), token) is ResourceOutcome.BAD_TOKEN
 
 
 @pytest.mark.parametrize(
