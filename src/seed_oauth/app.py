@@ -9,7 +9,6 @@ import httpx
 import structlog
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
@@ -25,6 +24,7 @@ from seed_oauth.clients.keys import ClientKeys
 from seed_oauth.clients.metadata_document import ClientDocuments
 from seed_oauth.clients.resolved import ResolvedClientStore
 from seed_oauth.clients.sqlite import SqliteClientStore
+from seed_oauth.cors import ENDPOINT_CORS, RESOURCE_CORS
 from seed_oauth.database import Database
 from seed_oauth.discovery import Discovery
 from seed_oauth.endpoints.authorization import AuthorizationEndpoint
@@ -48,24 +48,19 @@ from seed_oauth.outcomes import (
     ConsentOutcome,
     EndpointOutcomes,
     RegistrationOutcome,
+    ResourceOutcome,
     RevocationOutcome,
     TokenOutcome,
 )
+from seed_oauth.protection.bearer import BearerTokens
+from seed_oauth.protection.guard import Guard
+from seed_oauth.protection.issuer_keys import IssuerKeys
 from seed_oauth.provider_metadata import ConfiguredMetadata, MetadataSource
+from seed_oauth.reverse_proxy import METHODS, ReverseProxy
 from seed_oauth.settings import Settings
 from seed_oauth.telemetry import Pipeline, Recording
 from seed_oauth.timed_identity_provider import TimedIdentityProvider
 from seed_oauth.transport import AuthenticatedTransport, IdentityProviderTransport
-
-# Browser-based clients read metadata, register and exchange tokens from their own origin. They never
-# fetch /oauth/authorize: a browser goes there by itself.
-_CORS = Middleware(
-    CORSMiddleware,
-    allow_origins=["*"],
-    allow_methods=["GET", "POST"],
-    allow_headers=["*"],
-    expose_headers=["WWW-Authenticate", "Retry-After", "X-Correlation-Id"],
-)
 
 
 class _Part(Protocol):
@@ -111,18 +106,25 @@ def create_app(
     assertions = ClientAssertions(audiences, keys, SqliteUsedAssertions(database), now)
     authentication = ClientAuthentication(clients, assertions)
     transport = transport or IdentityProviderTransport(settings)
+    bare = pipeline.instrument(transport)
     discovery = None
     if metadata is None and settings.reads_metadata:
-        metadata = discovery = Discovery(settings, pipeline.instrument(transport), pipeline.telemetry)
+        metadata = discovery = Discovery(settings, bare, pipeline.telemetry)
     metadata = metadata or ConfiguredMetadata(settings)
     # Credentials are added beneath the instrumentation, which so never sees them.
     transport = pipeline.instrument(AuthenticatedTransport(settings, transport))
     identity_provider = TimedIdentityProvider(HttpIdentityProvider(settings, transport), pipeline.telemetry, clock)
     flow: Flow = RelayFlow(settings, metadata, identity_provider)
 
-    def counted(path: str, endpoint: Endpoint, outcomes: EndpointOutcomes, *methods: str, cors: bool = True) -> Route:
+    def counted(
+        path: str,
+        endpoint: Endpoint,
+        outcomes: EndpointOutcomes,
+        *methods: str,
+        cors: Middleware | None = ENDPOINT_CORS,
+    ) -> Route:
         boundary = Boundary(endpoint, outcomes, methods, telemetry=pipeline.telemetry, issuer=settings.issuer)
-        return Route(path, boundary, middleware=[_CORS] if cors else [])
+        return Route(path, boundary, middleware=[cors] if cors else [])
 
     endpoints: list[BaseRoute] = []
     if settings.flow == "broker":
@@ -130,26 +132,34 @@ def create_app(
         consent = ConsentEndpoint(settings, broker, now)
         callback = CallbackEndpoint(settings, metadata, now)
         endpoints += [
-            counted("/oauth/consent", consent, ConsentOutcome, "POST", cors=False),
-            counted("/oauth/callback", callback, CallbackOutcome, "GET", cors=False),
+            counted("/oauth/consent", consent, ConsentOutcome, "POST", cors=None),
+            counted("/oauth/callback", callback, CallbackOutcome, "GET", cors=None),
         ]
     authorization = AuthorizationEndpoint(settings, clients, flow)
     token = TokenEndpoint(settings, authentication, flow)
     registration = RegistrationEndpoint(settings, clients)
     endpoints += [
-        counted("/oauth/authorize", authorization, AuthorizationOutcome, "GET", "POST", cors=False),
+        counted("/oauth/authorize", authorization, AuthorizationOutcome, "GET", "POST", cors=None),
         counted("/oauth/token", token, TokenOutcome, "POST"),
         counted("/oauth/register", registration, RegistrationOutcome, "POST"),
     ]
     if settings.can_revoke:
         revocation = RevocationEndpoint(authentication, flow)
         endpoints.append(counted("/oauth/revoke", revocation, RevocationOutcome, "POST"))
+    tokens = BearerTokens(settings, metadata, identity_provider, IssuerKeys(bare, pipeline.telemetry), now=now)
+    parts: list[_Part] = [tokens, identity_provider, clients, keys, client_documents, database]
+    if settings.upstream:
+        proxy = ReverseProxy(settings, Guard(settings, settings.protected_resources[0], tokens))
+        parts.insert(0, proxy)
+        # Clients write the resource with and without a slash at its end (PROTOCOL A9).
+        for path in {settings.upstream_path, settings.upstream_path.rstrip("/") + "/"}:
+            endpoints.append(counted(path, proxy, ResourceOutcome, *METHODS, cors=RESOURCE_CORS))
     routes = [
         *endpoints,
         Route("/healthz", healthz),
         Route("/readyz", ReadinessEndpoint(settings, clients, metadata).__call__),
         *(
-            Route(path, document.__call__, methods=["GET", "OPTIONS"], middleware=[_CORS])
+            Route(path, document.__call__, methods=["GET", "OPTIONS"], middleware=[ENDPOINT_CORS])
             for path, document in documents(settings).items()
         ),
     ]
@@ -160,9 +170,7 @@ def create_app(
     app = Starlette(
         routes=routes,
         middleware=pipeline.middleware(),
-        lifespan=_lifespan(
-            settings, pipeline, discovery, (identity_provider, clients, keys, client_documents, database)
-        ),
+        lifespan=_lifespan(settings, pipeline, discovery, parts),
         exception_handlers={404: _not_found},
     )
     app.router.redirect_slashes = False

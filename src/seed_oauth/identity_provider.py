@@ -70,6 +70,10 @@ class IdentityProvider(Protocol):
         """Revoke a token (RFC 7009)."""
         ...
 
+    async def introspect(self, introspection_endpoint: str, access_token: str) -> Mapping[str, object]:
+        """What the IdP says of an access token (RFC 7662 §2.2); `active` is among it, and true or false."""
+        ...
+
     async def aclose(self) -> None:
         """Let go of connections."""
         ...
@@ -107,6 +111,15 @@ class HttpIdentityProvider:
         status, headers, body = await self._post(revocation_endpoint, parameters)
         if status != httpx.codes.OK:
             raise self._refusal(status, headers, json_object(body) or {})
+
+    async def introspect(self, introspection_endpoint: str, access_token: str) -> Mapping[str, object]:
+        """Ask about an access token, with the proxy's own client credentials (RFC 7662 §2.1)."""
+        form = {"token": access_token, "token_type_hint": "access_token"}
+        status, headers, body = await self._post(introspection_endpoint, form)
+        members = json_object(body) or {}
+        if status == httpx.codes.OK and isinstance(members.get("active"), bool):
+            return members
+        raise self._refusal(status, headers, members)
 
     async def aclose(self) -> None:
         """Close the connections to the IdP."""

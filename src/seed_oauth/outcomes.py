@@ -221,6 +221,41 @@ class RevocationOutcome(Outcome):
     REVOKED = None, None, 200, None
 
 
+class ResourceOutcome(Outcome):
+    """The protected resource itself: a request to the MCP server behind the door (RFC 6750 §3.1).
+
+    A client that has no token yet is told so first of all: NO_TOKEN is how each login begins.
+    """
+
+    METHOD_NOT_ALLOWED = None, "invalid_request", 405, Cause.CLIENT
+    BODY_TOO_LARGE = None, "invalid_request", 413, Cause.CLIENT
+    MALFORMED_REQUEST = None, "invalid_request", 400, Cause.CLIENT
+    TOKEN_IN_QUERY = None, "invalid_request", 400, Cause.CLIENT
+    NO_TOKEN = None, "invalid_token", 401, Cause.CLIENT
+    # What is wrong with a token that was sent; one code for all of it (RFC 6750 §3.1).
+    BAD_TOKEN = None, "invalid_token", 401, Cause.CLIENT
+    NOT_AN_ACCESS_TOKEN = None, "invalid_token", 401, Cause.CLIENT
+    WRONG_ISSUER = None, "invalid_token", 401, Cause.CLIENT
+    UNKNOWN_KEY = None, "invalid_token", 401, Cause.CLIENT
+    WRONG_AUDIENCE = None, "invalid_token", 401, Cause.CLIENT
+    EXPIRED_TOKEN = None, "invalid_token", 401, Cause.CLIENT
+    # Well signed, and from the future: a clock is wrong, the identity provider's or this one.
+    TOKEN_NOT_YET_VALID = None, "invalid_token", 401, Cause.SERVER
+    INACTIVE_TOKEN = None, "invalid_token", 401, Cause.CLIENT
+    INSUFFICIENT_SCOPE = None, "insufficient_scope", 403, Cause.CLIENT
+    # Whether the token is good cannot be told now: never 401, on which clients throw good tokens away.
+    NOT_CONFIGURED = None, "server_error", 503, Cause.SERVER
+    TOKEN_CHECK_UNAVAILABLE = None, "temporarily_unavailable", 503, Cause.UPSTREAM
+    TOKEN_CHECK_REFUSED = None, "server_error", 502, Cause.SERVER
+    # The token is good, and the MCP server behind the reverse proxy is not there.
+    UPSTREAM_UNREACHABLE = None, "temporarily_unavailable", 502, Cause.SERVER
+    UPSTREAM_TIMEOUT = None, "temporarily_unavailable", 504, Cause.SERVER
+    UPSTREAM_INVALID_RESPONSE = None, "server_error", 502, Cause.SERVER
+    CANCELLED = None, "server_error", 503, Cause.USER
+    UNEXPECTED = None, "server_error", 500, Cause.SERVER
+    ALLOWED = None, None, 200, None
+
+
 EndpointOutcomes = (
     type[AuthorizationOutcome]
     | type[ConsentOutcome]
@@ -228,5 +263,6 @@ EndpointOutcomes = (
     | type[TokenOutcome]
     | type[RegistrationOutcome]
     | type[RevocationOutcome]
+    | type[ResourceOutcome]
 )
 """One endpoint's table; the rows that all of them have can be read from it without knowing which it is."""

@@ -28,3 +28,14 @@ def canonical(resource: str) -> str | None:
 def by_canonical_form(resources: Iterable[str]) -> Mapping[str | None, str]:
     """The protected resources, each as configured, to be found by `canonical`."""
     return {canonical(resource): resource for resource in resources}
+
+
+def metadata_path(resource: str) -> str:
+    """Where on its host the metadata of a protected resource is (RFC 9728 §3.1)."""
+    return f"/.well-known/oauth-protected-resource{urlsplit(resource).path.rstrip('/')}"
+
+
+def metadata_url(resource: str) -> str:
+    """The whole URL of it."""
+    url = urlsplit(resource)
+    return f"{url.scheme}://{url.netloc}{metadata_path(resource)}"

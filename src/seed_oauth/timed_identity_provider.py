@@ -53,6 +53,11 @@ class TimedIdentityProvider:
         with timed(partial(self._telemetry.record_upstream_request, Operation.REVOCATION), self._clock):
             await self._inner.revoke(revocation_endpoint, parameters)
 
+    async def introspect(self, introspection_endpoint: str, access_token: str) -> Mapping[str, object]:
+        """Ask about an access token."""
+        with timed(partial(self._telemetry.record_upstream_request, Operation.INTROSPECTION), self._clock):
+            return await self._inner.introspect(introspection_endpoint, access_token)
+
     async def aclose(self) -> None:
         """Let go of connections."""
         await self._inner.aclose()

@@ -1,7 +1,6 @@
 """The documents by which clients find the way: RFC 8414 and RFC 9728. They say only what is served."""
 
-from collections.abc import Mapping
-from urllib.parse import urlsplit
+from collections.abc import Mapping, Sequence
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -9,6 +8,7 @@ from starlette.responses import Response
 from seed_oauth.answer import json_response
 from seed_oauth.outcomes import GrantType
 from seed_oauth.public_keys import SIGNING_ALGORITHMS
+from seed_oauth.resource import metadata_path
 from seed_oauth.settings import Settings
 
 _CACHE = {"Cache-Control": "public, max-age=300"}
@@ -46,8 +46,8 @@ def authorization_server_metadata(settings: Settings) -> Document:
         **_client_authentication(settings, "token"),
         "authorization_response_iss_parameter_supported": settings.flow == "broker",
     }
-    if settings.scopes:
-        content["scopes_supported"] = settings.scopes
+    if settings.advertised_scopes:
+        content["scopes_supported"] = settings.advertised_scopes
     if settings.can_revoke:
         content["revocation_endpoint"] = f"{settings.issuer}/oauth/revoke"
         content |= _client_authentication(settings, "revocation")
@@ -67,15 +67,15 @@ def _client_authentication(settings: Settings, endpoint: str) -> dict[str, objec
     }
 
 
-def protected_resource_metadata(settings: Settings, resource: str) -> Document:
+def protected_resource_metadata(settings: Settings, resource: str, scopes: Sequence[str]) -> Document:
     """Protected resource metadata (RFC 9728 §2) of one MCP server behind this door."""
     content: dict[str, object] = {
         "resource": resource,
         "authorization_servers": [settings.issuer],
         "bearer_methods_supported": ["header"],
     }
-    if settings.scopes:
-        content["scopes_supported"] = settings.scopes
+    if scopes:
+        content["scopes_supported"] = scopes
     return Document(content)
 
 
@@ -92,9 +92,8 @@ def documents(settings: Settings) -> dict[str, Document]:
         found[f"/.well-known/{name}"] = found[f"/.well-known/{name}{path}"] = server
     found[f"{path}/.well-known/openid-configuration"] = server
     for resource in reversed(settings.protected_resources):
-        document = protected_resource_metadata(settings, resource)
-        resource_path = urlsplit(resource).path.rstrip("/")
+        document = protected_resource_metadata(settings, resource, settings.advertised_scopes)
         # The first resource is also the one that a client finds who only knows the host (RFC 9728 §3.1).
         found["/.well-known/oauth-protected-resource"] = document
-        found[f"/.well-known/oauth-protected-resource{resource_path}"] = document
+        found[metadata_path(resource)] = document
     return found

@@ -16,7 +16,7 @@ from seed_oauth import presets
 from seed_oauth.presets import Preset
 from seed_oauth.redirect_uri import LOOPBACK_HOSTS
 from seed_oauth.seal import Sealer
-from seed_oauth.settings import checks, preregistered
+from seed_oauth.settings import behind, checks, preregistered
 
 PREFIX = "SEED_OAUTH_"
 
@@ -73,11 +73,18 @@ class Settings(BaseSettings):
     idp_timeout: Annotated[float, Field(gt=0, le=120)] = 10.0
     """Seconds for one whole request to the identity provider."""
 
+    idp_audiences: checks.Names = ()
+    """What `aud` of the identity provider's access tokens may be besides the resource, such as Entra's `api://…`."""
+    idp_introspection: bool = True
+    """Ask the identity provider about access tokens that are no JWT, where it has an endpoint for that (RFC 7662)."""
+
     resources: checks.Urls = ()
     """The MCP servers behind this door (RFC 8707 resource indicators), separated by commas.
     By default the one at `{issuer}/mcp`."""
     scopes: checks.AdvertisedScopes = ()
     """The scopes that metadata advertises, separated by spaces or commas."""
+    required_scopes: checks.AdvertisedScopes = ()
+    """The scopes that an access token must have, all of them, where this door protects the MCP server itself."""
     private_use_schemes: checks.PrivateUseSchemes = ()
     """Further private-use URI schemes that clients may register (RFC 8252 §7.1)."""
 
@@ -89,6 +96,15 @@ class Settings(BaseSettings):
     """Take the URL of a document for a client_id (Client ID Metadata Documents)."""
     client_documents_on_loopback: bool = False
     """For development: fetch such documents from this machine too, on any port."""
+
+    upstream: behind.Url = None
+    """The MCP server itself: requests to the protected resource that have a good access token are passed on to it."""
+    upstream_timeout: Annotated[float, Field(gt=0, le=3600)] = 120.0
+    """Seconds until its answer must have begun. An answer that has begun may take as long as it takes."""
+    upstream_body_limit: Annotated[int, Field(ge=1024)] = 16 * 1024 * 1024
+    """Bytes of a request's body that are passed on."""
+    upstream_send_token: bool = True
+    """Tell the MCP server the identity provider's access token that is inside an access token of ours."""
 
     consent_days: Annotated[float, Field(ge=0, le=365)] = 30
     """Days that a browser remembers a consent its user wants remembered; 0 asks every time."""
@@ -161,6 +177,16 @@ class Settings(BaseSettings):
                 f"{PREFIX}SECRET_KEYS is missing: the broker flow seals with it what it hands out; "
                 'python -c "import secrets; print(secrets.token_urlsafe(32))" prints one'
             )
+        if self.idp_audiences and len(self.protected_resources) > 1:
+            # A token for one of them would be good for all of them.
+            raise ValueError(f"{PREFIX}IDP_AUDIENCES stands for one resource: name one in {PREFIX}RESOURCES")
+        if self.upstream:
+            behind.check(self.upstream, self.port, self.issuer, self.protected_resources)
+            if not self.can_check_tokens:
+                raise ValueError(
+                    f"{PREFIX}IDP_ISSUER is missing beside {PREFIX}UPSTREAM: without it no access token of the "
+                    f"identity provider can be checked; in the broker flow {PREFIX}ACCESS_TOKENS=own needs none"
+                )
         return self
 
     @cached_property
@@ -172,6 +198,11 @@ class Settings(BaseSettings):
     def protected_resources(self) -> tuple[str, ...]:
         """The resources behind this door, the default filled in."""
         return self.resources or (f"{self.issuer}/mcp",)
+
+    @cached_property
+    def advertised_scopes(self) -> tuple[str, ...]:
+        """The scopes that metadata names: those that are required are among them."""
+        return tuple(dict.fromkeys((*self.required_scopes, *self.scopes)))
 
     @cached_property
     def callback_url(self) -> str:
@@ -207,6 +238,18 @@ class Settings(BaseSettings):
     def can_revoke(self) -> bool:
         """Whether tokens can be revoked: refresh tokens of the broker flow here, all others at the IdP alone."""
         return self.flow == "broker" or self.idp_revocation_url is not None
+
+    @cached_property
+    def can_check_tokens(self) -> bool:
+        """Whether the access tokens that clients get can be checked here."""
+        seals_them = self.flow == "broker" and self.access_tokens == "own"
+        asks = self.idp_introspection and self.idp_introspection_url is not None
+        return seals_them or asks or self.idp_issuer is not None
+
+    @cached_property
+    def upstream_path(self) -> str:
+        """Where below the issuer the one protected resource is, starting with a slash."""
+        return behind.path_of(self.protected_resources[0], self.issuer)
 
     @cached_property
     def sealer(self) -> Sealer:

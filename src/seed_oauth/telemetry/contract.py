@@ -18,6 +18,7 @@ from seed_oauth.outcomes import (
     GrantType,
     Outcome,
     RegistrationOutcome,
+    ResourceOutcome,
     RevocationOutcome,
     TokenOutcome,
 )
@@ -103,6 +104,7 @@ ENDPOINTS: Mapping[type[Outcome], str] = {
     TokenOutcome: "token",
     RegistrationOutcome: "register",
     RevocationOutcome: "revoke",
+    ResourceOutcome: "resource",
 }
 """Each table of outcomes and the label `endpoint` it stands for."""
 

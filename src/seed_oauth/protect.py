@@ -1,0 +1,202 @@
+"""`protect(app)`: bearer protection for an MCP server in Python, as ASGI middleware (RFC 6750, RFC 9728)."""
+
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+
+import httpx
+from starlette.authentication import AuthCredentials, SimpleUser
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from seed_oauth.answer import Answer
+from seed_oauth.boundary import Boundary
+from seed_oauth.cors import ENDPOINT_CORS
+from seed_oauth.discovery import Discovery
+from seed_oauth.endpoints.metadata import protected_resource_metadata
+from seed_oauth.identity_provider import HttpIdentityProvider
+from seed_oauth.outcomes import ResourceOutcome
+from seed_oauth.protection import VerifiedToken
+from seed_oauth.protection.bearer import BearerTokens
+from seed_oauth.protection.guard import Guard
+from seed_oauth.protection.headers import without_identity
+from seed_oauth.protection.issuer_keys import IssuerKeys
+from seed_oauth.provider_metadata import ConfiguredMetadata
+from seed_oauth.resource import metadata_path
+from seed_oauth.scope import is_valid
+from seed_oauth.settings import PREFIX, Settings, SettingsError
+from seed_oauth.telemetry import Pipeline, Recording
+from seed_oauth.timed_identity_provider import TimedIdentityProvider
+from seed_oauth.transport import AuthenticatedTransport, IdentityProviderTransport
+
+TOKEN = "seed_oauth.token"  # noqa: S105 - where a token is, not what it is
+"""Where in the ASGI scope the `VerifiedToken` is."""
+
+_IDENTITY = frozenset({TOKEN, "user", "auth"})  # the latter two are Starlette's
+
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
+
+_POLICY_VIOLATION = 1008  # RFC 6455 §7.4.1; before the handshake the server makes a 403 of it
+
+
+class VerifiedUser(SimpleUser):
+    """Who has logged in, as `request.user` of Starlette has it; the name is empty when the token does not tell."""
+
+    def __init__(self, token: VerifiedToken) -> None:
+        super().__init__(token.subject or "")
+        self.token = token
+
+    @property
+    def identity(self) -> str:
+        """The subject."""
+        return self.username
+
+
+class ProtectedApp:
+    """An ASGI app that only requests with a good access token reach; `protect` makes it."""
+
+    def __init__(
+        self, app: ASGIApp, guard: Guard, *, documents: Router, pipeline: Recording, issuer: str, opened: AsyncExitStack
+    ) -> None:
+        self.pipeline = pipeline
+        """Where it is recorded how requests end."""
+        self._app = app
+        self._guard = guard
+        self._documents = documents
+        self._document_paths = {route.path for route in documents.routes if isinstance(route, Route)}
+        self._boundary = Boundary(self._admit, ResourceOutcome, _METHODS, telemetry=pipeline.telemetry, issuer=issuer)
+        self._opened = opened
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or run the app's lifespan."""
+        if scope["type"] == "lifespan":
+            async with self._opened:
+                await self._app(scope, receive, send)
+        elif scope["type"] != "http":
+            # MCP has no WebSocket transport, and a browser cannot send a token with one.
+            await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
+        elif scope["path"] in self._document_paths:
+            await self._documents(scope, receive, send)
+        elif _is_preflight(scope):
+            await self._app(_anonymous(scope), receive, send)
+        else:
+            await self._boundary(scope, receive, send)
+
+    async def aclose(self) -> None:
+        """Close the connections to the identity provider; done by itself where the app's lifespan is run."""
+        await self._opened.aclose()
+
+    async def _admit(self, request: Request) -> Answer:
+        token = await self._guard.check(request)
+        return Answer(ResourceOutcome.ALLOWED, _PassedOn(self._app, token))
+
+
+def protect(
+    app: ASGIApp,
+    settings: Settings | None = None,
+    *,
+    scopes: Sequence[str] = (),
+    resource: str | None = None,
+    pipeline: Recording | None = None,
+    transport: httpx.AsyncBaseTransport | None = None,
+) -> ProtectedApp:
+    """Let only those requests reach `app` that have a good access token for it.
+
+    The token is read from the Authorization header, which `app` does not get to see. What it says is a
+    `VerifiedToken` at `request.scope["seed_oauth.token"]`, and `request.user` and `request.auth` of Starlette
+    follow from it. The resource's metadata (RFC 9728) is served here, too, so the door may be elsewhere.
+
+    Args:
+        app: the MCP server.
+        settings: from the environment when left out.
+        scopes: what a token must have, all of them; by default `settings.required_scopes`.
+        resource: which of the protected resources this is; may be left out where there is one.
+        pipeline: where to record; a new one by default, to be found at the result's `pipeline`.
+        transport: the way to the identity provider, for tests and for special networks.
+
+    Raises:
+        SettingsError: the settings do not say how to check a token, or for which resource.
+    """
+    settings = settings or Settings.load()
+    pipeline = pipeline or Pipeline()
+    resource = _resource(settings, resource)
+    required = _required(settings, scopes)
+    advertised = tuple(dict.fromkeys((*required, *settings.advertised_scopes)))
+    transport = transport or IdentityProviderTransport(settings)
+    bare = pipeline.instrument(transport)
+    authenticated = pipeline.instrument(AuthenticatedTransport(settings, transport))
+    identity_provider = TimedIdentityProvider(HttpIdentityProvider(settings, authenticated), pipeline.telemetry)
+    opened = AsyncExitStack()
+    opened.push_async_callback(identity_provider.aclose)
+    metadata: Discovery | ConfiguredMetadata = ConfiguredMetadata(settings)
+    if settings.reads_metadata:
+        metadata = Discovery(settings, bare, pipeline.telemetry)
+        opened.push_async_callback(metadata.aclose)
+    tokens = BearerTokens(settings, metadata, identity_provider, IssuerKeys(bare, pipeline.telemetry))
+    opened.push_async_callback(tokens.aclose)
+    guard = Guard(settings, resource, tokens, required)
+    document = protected_resource_metadata(settings, resource, advertised)
+    documents = Router(
+        [
+            Route(path, document.__call__, methods=["GET", "OPTIONS"], middleware=[ENDPOINT_CORS])
+            for path in {metadata_path(resource), "/.well-known/oauth-protected-resource"}
+        ]
+    )
+    return ProtectedApp(app, guard, documents=documents, pipeline=pipeline, issuer=settings.issuer, opened=opened)
+
+
+def _resource(settings: Settings, resource: str | None) -> str:
+    if not settings.can_check_tokens:
+        raise SettingsError(
+            f"{PREFIX}IDP_ISSUER is missing: without it no access token of the identity provider can be checked; "
+            f"in the broker flow {PREFIX}ACCESS_TOKENS=own needs none"
+        )
+    known = settings.protected_resources
+    if resource is None and len(known) == 1:
+        return known[0]
+    if resource not in known:
+        raise SettingsError(f"protect(resource=…) must be one of {PREFIX}RESOURCES, as it is written there")
+    return resource
+
+
+def _required(settings: Settings, scopes: Sequence[str]) -> Sequence[str]:
+    if isinstance(scopes, str) or not all(is_valid(scope) and " " not in scope for scope in scopes):
+        raise SettingsError('protect(scopes=…) must be a list of scopes (RFC 6749 §3.3): write ["files:read"]')
+    return scopes or settings.required_scopes
+
+
+def _is_preflight(scope: Scope) -> bool:
+    # A browser asks without credentials whether it may send some (Fetch §3.3.4); it is the app that knows.
+    names = {name for name, _ in scope["headers"]}
+    return scope["method"] == "OPTIONS" and {b"origin", b"access-control-request-method"} <= names
+
+
+def _anonymous(scope: Scope) -> Scope:
+    """A request of which it is not known who sent it, whatever it says itself."""
+    kept = {name: value for name, value in scope.items() if name not in _IDENTITY}
+    return {**kept, "headers": without_identity(scope["headers"])}
+
+
+class _PassedOn(Response):
+    """The app's own answer to a request that has passed."""
+
+    def __init__(self, app: ASGIApp, token: VerifiedToken) -> None:
+        super().__init__()
+        self.raw_headers = []  # those that are added to the app's
+        self._app = app
+        self._token = token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", ()), *self.raw_headers]}
+            await send(message)
+
+        verified = {
+            **_anonymous(scope),
+            TOKEN: self._token,
+            "user": VerifiedUser(self._token),
+            "auth": AuthCredentials(sorted(self._token.scopes)),
+        }
+        await self._app(verified, receive, send_with_headers)

@@ -1,0 +1,157 @@
+"""Is an access token good for a resource? It is ours, or a JWT of the identity provider, or it has to be asked."""
+
+from collections.abc import Callable, Mapping
+from time import monotonic, time
+
+from seed_oauth.access_token import AccessToken
+from seed_oauth.errors import OAuthError
+from seed_oauth.identity_provider import IdentityProvider, IdentityProviderError, IdentityProviderFailure
+from seed_oauth.outcomes import ResourceOutcome
+from seed_oauth.protection import VerifiedToken
+from seed_oauth.protection.claims import (
+    bad_token,
+    check_audience,
+    check_issuer,
+    check_times,
+    check_type,
+    expired_token,
+    token_of,
+    wrong_audience,
+)
+from seed_oauth.protection.introspection import REMEMBERED_FOR, Introspection
+from seed_oauth.protection.issuer_keys import IssuerKeys, UnknownKeyError
+from seed_oauth.provider_metadata import MetadataSource, ProviderMetadata
+from seed_oauth.public_keys import BadSignatureError, unverified
+from seed_oauth.resource import canonical
+from seed_oauth.seal import ExpiredError, SealError
+from seed_oauth.settings import Settings
+
+
+class BearerTokens:
+    """Verifies access tokens."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        metadata: MetadataSource,
+        identity_provider: IdentityProvider,
+        keys: IssuerKeys,
+        *,
+        now: Callable[[], float] = time,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        """`now` counts seconds since the epoch; `clock` counts seconds and never goes back."""
+        self._settings = settings
+        self._metadata = metadata
+        self._introspection = Introspection(identity_provider, clock)
+        self._keys = keys
+        self._now = now
+
+    async def verify(self, token: str, resource: str) -> VerifiedToken:
+        """What the token says, if it is good for the protected resource now.
+
+        Raises:
+            OAuthError: a row of `ResourceOutcome` says what is wrong with it, or why that cannot be told.
+        """
+        try:
+            if token.count(".") == 2:  # noqa: PLR2004 - a signed JWT (RFC 7515 §3.1); an envelope has none
+                return await self._verify_jwt(token, resource)
+            return self._open(token, resource) or await self._ask(token, resource)
+        except IdentityProviderError as failure:
+            raise _unavailable(failure) from failure
+
+    async def aclose(self) -> None:
+        """Give up what is under way."""
+        await self._keys.aclose()
+
+    def _open(self, token: str, resource: str) -> VerifiedToken | None:
+        """What a token of ours says; None for any other."""
+        if not self._settings.secret_keys:
+            return None
+        now = self._now()
+        try:
+            opened = AccessToken.opened(self._settings.sealer, token, now)
+        except ExpiredError:
+            raise expired_token() from None
+        except SealError:
+            return None
+        if canonical(opened.resource) != canonical(resource):
+            raise wrong_audience()
+        if opened.expires_at <= now:
+            raise expired_token()
+        return VerifiedToken(
+            subject=opened.subject,
+            client_id=opened.client_id,
+            scopes=frozenset(opened.scope.split()),
+            expires_at=opened.expires_at,
+            issuer=self._settings.issuer,
+            upstream_token=opened.upstream_access_token,
+        )
+
+    async def _verify_jwt(self, token: str, resource: str) -> VerifiedToken:
+        try:
+            header, said = unverified(token)
+        except BadSignatureError:
+            raise bad_token() from None
+        # RFC 7515 §4.1.11: no extension is understood here, so whatever is critical is refused.
+        if "crit" in header:
+            raise bad_token()
+        metadata = await self._metadata.get()
+        if metadata.jwks_uri is None:
+            return await self._ask(token, resource)
+        issuer = _issuer_of(metadata)
+        # Before any key is fetched: a token from elsewhere is none of the identity provider's business.
+        check_issuer(said, issuer)
+        key_id = header.get("kid")
+        try:
+            claims = await self._keys.verify(metadata.jwks_uri, token, key_id if isinstance(key_id, str) else None)
+        except BadSignatureError:
+            raise bad_token() from None
+        except UnknownKeyError:
+            raise OAuthError(
+                ResourceOutcome.UNKNOWN_KEY, "the access token is signed with a key that is not in use: get a new one"
+            ) from None
+        check_type(header, claims, self._settings.idp_client_id)
+        return self._checked(claims, resource, issuer)
+
+    async def _ask(self, token: str, resource: str) -> VerifiedToken:
+        metadata = await self._metadata.get()
+        if metadata.introspection_endpoint is None or not self._settings.idp_introspection:
+            raise bad_token()
+        answer = await self._introspection.ask(metadata.introspection_endpoint, token)
+        if answer["active"] is not True:
+            raise OAuthError(
+                ResourceOutcome.INACTIVE_TOKEN, "the access token is not active any more: use the refresh token"
+            )
+        # The answer comes from the issuer itself, and need not name it (RFC 7662 §2.2).
+        issuer = metadata.issuer or metadata.introspection_endpoint
+        if "iss" in answer:
+            check_issuer(answer, _issuer_of(metadata))
+        # `exp` is optional, too; then the answer is good for as long as it is remembered.
+        return self._checked({"exp": self._now() + REMEMBERED_FOR, **answer}, resource, issuer)
+
+    def _checked(self, claims: Mapping[str, object], resource: str, issuer: str) -> VerifiedToken:
+        check_audience(claims, resource, self._settings.idp_audiences)
+        return token_of(claims, check_times(claims, self._now()), issuer)
+
+
+def _issuer_of(metadata: ProviderMetadata) -> str:
+    if metadata.issuer is None:
+        raise OAuthError(
+            ResourceOutcome.NOT_CONFIGURED,
+            "access tokens cannot be checked here yet: the operator has to set SEED_OAUTH_IDP_ISSUER",
+        )
+    return metadata.issuer
+
+
+def _unavailable(failure: IdentityProviderError) -> OAuthError:
+    """Never a 401: clients throw good tokens away on that."""
+    if failure.failure is IdentityProviderFailure.REFUSED:
+        return OAuthError(
+            ResourceOutcome.TOKEN_CHECK_REFUSED,
+            "the identity provider does not let this server check access tokens: its operator has to look into it",
+        )
+    headers = {} if failure.retry_after is None else {"Retry-After": str(failure.retry_after)}
+    return OAuthError(
+        ResourceOutcome.TOKEN_CHECK_UNAVAILABLE, "the access token cannot be checked now: try again", headers
+    )

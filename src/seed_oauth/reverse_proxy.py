@@ -1,0 +1,278 @@
+"""The reverse proxy before the MCP server: whoever has a good access token talks to it, both ways unbuffered."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from urllib.parse import quote, urlsplit
+
+import aiohttp
+import structlog
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+from yarl import URL
+
+from seed_oauth.answer import Answer
+from seed_oauth.errors import OAuthError
+from seed_oauth.outcomes import ResourceOutcome
+from seed_oauth.parameters import MalformedRequestError
+from seed_oauth.protection import VerifiedToken
+from seed_oauth.protection.guard import Guard
+from seed_oauth.protection.headers import Headers, spelling, without_identity
+from seed_oauth.settings import Settings
+
+METHODS = ("GET", "POST", "DELETE")
+"""Those of MCP's Streamable HTTP."""
+
+_CONNECT_TIMEOUT = 5.0  # seconds; the server is near
+_KEEPALIVE = 4.0  # seconds an idle connection is kept: uvicorn and Node close theirs after five
+
+# RFC 9110 §7.6.1, and what RFC 2616 §13.5.1 had besides.
+_HOP_BY_HOP = frozenset(
+    b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer trailers "
+    b"transfer-encoding upgrade".split()
+)
+
+# What servers believe of whoever stands before them, and what is between the client and this server.
+_NOT_PASSED_ON = _HOP_BY_HOP | {b"host", b"expect", b"forwarded", b"x-real-ip", b"proxy"}
+_FORWARDED_PREFIX = b"x-forwarded-"
+
+# The consent cookie is among the cookies of this origin, and MCP has none of its own.
+_COOKIES = frozenset({b"cookie", b"set-cookie"})
+
+# Which origins may read, and who answered when, is said here.
+_SAID_HERE = frozenset({b"date", b"server"})
+_CORS_PREFIX = b"access-control-"
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_UNAUTHORIZED = 401
+
+_VISIBLE = "".join(map(chr, range(0x21, 0x7F)))
+_UNESCAPED = _VISIBLE.replace("%", "")
+
+
+class ReverseProxy:
+    """An endpoint that passes requests with a good access token on to the one MCP server, and its answers back.
+
+    The server learns who asks from header fields that no client can set: `X-Seed-OAuth-Subject`, `-Client-Id`,
+    `-Scope` and `-Upstream-Token`. Their values are percent-encoded UTF-8 where they are not visible ASCII, and
+    `%` itself is encoded, too. It never sees the client's own access token.
+    """
+
+    def __init__(self, settings: Settings, guard: Guard) -> None:
+        issuer = urlsplit(settings.issuer)
+        self._upstream = settings.upstream or ""
+        self._guard = guard
+        self._body_limit = settings.upstream_body_limit
+        self._answer_within = settings.upstream_timeout
+        self._sends_token = settings.upstream_send_token
+        self._forwarded = {"X-Forwarded-Host": issuer.netloc, "X-Forwarded-Proto": issuer.scheme}
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __call__(self, request: Request) -> Answer:
+        """The server's answer, as soon as it has begun.
+
+        Raises:
+            OAuthError: the token is not good for this, the body is too large, or there is no answer.
+            ClientDisconnect: the client went away before; then the server's work is given up, too.
+        """
+        token = await self._guard.check(request)
+        client = _Client(request, self._body_limit)
+        leaving = asyncio.create_task(client.leaves())
+        asking = asyncio.create_task(self._ask(request, token, client))
+        try:
+            await asyncio.wait({asking, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if asking.done():
+                return Answer(ResourceOutcome.ALLOWED, _Streamed(asking.result(), self._guard, leaving))
+        except BaseException:
+            await _give_up(asking, leaving)
+            raise
+        await _give_up(asking, leaving)
+        raise ClientDisconnect
+
+    async def aclose(self) -> None:
+        """Close the connections to the server."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _ask(self, request: Request, token: VerifiedToken, client: "_Client") -> aiohttp.ClientResponse:
+        if self._session is None:
+            self._session = _session()
+        query = quote(request.scope["query_string"], safe=_VISIBLE)
+        try:
+            async with asyncio.timeout(self._answer_within):
+                answer = await self._session.request(
+                    request.method,
+                    URL(f"{self._upstream}?{query}" if query else self._upstream, encoded=True),
+                    headers=[*self._passed_on(request), *self._added(request, token).items()],
+                    skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
+                    data=client.body() if client.sends_body else None,
+                    allow_redirects=False,
+                )
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise client.failure or _failure(error) from error
+        if answer.status in _REDIRECTS:
+            answer.close()
+            raise OAuthError(
+                ResourceOutcome.UPSTREAM_INVALID_RESPONSE,
+                "the MCP server redirects: its operator has to set SEED_OAUTH_UPSTREAM to where it answers",
+            )
+        return answer
+
+    def _passed_on(self, request: Request) -> list[tuple[str, str]]:
+        headers = request.headers.raw
+        names = _NOT_PASSED_ON | _COOKIES | _named_by_connection(headers)
+        kept = without_identity(headers, names, (_FORWARDED_PREFIX,))
+        return [(name.decode("ascii"), value.decode(errors="replace")) for name, value in kept]
+
+    def _added(self, request: Request, token: VerifiedToken) -> dict[str, str]:
+        added = {
+            "X-Forwarded-For": request.client.host if request.client else None,
+            **self._forwarded,
+            "X-Seed-OAuth-Subject": _encoded(token.subject),
+            "X-Seed-OAuth-Client-Id": _encoded(token.client_id),
+            "X-Seed-OAuth-Scope": " ".join(quote(scope, safe=_UNESCAPED) for scope in sorted(token.scopes)),
+            "X-Seed-OAuth-Upstream-Token": _encoded(token.upstream_token if self._sends_token else None),
+        }
+        return {name: value for name, value in added.items() if value}
+
+
+class _Client:
+    """The client's end of a request: its body as it comes, and the moment it goes away."""
+
+    def __init__(self, request: Request, limit: int) -> None:
+        length = request.headers.get("content-length", "0")
+        if not (length.isascii() and length.isdigit()):
+            raise MalformedRequestError("Content-Length must be a number")
+        if int(length) > limit:
+            raise _too_large(limit)
+        self.sends_body = int(length) > 0 or "transfer-encoding" in request.headers
+        self.failure: Exception | None = None
+        """Why the body ended early."""
+        self._receive = request.receive
+        self._limit = limit
+        self._has_sent = asyncio.Event()
+        if not self.sends_body:
+            self._has_sent.set()
+
+    async def body(self) -> AsyncIterator[bytes]:
+        """The body, piece by piece."""
+        size, more = 0, True
+        while more:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self._has_sent.set()
+                raise self._failed(ClientDisconnect())
+            chunk, more = message.get("body", b""), message.get("more_body", False)
+            size += len(chunk)
+            if size > self._limit:
+                failure = _too_large(self._limit)
+                # There may be no end to what comes; a length that was told has one, and the answer is safer read so.
+                failure.headers = {"Connection": "close"}
+                raise self._failed(failure)
+            if chunk:
+                yield chunk
+        self._has_sent.set()
+
+    async def leaves(self) -> None:
+        """Return when the client has gone away."""
+        await self._has_sent.wait()
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    def _failed(self, failure: Exception) -> Exception:
+        self.failure = failure
+        return failure
+
+
+class _Streamed(Response):
+    """The server's answer, each piece as it comes; given up when the client goes away."""
+
+    def __init__(self, answer: aiohttp.ClientResponse, guard: Guard, leaving: "asyncio.Task[None]") -> None:
+        super().__init__(status_code=answer.status)
+        self.raw_headers = _passed_back(answer)
+        if answer.status == _UNAUTHORIZED:
+            # The server wants another token, perhaps for what it does upstream: where to get one is said here.
+            self.raw_headers.append((b"www-authenticate", guard.challenge("invalid_token").encode()))
+        self._answer = answer
+        self._leaving = leaving
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - the ASGI signature
+        streaming = asyncio.create_task(self._stream(send))
+        try:
+            await asyncio.wait({streaming, self._leaving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await _cancel(streaming, self._leaving)
+            # After the last byte the connection is back in the pool already, and this does nothing.
+            self._answer.close()
+        if not streaming.cancelled():
+            streaming.result()
+
+    async def _stream(self, send: Send) -> None:
+        start: Message = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        await send(start)
+        try:
+            async for chunk in self._answer.content.iter_any():
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        except aiohttp.ClientError:
+            # The client must not take what it has for the whole answer: this server, too, breaks the connection.
+            structlog.get_logger("seed_oauth").warning("the MCP server broke off its answer", endpoint="resource")
+            return
+        await send({"type": "http.response.body", "body": b""})
+
+
+def _session() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        # Streams may take as long as they like, and each has a connection.
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+        auto_decompress=False,
+    )
+
+
+def _passed_back(answer: aiohttp.ClientResponse) -> Headers:
+    unwanted = _HOP_BY_HOP | _COOKIES | _SAID_HERE | _named_by_connection(answer.raw_headers)
+    if answer.status == _UNAUTHORIZED:
+        unwanted |= {b"www-authenticate"}
+    kept = without_identity(answer.raw_headers, unwanted, (_CORS_PREFIX,))
+    return [(name.lower(), value) for name, value in kept]
+
+
+def _named_by_connection(headers: "Headers | aiohttp.typedefs.RawHeaders") -> frozenset[bytes]:
+    """The header fields that are for the next hop only, because Connection says so."""
+    named = b",".join(value for name, value in headers if name.lower() == b"connection")
+    return frozenset(spelling(name) for name in re.split(rb"[\s,]+", named))
+
+
+def _encoded(value: str | None) -> str | None:
+    return None if value is None else quote(value, safe=_UNESCAPED)
+
+
+def _failure(error: aiohttp.ClientError | TimeoutError) -> OAuthError:
+    if isinstance(error, aiohttp.ClientConnectionError):
+        return OAuthError(ResourceOutcome.UPSTREAM_UNREACHABLE, "the MCP server cannot be reached: try again")
+    if isinstance(error, TimeoutError):
+        return OAuthError(ResourceOutcome.UPSTREAM_TIMEOUT, "the MCP server does not answer: try again")
+    return OAuthError(
+        ResourceOutcome.UPSTREAM_INVALID_RESPONSE,
+        "the MCP server does not speak HTTP: its operator has to look into it",
+    )
+
+
+def _too_large(limit: int) -> OAuthError:
+    return OAuthError(ResourceOutcome.BODY_TOO_LARGE, f"send at most {limit} bytes")
+
+
+async def _give_up(asking: "asyncio.Task[aiohttp.ClientResponse]", leaving: "asyncio.Task[None]") -> None:
+    await _cancel(asking, leaving)
+    if not asking.cancelled() and asking.exception() is None:
+        asking.result().close()
+
+
+async def _cancel(*tasks: "asyncio.Task[object]") -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)

@@ -1,0 +1,77 @@
+"""What the setting `upstream` must be, and what must be set beside it: requests are passed on to one place only."""
+
+import re
+from collections.abc import Sequence
+from ipaddress import ip_address
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator
+
+from seed_oauth.redirect_uri import LOOPBACK_HOSTS
+from seed_oauth.resource import canonical
+
+# RFC 6762, RFC 6761, RFC 8375, ICANN's resolution 2024.07.29.06, and a service of Kubernetes in another namespace.
+_PRIVATE_NAMES = (".local", ".localhost", ".home.arpa", ".internal", ".svc")
+
+_PLAIN_PATH = re.compile(r"[\w.~/-]*", re.ASCII)
+
+_OWN_PATHS = re.compile(r"/(oauth|\.well-known|healthz|readyz)(/|$)")
+
+
+def _url(value: str | None) -> str | None:
+    """The URL itself if what is passed on stays private on the way there."""
+    if value is None:
+        return None
+    try:
+        url = urlsplit(value)
+        host, _ = url.hostname, url.port
+    except ValueError:
+        raise ValueError("is not a URL: write http://127.0.0.1:9000/mcp") from None
+    if not host or url.scheme not in {"https", "http"}:
+        raise ValueError("must be an absolute URL: write http://127.0.0.1:9000/mcp")
+    if url.query or url.fragment or "#" in value or "@" in url.netloc:
+        raise ValueError("must have neither a query, nor a fragment, nor user:password@")
+    if url.scheme == "http" and not _is_private(host):
+        raise ValueError("must use https (http is for loopback and private addresses only)")
+    return value
+
+
+def check(upstream: str, port: int, issuer: str, resources: Sequence[str]) -> None:
+    """Refuse what cannot be served together.
+
+    Raises:
+        ValueError: says what to change.
+    """
+    if len(resources) != 1:
+        raise ValueError("SEED_OAUTH_UPSTREAM is for one MCP server: name one in SEED_OAUTH_RESOURCES")
+    path = path_of(resources[0], issuer)
+    if not path or not _PLAIN_PATH.fullmatch(path) or _OWN_PATHS.match(path):
+        raise ValueError(
+            "SEED_OAUTH_RESOURCES must be below SEED_OAUTH_ISSUER, at a path of its own, for SEED_OAUTH_UPSTREAM: "
+            f"write {issuer}/mcp"
+        )
+    url = urlsplit(upstream)
+    if canonical(upstream) == canonical(resources[0]) or (url.hostname in LOOPBACK_HOSTS and url.port == port):
+        raise ValueError("SEED_OAUTH_UPSTREAM is this door itself: write the URL of the MCP server behind it")
+
+
+def path_of(resource: str, issuer: str) -> str:
+    """Where below the issuer a resource is, starting with a slash; empty when it is elsewhere."""
+    base, whole = canonical(issuer), canonical(resource)
+    if base is None or whole is None or not f"{whole}/".startswith(f"{base}/"):
+        return ""
+    return whole.removeprefix(base) or "/"
+
+
+def _is_private(host: str) -> bool:
+    if host in LOOPBACK_HOSTS:
+        return True
+    try:
+        return ip_address(host).is_private
+    except ValueError:
+        # Names without a dot are those of containers and of machines beside this one.
+        return "." not in host or host.endswith(_PRIVATE_NAMES)
+
+
+Url = Annotated[str | None, AfterValidator(_url), BeforeValidator(lambda value: value or None)]

@@ -1,0 +1,111 @@
+"""The settings of the reverse proxy: what would be unsafe, or cannot be served, is refused at start."""
+
+from typing import Any
+
+import pytest
+
+from seed_oauth import Settings, SettingsError
+
+GOOD: dict[str, Any] = {
+    "issuer": "https://door.example",
+    "secret_keys": "the-key-that-seals-of-random-characters",
+    "idp_issuer": "https://idp.example",
+}
+
+
+@pytest.mark.parametrize(
+    "upstream",
+    [
+        "http://127.0.0.1:9000/mcp",
+        "http://[::1]:9000/mcp",
+        "http://localhost:9000",
+        "http://10.1.2.3/mcp",
+        "http://192.168.0.7:9000/mcp",
+        "http://[fd00::1]/mcp",
+        "http://mcp:9000/mcp",
+        "http://mcp.default.svc.cluster.local/mcp",
+        "http://mcp.internal/",
+        "https://mcp.example/inner/mcp",
+    ],
+)
+def test_an_upstream_is_on_this_machine_in_a_private_network_or_behind_tls(upstream: str) -> None:
+    assert Settings.load(**GOOD, upstream=upstream).upstream == upstream
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"upstream": "http://mcp.example/mcp"}, "SEED_OAUTH_UPSTREAM must use https"),
+        ({"upstream": "http://93.184.215.14/mcp"}, "SEED_OAUTH_UPSTREAM must use https"),
+        ({"upstream": "ftp://mcp/mcp"}, "SEED_OAUTH_UPSTREAM must be an absolute URL"),
+        ({"upstream": "mcp:9000"}, "SEED_OAUTH_UPSTREAM must be an absolute URL"),
+        ({"upstream": "http://[::1"}, "SEED_OAUTH_UPSTREAM is not a URL"),
+        ({"upstream": "http://mcp:99999/"}, "SEED_OAUTH_UPSTREAM is not a URL"),
+        ({"upstream": "http://mcp/mcp?a=b"}, "SEED_OAUTH_UPSTREAM must have neither a query"),
+        ({"upstream": "http://mcp/mcp#"}, "SEED_OAUTH_UPSTREAM must have neither a query"),
+        ({"upstream": "http://me:secret@mcp/mcp"}, "SEED_OAUTH_UPSTREAM must have neither a query"),
+        ({"upstream": "http://127.0.0.1:8000/mcp"}, "SEED_OAUTH_UPSTREAM is this door itself"),
+        ({"upstream": "https://door.example/mcp/"}, "SEED_OAUTH_UPSTREAM is this door itself"),
+        ({"resources": "https://door.example/a https://door.example/b"}, "name one in SEED_OAUTH_RESOURCES"),
+        ({"resources": "https://elsewhere.example/mcp"}, "must be below SEED_OAUTH_ISSUER"),
+        ({"issuer": "https://door.example/tenant", "resources": "https://door.example/tenant2/mcp"}, "must be below"),
+        ({"resources": "https://door.example/oauth/token"}, "at a path of its own"),
+        ({"resources": "https://door.example/.well-known/mcp"}, "at a path of its own"),
+        ({"resources": "https://door.example/healthz"}, "at a path of its own"),
+        ({"resources": "https://door.example/{path}"}, "at a path of its own"),
+        ({"idp_issuer": None}, "SEED_OAUTH_IDP_ISSUER is missing beside SEED_OAUTH_UPSTREAM"),
+        ({"idp_issuer": None, "flow": "relay", "access_tokens": "own"}, "SEED_OAUTH_IDP_ISSUER is missing"),
+        ({"upstream_timeout": 0}, "SEED_OAUTH_UPSTREAM_TIMEOUT"),
+        ({"upstream_body_limit": 10}, "SEED_OAUTH_UPSTREAM_BODY_LIMIT"),
+    ],
+)
+def test_an_upstream_that_is_unsafe_or_cannot_be_served_is_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message) as refused:
+        Settings.load(**{**GOOD, "upstream": "http://mcp:9000/mcp", **given})
+    assert "secret@" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"access_tokens": "own"},
+        {"idp_introspection_url": "https://idp.example/introspect", "flow": "relay"},
+        {"idp_issuer": "https://idp.example", "flow": "relay"},
+    ],
+)
+def test_there_is_more_than_one_way_to_check_tokens(given: dict[str, Any]) -> None:
+    assert Settings.load(**{**GOOD, "idp_issuer": None, "upstream": "http://mcp/", **given}).can_check_tokens
+
+
+@pytest.mark.parametrize(
+    ("issuer", "resource", "path"),
+    [
+        ("https://door.example", None, "/mcp"),
+        ("https://door.example", "https://door.example", "/"),
+        ("https://door.example", "HTTPS://DOOR.example:443/a/b/", "/a/b"),
+        ("https://door.example/tenant", None, "/mcp"),
+        ("https://door.example/tenant", "https://door.example/tenant/x", "/x"),
+    ],
+)
+def test_the_resource_is_served_where_it_says_it_is(issuer: str, resource: str | None, path: str) -> None:
+    given = {**GOOD, "issuer": issuer, "upstream": "http://mcp/", **({"resources": resource} if resource else {})}
+    assert Settings.load(**given).upstream_path == path
+
+
+def test_an_audience_of_the_identity_providers_own_stands_for_one_resource() -> None:
+    with pytest.raises(SettingsError, match="SEED_OAUTH_IDP_AUDIENCES stands for one resource"):
+        Settings.load(**GOOD, idp_audiences="api://x", resources="https://a.example https://b.example")
+
+
+def test_another_process_reads_the_same_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings.load(
+        **GOOD,
+        upstream="http://mcp:9000/mcp",
+        upstream_send_token=False,
+        idp_audiences="api://x y",
+        required_scopes="a b",
+    )
+    assert settings.idp_audiences == ("api://x", "y")
+    for name, value in settings.as_environment().items():
+        monkeypatch.setenv(name, value)
+    assert Settings.load() == settings
