@@ -44,6 +44,7 @@ ORDER = [
     "protection",
     "protect",
     "reverse_proxy",
+    "parts",
     "app",
     "server",
     "worker",
