@@ -336,6 +336,28 @@ async def test_github_refusing_our_credentials_in_its_own_words_is_our_trouble(f
         assert await door.error_count(TokenOutcome.IDP_REFUSED_OUR_CREDENTIALS) == 1
 
 
+@pytest.mark.parametrize("flow", FLOWS)
+@pytest.mark.parametrize(("said", "told"), [("repo,gist", "repo gist"), ("repo", "repo"), (None, None)])
+async def test_github_names_scopes_with_commas_and_clients_read_spaces(
+    flow: str, said: str | None, told: str | None
+) -> None:
+    """RFC 6749 §3.3."""
+    idp = RealisticIdp(ISSUERS["github"], lambda _: None, lambda _: None)
+    idp.tokens |= {"scope": said}
+    async with door_to(idp, flow) as door:
+        _, tokens = await log_in(door, idp)
+        assert tokens.get("scope") == told
+        assert (await refreshed(door, tokens)).get("scope") == told
+
+
+@pytest.mark.parametrize("flow", FLOWS)
+async def test_a_comma_in_the_scope_of_other_identity_providers_is_part_of_a_name(flow: str) -> None:
+    idp = keycloak()
+    idp.tokens |= {"scope": "urn:a,b c"}
+    async with door_to(idp, flow) as door:
+        assert (await log_in(door, idp, {**ACCEPTED, "iss": idp.issuer}))[1]["scope"] == "urn:a,b c"
+
+
 async def test_github_is_asked_for_no_scope_of_openid_and_its_opaque_token_becomes_ours() -> None:
     idp = RealisticIdp(ISSUERS["github"], lambda _: None, lambda _: None)
     # An OAuth app there has no refresh tokens, and an access token that does not expire.
