@@ -5,6 +5,7 @@ import pytest
 from seed_oauth.provider_metadata import ProviderMetadata
 
 HOST = "https://login.microsoftonline.com"
+ARABIC_ZERO = "\N{ARABIC-INDIC DIGIT ZERO}"
 TENANT = "9188040d-6c67-4c5b-b112-36a304b66dad"
 
 
@@ -41,7 +42,7 @@ def test_an_identity_provider_is_known_by_its_issuer_and_a_template_by_any_tenan
         (f"{HOST}/{{tenantid}}/v2.0", f"{HOST}/{TENANT}{TENANT}/v2.0"),
         (f"{HOST}/{{tenantid}}/v2.0", f"{HOST}/{TENANT[:-1]}/v2.0"),
         (f"{HOST}/{{tenantid}}/v2.0", f"{HOST}/{TENANT.replace('9', 'g')}/v2.0"),
-        (f"{HOST}/{{tenantid}}/v2.0", f"{HOST}/{TENANT.replace('0', '\N{ARABIC-INDIC DIGIT ZERO}')}/v2.0"),
+        (f"{HOST}/{{tenantid}}/v2.0", f"{HOST}/{TENANT.replace('0', ARABIC_ZERO)}/v2.0"),
         (f"{HOST}/{{tenantid}}/v2.0", f"https://evil.example/{TENANT}/v2.0"),
         (f"{HOST}/{{tenantid}}/v2.0", f"https://evil.example/?{HOST}/{TENANT}/v2.0"),
         (f"{HOST}/{TENANT}/v2.0", f"{HOST}/8eaef023-2b34-4da1-9baa-8bc8c9d6a490/v2.0"),
