@@ -89,11 +89,13 @@ class PlayedGrants:
     def __init__(self) -> None:
         self._inner = SqliteGrantStore(Database("sqlite:///:memory:"))
         self.failing: set[str] = set()
+        self.reached: list[str] = []
 
     async def _reach(self, method: str) -> None:
         await anyio.lowlevel.checkpoint()
         if method in self.failing:
             raise StoreError("ConnectionError")
+        self.reached.append(method)
 
     async def take_turn(
         self, grant_id: str, generation: int, *, now: float, until: float, expires_at: float

@@ -44,6 +44,7 @@ ORDER = [
     "protection",
     "protect",
     "reverse_proxy",
+    "parts",
     "app",
     "server",
     "worker",
@@ -89,6 +90,31 @@ def test_imports_point_upwards(path: Path) -> None:
 def test_endpoints_never_import_each_other_and_never_touch_a_metric(path: Path) -> None:
     for name in imports_of(path):
         assert not name.startswith(("seed_oauth.endpoints", "seed_oauth.telemetry", "seed_oauth.wire"))
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.glob("flows/*.py")), ids=lambda path: path.name)
+def test_a_flow_knows_no_wire_no_metric_and_no_endpoint(path: Path) -> None:
+    """What a flow has to say it says by an `Answer`, an `OAuthError` or the members of a token response."""
+    forbidden = ("seed_oauth.endpoints", "seed_oauth.telemetry", "seed_oauth.wire", "seed_oauth.boundary")
+    assert not [name for name in imports_of(path) if name.startswith((*forbidden, "httpx", "sqlite3"))]
+
+
+def test_the_two_flows_do_not_know_each_other() -> None:
+    of_the_broker = {f"seed_oauth.flows.{path.stem}" for path in SOURCE.glob("flows/*.py")} - {"seed_oauth.flows.relay"}
+    of_the_broker.discard("seed_oauth.flows.__init__")
+    for name in imports_of(SOURCE / "flows" / "relay.py"):
+        assert not name.startswith(tuple(of_the_broker))
+    for path in SOURCE.glob("flows/*.py"):
+        assert not [name for name in imports_of(path) if name.startswith("seed_oauth.flows.relay")], path.name
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_who_answers_requests_does_not_know_where_anything_is_stored(path: Path) -> None:
+    if room_of(path) in {"client_authentication", "endpoints", "flows", "boundary"} or path.parts[-2:] in {
+        ("clients", "__init__.py"),
+        ("grants", "__init__.py"),
+    }:
+        assert not [name for name in imports_of(path) if "sqlite" in name.lower() or name.endswith("Database")]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))

@@ -5,6 +5,7 @@ import itertools
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from urllib.parse import quote, quote_plus
 
 import httpx
@@ -16,6 +17,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from seed_oauth import Pipeline, Settings, logs
 from seed_oauth.client_assertion import ASSERTION_TYPE
+from tests.broker import METADATA, BrokerDoor, Person, PlayedMetadata, request_in, target_of
 from tests.harness import (
     DOCUMENT_DOWN,
     DOCUMENT_GONE,
@@ -25,7 +27,9 @@ from tests.harness import (
     authorization_request,
     code_request,
     document,
+    form_of,
     json_of,
+    query_of,
     refresh_request,
 )
 
@@ -140,6 +144,100 @@ async def test_canaries_are_found_nowhere_but_where_they_belong(
     for canary in CANARIES:
         for spelling in spellings(canary):
             assert not [text for text in seen if spelling in text], canary[:13]
+
+
+@dataclass
+class Login:
+    """A login in the broker flow that carries canaries, and everything secret that was made in it."""
+
+    door: BrokerDoor
+    secrets: set[str] = field(default_factory=set)
+    answers: list[httpx.Response] = field(default_factory=list)
+
+    async def play(self) -> None:
+        """Every step once as it should be, and in every way in which it goes wrong."""
+        person, other = self.door.somebody(), self.door.somebody()
+        await other.opens()
+        code = await self._come_back(person, other, await self._consent(person, other))
+        self.secrets |= {code, *person.http.cookies.values(), *other.http.cookies.values()}
+        bound = code_request(code=code)
+        wrong = ({"code_verifier": "v" * 43}, {"redirect_uri": "http://127.0.0.1/callback"}, {"code": code[:-9]},
+                 {"client_id": "post", "client_secret": SECRET}, {"resource": CODE})  # fmt: skip
+        for form in ({**bound, **changes} for changes in wrong):
+            self.answers.append(await self.door.token(form))
+        tokens = await self._exchange(bound)
+        for token in tokens:
+            for form in (refresh_request(refresh_token=token, scope=CODE), refresh_request(refresh_token=token[:-9]),
+                         refresh_request(refresh_token=token), refresh_request(refresh_token=token)):  # fmt: skip
+                await self._exchange(form)
+            revocation = {"token": token, "client_id": "public"}
+            self.answers.append(await self.door.http.post("/oauth/revoke", data=revocation))
+            self.answers.append(await self.door.token(refresh_request(refresh_token=token)))
+        for sent in self.door.idp_requests:
+            self.secrets |= {
+                form_of(sent)[name] for name in ("code_verifier", "refresh_token") if name in form_of(sent)
+            }
+
+    async def _consent(self, person: Person, other: Person) -> str:
+        page = await person.opens(state=STATE, scope="mail")
+        envelope = request_in(page)
+        self.secrets.add(envelope)
+        for changes in ({"request": envelope[:-9]}, {"decision": CODE}, {"decision": ""}):
+            self.answers.append(await person.decides(page, **changes))
+        self.answers.append(await other.decides(page))
+        return target_of(await person.decides(page, remember="on"))
+
+    async def _come_back(self, person: Person, other: Person, onward: str) -> str:
+        state = query_of(onward)["state"]
+        self.secrets |= {state, query_of(onward)["code_challenge"]}
+        good = {"code": CODE, "state": state}
+        for changes in ({"state": state[:-9]}, {"state": STATE}, {"iss": TOKEN}):
+            self.answers.append(await person.returns(**{**good, **changes}))
+        self.answers.append(await other.returns(**good))
+        self.answers.append(await person.returns(state=state, error=CODE, error_description=CODE, error_uri=CODE))
+        returned = await person.returns(**good)
+        return query_of(returned.headers["location"])["code"]
+
+    async def _exchange(self, form: dict[str, str]) -> list[str]:
+        """The tokens that came of it, the refresh token last."""
+        response = await self.door.token(form)
+        self.answers.append(response)
+        members = json_of(response)
+        tokens = [str(members[name]) for name in ("access_token", "refresh_token") if name in members]
+        self.secrets |= set(tokens)
+        return tokens
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+async def test_nothing_that_is_made_in_a_login_is_found_but_where_it_belongs(
+    log_format: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Envelopes, cookies, codes, verifiers and tokens of the broker flow (THREATS 12)."""
+    spans = InMemorySpanExporter()
+    tracer_provider = TracerProvider()
+    tracer_provider.add_span_processor(SimpleSpanProcessor(spans))
+    seen, secrets = [], set(CANARIES)
+    settings = {"idp_client_secret": PROXY_SECRET, "idp_scopes": "openid", "access_tokens": "own"}
+    metadata = PlayedMetadata(METADATA)
+    with logging_as(log_format):
+        for idp in idps():
+            door = BrokerDoor(settings=settings, pipeline=Pipeline(tracer_provider), idp=idp, metadata=metadata)
+            async with door:
+                login = Login(door)
+                await login.play()
+                seen.append(await door.scrape())
+                secrets |= login.secrets
+                seen += [answer.text + repr(answer.headers) for answer in login.answers if answer.is_error]
+    out, err = capsys.readouterr()
+    recorded = [span.to_json() for span in spans.get_finished_spans()]
+    assert len(recorded) > 10
+    assert len(secrets) > 60
+    for row in ("exchanged", "refreshed", "bad_envelope", "bad_state", "other_browser", "refresh_token_reused"):
+        assert row in out
+    seen += [out, err, *recorded]
+    for secret in secrets:
+        for spelling in spellings(secret):
+            assert not [text for text in seen if spelling in text], secret[:13]
 
 
 async def play_everywhere(tracer_provider: TracerProvider, seen: list[str]) -> None:

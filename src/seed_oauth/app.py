@@ -1,9 +1,8 @@
-"""The composition root: which parts there are, and the route table. Nothing else."""
+"""The composition root: the app and its route table. What the endpoints stand on is put together in `parts.py`."""
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from time import perf_counter, time
-from typing import Protocol
 
 import httpx
 import structlog
@@ -15,18 +14,8 @@ from starlette.routing import BaseRoute, Mount, Route
 
 from seed_oauth.answer import json_response
 from seed_oauth.boundary import Boundary, Endpoint
-from seed_oauth.client_assertion import ClientAssertions
-from seed_oauth.client_authentication import ClientAuthentication
 from seed_oauth.clients import ClientStore
-from seed_oauth.clients.assertions import SqliteUsedAssertions
-from seed_oauth.clients.cached import CachedClientStore
-from seed_oauth.clients.keys import ClientKeys
-from seed_oauth.clients.metadata_document import ClientDocuments
-from seed_oauth.clients.resolved import ResolvedClientStore
-from seed_oauth.clients.sqlite import SqliteClientStore
 from seed_oauth.cors import ENDPOINT_CORS, RESOURCE_CORS
-from seed_oauth.database import Database
-from seed_oauth.discovery import Discovery
 from seed_oauth.endpoints.authorization import AuthorizationEndpoint
 from seed_oauth.endpoints.callback import CallbackEndpoint
 from seed_oauth.endpoints.consent import ConsentEndpoint
@@ -35,13 +24,7 @@ from seed_oauth.endpoints.metadata import documents
 from seed_oauth.endpoints.registration import RegistrationEndpoint
 from seed_oauth.endpoints.revocation import RevocationEndpoint
 from seed_oauth.endpoints.token import TokenEndpoint
-from seed_oauth.flows import Flow
-from seed_oauth.flows.broker import BrokerFlow
-from seed_oauth.flows.relay import RelayFlow
 from seed_oauth.grants import GrantStore
-from seed_oauth.grants.sqlite import SqliteGrantStore
-from seed_oauth.guarded_transport import GuardedTransport
-from seed_oauth.identity_provider import HttpIdentityProvider
 from seed_oauth.outcomes import (
     AuthorizationOutcome,
     CallbackOutcome,
@@ -52,19 +35,11 @@ from seed_oauth.outcomes import (
     RevocationOutcome,
     TokenOutcome,
 )
-from seed_oauth.protection.bearer import BearerTokens
-from seed_oauth.protection.guard import Guard
-from seed_oauth.protection.issuer_keys import IssuerKeys
-from seed_oauth.provider_metadata import ConfiguredMetadata, MetadataSource
-from seed_oauth.reverse_proxy import METHODS, ReverseProxy
+from seed_oauth.parts import Parts
+from seed_oauth.provider_metadata import MetadataSource
+from seed_oauth.reverse_proxy import METHODS
 from seed_oauth.settings import Settings
 from seed_oauth.telemetry import Pipeline, Recording
-from seed_oauth.timed_identity_provider import TimedIdentityProvider
-from seed_oauth.transport import AuthenticatedTransport, IdentityProviderTransport
-
-
-class _Part(Protocol):
-    async def aclose(self) -> None: ...
 
 
 def create_app(
@@ -98,23 +73,47 @@ def create_app(
     """
     settings = settings or Settings.load()
     pipeline = pipeline or Pipeline()
-    database = Database(settings.store_url)
-    client_documents = client_documents or GuardedTransport(allow_loopback=settings.client_documents_on_loopback)
-    clients = _every_client(settings, clients or SqliteClientStore(database, settings.client_days), client_documents)
-    keys = ClientKeys(client_documents)
-    audiences = (settings.issuer, f"{settings.issuer}/oauth/token")
-    assertions = ClientAssertions(audiences, keys, SqliteUsedAssertions(database), now)
-    authentication = ClientAuthentication(clients, assertions)
-    transport = transport or IdentityProviderTransport(settings)
-    bare = pipeline.instrument(transport)
-    discovery = None
-    if metadata is None and settings.reads_metadata:
-        metadata = discovery = Discovery(settings, bare, pipeline.telemetry)
-    metadata = metadata or ConfiguredMetadata(settings)
-    # Credentials are added beneath the instrumentation, which so never sees them.
-    transport = pipeline.instrument(AuthenticatedTransport(settings, transport))
-    identity_provider = TimedIdentityProvider(HttpIdentityProvider(settings, transport), pipeline.telemetry, clock)
-    flow: Flow = RelayFlow(settings, metadata, identity_provider)
+    parts = Parts(
+        settings,
+        pipeline,
+        clients=clients,
+        grants=grants,
+        metadata=metadata,
+        transport=transport,
+        client_documents=client_documents,
+        now=now,
+        clock=clock,
+    )
+    app = Starlette(
+        routes=_routes(settings, pipeline, parts),
+        middleware=pipeline.middleware(),
+        lifespan=_lifespan(settings, pipeline, parts),
+        exception_handlers={404: _not_found},
+    )
+    app.router.redirect_slashes = False
+    app.state.pipeline = pipeline
+    return app
+
+
+def _routes(settings: Settings, pipeline: Recording, parts: Parts) -> list[BaseRoute]:
+    endpoints = _endpoints(settings, pipeline, parts)
+    routes = [
+        *endpoints,
+        Route("/healthz", healthz),
+        Route("/readyz", ReadinessEndpoint(settings, parts.clients, parts.metadata).__call__),
+        *(
+            Route(path, document.__call__, methods=["GET", "OPTIONS"], middleware=[ENDPOINT_CORS])
+            for path, document in documents(settings).items()
+        ),
+    ]
+    if settings.issuer_path:
+        # Behind a reverse proxy that keeps the issuer's path.
+        routes.append(Mount(settings.issuer_path, routes=endpoints))
+    return routes
+
+
+def _endpoints(settings: Settings, pipeline: Recording, parts: Parts) -> list[BaseRoute]:
+    """Everything that is counted, the paths that clients ask for most often first."""
 
     def counted(
         path: str,
@@ -127,73 +126,34 @@ def create_app(
         return Route(path, boundary, middleware=[cors] if cors else [])
 
     endpoints: list[BaseRoute] = []
-    if settings.flow == "broker":
-        flow = broker = BrokerFlow(settings, metadata, identity_provider, grants or SqliteGrantStore(database), now)
-        consent = ConsentEndpoint(settings, broker, now)
-        callback = CallbackEndpoint(settings, metadata, now)
+    if parts.proxy:
+        # Clients write the resource with and without a slash at its end (PROTOCOL A9).
+        spellings = {settings.upstream_path, settings.upstream_path.rstrip("/") + "/"}
+        endpoints += [counted(path, parts.proxy, ResourceOutcome, *METHODS, cors=RESOURCE_CORS) for path in spellings]
+    authorization = AuthorizationEndpoint(settings, parts.clients, parts.flow)
+    token = TokenEndpoint(settings, parts.authentication, parts.flow)
+    registration = RegistrationEndpoint(settings, parts.clients)
+    endpoints += [
+        counted("/oauth/token", token, TokenOutcome, "POST"),
+        counted("/oauth/authorize", authorization, AuthorizationOutcome, "GET", "POST", cors=None),
+        counted("/oauth/register", registration, RegistrationOutcome, "POST"),
+    ]
+    if parts.broker:
+        consent = ConsentEndpoint(settings, parts.broker, parts.now)
+        callback = CallbackEndpoint(settings, parts.metadata, parts.now)
         endpoints += [
             counted("/oauth/consent", consent, ConsentOutcome, "POST", cors=None),
             counted("/oauth/callback", callback, CallbackOutcome, "GET", cors=None),
         ]
-    authorization = AuthorizationEndpoint(settings, clients, flow)
-    token = TokenEndpoint(settings, authentication, flow)
-    registration = RegistrationEndpoint(settings, clients)
-    endpoints += [
-        counted("/oauth/authorize", authorization, AuthorizationOutcome, "GET", "POST", cors=None),
-        counted("/oauth/token", token, TokenOutcome, "POST"),
-        counted("/oauth/register", registration, RegistrationOutcome, "POST"),
-    ]
     if settings.can_revoke:
-        revocation = RevocationEndpoint(authentication, flow)
+        revocation = RevocationEndpoint(parts.authentication, parts.flow)
         endpoints.append(counted("/oauth/revoke", revocation, RevocationOutcome, "POST"))
-    tokens = BearerTokens(settings, metadata, identity_provider, IssuerKeys(bare, pipeline.telemetry), now=now)
-    parts: list[_Part] = [tokens, identity_provider, clients, keys, client_documents, database]
-    if settings.upstream:
-        proxy = ReverseProxy(settings, Guard(settings, settings.protected_resources[0], tokens))
-        parts.insert(0, proxy)
-        # Clients write the resource with and without a slash at its end (PROTOCOL A9).
-        for path in {settings.upstream_path, settings.upstream_path.rstrip("/") + "/"}:
-            endpoints.append(counted(path, proxy, ResourceOutcome, *METHODS, cors=RESOURCE_CORS))
-    routes = [
-        *endpoints,
-        Route("/healthz", healthz),
-        Route("/readyz", ReadinessEndpoint(settings, clients, metadata).__call__),
-        *(
-            Route(path, document.__call__, methods=["GET", "OPTIONS"], middleware=[ENDPOINT_CORS])
-            for path, document in documents(settings).items()
-        ),
-    ]
-    if settings.issuer_path:
-        # Behind a reverse proxy that keeps the issuer's path.
-        routes.append(Mount(settings.issuer_path, routes=endpoints))
-
-    app = Starlette(
-        routes=routes,
-        middleware=pipeline.middleware(),
-        lifespan=_lifespan(settings, pipeline, discovery, parts),
-        exception_handlers={404: _not_found},
-    )
-    app.router.redirect_slashes = False
-    app.state.pipeline = pipeline
-    return app
-
-
-def _every_client(
-    settings: Settings, registered: ClientStore, client_documents: httpx.AsyncBaseTransport
-) -> ResolvedClientStore:
-    documents = ClientDocuments(client_documents, settings.private_use_schemes)
-    return ResolvedClientStore(
-        CachedClientStore(registered),
-        settings.clients,
-        documents if settings.client_id_metadata_documents else None,
-    )
+    return endpoints
 
 
 def _lifespan(
-    settings: Settings, pipeline: Recording, discovery: Discovery | None, parts: Iterable[_Part]
+    settings: Settings, pipeline: Recording, parts: Parts
 ) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
-    """What happens at start and at the end, when `parts` let go of what they hold."""
-
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         log = structlog.get_logger("seed_oauth")
@@ -204,13 +164,9 @@ def _lifespan(
                 "a scrape of this process tells of a part only",
                 remedy="use seed-oauth serve --workers, or push: set OTEL_EXPORTER_OTLP_ENDPOINT",
             )
-        if discovery is not None:
-            discovery.start()
+        parts.start()
         yield
-        if discovery is not None:
-            await discovery.aclose()
-        for part in parts:
-            await part.aclose()
+        await parts.aclose()
 
     return lifespan
 

@@ -171,6 +171,7 @@ async def grown_by(base: str, pid: int, begun: int) -> tuple[float, float]:
     async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
         on = Logins(base, "/oauth", session)
         client_id = await on.register()
+        await on.authorize(client_id)  # by itself, because the browser gets its cookie
         await cost_of(pid, lambda _: on.authorize(client_id), begun // 10)
         before = resident_megabytes(pid)
         await cost_of(pid, lambda _: on.authorize(client_id), begun)

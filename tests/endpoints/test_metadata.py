@@ -1,8 +1,10 @@
 import pytest
 from joserfc.jwk import ECKey
 
+from seed_oauth import Settings, SettingsError
 from seed_oauth.public_keys import SIGNING_ALGORITHMS
-from tests.harness import CALLBACK, ISSUER, FrontDoor, json_of
+from tests.broker import BrokerDoor
+from tests.harness import CALLBACK, ISSUER, FrontDoor, json_of, query_of
 
 pytestmark = pytest.mark.anyio
 
@@ -47,6 +49,19 @@ async def test_documents_and_signed_assertions_are_advertised_where_they_are_acc
     assert ("token_endpoint_auth_signing_alg_values_supported" in metadata) == with_keys
 
 
+async def test_in_the_broker_flow_every_answer_is_ours_and_says_so() -> None:
+    """PROTOCOL M3 and A8 (RFC 9207): clients may insist on `iss`."""
+    async with BrokerDoor(settings={"idp_revocation_url": None}) as door:
+        metadata = json_of(await door.http.get("/.well-known/oauth-authorization-server"))
+        assert metadata["authorization_response_iss_parameter_supported"] is True
+        assert metadata["revocation_endpoint"] == f"{ISSUER}/oauth/revoke"
+        returned = await door.person.logs_in(await door.person.reaches_idp())
+        assert query_of(returned.headers["location"])["iss"] == metadata["issuer"]
+        for name, url in metadata.items():
+            if name.endswith("_endpoint"):
+                assert (await door.http.post(url)).status_code == 400
+
+
 async def test_every_endpoint_that_is_advertised_answers(door: FrontDoor) -> None:
     """PROTOCOL M3."""
     metadata = json_of(await door.http.get("/.well-known/oauth-authorization-server"))
@@ -87,6 +102,15 @@ async def test_the_protected_resource_names_its_authorization_server() -> None:
         assert json_of(await door.http.get("/.well-known/oauth-protected-resource")) == first
         second = json_of(await door.http.get("/.well-known/oauth-protected-resource/other"))
         assert second["resource"] == "https://two.example/other/"
+
+
+async def test_no_resource_says_that_its_clients_should_ask_for_offline_access() -> None:
+    """PROTOCOL M4: a refresh token is a client's own wish, and clients ask for every scope that is advertised."""
+    with pytest.raises(SettingsError, match="must not list offline_access"):
+        Settings.load(scopes="mail offline_access")
+    async with BrokerDoor(settings={"scopes": "mail", "idp_scopes": "offline_access"}) as door:
+        document = json_of(await door.http.get("/.well-known/oauth-protected-resource/mcp"))
+    assert document["scopes_supported"] == ["mail"]
 
 
 async def test_metadata_can_be_read_from_any_origin(door: FrontDoor) -> None:

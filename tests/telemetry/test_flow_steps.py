@@ -5,7 +5,8 @@ import pytest
 from seed_oauth.clients import Client
 from seed_oauth.clients.family import family_of
 from seed_oauth.outcomes import ClientFamily
-from tests.harness import BASIC, PUBLIC, FrontDoor, code_request, json_of, refresh_request
+from tests.broker import BrokerDoor, target_of
+from tests.harness import BASIC, PUBLIC, FrontDoor, code_request, json_of, query_of, refresh_request
 
 pytestmark = pytest.mark.anyio
 
@@ -34,6 +35,34 @@ async def test_each_request_takes_the_steps_of_its_outcome() -> None:
             ("redirected", "claude"): 1,
             ("exchanged", "claude"): 1,
             ("refreshed", "claude"): 2,
+        }
+
+
+async def test_each_step_of_the_broker_flow_is_taken_by_the_family_that_registered() -> None:
+    async with BrokerDoor() as door:
+        registered = json_of(await door.register(client_name="Cursor", redirect_uris=["http://localhost/callback"]))
+        client = {"client_id": str(registered["client_id"]), "redirect_uri": "http://localhost:9/callback"}
+
+        page = await door.person.opens(**client)
+        assert await steps(door) == {("registered", "cursor"): 1, ("requested", "cursor"): 1}
+        await door.person.decides(page, "deny")
+        onward = target_of(await door.person.decides(page, remember="on"))
+        assert (await steps(door))["redirected", "cursor"] == 1
+        state = query_of(onward)["state"]
+        await door.person.returns(state=state, error="access_denied")
+        returned = await door.person.logs_in(onward)
+        assert (await steps(door))["returned", "cursor"] == 1
+        code = query_of(returned.headers["location"])["code"]
+        tokens = json_of(await door.token(code_request(code=code, **client)))
+        await door.token(refresh_request(refresh_token=tokens["refresh_token"], client_id=client["client_id"]))
+        await door.person.opens(**client)  # who is remembered is sent on at once
+        assert await steps(door) == {
+            ("registered", "cursor"): 1,
+            ("requested", "cursor"): 2,
+            ("redirected", "cursor"): 2,
+            ("returned", "cursor"): 1,
+            ("exchanged", "cursor"): 1,
+            ("refreshed", "cursor"): 1,
         }
 
 

@@ -3,6 +3,7 @@
 import httpx
 import pytest
 
+from tests.broker import BrokerDoor
 from tests.harness import TOKENS, BrokenStore, FrontDoor, code_request, refresh_request
 
 pytestmark = pytest.mark.anyio
@@ -24,6 +25,23 @@ async def test_authorization_requests_by_result() -> None:
         assert await requests("success") == 3
         assert await requests("invalid_client") == 1
         assert await requests("error") == 2
+
+
+async def test_in_the_broker_flow_success_is_the_redirect_to_the_identity_provider() -> None:
+    """Whether the user was asked first or not; a question that nobody answers is no request yet."""
+    async with BrokerDoor() as door:
+
+        async def requests(result: str) -> float:
+            return await door.value("oauth_authorization_requests_total", result=result)
+
+        page = await door.person.opens()
+        assert (await requests("success"), await requests("error")) == (0, 0)
+        await door.person.decides(page, "deny")
+        assert (await requests("success"), await requests("error")) == (0, 1)
+        await door.person.decides(page, remember="on")
+        assert (await requests("success"), await requests("error")) == (1, 1)
+        await door.person.opens()
+        assert (await requests("success"), await requests("error")) == (2, 1)
 
 
 async def test_token_exchanges_by_grant_type_and_result() -> None:

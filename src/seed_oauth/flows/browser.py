@@ -22,6 +22,8 @@ from seed_oauth.settings import Settings
 
 _YEAR = 365 * 86_400  # seconds
 _DAY = 86_400  # seconds
+_MOST_REMEMBERED = 12
+"""Consents: some 400 bytes of cookie each, and web servers refuse more than 8 KiB of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class Browser:
         # RFC 6265bis §4.1.3.2: with this prefix no other host and no plain http can set the cookie. Not every
         # browser takes it over http on loopback.
         self._prefix = "__Host-seed-oauth" if self._secure else "seed-oauth"
+        self._consents = f"{self._prefix}-consent-"
         self._cookies = request.cookies
         self._sealer = settings.sealer
         self._days = settings.consent_days
@@ -95,11 +98,16 @@ class Browser:
         """Have the browser remember what its user consented to."""
         given = [consent.client_id, consent.redirect_host, consent.scopes, consent.resource, self.binding]
         cookie = self._sealer.seal(Purpose.REMEMBERED_CONSENT, given, now)
-        self._set(response, self._name_of(consent), cookie, int(self._days * _DAY))
+        name = self._name_of(consent)
+        self._set(response, name, cookie, int(self._days * _DAY))
+        # RFC 6265 §5.4: of cookies with the same path a browser sends the oldest first.
+        others = [known for known in self._cookies if known.startswith(self._consents) and known != name]
+        for oldest in others[: 1 - _MOST_REMEMBERED]:
+            self._set(response, oldest, "", 0)
 
     def _name_of(self, consent: Consent) -> str:
         named = f"{consent.client_id}\n{consent.redirect_host}"
-        return f"{self._prefix}-consent-{sha256(named.encode()).hexdigest()[:16]}"
+        return f"{self._consents}{sha256(named.encode()).hexdigest()[:16]}"
 
     def _set(self, response: Response, name: str, value: str, seconds: int) -> None:
         # Lax: the identity provider sends the browser back from another site.

@@ -3,8 +3,6 @@
 import json
 import os
 import secrets
-from collections.abc import Mapping
-from difflib import get_close_matches
 from functools import cached_property
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -17,12 +15,9 @@ from seed_oauth.presets import Preset
 from seed_oauth.redirect_uri import LOOPBACK_HOSTS
 from seed_oauth.seal import Sealer
 from seed_oauth.settings import behind, checks, preregistered
+from seed_oauth.settings.errors import PREFIX, SettingsError, readable, refuse_unknown_variables
 
-PREFIX = "SEED_OAUTH_"
-
-
-class SettingsError(ValueError):
-    """The settings cannot be used; the message names each one and says what to change."""
+__all__ = ["PREFIX", "Settings", "SettingsError"]
 
 
 class Settings(BaseSettings):
@@ -132,10 +127,10 @@ class Settings(BaseSettings):
             SettingsError: a value is wrong or unsafe, or a `SEED_OAUTH_` variable is none of ours.
         """
         try:
-            _refuse_unknown_variables(os.environ)
+            refuse_unknown_variables(cls.model_fields, os.environ)
             return cls(**given)  # type: ignore[arg-type]  # pydantic checks the values
         except ValidationError as invalid:
-            raise SettingsError(_readable(invalid)) from None
+            raise SettingsError(readable(invalid)) from None
 
     @model_validator(mode="before")
     @classmethod
@@ -282,30 +277,3 @@ class Settings(BaseSettings):
             urls = ["idp_issuer"]
         unset = [*urls, "idp_client_id"] if self.idp_client_id is None else urls
         return [PREFIX + name.upper() for name in unset]
-
-
-def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
-    # A misspelt setting that is silently ignored is the hardest one to find.
-    known = [name.upper() for name in Settings.model_fields]
-    for variable in environment:
-        name = variable.removeprefix(PREFIX)
-        if variable.startswith(PREFIX) and name not in known:
-            close = get_close_matches(name, known, n=1)
-            hint = f"did you mean {PREFIX}{close[0]}?" if close else "remove it"
-            raise SettingsError(f"{variable} is not a setting: {hint}")
-
-
-def _readable(invalid: ValidationError) -> str:
-    errors = invalid.errors()
-    return "\n".join(_place(error["loc"]) + error["msg"].removeprefix("Value error, ") for error in errors)
-
-
-def _place(location: tuple[int | str, ...]) -> str:
-    """Where a value is, such as `SEED_OAUTH_CLIENTS[0] client_id `; empty for all of them together."""
-    if not location:
-        return ""
-    setting, *within = location
-    name = f"{PREFIX}{str(setting).upper()}"
-    if setting == "clients":
-        name += "".join(f"[{part}]" if isinstance(part, int) else f" {part}" for part in within)
-    return f"{name} "

@@ -1,0 +1,114 @@
+"""The parts of a front door, put together as the settings say."""
+
+from collections.abc import Callable
+from time import perf_counter, time
+from typing import Protocol
+
+import httpx
+
+from seed_oauth.client_assertion import ClientAssertions
+from seed_oauth.client_authentication import ClientAuthentication
+from seed_oauth.clients import ClientStore
+from seed_oauth.clients.assertions import SqliteUsedAssertions
+from seed_oauth.clients.cached import CachedClientStore
+from seed_oauth.clients.keys import ClientKeys
+from seed_oauth.clients.metadata_document import ClientDocuments
+from seed_oauth.clients.resolved import ResolvedClientStore
+from seed_oauth.clients.sqlite import SqliteClientStore
+from seed_oauth.database import Database
+from seed_oauth.discovery import Discovery
+from seed_oauth.flows import Flow
+from seed_oauth.flows.broker import BrokerFlow
+from seed_oauth.flows.relay import RelayFlow
+from seed_oauth.grants import GrantStore
+from seed_oauth.grants.sqlite import SqliteGrantStore
+from seed_oauth.guarded_transport import GuardedTransport
+from seed_oauth.identity_provider import HttpIdentityProvider
+from seed_oauth.protection.bearer import BearerTokens
+from seed_oauth.protection.guard import Guard
+from seed_oauth.protection.issuer_keys import IssuerKeys
+from seed_oauth.provider_metadata import ConfiguredMetadata, MetadataSource
+from seed_oauth.reverse_proxy import ReverseProxy
+from seed_oauth.settings import Settings
+from seed_oauth.telemetry import Recording
+from seed_oauth.timed_identity_provider import TimedIdentityProvider
+from seed_oauth.transport import AuthenticatedTransport, IdentityProviderTransport
+
+
+class _Closable(Protocol):
+    async def aclose(self) -> None: ...
+
+
+class Parts:
+    """Everything that the endpoints stand on. What is not given is made as the settings say."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        pipeline: Recording,
+        *,
+        clients: ClientStore | None = None,
+        grants: GrantStore | None = None,
+        metadata: MetadataSource | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+        client_documents: httpx.AsyncBaseTransport | None = None,
+        now: Callable[[], float] = time,
+        clock: Callable[[], float] = perf_counter,
+    ) -> None:
+        """See `create_app`."""
+        database = Database(settings.store_url)
+        self.now = now
+
+        # The way to the identity provider: with our credentials, which are added beneath the instrumentation and so
+        # never seen by it, and without them for what is public.
+        transport = transport or IdentityProviderTransport(settings)
+        bare = pipeline.instrument(transport)
+        authenticated = pipeline.instrument(AuthenticatedTransport(settings, transport))
+        self._discovery = None
+        if metadata is None and settings.reads_metadata:
+            metadata = self._discovery = Discovery(settings, bare, pipeline.telemetry)
+        self.metadata = metadata or ConfiguredMetadata(settings)
+        identity_provider = TimedIdentityProvider(
+            HttpIdentityProvider(settings, authenticated), pipeline.telemetry, clock
+        )
+
+        # Who the clients are, and whether it is they who ask.
+        client_documents = client_documents or GuardedTransport(allow_loopback=settings.client_documents_on_loopback)
+        documents = ClientDocuments(client_documents, settings.private_use_schemes)
+        self.clients = ResolvedClientStore(
+            CachedClientStore(clients or SqliteClientStore(database, settings.client_days)),
+            settings.clients,
+            documents if settings.client_id_metadata_documents else None,
+        )
+        keys = ClientKeys(client_documents)
+        audiences = (settings.issuer, f"{settings.issuer}/oauth/token")
+        assertions = ClientAssertions(audiences, keys, SqliteUsedAssertions(database), now)
+        self.authentication = ClientAuthentication(self.clients, assertions)
+
+        self.broker: BrokerFlow | None = None
+        self.flow: Flow = RelayFlow(settings, self.metadata, identity_provider)
+        if settings.flow == "broker":
+            grants = grants or SqliteGrantStore(database)
+            self.flow = self.broker = BrokerFlow(settings, self.metadata, identity_provider, grants, now)
+
+        # The MCP server behind it.
+        tokens = BearerTokens(settings, self.metadata, identity_provider, IssuerKeys(bare, pipeline.telemetry), now=now)
+        self._closable: list[_Closable] = [
+            tokens, identity_provider, self.clients, keys, client_documents, database,
+        ]  # fmt: skip
+        self.proxy: ReverseProxy | None = None
+        if settings.upstream:
+            self.proxy = ReverseProxy(settings, Guard(settings, settings.protected_resources[0], tokens))
+            self._closable.insert(0, self.proxy)
+
+    def start(self) -> None:
+        """Begin to find out what is known of the identity provider; it keeps nobody waiting."""
+        if self._discovery is not None:
+            self._discovery.start()
+
+    async def aclose(self) -> None:
+        """Let go of connections, of what is under way first."""
+        if self._discovery is not None:
+            await self._discovery.aclose()
+        for part in self._closable:
+            await part.aclose()
