@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from seed_oauth.outcomes import Outcome
+from seed_oauth.outcomes import Outcome, ResourceOutcome
 from seed_oauth.telemetry.contract import CONTRACT, ENDPOINTS, STEPS, Kind, Series
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "metrics.md"
@@ -72,7 +72,9 @@ def rows_of(outcomes: type[Outcome]) -> str:
         )
         for outcome in outcomes
     ]
-    return f"### `/oauth/{ENDPOINTS[outcomes]}`\n\n{table(head, *rows)}"
+    endpoint = ENDPOINTS[outcomes]
+    title = "The MCP server itself (`resource`)" if outcomes is ResourceOutcome else f"`/oauth/{endpoint}`"
+    return f"### {title}\n\n{table(head, *rows)}"
 
 
 def render() -> str:

@@ -4,12 +4,16 @@ import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from time import time
 from types import TracebackType
 from typing import Any, Self
 
+import anyio
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -419,3 +423,42 @@ async def test_one_of_several_resources_can_be_protected_by_its_name() -> None:
 def test_settings_come_from_the_environment_when_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEED_OAUTH_IDP_ISSUER", "https://idp.example")
     assert isinstance(protect(SERVER), ProtectedApp)
+
+
+@cache
+def shared_server() -> ProtectedApp:
+    return protect(SERVER, Settings(**SETTINGS), pipeline=Pipeline(), transport=httpx.MockTransport(Idp()))
+
+
+anything = st.binary(max_size=60).filter(lambda value: not re.search(rb"[\r\n\0]", value))
+tokens = st.text("Aa0-_.=~+/", max_size=60).map(str.encode) | st.sampled_from(
+    [
+        b"e30.e30.e30",
+        b"eyJhbGciOiJub25lIn0.e30.",
+        b"a" * 20_000,
+        signed(claims(exp=[])).encode(),
+        b"gAAAAA",
+        b"..",
+        b".",
+    ]
+)
+authorizations = anything | st.builds(lambda token: b"Bearer " + token, tokens | anything)
+
+
+@given(st.lists(authorizations, max_size=2), anything, st.sampled_from(["GET", "POST", "DELETE", "OPTIONS", "x"]))
+def test_whatever_is_sent_for_a_token_is_refused_cleanly(sent: list[bytes], query: bytes, method: str) -> None:
+    answered: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b""}
+
+    async def send(message: Message) -> None:
+        answered.append(message)
+
+    headers = [(b"authorization", value) for value in sent]
+    scope = {"type": "http", "method": method, "path": "/mcp", "query_string": query, "headers": headers}
+    anyio.run(shared_server(), scope, receive, send)
+    assert answered[0]["status"] in {400, 401, 405}
+    for name, value in answered[0]["headers"]:
+        assert re.fullmatch(rb"[a-z-]+", name)
+        assert re.fullmatch(rb"[\x20-\x7e]+", value)
