@@ -161,6 +161,22 @@ async def test_entra_is_asked_for_the_scopes_without_which_there_is_no_login_or_
         assert (await log_in(door, idp))[0] == "AADSTS900144"
 
 
+@pytest.mark.parametrize("tenant", ["common", "organizations", "consumers"])
+async def test_entra_for_several_tenants_may_name_the_one_that_the_user_is_of(tenant: str) -> None:
+    """RFC 9207 §2.4; the issuer in its metadata is a template."""
+    host = "https://login.microsoftonline.com"
+    personal = f"{host}/9188040d-6c67-4c5b-b112-36a304b66dad/v2.0"
+    published = personal if tenant == "consumers" else f"{host}/{{tenantid}}/v2.0"
+    idp = RealisticIdp(f"{host}/{tenant}/v2.0", lambda _: None, lambda _: None)
+    idp.metadata["issuer"] = published
+    async with door_to(idp, "broker") as door:
+        assert "access_token" in (await log_in(door, idp, {**ACCEPTED, "iss": personal}))[1]
+        for other in (f"{host}/{tenant}/v2.0", "https://evil.example/9188040d-6c67-4c5b-b112-36a304b66dad/v2.0"):
+            asked = await asked_of_idp(door)
+            assert (await door.person.returns(state=asked["state"], code="x", iss=other)).status_code == 400
+        assert await door.error_count(CallbackOutcome.WRONG_ISSUER) == 2
+
+
 @pytest.mark.parametrize("flow", FLOWS)
 async def test_google_gives_a_refresh_token_only_when_asked_offline_with_consent(flow: str) -> None:
     idp = RealisticIdp(ISSUERS["google"], lambda _: None, lambda _: None)
