@@ -5,8 +5,8 @@ import pytest
 from seed_oauth.provider_metadata import ProviderMetadata
 
 HOST = "https://login.microsoftonline.com"
-ARABIC_ZERO = "\N{ARABIC-INDIC DIGIT ZERO}"
 TENANT = "9188040d-6c67-4c5b-b112-36a304b66dad"
+ARABIC_ZERO = "\N{ARABIC-INDIC DIGIT ZERO}"  # a digit, but not one of a GUID
 
 
 @pytest.mark.parametrize(
