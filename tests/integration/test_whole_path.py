@@ -61,6 +61,27 @@ async def test_an_sdk_logs_in_calls_a_tool_refreshes_and_calls_again(
     assert all(urlsplit(page).netloc == urlsplit(registration.issuer).netloc for page in login)
 
 
+@pytest.mark.parametrize("access_tokens", ["auto", "own"])
+async def test_an_sdk_does_the_same_with_the_mcp_server_behind_the_door(
+    sdk: str, access_tokens: str, register: Register, tmp_path: Path, door: str, resource: str
+) -> None:
+    """The tool is called with the identity provider's JWT, and with a token of the door's own."""
+    client, behind, public = client_command(sdk, tmp_path), resource, f"{door}/mcp"
+    async with register(redirect_uris=[f"{door}/oauth/callback"], resource=public) as registration:
+        environment = {
+            **registration.settings,
+            "SEED_OAUTH_UPSTREAM": behind,
+            "SEED_OAUTH_REQUIRED_SCOPES": SCOPE,
+            "SEED_OAUTH_ACCESS_TOKENS": access_tokens,
+        }
+        async with (
+            mcp_server(tmp_path, behind),
+            serving(tmp_path, environment, port=urlsplit(door).port),
+            Person(registration.user) as person,
+        ):
+            assert await whole_path(client, public, person, tmp_path) == TOLD
+
+
 async def test_an_sdk_does_the_same_in_the_relay_flow_where_the_idp_accepts_its_redirect_uri(
     sdk: str, keycloak: Keycloak, tmp_path: Path, door: str, resource: str
 ) -> None:
