@@ -1,9 +1,10 @@
 """Each preset against an identity provider that behaves as the real one is documented to (PROTOCOL, last table).
 
-The identity provider judges what it is sent, and refuses as the real one does; every test runs once for each flow.
+The identity provider judges what it is sent, and refuses as the real one does. What scopes are asked for and which
+access token the client gets is the broker flow's to decide; all else is the same in both flows.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,14 +12,16 @@ import httpx
 import pytest
 
 from seed_oauth import Settings
-from seed_oauth.outcomes import TokenOutcome
+from seed_oauth.access_token import AccessToken
+from seed_oauth.outcomes import CallbackOutcome, TokenOutcome
 from seed_oauth.presets import PRESETS
-from tests.harness import FrontDoor, code_request, form_of, json_of, query_of, refresh_request
+from seed_oauth.seal import Sealer
+from tests.broker import BrokerDoor, jwt_of
+from tests.harness import code_request, form_of, json_of, query_of, refresh_request
 
 pytestmark = pytest.mark.anyio
 
-FLOWS = ["relay"]
-"""The broker flow joins when it is there: the same names, the same identity providers."""
+FLOWS = ["relay", "broker"]
 
 RESOURCE = "https://door.example/mcp"
 ISSUERS = {
@@ -30,6 +33,7 @@ ISSUERS = {
     "github": "https://github.com/login/oauth",
 }
 SECRET = "secret of the proxy"
+ACCEPTED = {"code": "the code"}
 
 Refusal = str | None
 Judge = Callable[[dict[str, str]], Refusal]
@@ -44,7 +48,7 @@ class RealisticIdp:
         self.judge_token = token
         self.metadata = metadata
         self.token_requests: list[httpx.Request] = []
-        self.refresh_token: str | None = "rt"
+        self.tokens: dict[str, object] = {"access_token": "at", "token_type": "Bearer", "refresh_token": "rt"}
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         if request.method == "GET":
@@ -56,30 +60,63 @@ class RealisticIdp:
         self.token_requests.append(request)
         if error := self.judge_token(form_of(request)):
             return httpx.Response(400, json={"error": error})
-        tokens = {"access_token": "at", "token_type": "Bearer", "refresh_token": self.refresh_token}
-        return httpx.Response(200, json={name: value for name, value in tokens.items() if value})
+        return httpx.Response(200, json=self.tokens)
 
-    def authorize(self, response: httpx.Response) -> Refusal:
+    def authorize(self, query: dict[str, str]) -> Refusal:
         """What becomes of the browser that the door has sent here; None when it gets a code."""
-        query = query_of(response.headers["location"])
         if query["code_challenge_method"] != "S256":
             return "invalid_request"
+        if "openid" in query.get("scope", "").split():
+            self.tokens["id_token"] = jwt_of({"sub": "somebody", "nonce": query.get("nonce")})
         return self.judge_authorization(query)
 
 
-def door_to(idp: RealisticIdp, flow: str, **settings: Any) -> FrontDoor:
-    known = {"idp_issuer": idp.issuer, "idp_authorization_url": None, "idp_token_url": None, "idp_revocation_url": None}
-    return FrontDoor(idp=idp, settings={"flow": flow, **known, **settings})
+def door_to(idp: Any, flow: str, **settings: Any) -> BrokerDoor:
+    """A door, in either flow, that knows no more of the identity provider than its issuer."""
+    issuer = getattr(idp, "issuer", None)
+    known = {"idp_issuer": issuer, "idp_authorization_url": None, "idp_token_url": None, "idp_revocation_url": None}
+    return BrokerDoor(idp=idp, settings={"flow": flow, **known, **settings})
 
 
-async def log_in(door: FrontDoor, idp: RealisticIdp, **asked: str | None) -> tuple[Refusal, dict[str, Any]]:
+async def asked_of_idp(door: BrokerDoor, **asked: str | None) -> dict[str, str]:
+    """What the identity provider is asked for when a client asks the door."""
+    return query_of(await door.person.reaches_idp(**asked))
+
+
+async def code_for_client(door: BrokerDoor, asked: Mapping[str, str], answer: Mapping[str, str] = ACCEPTED) -> str:
+    """The code that the client gets when the identity provider answers so: that very one, or in an envelope."""
+    if door.settings["flow"] == "relay":
+        return answer["code"]
+    returned = await door.person.returns(state=asked["state"], **answer)
+    return query_of(returned.headers["location"])["code"]
+
+
+async def log_in(
+    door: BrokerDoor, idp: RealisticIdp, answer: Mapping[str, str] = ACCEPTED, **asked: str | None
+) -> tuple[Refusal, dict[str, Any]]:
     """The whole path: what the identity provider says to the browser, and the tokens."""
-    refusal = idp.authorize(await door.authorize(resource=RESOURCE, **asked))
-    tokens = await door.token(code_request(resource=RESOURCE))
-    return refusal, json_of(tokens)
+    query = await asked_of_idp(door, resource=RESOURCE, **asked)
+    refusal = idp.authorize(query)
+    code = await code_for_client(door, query, answer)
+    return refusal, json_of(await door.token(code_request(code=code, resource=RESOURCE)))
 
 
-def has_credentials_in_form(form: dict[str, str]) -> bool:
+async def refreshed(door: BrokerDoor, tokens: Mapping[str, str]) -> dict[str, Any]:
+    """The tokens of a refresh, which must succeed."""
+    response = await door.token(refresh_request(refresh_token=tokens["refresh_token"], resource=RESOURCE))
+    assert response.status_code == 200
+    return json_of(response)
+
+
+def is_ours(door: BrokerDoor, token: str, upstream: str) -> bool:
+    """Whether an access token is one of the door's own, for the resource, with the identity provider's inside."""
+    if token == upstream:
+        return False
+    opened = AccessToken.opened(Sealer(door.settings["secret_keys"]), token, door.now())
+    return (opened.resource, opened.upstream_access_token) == (RESOURCE, upstream)
+
+
+def has_credentials_in_form(form: Mapping[str, str]) -> bool:
     return (form.get("client_id"), form.get("client_secret")) == ("proxy", SECRET)
 
 
@@ -98,11 +135,46 @@ async def test_entra_refuses_resource_at_authorize_and_token_and_gets_none(flow:
     )
     async with door_to(idp, flow) as door:
         refusal, tokens = await log_in(door, idp)
-        assert (refusal, tokens.get("refresh_token")) == (None, "rt")
-        assert (await door.token(refresh_request(resource=RESOURCE))).status_code == 200
+        assert (refusal, "refresh_token" in tokens) == (None, True)
+        await refreshed(door, tokens)
     async with door_to(idp, flow, idp_preset="none", idp_token_auth_method="client_secret_post") as door:
         refusal, tokens = await log_in(door, idp)
         assert (refusal, tokens["error"]) == ("AADSTS901002", "invalid_target")
+
+
+async def test_entra_is_asked_for_the_scopes_without_which_there_is_no_login_or_no_refresh_token() -> None:
+    """And an access token for somebody else, such as Microsoft Graph, stays at the door."""
+    idp = RealisticIdp(ISSUERS["entra"], lambda query: None if "scope" in query else "AADSTS900144", lambda _: None)
+    graph = jwt_of({"aud": "00000003-0000-0000-c000-000000000000"})
+    idp.tokens |= {"access_token": graph, "scope": "openid profile email offline_access"}
+    async with door_to(idp, "broker") as door:
+        query = await asked_of_idp(door)
+        assert query["scope"] == "openid offline_access"
+        refusal, tokens = await log_in(door, idp)
+        assert (refusal, is_ours(door, tokens["access_token"], graph)) == (None, True)
+        # The client is told nothing of what the door asked for on its own account.
+        assert tokens["scope"] == "profile email"
+        assert "id_token" not in tokens
+        asked = await asked_of_idp(door, scope="api://door/tools openid")
+        assert asked["scope"] == "api://door/tools openid offline_access"
+    async with door_to(idp, "broker", idp_preset="none") as door:
+        assert (await log_in(door, idp))[0] == "AADSTS900144"
+
+
+@pytest.mark.parametrize("tenant", ["common", "organizations", "consumers"])
+async def test_entra_for_several_tenants_may_name_the_one_that_the_user_is_of(tenant: str) -> None:
+    """RFC 9207 §2.4; the issuer in its metadata is a template."""
+    host = "https://login.microsoftonline.com"
+    personal = f"{host}/9188040d-6c67-4c5b-b112-36a304b66dad/v2.0"
+    published = personal if tenant == "consumers" else f"{host}/{{tenantid}}/v2.0"
+    idp = RealisticIdp(f"{host}/{tenant}/v2.0", lambda _: None, lambda _: None)
+    idp.metadata["issuer"] = published
+    async with door_to(idp, "broker") as door:
+        assert "access_token" in (await log_in(door, idp, {**ACCEPTED, "iss": personal}))[1]
+        for other in (f"{host}/{tenant}/v2.0", "https://evil.example/9188040d-6c67-4c5b-b112-36a304b66dad/v2.0"):
+            asked = await asked_of_idp(door)
+            assert (await door.person.returns(state=asked["state"], code="x", iss=other)).status_code == 400
+        assert await door.error_count(CallbackOutcome.WRONG_ISSUER) == 2
 
 
 @pytest.mark.parametrize("flow", FLOWS)
@@ -110,19 +182,46 @@ async def test_google_gives_a_refresh_token_only_when_asked_offline_with_consent
     idp = RealisticIdp(ISSUERS["google"], lambda _: None, lambda _: None)
 
     def judge(query: dict[str, str]) -> Refusal:
-        asked = query.get("access_type"), query.get("prompt")
-        idp.refresh_token = "rt" if asked == ("offline", "consent") else None
+        idp.tokens.pop("refresh_token", None)
+        if (query.get("access_type"), query.get("prompt")) == ("offline", "consent"):
+            idp.tokens["refresh_token"] = "rt"
         scopes = query.get("scope", "").split()
         return "invalid_scope" if "offline_access" in scopes else "invalid_request" if "resource" in query else None
 
     idp.judge_authorization = judge
     async with door_to(idp, flow) as door:
         refusal, tokens = await log_in(door, idp, scope="openid")
-        assert (refusal, tokens.get("refresh_token")) == (None, "rt")
+        assert (refusal, "refresh_token" in tokens) == (None, True)
         assert has_credentials_in_form(form_of(idp.token_requests[0]))
+        # It does not rotate its refresh tokens: the one there is goes on to be good.
+        del idp.tokens["refresh_token"]
+        await refreshed(door, tokens)
     async with door_to(idp, flow, idp_preset="none", idp_send_resource=False) as door:
         refusal, tokens = await log_in(door, idp, scope="openid")
         assert (refusal, "refresh_token" in tokens) == (None, False)
+
+
+async def test_google_never_hears_of_offline_access_and_its_access_token_stays_at_the_door() -> None:
+    idp = RealisticIdp(
+        ISSUERS["google"],
+        lambda query: "invalid_scope" if "offline_access" in query.get("scope", "offline_access").split() else None,
+        lambda form: "invalid_scope" if "offline_access" in form.get("scope", "").split() else None,
+    )
+    idp.tokens |= {"access_token": "ya29.opaque", "expires_in": 3599, "scope": "openid"}
+    async with door_to(idp, "broker") as door:
+        assert (await asked_of_idp(door))["scope"] == "openid"
+        refusal, tokens = await log_in(door, idp, scope="openid offline_access")
+        assert (refusal, tokens["scope"], tokens["expires_in"]) == (None, "openid", 3599)
+        assert is_ours(door, tokens["access_token"], "ya29.opaque")
+        # A client that repeats what it asked for is not refused what was dropped on its way.
+        form = refresh_request(refresh_token=tokens["refresh_token"], scope="openid offline_access")
+        assert is_ours(door, json_of(await door.token(form))["access_token"], "ya29.opaque")
+        assert form_of(idp.token_requests[-1])["scope"] == "openid"
+        # Also a JWT stays: whatever its audience, it is for Google's own APIs.
+        idp.tokens["access_token"] = jwt_of({"aud": RESOURCE})
+        assert is_ours(door, (await log_in(door, idp))[1]["access_token"], str(idp.tokens["access_token"]))
+    async with door_to(idp, "broker", idp_preset="none") as door:
+        assert (await log_in(door, idp, scope="openid offline_access"))[0] == "invalid_scope"
 
 
 @pytest.mark.parametrize("flow", FLOWS)
@@ -132,10 +231,21 @@ async def test_okta_has_the_audience_in_its_authorization_server_and_gets_no_res
         lambda query: "invalid_request" if {"resource", "audience"} & query.keys() else None,
         lambda form: "invalid_request" if "resource" in form else None,
     )
+    idp.tokens["access_token"] = jwt_of({"aud": RESOURCE})
     async with door_to(idp, flow) as door:
-        assert (await log_in(door, idp))[0] is None
+        refusal, tokens = await log_in(door, idp)
+        assert (refusal, tokens["access_token"]) == (None, idp.tokens["access_token"])
         # An application's default there is client_secret_basic.
         assert idp.token_requests[0].headers["authorization"].startswith("Basic ")
+
+
+async def test_okta_is_asked_for_a_refresh_token_and_its_default_audience_is_nobodys() -> None:
+    idp = RealisticIdp(ISSUERS["okta"], lambda _: None, lambda _: None)
+    default = jwt_of({"aud": "api://default"})
+    idp.tokens["access_token"] = default
+    async with door_to(idp, "broker") as door:
+        assert (await asked_of_idp(door, scope="tools"))["scope"] == "tools openid offline_access"
+        assert is_ours(door, (await log_in(door, idp))[1]["access_token"], default)
 
 
 @pytest.mark.parametrize("flow", FLOWS)
@@ -144,11 +254,20 @@ async def test_auth0_gets_the_resource_as_audience_also_when_the_client_names_no
         ISSUERS["auth0"],
         # Without an audience there is an opaque token, good for nothing here.
         lambda query: None if query.get("audience") == RESOURCE and "resource" not in query else "opaque",
-        lambda form: None if has_credentials_in_form(form) else "invalid_client",
+        lambda form: None if has_credentials_in_form(form) and "resource" not in form else "invalid_client",
     )
+    idp.tokens["access_token"] = jwt_of({"aud": [RESOURCE, f"{ISSUERS['auth0']}userinfo"]})
     async with door_to(idp, flow) as door:
-        assert (await log_in(door, idp))[0] is None
-        assert idp.authorize(await door.authorize()) is None
+        refusal, tokens = await log_in(door, idp)
+        assert (refusal, tokens["access_token"]) == (None, idp.tokens["access_token"])
+        assert idp.authorize(await asked_of_idp(door)) is None
+
+
+async def test_auth0_is_asked_for_a_refresh_token_and_its_opaque_access_token_stays_at_the_door() -> None:
+    idp = RealisticIdp(ISSUERS["auth0"], lambda _: None, lambda _: None)
+    async with door_to(idp, "broker") as door:
+        assert (await asked_of_idp(door))["scope"] == "openid offline_access"
+        assert is_ours(door, (await log_in(door, idp))[1]["access_token"], "at")
 
 
 @pytest.mark.parametrize("flow", FLOWS)
@@ -156,26 +275,53 @@ async def test_auth0_gets_the_one_resource_that_the_client_names_among_several(f
     other = "https://door.example/other"
     idp = RealisticIdp(ISSUERS["auth0"], lambda query: query["audience"], lambda _: None)
     async with door_to(idp, flow, resources=(RESOURCE, other)) as door:
-        assert idp.authorize(await door.authorize(resource=other)) == other
+        assert idp.authorize(await asked_of_idp(door, resource=other)) == other
 
 
 @pytest.mark.parametrize("flow", FLOWS)
 async def test_keycloak_ignores_what_it_does_not_know_and_authenticates_by_header(flow: str) -> None:
-    idp = RealisticIdp(
+    idp = keycloak()
+    async with door_to(idp, flow) as door:
+        refusal, tokens = await log_in(door, idp, {**ACCEPTED, "iss": idp.issuer})
+        assert (refusal, "refresh_token" in tokens) == (None, True)
+        assert idp.token_requests[0].headers["authorization"].startswith("Basic ")
+
+
+async def test_keycloak_begins_no_offline_session_and_its_jwt_for_the_resource_is_passed_through() -> None:
+    idp = keycloak()
+    async with door_to(idp, "broker") as door:
+        asked = await asked_of_idp(door, scope="tools offline_access")
+        assert (asked["scope"], asked["resource"]) == ("tools openid", RESOURCE)
+        for_us, for_another = (jwt_of({"aud": audience}) for audience in ([RESOURCE, "account"], "account"))
+        idp.tokens["access_token"] = for_us
+        returned = {**ACCEPTED, "iss": idp.issuer}
+        assert (await log_in(door, idp, returned))[1]["access_token"] == for_us
+        idp.tokens["access_token"] = for_another
+        assert is_ours(door, (await log_in(door, idp, returned))[1]["access_token"], for_another)
+
+
+@pytest.mark.parametrize("answer", [ACCEPTED, {**ACCEPTED, "iss": "https://sso.example.com/realms/b"}])
+async def test_keycloak_says_who_it_is_and_nobody_else_is_taken_for_it(answer: dict[str, str]) -> None:
+    """THREATS 6 (RFC 9207 §2.4): Keycloak's metadata promises `iss`."""
+    async with door_to(keycloak(), "broker") as door:
+        asked = await asked_of_idp(door)
+        assert (await door.person.returns(state=asked["state"], **answer)).status_code == 400
+        assert await door.error_count(CallbackOutcome.WRONG_ISSUER) == 1
+
+
+def keycloak() -> RealisticIdp:
+    return RealisticIdp(
         ISSUERS["keycloak"], lambda _: None, lambda _: None, authorization_response_iss_parameter_supported=True
     )
-    async with door_to(idp, flow) as door:
-        refusal, tokens = await log_in(door, idp)
-        assert (refusal, tokens.get("refresh_token")) == (None, "rt")
-        assert idp.token_requests[0].headers["authorization"].startswith("Basic ")
 
 
 @pytest.mark.parametrize("flow", FLOWS)
 async def test_keycloaks_word_for_a_wrong_client_secret_is_our_trouble(flow: str) -> None:
     settings = {"flow": flow, "idp_preset": "keycloak"}
     answer = httpx.Response(401, json={"error": "unauthorized_client"})
-    async with FrontDoor(idp=lambda _: answer, settings=settings) as door:
-        assert (await door.token(code_request())).status_code == 502
+    async with BrokerDoor(idp=lambda _: answer, settings=settings) as door:
+        code = await code_for_client(door, await asked_of_idp(door))
+        assert (await door.token(code_request(code=code))).status_code == 502
         assert await door.error_count(TokenOutcome.IDP_REFUSED_OUR_CREDENTIALS) == 1
 
 
@@ -187,12 +333,11 @@ async def test_github_has_no_metadata_to_read_and_answers_200_to_a_bad_code(flow
         assert request.headers["accept"] == "application/json"
         return httpx.Response(200, json={"error": "bad_verification_code", "error_description": "The code passed is …"})
 
-    settings = {"flow": flow, "idp_issuer": ISSUERS["github"], "idp_authorization_url": None, "idp_token_url": None}
-    async with FrontDoor(idp=github, settings=settings) as door:
-        response = await door.authorize(resource=RESOURCE)
-        assert response.headers["location"].startswith("https://github.com/login/oauth/authorize?")
-        assert "resource" not in query_of(response.headers["location"])
-        token = await door.token(code_request())
+    async with door_to(github, flow, idp_issuer=ISSUERS["github"]) as door:
+        onward = await door.person.reaches_idp(resource=RESOURCE)
+        assert onward.startswith("https://github.com/login/oauth/authorize?")
+        assert "resource" not in query_of(onward)
+        token = await door.token(code_request(code=await code_for_client(door, query_of(onward))))
         assert (token.status_code, json_of(token)["error"]) == (400, "invalid_grant")
         assert await door.error_count(TokenOutcome.IDP_INVALID_GRANT) == 1
         assert json_of(await door.http.get("/readyz")) == {"status": "ready"}
@@ -200,11 +345,46 @@ async def test_github_has_no_metadata_to_read_and_answers_200_to_a_bad_code(flow
 
 @pytest.mark.parametrize("flow", FLOWS)
 async def test_github_refusing_our_credentials_in_its_own_words_is_our_trouble(flow: str) -> None:
-    settings = {"flow": flow, "idp_issuer": ISSUERS["github"]}
     answer = {"error": "incorrect_client_credentials"}
-    async with FrontDoor(idp=lambda _: httpx.Response(200, json=answer), settings=settings) as door:
-        assert (await door.token(code_request())).status_code == 502
+    async with door_to(lambda _: httpx.Response(200, json=answer), flow, idp_issuer=ISSUERS["github"]) as door:
+        code = await code_for_client(door, await asked_of_idp(door))
+        assert (await door.token(code_request(code=code))).status_code == 502
         assert await door.error_count(TokenOutcome.IDP_REFUSED_OUR_CREDENTIALS) == 1
+
+
+@pytest.mark.parametrize("flow", FLOWS)
+@pytest.mark.parametrize(("said", "told"), [("repo,gist", "repo gist"), ("repo", "repo"), (None, None)])
+async def test_github_names_scopes_with_commas_and_clients_read_spaces(
+    flow: str, said: str | None, told: str | None
+) -> None:
+    """RFC 6749 §3.3."""
+    idp = RealisticIdp(ISSUERS["github"], lambda _: None, lambda _: None)
+    idp.tokens |= {"scope": said}
+    async with door_to(idp, flow) as door:
+        _, tokens = await log_in(door, idp)
+        assert tokens.get("scope") == told
+        assert (await refreshed(door, tokens)).get("scope") == told
+
+
+@pytest.mark.parametrize("flow", FLOWS)
+async def test_a_comma_in_the_scope_of_other_identity_providers_is_part_of_a_name(flow: str) -> None:
+    idp = keycloak()
+    idp.tokens |= {"scope": "urn:a,b c"}
+    async with door_to(idp, flow) as door:
+        assert (await log_in(door, idp, {**ACCEPTED, "iss": idp.issuer}))[1]["scope"] == "urn:a,b c"
+
+
+async def test_github_is_asked_for_no_scope_of_openid_and_its_opaque_token_becomes_ours() -> None:
+    idp = RealisticIdp(ISSUERS["github"], lambda _: None, lambda _: None)
+    # An OAuth app there has no refresh tokens, and an access token that does not expire.
+    idp.tokens = {"access_token": "gho_opaque", "token_type": "bearer", "scope": "repo"}
+    async with door_to(idp, "broker") as door:
+        assert "scope" not in await asked_of_idp(door, scope="openid profile email offline_access")
+        assert (await asked_of_idp(door, scope="openid repo"))["scope"] == "repo"
+        refusal, tokens = await log_in(door, idp, scope="openid repo")
+        assert (refusal, tokens["token_type"], tokens["scope"]) == (None, "Bearer", "repo")
+        assert is_ours(door, tokens["access_token"], "gho_opaque")
+        assert "refresh_token" not in tokens
 
 
 @pytest.mark.parametrize(("name", "issuer"), ISSUERS.items())

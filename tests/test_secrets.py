@@ -232,7 +232,7 @@ async def test_nothing_that_is_made_in_a_login_is_found_but_where_it_belongs(
     recorded = [span.to_json() for span in spans.get_finished_spans()]
     assert len(recorded) > 10
     assert len(secrets) > 60
-    for row in ("exchanged", "refreshed", "bad_envelope", "bad_state", "other_browser", "refresh_token_reused"):
+    for row in ("exchanged", "refreshed", "bad_envelope", "bad_state", "other_browser", "refresh_token_revoked"):
         assert row in out
     seen += [out, err, *recorded]
     for secret in secrets:

@@ -52,7 +52,10 @@ class IdentityProviderError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class TokenResponse:
-    """A successful answer of the token endpoint (RFC 6749 §5.1), all members as the IdP sent them."""
+    """A successful answer of the token endpoint (RFC 6749 §5.1), all members as the IdP sent them.
+
+    Only `scope` is put into the form of the RFC (§3.3), where that of the IdP is known to be another.
+    """
 
     members: Mapping[str, object]
 
@@ -92,6 +95,7 @@ class HttpIdentityProvider:
         self._transport = transport
         self._credentials = _credentials_in_form(settings)
         self._error_codes = settings.preset.error_codes if settings.preset else {}
+        self._scope_separator = settings.preset.scope_separator if settings.preset else " "
 
     async def exchange(
         self, token_endpoint: str, grant_type: GrantType, parameters: Mapping[str, str]
@@ -102,7 +106,7 @@ class HttpIdentityProvider:
         members = json_object(body)
         if status == httpx.codes.OK and members is not None and "error" not in members:
             if isinstance(members.get("access_token"), str):
-                return TokenResponse(members)
+                return TokenResponse(self._with_spaces_in_scope(members))
             raise IdentityProviderError(IdentityProviderFailure.INVALID_RESPONSE)
         raise self._refusal(status, headers, members or {})
 
@@ -128,6 +132,12 @@ class HttpIdentityProvider:
     async def _post(self, url: str, form: Mapping[str, str]) -> tuple[int, httpx.Headers, bytes]:
         request = httpx.Request("POST", _parsed(url), content=urlencode({**form, **self._credentials}).encode())
         return await send(self._transport, request)
+
+    def _with_spaces_in_scope(self, members: dict[str, object]) -> dict[str, object]:
+        scope = members.get("scope")
+        if self._scope_separator != " " and isinstance(scope, str):
+            return {**members, "scope": scope.replace(self._scope_separator, " ")}
+        return members
 
     def _refusal(self, status: int, headers: httpx.Headers, members: Mapping[str, object]) -> IdentityProviderError:
         refusal = refusal_of(status, headers, members)

@@ -162,7 +162,9 @@ class TokenOutcome(Outcome):
     # Of the broker flow, whose codes and refresh tokens are envelopes of ours.
     BAD_CODE = None, "invalid_grant", 400, Cause.CLIENT
     BAD_REFRESH_TOKEN = None, "invalid_grant", 400, Cause.CLIENT
+    # Counted once for each grant: whoever has lost the token, or has stolen it, and asks again finds it revoked.
     REFRESH_TOKEN_REUSED = None, "invalid_grant", 400, Cause.CLIENT
+    REFRESH_TOKEN_REVOKED = None, "invalid_grant", 400, Cause.CLIENT
     STORE_FAILED = None, "temporarily_unavailable", 503, Cause.SERVER
     # Definite refusals by the identity provider, passed on faithfully.
     IDP_INVALID_GRANT = None, "invalid_grant", 400, Cause.CLIENT

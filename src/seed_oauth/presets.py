@@ -30,6 +30,8 @@ class Preset:
     """Issuers whose metadata names another one, and which: the exceptions from RFC 8414 §3.3."""
     error_codes: Mapping[str, str] = field(default_factory=dict)
     """Error codes of its own at the token endpoint, and what they are called in RFC 6749 §5.2."""
+    scope_separator: str = " "
+    """What is between the scopes that it says it granted; in RFC 6749 §3.3 a space."""
 
     def recognises(self, issuer: str) -> bool:
         """Whether this is the issuer of such an identity provider."""
@@ -184,6 +186,9 @@ GITHUB = Preset(
         "unverified_user_email": "invalid_grant",
         "incorrect_client_credentials": "invalid_client",
     },
+    # "access_token=gho_…&scope=repo%2Cgist&token_type=bearer":
+    # https://docs.github.com/en/apps/oauth-apps/building-oauth-apps/authorizing-oauth-apps
+    scope_separator=",",
 )
 
 PRESETS = (ENTRA, GOOGLE, OKTA, AUTH0, KEYCLOAK, GITHUB)

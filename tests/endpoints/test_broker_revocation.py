@@ -61,6 +61,19 @@ async def test_a_refresh_token_that_was_used_voids_its_successor_as_well() -> No
         assert await refreshes(door, renewed["refresh_token"]) == 400
 
 
+async def test_a_client_that_forgets_that_it_revoked_its_token_is_no_sign_of_a_theft() -> None:
+    async with BrokerDoor() as door:
+        token = (await door.login())["refresh_token"]
+        await revoke(door, token)
+        asked, before = len(door.idp_requests), await door.samples()
+        response = await door.token(refresh_request(refresh_token=token))
+        assert (response.status_code, json_of(response)["error"]) == (400, "invalid_grant")
+        assert increases(before, await door.samples()) == {
+            'oauth_errors_total{cause="client",endpoint="token",reason="refresh_token_revoked"}': 1
+        }
+        assert len(door.idp_requests) == asked
+
+
 async def test_nobody_revokes_the_token_of_another_client() -> None:
     """RFC 7009 §2.1; the answer does not tell whether there is such a token."""
     async with BrokerDoor() as door:

@@ -147,7 +147,7 @@ async def test_what_a_code_or_a_refresh_token_is_not_bound_to_never_reaches_the_
 
 def test_every_row_of_the_table_is_reached_in_one_flow_or_the_other() -> None:
     reached = {case.row for table in (CASES, REFUSED, FAILED) for case in table}
-    apart = {Row.REFRESH_TOKEN_REUSED, Row.IDP_WRONG_NONCE, Row.EXCHANGED, Row.REFRESHED}
+    apart = {Row.REFRESH_TOKEN_REUSED, Row.REFRESH_TOKEN_REVOKED, Row.IDP_WRONG_NONCE, Row.EXCHANGED, Row.REFRESHED}
     assert reached | rows_of_every_endpoint(Row) | apart == set(Row)
 
 
@@ -618,7 +618,11 @@ async def test_a_refresh_token_that_is_used_again_later_voids_its_successors_too
         assert increases(before, await door.samples()) == {
             'oauth_errors_total{cause="client",endpoint="token",reason="refresh_token_reused"}': 1
         }
-        assert json_of(await door.token(successor))["error"] == "invalid_grant"
+        # A reuse is counted once, so that the operator sees how many there were, whoever asks again and again.
+        for again in (successor, form):
+            assert json_of(await door.token(again))["error"] == "invalid_grant"
+        assert await door.error_count(Row.REFRESH_TOKEN_REUSED) == 1
+        assert await door.error_count(Row.REFRESH_TOKEN_REVOKED) == 2
         assert len(door.idp_requests) == asked
 
 

@@ -81,8 +81,8 @@ async def test_after_the_grace_it_is_spent_and_its_successors_are_void(store: St
     await store.take(0)
     await store.here.finish("grant", 0, "the answer", now=NOW)
     assert await store.take(0, NOW + GRACE + 1, elsewhere=True) is Turn.SPENT
-    assert await store.take(1, NOW + GRACE + 1) is Turn.SPENT
-    assert await store.take(2, NOW + GRACE + 1) is Turn.SPENT
+    for generation in (0, 1, 2):
+        assert await store.take(generation, NOW + GRACE + 1) is Turn.REVOKED
 
 
 async def test_a_generation_before_the_last_is_spent_also_within_the_grace(store: Store) -> None:
@@ -91,7 +91,21 @@ async def test_a_generation_before_the_last_is_spent_also_within_the_grace(store
         await store.here.finish("grant", generation, f"answer {generation}", now=NOW)
     assert await store.take(1) == "answer 1"
     assert await store.take(0) is Turn.SPENT
-    assert await store.take(1) is Turn.SPENT
+    assert await store.take(1) is Turn.REVOKED
+
+
+async def test_a_reuse_is_found_out_by_one_alone_however_many_try(store: Store) -> None:
+    await store.take(0)
+    await store.here.finish("grant", 0, "the answer", now=NOW)
+    turns: list[Turn | str] = []
+
+    async def ask(number: int) -> None:
+        turns.append(await store.take(0, NOW + GRACE + 1, elsewhere=number % 2 == 0))
+
+    async with anyio.create_task_group() as group:
+        for number in range(20):
+            group.start_soon(ask, number)
+    assert sorted(str(turn) for turn in turns) == ["Turn.REVOKED"] * 19 + ["Turn.SPENT"]
 
 
 async def test_a_turn_that_is_given_back_is_anybodys(store: Store) -> None:
@@ -115,17 +129,17 @@ async def test_the_answer_of_a_turn_that_was_taken_over_changes_nothing_any_more
 
 
 @pytest.mark.parametrize("generation", [0, 1, 7])
-async def test_a_grant_that_is_revoked_is_spent_in_every_generation(store: Store, generation: int) -> None:
+async def test_a_grant_that_is_revoked_is_so_in_every_generation(store: Store, generation: int) -> None:
     await store.here.revoke("grant", expires_at=NOW + LIFETIME)
-    assert await store.take(generation, elsewhere=True) is Turn.SPENT
+    assert await store.take(generation, elsewhere=True) is Turn.REVOKED
 
 
 async def test_a_grant_that_is_revoked_during_an_exchange_stays_revoked(store: Store) -> None:
     await store.take(0)
     await store.elsewhere.revoke("grant", expires_at=NOW + LIFETIME)
     await store.here.finish("grant", 0, "the answer", now=NOW)
-    assert await store.take(0) is Turn.SPENT
-    assert await store.take(1) is Turn.SPENT
+    assert await store.take(0) is Turn.REVOKED
+    assert await store.take(1) is Turn.REVOKED
 
 
 async def test_a_store_that_lost_its_memory_logs_nobody_out(store: Store) -> None:

@@ -98,7 +98,8 @@ class CallbackEndpoint:
             return  # then the token endpoint has to wait for the metadata, too
         issuer = parameters.get("iss")
         missing = issuer is None and metadata.sends_issuer
-        if missing or (issuer is not None and metadata.issuer is not None and issuer != metadata.issuer):
+        foreign = issuer is not None and metadata.issuer is not None and not metadata.is_issuer(issuer)
+        if missing or foreign:
             raise OAuthError(
                 CallbackOutcome.WRONG_ISSUER,
                 "this answer is not from the identity provider that was asked: connect again from your application",

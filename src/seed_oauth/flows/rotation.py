@@ -33,7 +33,8 @@ class Rotation:
         """What `exchange` gives for this grant and generation, however many ask for it and in however many processes.
 
         Raises:
-            OAuthError: the refresh token was used before (REFRESH_TOKEN_REUSED), or the store cannot answer.
+            OAuthError: the refresh token was used before (REFRESH_TOKEN_REUSED) or its grant was revoked
+                (REFRESH_TOKEN_REVOKED), or the store cannot answer.
             Exception: whatever `exchange` raises; then the refresh token may be tried again.
         """
         try:
@@ -70,7 +71,11 @@ class Rotation:
             if turn is Turn.SPENT:
                 raise OAuthError(
                     TokenOutcome.REFRESH_TOKEN_REUSED,
-                    "the refresh token was used before or revoked, so it is void: start a new authorization",
+                    "the refresh token was used before, so it is void: start a new authorization",
+                )
+            if turn is Turn.REVOKED:
+                raise OAuthError(
+                    TokenOutcome.REFRESH_TOKEN_REVOKED, "the refresh token was revoked: start a new authorization"
                 )
             if turn is not Turn.TAKEN:
                 return turn

@@ -21,7 +21,9 @@ class Turn(Enum):
     TAKEN = "taken"
     """Another request is exchanging it at this moment: its answer is soon to be had."""
     SPENT = "spent"
-    """It was used before, or its grant was revoked: somebody may have stolen it."""
+    """It was used before: somebody may have stolen it, so its grant is revoked."""
+    REVOKED = "revoked"
+    """Its grant was revoked before, by the client or because a refresh token of it was SPENT."""
 
 
 class GrantStore(Protocol):
@@ -35,9 +37,9 @@ class GrantStore(Protocol):
     ) -> Turn | str:
         """What the refresh token of this grant and generation may do, or the answer that it already got.
 
-        That it was spent revokes the grant. Times are seconds since the epoch: a turn that is taken lasts
-        `until` then at most, because whoever took it may have died, and after `expires_at` the grant may be
-        forgotten.
+        That it is SPENT is said once for a grant, to the request that finds it out. Times are seconds since the
+        epoch: a turn that is taken lasts `until` then at most, because whoever took it may have died, and after
+        `expires_at` the grant may be forgotten.
         """
         ...
 
@@ -50,5 +52,5 @@ class GrantStore(Protocol):
         ...
 
     async def revoke(self, grant_id: str, *, expires_at: float) -> None:
-        """Have every refresh token of this grant be SPENT."""
+        """Have every refresh token of this grant be REVOKED."""
         ...

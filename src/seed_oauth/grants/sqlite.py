@@ -62,14 +62,14 @@ class SqliteGrantStore:
         await self._database.write(lambda connection: connection.execute(_ABANDON, (grant_id, generation)))
 
     async def revoke(self, grant_id: str, *, expires_at: float) -> None:
-        """Have every refresh token of this grant be spent."""
+        """Have every refresh token of this grant be revoked."""
         await self._database.write(lambda connection: connection.execute(_REVOKE, (grant_id, expires_at)))
 
 
 def _turn(row: tuple[int, float | None, float | None, str | None, int], generation: int, now: float) -> Turn | str:
     newest, taken_until, answered_at, answer, revoked = row
     if revoked:
-        return Turn.SPENT
+        return Turn.REVOKED
     if generation == newest - 1 and answer is not None and answered_at is not None and now - answered_at <= GRACE:
         return answer
     if generation < newest:
