@@ -170,6 +170,7 @@ async def test_a_query_is_read_as_strictly_as_a_body(door: FrontDoor) -> None:
 async def test_an_unforeseen_exception_is_a_500_that_tells_nothing(
     name: str, outcomes: EndpointOutcomes, log_lines: list[Any]
 ) -> None:
+    """THREATS 18."""
     failure = RuntimeError("password=hunter2")
     in_a_login = name in {"consent", "callback"}
     metadata = PlayedMetadata()

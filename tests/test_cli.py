@@ -90,6 +90,7 @@ async def answers(http: httpx.AsyncClient, url: str) -> bool:
 
 
 async def test_serve_answers_on_two_listeners_and_stops_cleanly_on_sigterm(tmp_path: Path) -> None:
+    """THREATS 19: the public one has no metrics."""
     async with serving(tmp_path) as server:
         registration = {"redirect_uris": [CALLBACK], "token_endpoint_auth_method": "none"}
         registered = await server.http.post(f"{server.url}/oauth/register", json=registration)

@@ -70,6 +70,7 @@ def test_what_clients_register_is_acceptable(uri: str) -> None:
     ],
 )
 def test_what_nobody_may_come_back_to_is_refused(uri: str) -> None:
+    """PROTOCOL A6, THREATS 7."""
     assert unacceptable(uri) is not None
 
 
@@ -81,6 +82,13 @@ def test_what_nobody_may_come_back_to_is_refused(uri: str) -> None:
         "https://app.example/callback?a=1",
         "https://app.example/callback/../callback",
         "https://app.example/%63allback",
+        "https://app.example%2fcallback",
+        "https://app.example/callback%2f",
+        "https://app.example/%2e%2e/callback",
+        "https://app.example./callback",
+        "https://evil.example\\@app.example/callback",
+        "https://\u0430pp.example/callback",
+        "HTTPS://app.example/callback",
         "https://app.example:443/callback",
         "https://APP.example/callback",
         "https://app.example/callbac",
@@ -92,12 +100,13 @@ def test_what_nobody_may_come_back_to_is_refused(uri: str) -> None:
     ],
 )
 def test_only_the_very_same_string_is_registered(requested: str) -> None:
+    """PROTOCOL A6, THREATS 7."""
     assert not is_registered(requested, ["https://app.example/callback"])
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "localhost"])
 def test_on_loopback_the_port_is_free_and_nothing_else(host: str) -> None:
-    """RFC 8252 §7.3: native apps listen where a port is free."""
+    """PROTOCOL A6, THREATS 7. RFC 8252 §7.3: native apps listen where a port is free."""
     registered = [f"http://{host}:1234/callback?a=1"]
     assert is_registered(f"http://{host}:5678/callback?a=1", registered)
     assert is_registered(f"http://{host}/callback?a=1", registered)

@@ -55,6 +55,7 @@ def test_a_clock_that_was_set_back_spoils_no_envelope(earlier: int) -> None:
 
 @given(st.data(), contents)
 def test_an_envelope_that_was_changed_or_cut_cannot_be_opened(data: st.DataObject, content: dict[str, object]) -> None:
+    """THREATS 13: wherever it differs there is one answer; the cryptography library compares in constant time."""
     envelope = SEALER.seal(Purpose.CODE, content, NOW)
     # The last character has bits that base64 does not use; changing those changes nothing.
     place = data.draw(st.integers(0, len(envelope) - 2))

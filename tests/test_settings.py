@@ -131,6 +131,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     ],
 )
 def test_an_unsafe_or_senseless_setting_is_refused_by_name(given: dict[str, object], message: str) -> None:
+    """THREATS 20: a weak or missing key, too."""
     with pytest.raises(SettingsError, match=re.escape(message)):
         Settings.load(**given)
 

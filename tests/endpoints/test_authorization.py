@@ -55,7 +55,7 @@ CASES = [
     Case(Row.BAD_CODE_CHALLENGE_LENGTH, {"code_challenge": None}, "invalid_request"),
     Case(Row.BAD_CODE_CHALLENGE_FORMAT, {"code_challenge": "a" * 42 + "+"}, "invalid_request"),
     Case(Row.BAD_CODE_CHALLENGE_FORMAT, {"code_challenge": "a" * 42 + "é"}, "invalid_request"),
-    # PROTOCOL A4: never a redirect to somewhere unverified.
+    # PROTOCOL A4, THREATS 8: never a redirect to somewhere unverified.
     Case(Row.UNKNOWN_CLIENT, {"client_id": "nobody"}, "invalid_client", redirected=False, result="invalid_client"),
     Case(Row.UNKNOWN_CLIENT, {"client_id": None}, "invalid_client", redirected=False, result="invalid_client"),
     # PROTOCOL R5.
@@ -89,6 +89,7 @@ CASES = [
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.row.reason}-{case.changes}")
 async def test_a_request_that_fails_a_check_is_answered_and_counted_as_its_row(case: Case) -> None:
+    """PROTOCOL A1, A2, A3, A4, A5, A8 and A9; THREATS 8: each case says which."""
     clients = BrokenStore() if case.broken_store else None
     async with FrontDoor(settings=case.settings, clients=clients) as door:
         before = await door.samples()
@@ -110,6 +111,63 @@ async def test_a_request_that_fails_a_check_is_answered_and_counted_as_its_row(c
             f'oauth_errors_total{{cause="{case.row.cause}",endpoint="authorize",reason="{case.row.reason}"}}': 1,
         }
         assert door.idp_requests == []
+
+
+UNREGISTERED = [
+    "https://evil.example/",
+    "//evil.example/callback",
+    "javascript:alert('evil')",
+    # Beginnings, ends and other spellings of what is registered, https://app.example/callback.
+    "https://app.example/callback/evil",
+    "https://app.example/callback?to=evil",
+    "https://app.example/callback#evil",
+    "https://app.example/callback/../evil",
+    "https://app.example/callback%2f..%2fevil",
+    "https://app.example%2fcallback",
+    "https://app.example:443/callback",
+    "https://app.example./callback",
+    "HTTPS://app.example/callback",
+    "https://\u0430pp.example/callback",
+    "https://xn--pp-6kc.example/callback",
+    # Another host that looks like it.
+    "https://app.example.evil.example/callback",
+    "https://app.example@evil.example/callback",
+    "https://evil.example\\@app.example/callback",
+    "https://evil.example/https://app.example/callback",
+    # Hosts that are no loopback, though http://127.0.0.1/callback is registered for any port.
+    "http://127.0.0.1.evil.example/callback",
+    "http://127.0.0.1:80@evil.example/callback",
+    "http://localhost.evil.example/callback",
+    "http://127.0.0.2/callback",
+    "http://[::1%25eth0]/callback",
+]
+
+
+@pytest.mark.parametrize("redirect_uri", UNREGISTERED)
+async def test_whatever_is_wrong_besides_nobody_is_sent_to_an_unregistered_redirect_uri(redirect_uri: str) -> None:
+    """PROTOCOL A4 and A6; THREATS 7 and 8."""
+    async with FrontDoor() as door:
+        for changes in [{}, *(case.changes for case in CASES if "redirect_uri" not in case.changes)]:
+            form = authorization_request(**{**changes, "redirect_uri": redirect_uri})
+            for response in (
+                await door.http.get("/oauth/authorize", params=form, headers={"Accept": "text/html"}),
+                await door.http.post("/oauth/authorize", data=form),
+            ):
+                assert response.status_code in {400, 503}
+                assert "location" not in response.headers
+                assert "http-equiv" not in response.text
+                assert "evil" not in response.text
+        assert await door.value("oauth_authorization_requests_total", result="success") == 0
+
+
+async def test_a_request_that_cannot_be_read_is_sent_nowhere(door: FrontDoor) -> None:
+    """THREATS 8: one of two redirect_uris is registered, and which one is meant nobody knows."""
+    evil = "redirect_uri=https://evil.example/"
+    for query in (f"client_id=public&redirect_uri={CALLBACK}&{evil}", f"client_id=public&client_id=a&{evil}"):
+        response = await door.http.get(f"/oauth/authorize?{query}", headers={"Accept": "text/html"})
+        assert response.status_code == 400
+        assert "location" not in response.headers
+        assert "evil" not in response.text
 
 
 async def test_a_good_request_goes_to_the_identity_provider_and_counts_as_success(door: FrontDoor) -> None:

@@ -72,6 +72,7 @@ CASES = [
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.row.reason}-{case.sent}-{case.by}")
 async def test_a_return_without_a_code_for_the_client_is_answered_and_counted_as_its_row(case: Case) -> None:
+    """PROTOCOL A5, A8 and A12; THREATS 4, 5, 6 and 18; each case says which."""
     clock = Clock()
     metadata = PlayedMetadata(replace(METADATA, sends_issuer=case.sends_issuer))
     async with BrokerDoor(metadata=metadata, now=clock) as door:

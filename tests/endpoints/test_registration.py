@@ -71,6 +71,7 @@ CASES = [
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.row.reason}-{str(case.body)[:40]}")
 async def test_a_registration_that_fails_is_answered_and_counted_as_its_row(case: Case) -> None:
+    """PROTOCOL R2, THREATS 10."""
     async with FrontDoor(clients=BrokenStore() if case.broken_store else None) as door:
         before = await door.samples()
         response = await door.http.post("/oauth/register", json=case.body)

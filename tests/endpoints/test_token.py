@@ -88,6 +88,7 @@ REFUSED = [
 
 @pytest.mark.parametrize("case", REFUSED, ids=lambda case: f"{case.row.reason}-{case.error}")
 async def test_what_the_door_refuses_itself_is_counted_as_an_error_and_not_as_an_exchange(case: Refused) -> None:
+    """PROTOCOL T2, T3, T4, R5 and R6; each case says which."""
     clients = BrokenStore() if case.broken_store else None
     headers = {"Authorization": case.authorization} if case.authorization else {}
     async with FrontDoor(settings=case.settings, clients=clients) as door:
@@ -192,10 +193,10 @@ async def test_an_exchange_that_fails_is_counted_and_timed_once(case: Failed, gr
 
 
 async def test_a_code_is_exchanged_with_the_proxys_own_credentials(door: FrontDoor) -> None:
+    """PROTOCOL T7."""
     before = await door.samples()
     response = await door.token(code_request(resource=f"{ISSUER}/mcp/"))
 
-    # PROTOCOL T7.
     assert response.status_code == 200
     assert json_of(response) == {**TOKENS, "token_type": "Bearer"}
     assert response.headers["content-type"] == "application/json"
@@ -316,11 +317,42 @@ async def test_the_identity_providers_retry_after_is_passed_on_within_reason() -
 
 
 async def test_nothing_of_the_identity_providers_prose_reaches_the_client() -> None:
+    """THREATS 12 and 18."""
     answer = {"error": "invalid_grant", "error_description": "user bob@corp is locked", "trace_id": "internal"}
     async with FrontDoor(idp=lambda _: httpx.Response(400, json=answer)) as door:
         response = await door.token(refresh_request())
     assert "bob" not in response.text
     assert json_of(response).keys() == {"error", "error_description"}
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        httpx.Response(500, text="ORA-01017 at /srv/idp.py"),
+        httpx.Response(200, json={"error": "ORA-01017 at /srv/idp.py"}),
+        httpx.Response(400, json={"error": "invalid_client", "error_uri": "https://idp.example/ORA-01017"}),
+        httpx.ConnectError("ORA-01017 at /srv/idp.py"),
+        RuntimeError("ORA-01017 at /srv/idp.py"),
+    ],
+)
+async def test_no_text_of_an_exception_or_of_a_broken_identity_provider_reaches_the_client(
+    failure: httpx.Response | Exception,
+) -> None:
+    """THREATS 18."""
+
+    def idp(_: httpx.Request) -> httpx.Response:
+        if isinstance(failure, Exception):
+            raise failure
+        return failure
+
+    async with FrontDoor(idp=idp) as door:
+        for form in (code_request(), refresh_request()):
+            response = await door.token(form)
+            assert response.status_code >= 500
+            assert json_of(response).keys() == {"error", "error_description"}
+            for text in (response.text, repr(response.headers)):
+                assert "ORA-01017" not in text
+                assert "idp" not in text
 
 
 async def test_only_a_form_by_post_is_a_token_request(door: FrontDoor) -> None:
