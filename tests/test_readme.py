@@ -5,6 +5,8 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +98,9 @@ def block_after(heading: str) -> str:
     return found[1]
 
 
-async def test_the_server_starts_as_shown_and_answers_as_shown(tmp_path: Path) -> None:
+@asynccontextmanager
+async def serving_as_shown(commands: str, folder: Path) -> AsyncIterator[tuple[httpx.AsyncClient, int]]:
+    """The server that the README's own commands start, on another port."""
     port = free_port()
     environment = {
         **os.environ,
@@ -104,10 +108,10 @@ async def test_the_server_starts_as_shown_and_answers_as_shown(tmp_path: Path) -
         "SEED_OAUTH_PORT": str(port),
         "SEED_OAUTH_METRICS_PORT": str(free_port()),
     }
-    server = subprocess.Popen(  # noqa: S603 - the README's own command
-        ["/bin/sh", "-c", block("serve").replace("seed-oauth serve", "exec seed-oauth serve")],
+    server = subprocess.Popen(  # noqa: S603 - the README's own commands
+        ["/bin/sh", "-c", commands.replace("seed-oauth serve", "exec seed-oauth serve")],
         env=environment,
-        cwd=tmp_path,
+        cwd=folder,
         stdout=subprocess.DEVNULL,
     )
     try:
@@ -115,13 +119,32 @@ async def test_the_server_starts_as_shown_and_answers_as_shown(tmp_path: Path) -
             with anyio.fail_after(PATIENCE):
                 while not await answers(http, f"http://127.0.0.1:{port}/healthz"):
                     await anyio.sleep(0.02)
-            shown = re.findall(r"^\$ curl -s (\S+)\n(.*)$", README, re.MULTILINE)
-            assert len(shown) >= 2
-            for url, output in shown:
-                assert (await http.get(url.replace(":8000", f":{port}"))).text == output
+            yield http, port
     finally:
         server.send_signal(signal.SIGTERM)
         assert server.wait(PATIENCE) == 0
+
+
+async def test_the_server_starts_as_shown_and_answers_as_shown(tmp_path: Path) -> None:
+    async with serving_as_shown(block("serve"), tmp_path) as (http, port):
+        shown = re.findall(r"^\$ curl -s (\S+)\n(.*)$", README, re.MULTILINE)
+        assert len(shown) >= 2
+        for url, output in shown:
+            assert (await http.get(url.replace(":8000", f":{port}"))).text == output
+
+
+async def test_the_server_stands_before_an_mcp_server_as_shown(tmp_path: Path) -> None:
+    commands = block("serve").replace("seed-oauth serve\n", "") + block("upstream")
+    async with serving_as_shown(commands, tmp_path) as (http, port):
+        response = await http.post(f"http://127.0.0.1:{port}/mcp")
+    assert response.status_code == 401
+    metadata = "https://mcp.example.com/.well-known/oauth-protected-resource/mcp"
+    assert f'resource_metadata="{metadata}"' in response.headers["www-authenticate"]
+
+
+def test_the_python_server_is_protected_as_in_the_example_that_runs() -> None:
+    example = (ROOT / "docs/examples/python_mcp_server.py").read_text()
+    assert all(line in example for line in block("protect").splitlines())
 
 
 async def test_the_app_mounts_as_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,8 @@ URL, and how the door's access tokens are checked:
     export SEED_OAUTH_IDP_ISSUER=https://idp.example.com     # whose JWTs are good here, and
     export SEED_OAUTH_SECRET_KEYS=the-keys-of-the-door       # what opens tokens of the door's own
 
-The door has to have the same SEED_OAUTH_RESOURCES.
+The door has to have the same SEED_OAUTH_RESOURCES. The SDK answers requests for a loopback host only: behind a reverse
+proxy that keeps the public one, name it with `streamable_http_app(host="mcp.example.com")`.
 """
 
 import os
