@@ -1,11 +1,13 @@
 """Resource indicators (RFC 8707): which protected resource a client means."""
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
+@lru_cache(maxsize=256)  # clients name the few there are in every request
 def canonical(resource: str) -> str | None:
     """One spelling for all the ways clients write the same resource, or None when it is none.
 

@@ -5,8 +5,10 @@
 Each server runs as one process on loopback in front of the same stand-in identity provider. One driver plays the
 clients and their browsers over keep-alive connections, 16 at a time, and the cost is the server's user and system
 time from /proc. A login is: register, authorize (consent was remembered before, or is switched off), callback,
-token. Machines are noisy: each round measures every server, the table has the medians, and only ratios within one
-run mean something.
+token. `broker` passes the identity provider's JWTs on as `relay` does, `broker-own` seals tokens of its own.
+
+Machines are noisy: each round measures every server, the table has the medians, and only ratios within one run mean
+something.
 """
 
 import argparse
@@ -46,6 +48,8 @@ class Logins:
         self._base = base
         self._prefix = base + prefix
         self._session = session
+        # As MCP clients do; FastMCP's resource is where its MCP server is, too.
+        self._resource = {"resource": f"{base}/mcp"}
 
     async def register(self) -> str:
         metadata = {"redirect_uris": [REDIRECT_URI], "token_endpoint_auth_method": "none", "client_name": "bench"}
@@ -64,6 +68,7 @@ class Logins:
             "code_challenge_method": "S256",
             "state": "a-state-as-long-as-the-usual-ones",
             "scope": "openid profile",
+            **self._resource,
         }
         async with self._session.get(f"{self._prefix}/authorize", params=query, allow_redirects=False) as response:
             if response.status == 200:
@@ -93,12 +98,17 @@ class Logins:
     async def exchange(self, client_id: str, code: str) -> str:
         """Exchange a code; the refresh token."""
         form = {"grant_type": "authorization_code", "code": code, "code_verifier": CODE_VERIFIER}
-        return await self._token({**form, "client_id": client_id, "redirect_uri": REDIRECT_URI})
+        return await self._token({**form, "client_id": client_id, "redirect_uri": REDIRECT_URI, **self._resource})
 
     async def refresh(self, client_id: str, refresh_token: str) -> str:
         """Refresh; the next refresh token."""
         return await self._token(
-            {"grant_type": "refresh_token", "refresh_token": refresh_token, "client_id": client_id}
+            {
+                "grant_type": "refresh_token",
+                "refresh_token": refresh_token,
+                "client_id": client_id,
+                **self._resource,
+            }
         )
 
     async def _token(self, form: Mapping[str, str]) -> str:
@@ -190,7 +200,12 @@ def served(name: str, identity_provider: str) -> Iterator[Server]:
     contender = CONTENDERS["seed-oauth"]
     with tempfile.TemporaryDirectory(prefix="seed-oauth-bench-") as folder:
         site = Site(port=free_port(), identity_provider=identity_provider, folder=Path(folder))
-        environment = {**contender.environment(site), "SEED_OAUTH_SECRET_KEYS": SECRET_KEYS, "SEED_OAUTH_FLOW": name}
+        environment = {
+            **contender.environment(site),
+            "SEED_OAUTH_SECRET_KEYS": SECRET_KEYS,
+            "SEED_OAUTH_FLOW": name.removesuffix("-own"),
+            "SEED_OAUTH_ACCESS_TOKENS": "own" if name.endswith("-own") else "auto",
+        }
         command, ready = contender.command(site), contender.ready
         if name == "fastmcp":
             command = [_fastmcp_python(), str(FASTMCP / "server.py"), str(site.port), identity_provider]
@@ -217,7 +232,7 @@ def main() -> None:
     parser.add_argument("--logins", type=int, default=400, help="of each kind in each round (400)")
     parser.add_argument("--rounds", type=int, default=3, help="fresh starts of each server (3)")
     parser.add_argument("--begun", type=int, default=100_000, help="logins that are begun and never finished (100000)")
-    parser.add_argument("--servers", nargs="+", default=["fastmcp", "relay", "broker"])
+    parser.add_argument("--servers", nargs="+", default=["fastmcp", "relay", "broker", "broker-own"])
     options = parser.parse_args()
     samples: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in options.servers}
     try:

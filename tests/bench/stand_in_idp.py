@@ -1,26 +1,40 @@
 """An identity provider for the benchmark: it accepts any code at once, and is not measured itself.
 
+Its access tokens are opaque, but for a `resource` (RFC 8707) it gives JWTs, which are signed by nobody.
+
 Raw ASGI, so that it takes as little as possible of the machine the measured server runs on. It counts the
 exchanges it served: so the benchmark sees that a contender really made one for each token request.
 """
 
 import json
+from base64 import urlsafe_b64encode
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import lru_cache
 from typing import Any
+from urllib.parse import parse_qs
 
 Message = MutableMapping[str, Any]
 
-TOKEN = json.dumps(
-    {
-        "access_token": "an-access-token-as-long-as-an-opaque-one-usually-is",
-        "token_type": "Bearer",
-        "expires_in": 3600,
-        "refresh_token": "a-refresh-token-as-long-as-an-opaque-one-usually-is",
-        "scope": "openid profile",
-    }
-).encode()
+OPAQUE = "an-access-token-as-long-as-an-opaque-one-usually-is"
 
 served = 0
+
+
+@lru_cache
+def tokens(resource: str) -> bytes:
+    """The token response."""
+    claims = {"iss": "https://idp.example", "aud": resource, "sub": "somebody", "exp": 4_000_000_000, "scope": "openid"}
+    parts = [json.dumps(part).encode() for part in ({"alg": "RS256", "typ": "at+jwt", "kid": "one"}, claims)]
+    jwt = ".".join(urlsafe_b64encode(part).decode().rstrip("=") for part in (*parts, b"s" * 256))
+    return json.dumps(
+        {
+            "access_token": jwt if resource else OPAQUE,
+            "token_type": "Bearer",
+            "expires_in": 3600,
+            "refresh_token": "a-refresh-token-as-long-as-an-opaque-one-usually-is",
+            "scope": "openid profile",
+        }
+    ).encode()
 
 
 async def app(
@@ -30,12 +44,14 @@ async def app(
     global served  # noqa: PLW0603 - the one figure this process keeps
     if scope["type"] != "http":
         return
-    while (await receive()).get("more_body"):
-        pass
+    sent, more = b"", True
+    while more:
+        message = await receive()
+        sent, more = sent + message.get("body", b""), message.get("more_body", False)
     body = b"anything"
     if scope["path"] == "/token":
         served += 1
-        body = TOKEN
+        body = tokens(parse_qs(sent.decode()).get("resource", [""])[0])
     elif scope["path"] == "/exchanges":
         body = str(served).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
