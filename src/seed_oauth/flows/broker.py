@@ -127,8 +127,8 @@ class BrokerFlow:
         identity = claims_of(tokens.members.get("id_token"))
         # OpenID Connect Core §3.1.3.7, number 11: an ID token of another login must not be taken for this one's.
         # Some identity providers give one that nobody asked for, which then has no nonce to repeat.
-        asked_for_one = "openid" in self._scopes.asked_for(code.scope)
-        if identity and asked_for_one and identity.get("nonce") != transaction.nonce(code.secret):
+        asked_for_one = identity and "openid" in self._scopes.asked_for(code.scope)
+        if asked_for_one and identity.get("nonce") != transaction.nonce(code.secret):
             raise OAuthError(
                 TokenOutcome.IDP_WRONG_NONCE, "the identity provider answered another login: start a new authorization"
             )
