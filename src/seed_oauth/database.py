@@ -56,7 +56,6 @@ _ADD_LAST_USE = (
     "ALTER TABLE clients ADD COLUMN last_used_at INTEGER NOT NULL DEFAULT 0",
     "UPDATE clients SET last_used_at = CAST(strftime('%s', 'now') AS INTEGER)",
 )
-_INDEX_LAST_USE = "CREATE INDEX IF NOT EXISTS clients_by_use ON clients (last_used_at)"
 
 Result = TypeVar("Result")
 Work = Callable[[sqlite3.Connection], Result]
@@ -105,13 +104,21 @@ class Database:
         try:
             result = work(self._connection())
         except sqlite3.OperationalError:
-            result = await self._in_thread(self._patiently, work)
+            result = await self.write_patiently(work)
         except (sqlite3.Error, OSError, ValueError) as failure:
             raise self._failed(failure) from failure
         self._written += 1
         if self._written % _WRITES_PER_CHECKPOINT == 0 and not self._in_memory:
             await self._in_thread(self._checkpoint)
         return result
+
+    async def write_patiently(self, work: Work[Result]) -> Result:
+        """The same for what may take long: the event loop goes on meanwhile.
+
+        Raises:
+            StoreError: the database cannot answer.
+        """
+        return await self._in_thread(self._patiently, work)
 
     async def aclose(self) -> None:
         """Close the connections, after the writes that are under way. It can be used again afterwards."""
@@ -134,7 +141,7 @@ class Database:
 
     def _patiently(self, work: Work[Result]) -> Result:
         try:
-            return work(self._patient_connection())
+            return work(self._patient_connection() if not self._in_memory else self._connection())
         except (sqlite3.Error, OSError, ValueError) as failure:
             self._close_patient()
             raise StoreError(type(failure).__name__) from failure
@@ -185,7 +192,6 @@ def _migrate(connection: sqlite3.Connection) -> None:
             if not _knows_last_use(connection):  # another process may have been first
                 for statement in _ADD_LAST_USE:
                     connection.execute(statement)
-    connection.execute(_INDEX_LAST_USE)
 
 
 def _knows_last_use(connection: sqlite3.Connection) -> bool:

@@ -14,7 +14,7 @@ from seed_oauth import database
 from seed_oauth.clients import Client, StoreError, hash_secret, new_client_id, new_client_secret
 from seed_oauth.clients.cached import CachedClientStore
 from seed_oauth.clients.sqlite import SqliteClientStore
-from seed_oauth.database import Database
+from seed_oauth.database import Database, Result, Work
 
 pytestmark = pytest.mark.anyio
 
@@ -76,7 +76,7 @@ REGISTER_50 = """
 import asyncio, sys
 from seed_oauth.clients import Client
 from seed_oauth.clients.sqlite import SqliteClientStore
-from seed_oauth.database import Database
+from seed_oauth.database import Database, Result, Work
 
 async def main():
     store = SqliteClientStore(Database(sys.argv[1]))
@@ -347,27 +347,33 @@ async def test_a_use_that_cannot_be_written_fails_no_login(tmp_path: Path, monke
     await store.aclose()
 
 
-async def test_what_has_expired_is_cleared_away_a_little_with_some_registrations(tmp_path: Path) -> None:
+async def test_what_has_expired_is_cleared_away_with_the_first_registration_of_an_hour(tmp_path: Path) -> None:
     now = Clock()
     database = Database(f"sqlite:///{tmp_path}/clients.db")
     store = SqliteClientStore(database, client_days=10, now=now)
-    for number in range(300):
-        await store.add(Client(client_id=f"old-{number}", issued_at=1, redirect_uris=()))
-    now.day = 20
 
-    async def rows_after(registrations: int) -> int:
-        for number in range(registrations):
-            await store.add(Client(client_id=f"new-{rows()}-{number}", issued_at=1, redirect_uris=()))
-        return rows()
-
-    def rows() -> int:
+    async def register(name: str) -> int:
+        await store.add(Client(client_id=name, issued_at=1, redirect_uris=()))
         count: int = database.read(lambda connection: connection.execute("SELECT count(*) FROM clients").fetchone()[0])
         return count
 
-    assert rows() == 300
-    assert await rows_after(1) == 101
-    assert await rows_after(49) == 150
-    assert await rows_after(1) == 51
+    for number in range(300):
+        assert await register(f"old-{number}") == number + 1
+    now.day = 20
+    assert await register("first") == 1
+    now.day = 20 + 0.9 / 24
+    assert await register("second") == 2
+    await store.aclose()
+
+
+async def test_a_registration_is_kept_though_nothing_can_be_cleared_away(tmp_path: Path) -> None:
+    class Unclearable(Database):
+        async def write_patiently(self, work: Work[Result]) -> Result:
+            raise StoreError("OperationalError")
+
+    store = SqliteClientStore(Unclearable(f"sqlite:///{tmp_path}/clients.db"))
+    await store.add(CLIENT)
+    assert await store.get("a") == CLIENT
     await store.aclose()
 
 

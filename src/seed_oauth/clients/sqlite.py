@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from time import time
 
 import orjson
@@ -11,10 +12,10 @@ from seed_oauth.database import Database
 
 _DAY = 86_400
 
-# Registrations make the table grow, so every so many of them clear away what has expired: more than they add,
-# and never so much that one of them pays for all.
-_REGISTRATIONS_PER_CLEARANCE = 50
-_CLEARED_AT_ONCE = 200
+# Registrations make the table grow, so every so often one of them has cleared away what has expired. Without an index,
+# which every registration would pay for; so the whole table is looked through, in a thread.
+_CLEARED_EVERY = 3600.0  # seconds
+_CLEARED_AT_ONCE = 10_000
 
 _COLUMNS = "client_id, issued_at, redirect_uris, token_endpoint_auth_method, secret_hash, metadata, last_used_at"
 _SELECT = f"SELECT {_COLUMNS} FROM clients WHERE client_id = ? AND last_used_at >= ?"  # noqa: S608 - the columns are ours
@@ -46,7 +47,7 @@ class SqliteClientStore:
         self._database = database
         self._lifetime = client_days * _DAY
         self._now = now
-        self._added = 0
+        self._clear_at = 0.0
 
     async def get(self, client_id: str) -> Client | None:
         """The client, or None when no such client is registered (any more). It counts as used now."""
@@ -60,11 +61,11 @@ class SqliteClientStore:
 
     async def add(self, client: Client) -> None:
         """Keep a new client, visible to every process when this returns."""
-        if self._added % _REGISTRATIONS_PER_CLEARANCE == 0:
-            oldest = self._oldest()
-            await self._database.write(lambda connection: connection.execute(_CLEAR, (oldest, _CLEARED_AT_ONCE)))
-        self._added += 1
-        row = (*_row(client), int(self._now()))
+        now = self._now()
+        if now >= self._clear_at:
+            self._clear_at = now + _CLEARED_EVERY
+            await self._clear()
+        row = (*_row(client), int(now))
         await self._database.write(lambda connection: connection.execute(_INSERT, row))
 
     async def search(self, name: str, *, offset: int, limit: int) -> ClientPage:
@@ -102,6 +103,12 @@ class SqliteClientStore:
         parameters = (client_id, self._oldest())
         row = self._database.read(lambda connection: connection.execute(_SELECT, parameters).fetchone())
         return None if row is None else _stored(row)
+
+    async def _clear(self) -> None:
+        parameters = (self._oldest(), _CLEARED_AT_ONCE)
+        # What is left lying fails no registration.
+        with suppress(StoreError):
+            await self._database.write_patiently(lambda connection: connection.execute(_CLEAR, parameters))
 
     async def _touch(self, client_id: str, now: int) -> None:
         try:
