@@ -1,6 +1,8 @@
 """The house rules that can be checked: imports point one way, and there is one place for each thing."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -126,3 +128,10 @@ def test_only_telemetry_imports_opentelemetry(path: Path) -> None:
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
 def test_no_file_is_two_rooms(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 300
+
+
+def test_a_door_starts_without_what_only_signed_tokens_need() -> None:
+    """It keeps its memory and its start small; see `public_keys`."""
+    look = "import sys, seed_oauth.cli, seed_oauth.server, seed_oauth.supervisor; print('joserfc' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)  # noqa: S603 - our own
+    assert run.stdout == "False\n"

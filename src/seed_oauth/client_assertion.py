@@ -3,9 +3,6 @@
 from collections.abc import Callable, Collection
 from time import time
 
-from joserfc.errors import ClaimError, MissingClaimError
-from joserfc.jwt import JWTClaimsRegistry
-
 from seed_oauth.clients import Client
 from seed_oauth.clients.assertions import UsedAssertions
 from seed_oauth.clients.keys import ClientKeys
@@ -74,6 +71,9 @@ class ClientAssertions:
 
     def _check_claims(self, client: Client, claims: dict[str, object], now: float) -> float:
         """When the assertion expires."""
+        from joserfc.errors import ClaimError, MissingClaimError  # noqa: PLC0415 - see `public_keys`
+        from joserfc.jwt import JWTClaimsRegistry  # noqa: PLC0415 - the same
+
         registry = JWTClaimsRegistry(
             now=int(now),
             leeway=CLOCK_SKEW,

@@ -1,13 +1,17 @@
-"""Public keys that somebody publishes as a JWK Set (RFC 7517), and what was signed with them (RFC 7515)."""
+"""Public keys that somebody publishes as a JWK Set (RFC 7517), and what was signed with them (RFC 7515).
+
+joserfc is imported with the first of them: most doors meet none, and start with less memory without it.
+"""
 
 import warnings
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeAlias
 
 import orjson
-from joserfc import jws, jwt
-from joserfc.errors import JoseError, SecurityWarning
-from joserfc.jwk import ECKey, JWKRegistry, OKPKey, RSAKey
+
+if TYPE_CHECKING:
+    from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 SIGNING_ALGORITHMS = (
     "RS256",
@@ -30,9 +34,7 @@ _RSA_BITS = range(2048, 4097)  # shorter ones can be broken (NIST SP 800-131A), 
 
 _PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})  # RFC 7518 §6
 
-_MALFORMED = (JoseError, ValueError, TypeError, KeyError, RecursionError)  # what the library raises at what is no JOSE
-
-PublicKey = RSAKey | ECKey | OKPKey
+PublicKey: TypeAlias = "RSAKey | ECKey | OKPKey"
 
 
 class BadKeysError(ValueError):
@@ -68,13 +70,15 @@ def verify(signed: str, keys: Collection[PublicKey]) -> dict[str, object]:
     Raises:
         BadSignatureError: none of them has, or what is signed is no claims set.
     """
+    from joserfc import jws, jwt  # noqa: PLC0415 - see above
+
     # RFC 7515 §4: header parameters that are not understood are ignored, but for those in `crit`.
     registry = jws.JWSRegistry(algorithms=SIGNING_ALGORITHMS, strict_check_header=False)
     for key in keys:
         try:
-            with _without_warnings():
+            with _strictly():
                 return jwt.decode(signed, key, registry=registry).claims
-        except _MALFORMED:
+        except _MalformedError:
             continue
     raise BadSignatureError
 
@@ -85,31 +89,45 @@ def unverified(signed: str) -> tuple[dict[str, object], dict[str, object]]:
     Raises:
         BadSignatureError: it is none.
     """
+    from joserfc import jws  # noqa: PLC0415 - see above
+
     try:
-        compact = jws.extract_compact(signed.encode())
-        claims = orjson.loads(compact.payload or b"")
-    except _MALFORMED as malformed:
+        with _strictly():
+            compact = jws.extract_compact(signed.encode())
+            claims = orjson.loads(compact.payload or b"")
+    except _MalformedError as malformed:
         raise BadSignatureError from malformed
     if not isinstance(claims, dict):
         raise BadSignatureError
     return compact.headers(), claims
 
 
-def _read_key(jwk: dict[str, object]) -> PublicKey | None:
+def _read_key(jwk: dict[str, object]) -> "PublicKey | None":
+    from joserfc.jwk import ECKey, JWKRegistry, OKPKey, RSAKey  # noqa: PLC0415 - see above
+
     if jwk.get("use", "sig") != "sig":
         return None
     try:
-        with _without_warnings():
+        with _strictly():
             key = JWKRegistry.import_key(jwk)  # type: ignore[arg-type]  # it checks the members' types
             too_weak = isinstance(key, RSAKey) and key.public_key.key_size not in _RSA_BITS
-    except _MALFORMED:
+    except _MalformedError:
         return None
-    return key if isinstance(key, PublicKey) and not too_weak else None
+    return key if isinstance(key, RSAKey | ECKey | OKPKey) and not too_weak else None
+
+
+class _MalformedError(Exception):
+    pass
 
 
 @contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Clients choose their keys and algorithms; what the library thinks of them is for nobody's standard error."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SecurityWarning)
-        yield
+def _strictly() -> Iterator[None]:
+    """Whatever the library raises at what is no JOSE is one error, and its opinion of clients' keys goes nowhere."""
+    from joserfc.errors import JoseError, SecurityWarning  # noqa: PLC0415 - see above
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SecurityWarning)
+            yield
+    except (JoseError, ValueError, TypeError, KeyError, RecursionError) as malformed:
+        raise _MalformedError from malformed
