@@ -91,15 +91,14 @@ class Parts:
             grants = grants or SqliteGrantStore(database)
             self.flow = self.broker = BrokerFlow(settings, self.metadata, identity_provider, grants, now)
 
-        # The MCP server behind it.
-        tokens = BearerTokens(settings, self.metadata, identity_provider, IssuerKeys(bare, pipeline.telemetry), now=now)
-        self._closable: list[_Closable] = [
-            tokens, identity_provider, self.clients, keys, client_documents, database,
-        ]  # fmt: skip
+        self._closable: list[_Closable] = [identity_provider, self.clients, keys, client_documents, database]
         self.proxy: ReverseProxy | None = None
         if settings.upstream:
+            tokens = BearerTokens(
+                settings, self.metadata, identity_provider, IssuerKeys(bare, pipeline.telemetry), now=now
+            )
             self.proxy = ReverseProxy(settings, Guard(settings, settings.protected_resources[0], tokens))
-            self._closable.insert(0, self.proxy)
+            self._closable[:0] = [self.proxy, tokens]
 
     def start(self) -> None:
         """Begin to find out what is known of the identity provider; it keeps nobody waiting."""

@@ -58,14 +58,7 @@ class CallbackEndpoint:
         parameters = parse_form(request.scope["query_string"])
         login = self._login(parameters)
         begun, family = login.transaction, ClientFamily(login.transaction.client_family)
-        if not Browser(self._settings, request).is_bound_by(begun.browser):
-            # RFC 9700 §4.7: or an attacker could have their login finished by somebody else, or the reverse.
-            raise OAuthError(
-                CallbackOutcome.OTHER_BROWSER,
-                "this login was begun in another browser, or cookies are blocked: allow cookies for this site, go "
-                "back to your application and connect again",
-                client_family=family,
-            )
+        Browser(self._settings, request).check_bound_by(begun.browser, CallbackOutcome.OTHER_BROWSER, family)
         await self._check_issuer(parameters)
         try:
             code = Code.of(login, _upstream_code(parameters)).sealed(self._settings.sealer, self._now())

@@ -40,12 +40,7 @@ class ConsentEndpoint:
         form = await read_form(request)
         begun = self._begun(form)
         browser = Browser(self._settings, request)
-        if not browser.is_bound_by(begun.browser):
-            raise OAuthError(
-                ConsentOutcome.OTHER_BROWSER,
-                "this login was begun in another browser, or cookies are blocked: allow cookies for this site, go "
-                "back to your application and connect again",
-            )
+        browser.check_bound_by(begun.browser, ConsentOutcome.OTHER_BROWSER)
         try:
             return await self._decide(form, begun, browser)
         except OAuthError as error:

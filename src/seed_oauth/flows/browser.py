@@ -16,7 +16,9 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 from starlette.responses import Response
 
+from seed_oauth.errors import OAuthError
 from seed_oauth.flows.transaction import Transaction
+from seed_oauth.outcomes import CallbackOutcome, ClientFamily, ConsentOutcome
 from seed_oauth.seal import Purpose, SealError
 from seed_oauth.settings import Settings
 
@@ -69,6 +71,24 @@ class Browser:
     def is_bound_by(self, binding: str) -> bool:
         """Whether this is the browser that something was bound to."""
         return self._known is not None and hmac.compare_digest(self.binding, binding)
+
+    def check_bound_by(
+        self, binding: str, outcome: CallbackOutcome | ConsentOutcome, client_family: ClientFamily = ClientFamily.OTHER
+    ) -> None:
+        """Refuse to go on in another browser than the one that something was bound to.
+
+        RFC 9700 §4.7: or an attacker could have their login finished by somebody else, or the reverse.
+
+        Raises:
+            OAuthError: with `outcome`, and what its user can do.
+        """
+        if not self.is_bound_by(binding):
+            raise OAuthError(
+                outcome,
+                "this login was begun in another browser, or cookies are blocked: allow cookies for this site, go "
+                "back to your application and connect again",
+                client_family=client_family,
+            )
 
     def keep_on(self, response: Response) -> Response:
         """Have the browser come back as the same one."""
