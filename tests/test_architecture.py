@@ -24,6 +24,7 @@ ORDER = [
     "grants",
     "errors",
     "answer",
+    "protected_resources",
     "parameters",
     "pages",
     "pkce",

@@ -1,6 +1,5 @@
 """Resource indicators (RFC 8707): which protected resource a client means."""
 
-from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from urllib.parse import urlsplit
 
@@ -25,11 +24,6 @@ def canonical(resource: str) -> str | None:
     if port is not None and port != _DEFAULT_PORTS.get(url.scheme):
         host = f"{host}:{port}"
     return f"{url.scheme}://{host}{url.path.rstrip('/')}"
-
-
-def by_canonical_form(resources: Iterable[str]) -> Mapping[str | None, str]:
-    """The protected resources, each as configured, to be found by `canonical`."""
-    return {canonical(resource): resource for resource in resources}
 
 
 def metadata_path(resource: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from starlette.requests import Request
 
-from seed_oauth import pkce, redirect_uri, resource, scope
+from seed_oauth import pkce, redirect_uri, scope
 from seed_oauth.answer import Answer
 from seed_oauth.clients import (
     BadClientDocumentError,
@@ -19,6 +19,7 @@ from seed_oauth.flows import AuthorizationRequest, Flow
 from seed_oauth.identity_provider import IdentityProviderError
 from seed_oauth.outcomes import AuthorizationOutcome
 from seed_oauth.parameters import parse_form, read_form
+from seed_oauth.protected_resources import ProtectedResources
 from seed_oauth.settings import Settings
 
 
@@ -34,7 +35,7 @@ class AuthorizationEndpoint:
         self._configured = settings.can_authorize
         self._clients = clients
         self._flow = flow
-        self._resources = resource.by_canonical_form(settings.protected_resources)
+        self._resources = ProtectedResources(settings.protected_resources)
 
     async def __call__(self, request: Request) -> Answer:
         """Answer one authorization request.
@@ -76,7 +77,7 @@ class AuthorizationEndpoint:
             state=parameters.get("state"),
             code_challenge=parameters["code_challenge"],
             scope=parameters.get("scope"),
-            resource=self._protected(parameters.get("resource")),
+            resource=self._resources.named(parameters.get("resource"), AuthorizationOutcome.BAD_RESOURCE),
         )
 
     async def _identify(self, parameters: Mapping[str, str]) -> tuple[Client | None, OAuthError | None]:
@@ -108,18 +109,6 @@ class AuthorizationEndpoint:
                 "(on a loopback address the port may differ)",
             )
         return client, None
-
-    def _protected(self, named: str | None) -> str | None:
-        """The protected resource that a client has named (RFC 8707 §2)."""
-        if named is None:
-            return None
-        protected = self._resources.get(resource.canonical(named))
-        if protected is None:
-            raise OAuthError(
-                AuthorizationOutcome.BAD_RESOURCE,
-                "resource is not protected by this server: take it from the protected resource metadata",
-            )
-        return protected
 
 
 def _unknown_client() -> OAuthError:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from starlette.requests import Request
 
-from seed_oauth import pkce, redirect_uri, resource, scope
+from seed_oauth import pkce, redirect_uri, scope
 from seed_oauth.answer import Answer, json_response
 from seed_oauth.client_authentication import ClientAuthentication
 from seed_oauth.clients import Client
@@ -14,6 +14,7 @@ from seed_oauth.flows import CodeRequest, Flow, RefreshRequest
 from seed_oauth.identity_provider import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.outcomes import GrantType, TokenOutcome
 from seed_oauth.parameters import read_form
+from seed_oauth.protected_resources import ProtectedResources
 from seed_oauth.settings import Settings
 
 _SUCCESSES = {
@@ -71,7 +72,7 @@ class TokenEndpoint:
         self._configured = settings.can_exchange
         self._authenticate = authentication
         self._flow = flow
-        self._resources = resource.by_canonical_form(settings.protected_resources)
+        self._resources = ProtectedResources(settings.protected_resources)
 
     async def __call__(self, request: Request) -> Answer:
         """Answer one token request.
@@ -116,7 +117,7 @@ class TokenEndpoint:
             code=form["code"],
             code_verifier=code_verifier,
             redirect_uri=form.get("redirect_uri"),
-            resource=self._protected(form),
+            resource=self._resources.named(form.get("resource"), TokenOutcome.BAD_RESOURCE),
         )
 
     def _refresh_request(self, form: Mapping[str, str], client: Client) -> RefreshRequest:
@@ -128,20 +129,8 @@ class TokenEndpoint:
             client=client,
             refresh_token=form["refresh_token"],
             scope=form.get("scope"),
-            resource=self._protected(form),
+            resource=self._resources.named(form.get("resource"), TokenOutcome.BAD_RESOURCE),
         )
-
-    def _protected(self, form: Mapping[str, str]) -> str | None:
-        """The protected resource that the client has named (RFC 8707 §2.2)."""
-        if "resource" not in form:
-            return None
-        protected = self._resources.get(resource.canonical(form["resource"]))
-        if protected is None:
-            raise OAuthError(
-                TokenOutcome.BAD_RESOURCE,
-                "resource is not protected by this server: take it from the protected resource metadata",
-            )
-        return protected
 
 
 def _grant_type(form: Mapping[str, str]) -> GrantType:
