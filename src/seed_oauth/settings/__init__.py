@@ -14,7 +14,7 @@ from seed_oauth import presets
 from seed_oauth.presets import Preset
 from seed_oauth.redirect_uri import LOOPBACK_HOSTS
 from seed_oauth.seal import Sealer
-from seed_oauth.settings import behind, checks, preregistered
+from seed_oauth.settings import behind, checks, together
 from seed_oauth.settings.errors import PREFIX, SettingsError, readable, refuse_unknown_variables
 
 __all__ = ["PREFIX", "Settings", "SettingsError"]
@@ -153,35 +153,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
-        if self.port == self.metrics_port != 0 and self.host == self.metrics_host:
-            raise ValueError(f"{PREFIX}METRICS_PORT must differ from {PREFIX}PORT: metrics are not public")
-        if self.workers > 1 and self.store_url == "sqlite:///:memory:":
-            raise ValueError(f"{PREFIX}STORE_URL must be a file: {PREFIX}WORKERS cannot share memory")
-        if self.idp_client_secret and not self.idp_client_id:
-            raise ValueError(f"{PREFIX}IDP_CLIENT_ID is missing beside {PREFIX}IDP_CLIENT_SECRET")
-        if self.client_documents_on_loopback and self.issuer.startswith("https://"):
-            # Whoever names a client_id would have this server send requests to its own machine.
-            raise ValueError(f"{PREFIX}CLIENT_DOCUMENTS_ON_LOOPBACK is for development: remove it")
-        try:
-            preregistered.check_together(self.clients, self.private_use_schemes)
-        except ValueError as invalid:
-            raise ValueError(f"{PREFIX}CLIENTS {invalid}") from None
-        if self.flow == "broker" and not self.secret_keys:
-            # A key of its own for each process would fail every login that another process began.
-            raise ValueError(
-                f"{PREFIX}SECRET_KEYS is missing: the broker flow seals with it what it hands out; "
-                'python -c "import secrets; print(secrets.token_urlsafe(32))" prints one'
-            )
-        if self.idp_audiences and len(self.protected_resources) > 1:
-            # A token for one of them would be good for all of them.
-            raise ValueError(f"{PREFIX}IDP_AUDIENCES stands for one resource: name one in {PREFIX}RESOURCES")
-        if self.upstream:
-            behind.check(self.upstream, self.port, self.issuer, self.protected_resources)
-            if not self.can_check_tokens:
-                raise ValueError(
-                    f"{PREFIX}IDP_ISSUER is missing beside {PREFIX}UPSTREAM: without it no access token of the "
-                    f"identity provider can be checked; in the broker flow {PREFIX}ACCESS_TOKENS=own needs none"
-                )
+        together.check(self)
         return self
 
     @cached_property
