@@ -11,8 +11,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
 INTRODUCTION = """\
 # Faults
 
-What can go wrong around the front door, what the client sees of it, what is counted, and what holds afterwards. Made by a
-test from the faults that the tests in `tests/faults/` bring about, which assert every cell; it fails when it differs.
+What can go wrong around the front door, what the client sees of it, what is counted, and what holds afterwards. Made
+by a test from the faults that the tests in `tests/faults/` bring about and check; it fails when it differs.
 """
 
 
