@@ -42,6 +42,8 @@ ORDER = [
     "timed_identity_provider",
     "discovery",
     "logs",
+    "client_address",
+    "rate_limits",
     "boundary",
     "cors",
     "protection",

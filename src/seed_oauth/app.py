@@ -122,7 +122,14 @@ def _endpoints(settings: Settings, pipeline: Recording, parts: Parts) -> list[Ba
         *methods: str,
         cors: Middleware | None = ENDPOINT_CORS,
     ) -> Route:
-        boundary = Boundary(endpoint, outcomes, methods, telemetry=pipeline.telemetry, issuer=settings.issuer)
+        boundary = Boundary(
+            endpoint,
+            outcomes,
+            methods,
+            telemetry=pipeline.telemetry,
+            issuer=settings.issuer,
+            limit=parts.limits.get(outcomes),
+        )
         return Route(path, boundary, middleware=[cors] if cors else [])
 
     endpoints: list[BaseRoute] = []

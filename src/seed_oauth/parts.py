@@ -28,6 +28,7 @@ from seed_oauth.protection.bearer import BearerTokens
 from seed_oauth.protection.guard import Guard
 from seed_oauth.protection.issuer_keys import IssuerKeys
 from seed_oauth.provider_metadata import ConfiguredMetadata, MetadataSource
+from seed_oauth.rate_limits import limits_of
 from seed_oauth.reverse_proxy import ReverseProxy
 from seed_oauth.settings import Settings
 from seed_oauth.telemetry import Recording
@@ -58,6 +59,7 @@ class Parts:
         """See `create_app`."""
         database = Database(settings.store_url)
         self.now = now
+        self.limits = limits_of(settings, now)
 
         # The way to the identity provider: with our credentials, which are added beneath the instrumentation and so
         # never seen by it, and without them for what is public.
