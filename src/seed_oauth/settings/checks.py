@@ -2,11 +2,9 @@
 
 import re
 from collections.abc import Mapping
-from ipaddress import IPv6Network, ip_network
 from typing import Annotated
 from urllib.parse import parse_qsl, urlsplit
 
-from limits import parse_many
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
@@ -113,42 +111,6 @@ def _secret_keys(value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
     return value
 
 
-def _store_url(value: str) -> str:
-    if not value.startswith("sqlite:///") or value == "sqlite:///":
-        raise ValueError("must be sqlite:///file, sqlite:////absolute/file or sqlite:///:memory:")
-    return value
-
-
-def _rate_limit(value: str) -> str:
-    """The limit itself, in the notation of the `limits` library; empty when there is none."""
-    value = value.strip()
-    try:
-        allowed = [item.amount for item in parse_many(value)] if value else []
-    except ValueError:
-        raise ValueError(
-            "must be a limit such as 60/minute, or several: 60/minute;1000/hour; or empty for none"
-        ) from None
-    if 0 in allowed:
-        raise ValueError("must allow for one request at least, such as 1/minute; empty means no limit")
-    return value
-
-
-def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
-    for text in value:
-        try:
-            network = ip_network(text)
-        except ValueError:
-            raise ValueError(
-                "must be addresses and networks such as 10.1.2.3 or 10.1.0.0/16, without host bits"
-            ) from None
-        if network.prefixlen == 0:
-            # Whoever is trusted says who the client is, so then every client would say who it is.
-            raise ValueError("must not be everybody: name the addresses of your reverse proxies")
-        if isinstance(network, IPv6Network) and network.network_address.ipv4_mapped:
-            raise ValueError("must name IPv4 networks as such: 10.1.0.0/16, not ::ffff:10.1.0.0/112")
-    return value
-
-
 def _split(value: object) -> object:
     return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
 
@@ -170,7 +132,4 @@ Scopes = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterVali
 AdvertisedScopes = Annotated[Scopes, AfterValidator(_advertised)]
 PrivateUseSchemes = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_private_use_schemes)]
 SecretKeys = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split), AfterValidator(_secret_keys)]
-RateLimit = Annotated[str, AfterValidator(_rate_limit)]
-Networks = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_networks)]
-StoreUrl = Annotated[str, AfterValidator(_store_url)]
 PreregisteredClients = Annotated[tuple[PreregisteredClient, ...], NoDecode, BeforeValidator(preregistered.from_json)]
