@@ -47,6 +47,7 @@ ORDER = [
     "rate_limits",
     "boundary",
     "cors",
+    "security_headers",
     "protection",
     "protect",
     "reverse_proxy",
