@@ -45,6 +45,7 @@ ORDER = [
     "logs",
     "client_address",
     "rate_limits",
+    "shared_limits",
     "boundary",
     "cors",
     "security_headers",
@@ -137,6 +138,15 @@ def test_no_file_is_two_rooms(path: Path) -> None:
 
 def test_a_door_starts_without_what_only_signed_tokens_need() -> None:
     """It keeps its memory and its start small; see `public_keys`."""
-    look = "import sys, seed_oauth.cli, seed_oauth.server, seed_oauth.supervisor; print('joserfc' in sys.modules)"
+    assert not imported("joserfc")
+
+
+def test_a_door_whose_store_is_a_file_starts_without_redis() -> None:
+    assert not imported("redis")
+
+
+def imported(library: str) -> bool:
+    """Whether a process that serves has imported this."""
+    look = f"import sys, seed_oauth.cli, seed_oauth.server, seed_oauth.supervisor; print({library!r} in sys.modules)"
     run = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)  # noqa: S603 - our own
-    assert run.stdout == "False\n"
+    return run.stdout == "True\n"

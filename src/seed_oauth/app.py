@@ -129,7 +129,7 @@ def _endpoints(settings: Settings, pipeline: Recording, parts: Parts) -> list[Ba
             methods,
             telemetry=pipeline.telemetry,
             issuer=settings.issuer,
-            limit=parts.limits.get(outcomes),
+            limit=parts.limits.of(outcomes),
         )
         return Route(path, boundary, middleware=[cors] if cors else [])
 

@@ -4,7 +4,7 @@ Limits are written in the notation of the `limits` library. Its storages are not
 and walks over all keys after nearly every request, and keeps as many as are sent; in Redis every request would wait.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from math import ceil
 from time import time
@@ -42,6 +42,11 @@ _Limited = (
 )
 
 
+SHARED_FROM = 0.1
+"""The part of a limit that a key must have used here before other replicas are told. Most keys never do, so that most
+requests are none of Redis' business; with up to ten replicas nobody gets more than the limit by that."""
+
+
 class Window:
     """A fixed window: how many requests each key has had in the current one. All keys begin a new one together."""
 
@@ -50,25 +55,38 @@ class Window:
         self.name = f"{name}:{limit.amount}:{limit.get_expiry()}"
         self.amount = limit.amount
         self.seconds = limit.get_expiry()
+        self.is_shared = False
+        """Whether other replicas are to be told."""
         self.number = 0
-        self.counts: dict[bytes, int] = {}
         self._now = now
+        self._begin_anew()
 
     def wait(self, key: bytes) -> float:
         """The seconds until this key may ask again; 0 when it may now."""
         now = self._now()
         number = int(now // self.seconds)
         if number != self.number:  # also when the clock was set back
-            self.number, self.counts = number, {}
-        if self.counts.get(key, 0) < self.amount:
+            self.number = number
+            self._begin_anew()
+        if self.counts.get(key, 0) + self.elsewhere.get(key, 0) < self.amount:
             return 0.0
         return (number + 1) * self.seconds - now
 
     def count(self, key: bytes) -> None:
         """Count one request."""
-        if len(self.counts) >= CAPACITY and key not in self.counts:
-            self.counts = {}
-        self.counts[key] = self.counts.get(key, 0) + 1
+        counted = self.counts.get(key, 0)
+        if counted == 0 and len(self.counts) >= CAPACITY:
+            self._begin_anew()
+        self.counts[key] = counted + 1
+        if self.is_shared and counted >= self.amount * SHARED_FROM:
+            self.changed.add(key)
+
+    def _begin_anew(self) -> None:
+        self.counts: dict[bytes, int] = {}
+        self.elsewhere: dict[bytes, int] = {}
+        """What other replicas have counted, as far as it is known."""
+        self.changed: set[bytes] = set()
+        """The keys whose counts are news for other replicas."""
 
 
 def windows(name: str, limits: str, now: Callable[[], float] = time) -> tuple[Window, ...]:
@@ -126,29 +144,38 @@ class RateLimit:
             )
 
 
-def limits_of(settings: Settings, now: Callable[[], float] = time) -> Mapping[EndpointOutcomes, RateLimit]:
-    """The limit of each endpoint that has one.
+class RateLimits:
+    """The limits of all endpoints.
 
     A login that has begun is finished: each step of it in a browser is counted by itself, and none comes more often
     than the first one. The protected resource has no limit here: only the MCP server knows what a request costs it,
-    and what a bad token costs is less than an answer.
+    and to refuse a bad token costs no more than to refuse a request.
     """
-    addresses = ClientAddresses(settings.trusted_proxies)
-    uses = windows("token", settings.rate_limit_token, now)
-    users = windows("token_address", settings.rate_limit_token_address, now)
-    limited: list[tuple[_Limited, Sequence[Window], Sequence[Window]]] = [
-        (TokenOutcome, users, uses),
-        (RevocationOutcome, users, uses),
-        (RegistrationOutcome, windows("register", settings.rate_limit_register, now), ()),
-        (AuthorizationOutcome, windows("authorize", settings.rate_limit_authorize, now), ()),
-        (ConsentOutcome, windows("consent", settings.rate_limit_authorize, now), ()),
-        (CallbackOutcome, windows("callback", settings.rate_limit_authorize, now), ()),
-    ]
-    return {
-        outcomes: RateLimit(outcomes.RATE_LIMITED, addresses, by_address, by_credential)
-        for outcomes, by_address, by_credential in limited
-        if by_address or by_credential
-    }
+
+    def __init__(self, settings: Settings, now: Callable[[], float] = time) -> None:
+        """`now` counts seconds since the epoch."""
+        addresses = ClientAddresses(settings.trusted_proxies)
+        uses = windows("token", settings.rate_limit_token, now)
+        users = windows("token_address", settings.rate_limit_token_address, now)
+        limited: list[tuple[_Limited, Sequence[Window], Sequence[Window]]] = [
+            (TokenOutcome, users, uses),
+            (RevocationOutcome, users, uses),
+            (RegistrationOutcome, windows("register", settings.rate_limit_register, now), ()),
+            (AuthorizationOutcome, windows("authorize", settings.rate_limit_authorize, now), ()),
+            (ConsentOutcome, windows("consent", settings.rate_limit_authorize, now), ()),
+            (CallbackOutcome, windows("callback", settings.rate_limit_authorize, now), ()),
+        ]
+        self.windows = {window.name: window for _, *both in limited for some in both for window in some}
+        """Every window by its name."""
+        self._limits: dict[EndpointOutcomes, RateLimit] = {
+            outcomes: RateLimit(outcomes.RATE_LIMITED, addresses, by_address, by_credential)
+            for outcomes, by_address, by_credential in limited
+            if by_address or by_credential
+        }
+
+    def of(self, outcomes: EndpointOutcomes) -> RateLimit | None:
+        """The limit of the endpoint that has these outcomes; None when it has none."""
+        return self._limits.get(outcomes)
 
 
 def _count(windows: Iterable[Window], key: bytes) -> None:
