@@ -198,6 +198,7 @@ class RegistrationOutcome(Outcome):
     BAD_REDIRECT_URI = "invalid", "invalid_redirect_uri", 400, Cause.CLIENT
     BAD_CLIENT_METADATA = "invalid", "invalid_client_metadata", 400, Cause.CLIENT
     STORE_FAILED = "error", "temporarily_unavailable", 503, Cause.SERVER
+    QUOTA_EXHAUSTED = "error", "temporarily_unavailable", 503, Cause.SERVER
     CANCELLED = "error", "server_error", 503, Cause.USER
     UNEXPECTED = "error", "server_error", 500, Cause.SERVER
     REGISTERED = "success", None, 201, None

@@ -14,7 +14,7 @@ from seed_oauth import presets
 from seed_oauth.presets import Preset
 from seed_oauth.redirect_uri import LOOPBACK_HOSTS
 from seed_oauth.seal import Sealer
-from seed_oauth.settings import behind, checks, together
+from seed_oauth.settings import behind, checks, store, together
 from seed_oauth.settings.errors import PREFIX, SettingsError, readable, refuse_unknown_variables
 
 __all__ = ["PREFIX", "Settings", "SettingsError"]
@@ -86,7 +86,9 @@ class Settings(BaseSettings):
     clients: checks.PreregisteredClients = ()
     """Clients that need not register (JSON list). You vouch for them: their users are not asked for consent."""
     client_days: checks.Days = 90
-    """Days after which a registered client that is not used is forgotten."""
+    """Days after which a registered client that is not used is forgotten; one that never got a token after one."""
+    client_quota: Annotated[int, Field(ge=1)] = 100_000
+    """Registered clients that are kept at most."""
     client_id_metadata_documents: bool = True
     """Take the URL of a document for a client_id (Client ID Metadata Documents)."""
     client_documents_on_loopback: bool = False
@@ -115,7 +117,7 @@ class Settings(BaseSettings):
     """What seals envelopes, at least 32 random characters each, separated by commas: the first one seals, all
     of them open. With a loopback issuer a random one by default, which a restart forgets."""
 
-    store_url: checks.StoreUrl = "sqlite:///seed-oauth.db"
+    store_url: store.StoreUrl = "sqlite:///seed-oauth.db"
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
