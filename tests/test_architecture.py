@@ -42,6 +42,7 @@ ORDER = [
     "wire",
     "telemetry",
     "timed_identity_provider",
+    "circuit_breaker",
     "discovery",
     "logs",
     "boundary",

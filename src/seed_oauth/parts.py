@@ -6,6 +6,7 @@ from typing import Protocol
 
 import httpx
 
+from seed_oauth.circuit_breaker import CircuitBreaker
 from seed_oauth.client_assertion import ClientAssertions
 from seed_oauth.client_authentication import ClientAuthentication
 from seed_oauth.clients import ClientStore
@@ -65,8 +66,9 @@ class Parts:
         if metadata is None and settings.reads_metadata:
             metadata = self._discovery = Discovery(settings, bare, pipeline.telemetry)
         self.metadata = metadata or ConfiguredMetadata(settings)
-        identity_provider = TimedIdentityProvider(
-            HttpIdentityProvider(settings, authenticated), pipeline.telemetry, clock
+        # What the circuit breaker refuses is no exchange, so the stopwatch is inside of it.
+        identity_provider = CircuitBreaker(
+            TimedIdentityProvider(HttpIdentityProvider(settings, authenticated), pipeline.telemetry, clock), clock
         )
 
         # Who the clients are, and whether it is they who ask.

@@ -13,7 +13,6 @@ from yarl import URL
 from seed_oauth.settings import Settings
 
 _KEEPALIVE = 30  # seconds an idle connection is kept
-_CONNECTIONS = 512  # more than any honest burst; beyond it requests queue until their timeout
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
@@ -72,7 +71,8 @@ class IdentityProviderTransport(AiohttpTransport):
     def __init__(self, settings: Settings) -> None:
         """Go through HTTPS_PROXY or HTTP_PROXY if the environment says so for a request's host."""
         super().__init__(
-            lambda: aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=_KEEPALIVE),
+            # No limit: the circuit breaker has one, and refuses at once what would have to queue here.
+            lambda: aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE),
             aiohttp.ClientTimeout(total=settings.idp_timeout, sock_connect=settings.idp_connect_timeout),
             # Looked up once for each of the few endpoints there are.
             lru_cache(maxsize=16)(_proxy_for),
