@@ -11,6 +11,8 @@ MAXIMUM_BODY = 64 * 1024
 
 _MAXIMUM_FIELDS = 64
 
+_FORM = "seed_oauth.form"
+
 
 class MalformedRequestError(Exception):
     """What was sent cannot be read; the message says why, without repeating any of it."""
@@ -49,16 +51,19 @@ def parse_form(encoded: bytes) -> dict[str, str]:
 
 
 async def read_form(request: Request) -> dict[str, str]:
-    """Read the form in the body.
+    """Read the form in the body. It comes once: whoever asks again gets the same.
 
     Raises:
         MalformedRequestError: another content type, or see `parse_form`.
         BodyTooLargeError: see there.
         starlette.requests.ClientDisconnect: the client went away while sending.
     """
-    if _content_type(request) != "application/x-www-form-urlencoded":
-        raise MalformedRequestError("send the parameters as application/x-www-form-urlencoded")
-    return parse_form(await _read_body(request))
+    form: dict[str, str] | None = request.scope.get(_FORM)
+    if form is None:
+        if _content_type(request) != "application/x-www-form-urlencoded":
+            raise MalformedRequestError("send the parameters as application/x-www-form-urlencoded")
+        form = request.scope[_FORM] = parse_form(await _read_body(request))
+    return form
 
 
 async def read_json(request: Request) -> dict[str, object]:
