@@ -180,6 +180,22 @@ def test_nothing_in_the_image_runs_as_root() -> None:
         assert line in POD
 
 
+def test_the_image_installs_locked_wheels_and_nothing_that_installs_more() -> None:
+    *_, stage = DOCKERFILE.split("\nFROM ")
+    installed = re.findall(r"^RUN pip .* install (.*)$", DOCKERFILE, re.MULTILINE)
+    assert [("--only-binary=:all:" in options) for options in installed] == [True, True]
+    assert "--require-hashes --requirement requirements.txt" in installed[0]
+    assert "--no-deps" in installed[1]
+    assert "RUN python -m venv --without-pip /opt/seed-oauth\n" in DOCKERFILE
+    assert "RUN pip uninstall --yes " in stage
+
+
+def test_the_image_says_what_it_is_and_how_it_is_stopped() -> None:
+    labels = dict(re.findall(r"org\.opencontainers\.image\.(\w+)=(\S+)", DOCKERFILE))
+    assert (labels["title"], labels["version"], labels["licenses"]) == ("seed_oauth", version("seed-oauth"), "MIT")
+    assert "\nSTOPSIGNAL SIGTERM\n" in DOCKERFILE
+
+
 async def test_the_health_check_of_the_image_asks_whether_it_answers(tmp_path: Path) -> None:
     found = re.search(r"^HEALTHCHECK .*\\\n\s*(\[.*\])$", DOCKERFILE, re.MULTILINE)
     assert found
