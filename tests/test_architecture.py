@@ -20,6 +20,7 @@ ORDER = [
     "presets",
     "settings",
     "database",
+    "redis_database",
     "clients",
     "grants",
     "errors",

@@ -14,7 +14,7 @@ from seed_oauth import presets
 from seed_oauth.presets import Preset
 from seed_oauth.redirect_uri import LOOPBACK_HOSTS
 from seed_oauth.seal import Sealer
-from seed_oauth.settings import behind, checks, together
+from seed_oauth.settings import behind, checks, store, together
 from seed_oauth.settings.errors import PREFIX, SettingsError, readable, refuse_unknown_variables
 
 __all__ = ["PREFIX", "Settings", "SettingsError"]
@@ -115,7 +115,7 @@ class Settings(BaseSettings):
     """What seals envelopes, at least 32 random characters each, separated by commas: the first one seals, all
     of them open. With a loopback issuer a random one by default, which a restart forgets."""
 
-    store_url: checks.StoreUrl = "sqlite:///seed-oauth.db"
+    store_url: store.StoreUrl = "sqlite:///seed-oauth.db"
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
