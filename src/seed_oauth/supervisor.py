@@ -20,9 +20,9 @@ from types import FrameType
 
 import structlog
 
-from seed_oauth.server import Listener, listen, on_signals
+from seed_oauth.server import listen, metrics_listener, on_signals
 from seed_oauth.settings import Settings
-from seed_oauth.telemetry import Pipeline, create_metrics_app
+from seed_oauth.telemetry import Pipeline
 from seed_oauth.telemetry.forwarding import Replay
 
 READ_INTERVAL = 0.05
@@ -117,7 +117,7 @@ async def serve(settings: Settings) -> None:
         listen(settings.metrics_host, settings.metrics_port, "METRICS_PORT") as private,
     ):
         workers += [Worker(number, settings, public) for number in range(settings.workers)]
-        metrics = Listener(create_metrics_app(pipeline.registry), private)
+        metrics = metrics_listener(pipeline, private)
         async with asyncio.TaskGroup() as group:
             group.create_task(metrics.run_until_stopped())
             reading = group.create_task(_keep_reading(workers))
