@@ -27,7 +27,6 @@ from seed_oauth.answer import NO_STORE, json_response
 from seed_oauth.client_end import HALF_CLOSED
 
 _HEALTH = frozenset({"/healthz", "/readyz"})
-_ROOM = 64  # connections over the limit that hear so, or ask for the health, before others are cut off
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,11 +117,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
         self.flow = _Flow(transport, self.pipeline)
-        over = len(self.connections) - self._limits.connections
-        if over > 0 and not self._state.make_room():
-            if over > _ROOM:
-                transport.abort()
-                return
+        if len(self.connections) > self._limits.connections and not self._state.make_room():
             self.app = partial(_full, self.app)
         self._awaited[self] = monotonic() + self._limits.head
 
