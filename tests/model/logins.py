@@ -2,9 +2,9 @@
 
 import asyncio
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -14,6 +14,8 @@ from tests.harness import json_of
 from tests.model.model import RESOURCES, Predicted
 from tests.model.things import UNKNOWN, Asked, Browser, Login, Question, Software, UpstreamCode, challenge_of
 from tests.model.world import World
+
+Step = TypeVar("Step", bound=Callable[..., None])
 
 VERIFIERS = ("the-first-verifier-of-forty-three-characters", "the-other-verifier-of-forty-three-characters")
 REDIRECT_URIS = (
@@ -49,7 +51,9 @@ def from_another_port(uri: str) -> str:
 twists = st.sampled_from(["longer", "shorter", "deeper", "with a query", "with a fragment", "in upper case",
                           "of a host that begins so", "with a user", "elsewhere"])  # fmt: skip
 scopes = st.sampled_from([None, "mail", "mail files", "openid mail"])
-resources = st.sampled_from([(None, RESOURCES[0]), *((one, one) for one in RESOURCES), (f"{RESOURCES[0]}/", RESOURCES[0])])
+resources = st.sampled_from(
+    [(None, RESOURCES[0]), *((one, one) for one in RESOURCES), (f"{RESOURCES[0]}/", RESOURCES[0])]
+)
 states = st.sampled_from(["opaque", "a&b=c d", None])
 rarely = st.sampled_from([False] * 7 + [True])
 
@@ -63,7 +67,8 @@ def one_or_none(things: str) -> st.SearchStrategy[Any]:
     return st.runner().flatmap(lambda machine: st.sampled_from([None, *getattr(machine.world, things)]))
 
 
-def there_are(things: str) -> Any:
+def there_are(things: str) -> Callable[[Step], Step]:
+    """The step is possible while there are such things."""
     return precondition(lambda machine: bool(getattr(machine.world, things)))
 
 
@@ -205,15 +210,21 @@ class Logins(RuleBasedStateMachine):
         if row is None:
             return
         asked = Asked(
-            client=client, browser=browser, redirect_uri=uri, state="state", verifier=VERIFIERS[0], scope=None, resource=""
+            client=client,
+            browser=browser,
+            redirect_uri=uri,
+            state="state",
+            verifier=VERIFIERS[0],
+            scope=None,
+            resource="",
         )
         parameters = {**_parameters(asked), **changes}
         sent = {name: value for name, value in parameters.items() if value is not None}
         response = self.run(browser.person.http.get("/oauth/authorize", params=sent))
+        self.world.ends(response, Predicted(row=row), client, "state")
         # PROTOCOL A4 and A5
         is_known = {"client_id", "redirect_uri"}.isdisjoint(changes) and twist is None
         assert response.is_redirect == is_known, "an error goes to the client once it is known where to"
-        self.world.ends(response, Predicted(row=row), client, "state")
 
     @there_are("questions")
     @rule(question=one_of("questions"), remember=rarely)
@@ -243,16 +254,16 @@ class Logins(RuleBasedStateMachine):
     @there_are("logins")
     @rule(
         login=one_of("logins"),
-        browser=one_of("browsers"),
+        browser=one_of("browsers") | st.none(),
         code=one_or_none("upstream_codes"),
         iss=st.sampled_from(["https://idp.example"] * 3 + ["https://evil.example", None]),
         error=st.sampled_from([None] * 3 + ["access_denied", "something_else"]),
     )
     def returns_somehow(
-        self, login: Login, browser: Browser, code: UpstreamCode | None, iss: str | None, error: str | None
+        self, login: Login, browser: Browser | None, code: UpstreamCode | None, iss: str | None, error: str | None
     ) -> None:
         """THREATS 5 and 6: perhaps with another login's code, in another browser, or from elsewhere."""
-        self.run(self.world.returns(login, browser, code, iss=iss, error=error))
+        self.run(self.world.returns(login, browser or login.asked.browser, code, iss=iss, error=error))
 
 
 def _parameters(asked: Asked, resource: str | None = None) -> dict[str, str]:

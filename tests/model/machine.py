@@ -1,6 +1,7 @@
 """The state machine: who sends what to the door, in any order."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import httpx
@@ -10,7 +11,7 @@ from hypothesis.stateful import initialize, rule
 from seed_oauth.outcomes import CallbackOutcome, ConsentOutcome, RevocationOutcome, TokenOutcome
 from tests.model.logins import FOREIGN, REDIRECT_URIS, VERIFIERS, Logins, one_of, one_or_none, rarely, scopes, there_are
 from tests.model.model import RESOURCES, Predicted, Redemption, Refresh
-from tests.model.things import UNKNOWN, Code, Login, RefreshToken, Software
+from tests.model.things import UNKNOWN, Code, Login, Question, RefreshToken, Software
 from tests.model.world import Auth
 
 
@@ -55,7 +56,7 @@ class FlowMachine(Logins):
         self.registers("client_secret_basic", list(REDIRECT_URIS), also_bad=False)
         for verifier in VERIFIERS:
             self.asks(world.software[0], world.browsers[0], 0, verifier, "mail files", (None, RESOURCES[0]), "opaque")
-            self.approves(world.questions[-1], remember=False)
+            self.approves(world.questions[-1], remember=verifier == VERIFIERS[1])
         self.logs_in_and_gets_tokens(world.logins[0], sends_redirect_uri=True, twice=False)
         self.logs_in(world.logins[1])
         self.returns(world.upstream_codes[1])
@@ -98,26 +99,41 @@ class FlowMachine(Logins):
     ) -> None:
         """THREATS 1 and 2: a stolen code, with whatever the thief can think of."""
         sent = Redemption(
-            client=client or code.asked.client, code=code, verifier=verifier, redirect_uri=redirect_uri, resource=resource
+            client=client or code.asked.client,
+            code=code,
+            verifier=verifier,
+            redirect_uri=redirect_uri,
+            resource=resource,
         )
         self._redeems(sent, credentials(sent.client, how))
 
-    @there_are("codes")
-    @rule(code=one_of("codes"), verifier=st.sampled_from([None, "", *VERIFIERS]))
+    @there_are("unused_codes")
+    @rule(code=one_of("unused_codes"), verifier=st.sampled_from([None, "", *VERIFIERS]))
     def redeems_with_another_verifier(self, code: Code, verifier: str | None) -> None:
         """THREATS 1: everything is right but for the verifier, which may be absent."""
         sent = Redemption(client=code.asked.client, code=code, verifier=verifier, redirect_uri=None, resource=None)
         self._redeems(sent, credentials(sent.client))
+
+    @there_are("unused_codes")
+    @rule(code=one_of("unused_codes"), client=one_of("software"))
+    def another_client_redeems(self, code: Code, client: Software) -> None:
+        """THREATS 2: everything is right but for the client, which may have stolen the code with its verifier."""
+        sent = Redemption(client=client, code=code, verifier=code.asked.verifier, redirect_uri=None, resource=None)
+        self._redeems(sent, credentials(client))
 
     @there_are("questions")
     @rule(number=st.integers(0, 9), as_what=st.sampled_from(["code", "refresh_token", "request", "state"]))
     def confuses_envelopes(self, number: int, as_what: str) -> None:
         """Each envelope is good for one thing."""
         world = self.world
-        kept = {"code": world.codes, "refresh_token": world.refresh_tokens, "request": world.questions}
-        others = [thing.sealed for what, things in kept.items() if what != as_what for thing in things]
-        envelope = others[number % len(others)].envelope if others else "none"
-        self._presents(as_what, envelope)
+        kept: dict[str, Sequence[Code | RefreshToken | Question | Login]] = {
+            "code": world.codes,
+            "refresh_token": world.refresh_tokens,
+            "request": world.questions,
+            "state": world.logins,
+        }
+        others = [thing.sealed.envelope for what, things in kept.items() if what != as_what for thing in things]
+        self._presents(as_what, others[number % len(others)])
 
     def _presents(self, as_what: str, envelope: str) -> None:
         world, client = self.world, self.world.software[0]
@@ -181,6 +197,22 @@ class FlowMachine(Logins):
         sent = Refresh(client=client or token.grant.asked.client, token=token, scope=scope, resource=resource)
         self._refreshes(sent, credentials(sent.client, how))
 
+    @there_are("refresh_tokens")
+    @rule(token=one_of("refresh_tokens"))
+    def refreshes_at_a_door_with_a_newer_key(self, token: RefreshToken) -> None:
+        """While keys rotate, not all replicas have the newest: what it sealed comes back to one that has not."""
+        self.the_door_restarts("rotate")
+        self.refreshes(token, twice=False)
+        self.counts_equal_requests()
+        self.the_door_restarts("take back")
+
+    @there_are("refresh_tokens")
+    @rule(token=one_of("refresh_tokens"), client=one_of("software"))
+    def another_client_refreshes(self, token: RefreshToken, client: Software) -> None:
+        """THREATS 17: everything is right but for the client."""
+        sent = Refresh(client=client, token=token, scope=None, resource=None)
+        self._refreshes(sent, credentials(client))
+
     def _refreshes(self, sent: Refresh, presented: Credentials, times: int = 1) -> None:
         form = {"grant_type": "refresh_token", "refresh_token": sent.token.sealed.envelope, "scope": sent.scope}
         form |= {"resource": sent.resource} | presented.form
@@ -202,7 +234,7 @@ class FlowMachine(Logins):
 
     # Time passes, and the operator does things.
 
-    @rule(seconds=st.sampled_from([1, 1, 5, 20, 29, 31, 31, 59, 61, 61, 601, 1801, 43_201, 86_401]))
+    @rule(seconds=st.sampled_from([1, 1, 1, 5, 5, 20, 29, 31, 31, 31, 59, 61, 61, 601, 1801, 43_201, 86_401]))
     def time_passes(self, seconds: int) -> None:
         self.world.model.elapsed += seconds
 

@@ -67,7 +67,7 @@ class Redemption:
     """A token request for a code, after the client was authenticated."""
 
     client: Software
-    code: Code | None
+    code: Code
     verifier: str | None
     redirect_uri: str | None
     resource: str | None
@@ -78,7 +78,7 @@ class Refresh:
     """A token request for a refresh token, after the client was authenticated."""
 
     client: Software
-    token: RefreshToken | None
+    token: RefreshToken
     scope: str | None
     resource: str | None
 
@@ -147,11 +147,14 @@ class Model:
             return CallbackOutcome.DENIED if error == "access_denied" else CallbackOutcome.IDP_REFUSED
         return CallbackOutcome.RETURNED if code else CallbackOutcome.NO_CODE
 
+    def is_fresh(self, code: Code) -> bool:
+        """Whether it could still be redeemed, if it was not yet."""
+        return self.opened(code.sealed, CODE) is Opened.GOOD
+
     def redeems(self, sent: Redemption) -> Predicted:
         """Redeem a code; the identity provider's inside is spent by it."""
         if refusal := self._code_refusal(sent):
             return Predicted(row=refusal)
-        assert sent.code is not None
         succeeded = sent.code.upstream is not None and self._is_redeemed(sent.code.upstream, sent.code.login)
         row = TokenOutcome.EXCHANGED if succeeded else TokenOutcome.IDP_INVALID_GRANT
         return Predicted(row=row, exchange=(GrantType.AUTHORIZATION_CODE, succeeded))
@@ -163,7 +166,7 @@ class Model:
             return TokenOutcome.BAD_REDIRECT_URI
         if sent.resource not in {None, *RESOURCES}:
             return TokenOutcome.BAD_RESOURCE
-        if sent.code is None or self.opened(sent.code.sealed, CODE) is not Opened.GOOD:
+        if not self.is_fresh(sent.code):
             return TokenOutcome.BAD_CODE
         asked = sent.code.asked
         if sent.client is not asked.client:
@@ -184,16 +187,13 @@ class Model:
         """Spend a refresh token."""
         if refusal := self._refresh_refusal(sent):
             return Predicted(row=refusal)
-        assert sent.token is not None
         grant, generation, now = sent.token.grant, sent.token.generation, self.now()
         row = grant.row
         if row is not None and row.revoked:
             return Predicted(row=TokenOutcome.REFRESH_TOKEN_REVOKED)
-        if row is not None and row.answer and row.answered_at is not None and generation == row.generation - 1:
-            if now - row.answered_at <= GRACE:
-                # Only a key that was taken back can have sealed what another key's refresh token is answered with.
-                opens = row.answer in self.keys
-                return Predicted(row=TokenOutcome.REFRESHED if opens else TokenOutcome.STORE_FAILED, again=opens)
+        if row is not None and generation == row.generation - 1 and row.answer and now - row.answered_at <= GRACE:
+            opens = row.answer in self.keys
+            return Predicted(row=TokenOutcome.REFRESHED if opens else TokenOutcome.STORE_FAILED, again=opens)
         if row is not None and generation < row.generation:
             self._revoke(grant)
             return Predicted(row=TokenOutcome.REFRESH_TOKEN_REUSED)
@@ -220,7 +220,7 @@ class Model:
             return TokenOutcome.BAD_SCOPE
         if sent.resource not in {None, *RESOURCES}:
             return TokenOutcome.BAD_RESOURCE
-        if sent.token is None or self.opened(sent.token.sealed, REFRESH_TOKEN_DAYS * DAY) is not Opened.GOOD:
+        if self.opened(sent.token.sealed, REFRESH_TOKEN_DAYS * DAY) is not Opened.GOOD:
             return TokenOutcome.BAD_REFRESH_TOKEN
         asked = sent.token.grant.asked
         if sent.client is not asked.client:

@@ -30,12 +30,16 @@ class Sealed:
     at: int
 
 
-@dataclass(eq=False)
 class Browser:
     """A browser, and the consents that it remembers: by client and host, what for and in which envelope."""
 
-    person: Person = field(repr=False)
-    consents: dict[tuple[str, str], tuple[frozenset[str], str, Sealed]] = field(default_factory=dict)
+    def __init__(self, number: int, person: Person) -> None:
+        self.person = person
+        self.consents: dict[tuple[str, str], tuple[frozenset[str], str, Sealed]] = {}
+        self._number = number
+
+    def __repr__(self) -> str:
+        return f"browser {self._number}"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -91,6 +95,10 @@ class Code:
     def asked(self) -> Asked:
         return self.login.asked
 
+    @property
+    def spent(self) -> bool:
+        return self.upstream is None or self.upstream.spent
+
 
 @dataclass(eq=False, kw_only=True)
 class UpstreamRefreshToken:
@@ -106,7 +114,7 @@ class Row:
 
     generation: int
     expires_at: float
-    answered_at: float | None = None
+    answered_at: float = 0.0
     answer: str | None = None
     """The key that the answer is sealed with which is kept for those who ask again."""
     revoked: bool = False
