@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from time import perf_counter, time
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import httpx
 
+from seed_oauth.circuit_breaker import CircuitBreaker
 from seed_oauth.client_assertion import ClientAssertions
 from seed_oauth.client_authentication import ClientAuthentication
 from seed_oauth.clients import ClientStore
@@ -24,12 +25,17 @@ from seed_oauth.protection.bearer import BearerTokens
 from seed_oauth.protection.guard import Guard
 from seed_oauth.protection.issuer_keys import IssuerKeys
 from seed_oauth.provider_metadata import ConfiguredMetadata, MetadataSource
+from seed_oauth.rate_limits import RateLimits
 from seed_oauth.reverse_proxy import ReverseProxy
 from seed_oauth.settings import Settings
+from seed_oauth.settings.store import is_redis
 from seed_oauth.store import open_stores
 from seed_oauth.telemetry import Recording
 from seed_oauth.timed_identity_provider import TimedIdentityProvider
 from seed_oauth.transport import AuthenticatedTransport, IdentityProviderTransport
+
+if TYPE_CHECKING:
+    from seed_oauth.shared_limits import SharedLimits
 
 
 class _Closable(Protocol):
@@ -55,6 +61,8 @@ class Parts:
         """See `create_app`."""
         stores = open_stores(settings)
         self.now = now
+        self.limits = RateLimits(settings, now)
+        self._sharing = _sharing(self.limits, settings.store_url)
 
         # The way to the identity provider: with our credentials, which are added beneath the instrumentation and so
         # never seen by it, and without them for what is public.
@@ -65,8 +73,9 @@ class Parts:
         if metadata is None and settings.reads_metadata:
             metadata = self._discovery = Discovery(settings, bare, pipeline.telemetry)
         self.metadata = metadata or ConfiguredMetadata(settings)
-        identity_provider = TimedIdentityProvider(
-            HttpIdentityProvider(settings, authenticated), pipeline.telemetry, clock
+        # What the circuit breaker refuses is no exchange, so the stopwatch is inside of it.
+        identity_provider = CircuitBreaker(
+            TimedIdentityProvider(HttpIdentityProvider(settings, authenticated), pipeline.telemetry, clock), clock
         )
 
         # Who the clients are, and whether it is they who ask.
@@ -99,13 +108,29 @@ class Parts:
             self._closable[:0] = [self.proxy, tokens]
 
     def start(self) -> None:
-        """Begin to find out what is known of the identity provider; it keeps nobody waiting."""
+        """Begin what goes on in the background: finding out about the identity provider, and what others count."""
         if self._discovery is not None:
             self._discovery.start()
+        if self._sharing is not None:
+            self._sharing.start()
 
     async def aclose(self) -> None:
         """Let go of connections, of what is under way first."""
         if self._discovery is not None:
             await self._discovery.aclose()
+        if self._sharing is not None:
+            await self._sharing.aclose()
         for part in self._closable:
             await part.aclose()
+
+
+def _sharing(limits: RateLimits, store_url: str) -> "SharedLimits | None":
+    """What keeps the limits of several hosts together, where they share a store."""
+    if not is_redis(store_url):
+        return None
+    # Who keeps things in SQLite does not pay for the library, in memory or at start.
+    from seed_oauth.redis_database import RedisDatabase  # noqa: PLC0415
+    from seed_oauth.shared_limits import SharedLimits  # noqa: PLC0415
+
+    # A connection of its own, so that counts wait for no store, and no store for them.
+    return SharedLimits(limits, RedisDatabase(store_url))

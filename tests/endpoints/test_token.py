@@ -313,8 +313,15 @@ async def test_authentication_that_cannot_be_read_or_comes_twice_is_an_invalid_r
     assert door.idp_requests == []
 
 
-async def test_the_identity_providers_retry_after_is_passed_on_within_reason() -> None:
-    for sent, passed_on in [("7", "7"), ("86400", "3600"), ("soon", "5"), ("²", "5")]:
+async def test_the_identity_providers_retry_after_is_passed_on_within_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RFC 9110 §10.2.3 and §5.6.7: seconds, or a date in one of three forms; 5 where it is neither."""
+    monkeypatch.setattr("seed_oauth.identity_provider.time", lambda: 784_111_777.5)  # half a second after that date
+    for sent, passed_on in [
+        *[("7", "7"), ("86400", "3600"), ("0", "0"), ("soon", "5"), ("²", "5"), ("9" * 5000, "5"), ("-7", "5")],
+        *[("Sun, 06 Nov 1994 08:49:47 GMT", "10"), ("Sunday, 06-Nov-94 08:49:47 GMT", "10")],
+        *[("Sun Nov  6 08:49:47 1994", "10"), ("Sun, 06 Nov 1994 08:00:00 GMT", "0")],
+        *[("Fri, 31 Dec 9999 23:59:59 GMT", "3600"), ("Sun, 06 Nov 99999999 08:00:00 GMT", "5"), ("", "5")],
+    ]:
         headers = [(b"retry-after", sent.encode())]
         async with FrontDoor(idp=lambda _, headers=headers: httpx.Response(429, headers=headers)) as door:
             response = await door.token(refresh_request())

@@ -61,6 +61,14 @@ _TROUBLES = {
         TokenOutcome.IDP_SERVER_ERROR,
         "the identity provider has a problem, try again",
     ),
+    IdentityProviderFailure.CIRCUIT_OPEN: (
+        TokenOutcome.CIRCUIT_OPEN,
+        "the identity provider does not answer, so it was not asked: send the same request again later",
+    ),
+    IdentityProviderFailure.TOO_MANY_IN_FLIGHT: (
+        TokenOutcome.TOO_MANY_IN_FLIGHT,
+        "too many requests wait for the identity provider, so it was not asked: send the same request again later",
+    ),
 }
 _NONSENSE = (TokenOutcome.IDP_INVALID_RESPONSE, "the identity provider sent no usable answer, try again")
 
@@ -154,5 +162,4 @@ def _as_oauth_error(failure: IdentityProviderError) -> OAuthError:
         outcome, description = _REFUSALS.get(failure.error or "", _NONSENSE)
     else:
         outcome, description = _TROUBLES.get(failure.failure, _NONSENSE)
-    headers = {} if failure.retry_after is None else {"Retry-After": str(failure.retry_after)}
-    return OAuthError(outcome, description, headers)
+    return OAuthError(outcome, description, failure.headers)
