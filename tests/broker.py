@@ -76,6 +76,9 @@ class KnownClients:
     async def add(self, client: Client) -> None:
         self._clients[client.client_id] = client
 
+    async def mark_used(self, client_id: str) -> None:
+        pass
+
     async def check(self) -> None:
         pass
 

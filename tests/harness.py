@@ -132,6 +132,9 @@ class BrokenStore:
     async def add(self, client: Client) -> None:
         raise self._failure
 
+    async def mark_used(self, client_id: str) -> None:
+        raise self._failure
+
     async def check(self) -> None:
         raise self._failure
 

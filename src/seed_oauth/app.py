@@ -139,7 +139,7 @@ def _endpoints(settings: Settings, pipeline: Recording, parts: Parts) -> list[Ba
         spellings = {settings.upstream_path, settings.upstream_path.rstrip("/") + "/"}
         endpoints += [counted(path, parts.proxy, ResourceOutcome, *METHODS, cors=RESOURCE_CORS) for path in spellings]
     authorization = AuthorizationEndpoint(settings, parts.clients, parts.flow)
-    token = TokenEndpoint(settings, parts.authentication, parts.flow)
+    token = TokenEndpoint(settings, parts.authentication, parts.flow, parts.clients)
     registration = RegistrationEndpoint(settings, parts.clients)
     endpoints += [
         counted("/oauth/token", token, TokenOutcome, "POST"),

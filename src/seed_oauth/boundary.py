@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from seed_oauth.answer import Answer
 from seed_oauth.errors import OAuthError
+from seed_oauth.lingering import lingering
 from seed_oauth.outcomes import Cause, EndpointOutcomes
 from seed_oauth.parameters import MAXIMUM_BODY, BodyTooLargeError, MalformedRequestError
 from seed_oauth.rate_limits import RateLimit
@@ -74,6 +75,8 @@ class Boundary:
         if request.method not in _UNCOUNTED_METHODS:
             self._record(answer, correlation_id, started, error)
         answer.response.raw_headers.append((b"x-correlation-id", correlation_id.encode()))
+        if answer.outcome is self._outcomes.BODY_TOO_LARGE:
+            send = lingering(receive, send)
         await answer.response(scope, receive, send)
 
     async def _run(self, request: Request) -> Answer:

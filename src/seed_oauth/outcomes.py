@@ -171,6 +171,9 @@ class TokenOutcome(Outcome):
     REFRESH_TOKEN_REUSED = None, "invalid_grant", 400, Cause.CLIENT
     REFRESH_TOKEN_REVOKED = None, "invalid_grant", 400, Cause.CLIENT
     STORE_FAILED = None, "temporarily_unavailable", 503, Cause.SERVER
+    # The identity provider does not answer, so it was not asked: what was presented is as good as before.
+    CIRCUIT_OPEN = None, "temporarily_unavailable", 503, Cause.UPSTREAM
+    TOO_MANY_IN_FLIGHT = None, "temporarily_unavailable", 503, Cause.UPSTREAM
     # Definite refusals by the identity provider, passed on faithfully.
     IDP_INVALID_GRANT = None, "invalid_grant", 400, Cause.CLIENT
     IDP_INVALID_REQUEST = None, "invalid_request", 400, Cause.CLIENT
@@ -205,6 +208,7 @@ class RegistrationOutcome(Outcome):
     BAD_REDIRECT_URI = "invalid", "invalid_redirect_uri", 400, Cause.CLIENT
     BAD_CLIENT_METADATA = "invalid", "invalid_client_metadata", 400, Cause.CLIENT
     STORE_FAILED = "error", "temporarily_unavailable", 503, Cause.SERVER
+    QUOTA_EXHAUSTED = "error", "temporarily_unavailable", 503, Cause.SERVER
     CANCELLED = "error", "server_error", 503, Cause.USER
     UNEXPECTED = "error", "server_error", 500, Cause.SERVER
     REGISTERED = "success", None, 201, None

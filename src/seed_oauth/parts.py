@@ -6,22 +6,19 @@ from typing import TYPE_CHECKING, Protocol
 
 import httpx
 
+from seed_oauth.circuit_breaker import CircuitBreaker
 from seed_oauth.client_assertion import ClientAssertions
 from seed_oauth.client_authentication import ClientAuthentication
 from seed_oauth.clients import ClientStore
-from seed_oauth.clients.assertions import SqliteUsedAssertions
 from seed_oauth.clients.cached import CachedClientStore
 from seed_oauth.clients.keys import ClientKeys
 from seed_oauth.clients.metadata_document import ClientDocuments
 from seed_oauth.clients.resolved import ResolvedClientStore
-from seed_oauth.clients.sqlite import SqliteClientStore
-from seed_oauth.database import Database
 from seed_oauth.discovery import Discovery
 from seed_oauth.flows import Flow
 from seed_oauth.flows.broker import BrokerFlow
 from seed_oauth.flows.relay import RelayFlow
 from seed_oauth.grants import GrantStore
-from seed_oauth.grants.sqlite import SqliteGrantStore
 from seed_oauth.guarded_transport import GuardedTransport
 from seed_oauth.identity_provider import HttpIdentityProvider
 from seed_oauth.protection.bearer import BearerTokens
@@ -32,6 +29,7 @@ from seed_oauth.rate_limits import RateLimits
 from seed_oauth.reverse_proxy import ReverseProxy
 from seed_oauth.settings import Settings
 from seed_oauth.settings.store import is_redis
+from seed_oauth.store import open_stores
 from seed_oauth.telemetry import Recording
 from seed_oauth.timed_identity_provider import TimedIdentityProvider
 from seed_oauth.transport import AuthenticatedTransport, IdentityProviderTransport
@@ -61,7 +59,7 @@ class Parts:
         clock: Callable[[], float] = perf_counter,
     ) -> None:
         """See `create_app`."""
-        database = Database(settings.store_url)
+        stores = open_stores(settings)
         self.now = now
         self.limits = RateLimits(settings, now)
         self._sharing = _sharing(self.limits, settings.store_url)
@@ -75,30 +73,32 @@ class Parts:
         if metadata is None and settings.reads_metadata:
             metadata = self._discovery = Discovery(settings, bare, pipeline.telemetry)
         self.metadata = metadata or ConfiguredMetadata(settings)
-        identity_provider = TimedIdentityProvider(
-            HttpIdentityProvider(settings, authenticated), pipeline.telemetry, clock
+        # What the circuit breaker refuses is no exchange, so the stopwatch is inside of it.
+        identity_provider = CircuitBreaker(
+            TimedIdentityProvider(HttpIdentityProvider(settings, authenticated), pipeline.telemetry, clock), clock
         )
 
         # Who the clients are, and whether it is they who ask.
         client_documents = client_documents or GuardedTransport(allow_loopback=settings.client_documents_on_loopback)
         documents = ClientDocuments(client_documents, settings.private_use_schemes)
         self.clients = ResolvedClientStore(
-            CachedClientStore(clients or SqliteClientStore(database, settings.client_days)),
+            CachedClientStore(clients or stores.clients),
             settings.clients,
             documents if settings.client_id_metadata_documents else None,
         )
         keys = ClientKeys(client_documents)
         audiences = (settings.issuer, f"{settings.issuer}/oauth/token")
-        assertions = ClientAssertions(audiences, keys, SqliteUsedAssertions(database), now)
+        assertions = ClientAssertions(audiences, keys, stores.assertions, now)
         self.authentication = ClientAuthentication(self.clients, assertions)
 
         self.broker: BrokerFlow | None = None
         self.flow: Flow = RelayFlow(settings, self.metadata, identity_provider)
         if settings.flow == "broker":
-            grants = grants or SqliteGrantStore(database)
-            self.flow = self.broker = BrokerFlow(settings, self.metadata, identity_provider, grants, now)
+            self.flow = self.broker = BrokerFlow(
+                settings, self.metadata, identity_provider, grants or stores.grants, now
+            )
 
-        self._closable: list[_Closable] = [identity_provider, self.clients, keys, client_documents, database]
+        self._closable: list[_Closable] = [identity_provider, self.clients, keys, client_documents, stores]
         self.proxy: ReverseProxy | None = None
         if settings.upstream:
             tokens = BearerTokens(

@@ -86,7 +86,9 @@ class Settings(BaseSettings):
     clients: checks.PreregisteredClients = ()
     """Clients that need not register (JSON list). You vouch for them: their users are not asked for consent."""
     client_days: checks.Days = 90
-    """Days after which a registered client that is not used is forgotten."""
+    """Days after which a registered client that is not used is forgotten; one that never got a token after one."""
+    client_quota: Annotated[int, Field(ge=1)] = 100_000
+    """Registered clients that are kept at most."""
     client_id_metadata_documents: bool = True
     """Take the URL of a document for a client_id (Client ID Metadata Documents)."""
     client_documents_on_loopback: bool = False
