@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic, sleep
 
-import anyio
 import redis
 
 from tests.integration.real_parts import real_part
@@ -54,15 +54,12 @@ class RedisServer:
 
     def wait_until_it_answers(self) -> None:
         """Return when it does."""
-
-        async def wait() -> None:
-            with anyio.fail_after(PATIENCE):
-                while not self._answers():
-                    assert self.process is not None
-                    assert self.process.poll() is None, (self.folder / "log").read_text()
-                    await anyio.sleep(0.02)
-
-        anyio.run(wait)
+        until = monotonic() + PATIENCE
+        while not self._answers():
+            assert self.process is not None
+            assert self.process.poll() is None, (self.folder / "log").read_text()
+            assert monotonic() < until, "it does not answer"
+            sleep(0.02)
 
     def _answers(self) -> bool:
         try:
@@ -94,8 +91,8 @@ class RedisServer:
 def redis_server(folder: Path, *options: str) -> Iterator[RedisServer]:
     """One that is killed in the end."""
     server = RedisServer(folder, options)
-    server.start()
     try:
+        server.start()
         yield server
     finally:
         server.kill()

@@ -38,6 +38,7 @@ from seed_oauth.outcomes import (
 from seed_oauth.parts import Parts
 from seed_oauth.provider_metadata import MetadataSource
 from seed_oauth.reverse_proxy import METHODS
+from seed_oauth.security_headers import SecurityHeaders
 from seed_oauth.settings import Settings
 from seed_oauth.telemetry import Pipeline, Recording
 
@@ -86,7 +87,7 @@ def create_app(
     )
     app = Starlette(
         routes=_routes(settings, pipeline, parts),
-        middleware=pipeline.middleware(),
+        middleware=[Middleware(SecurityHeaders, issuer=settings.issuer), *pipeline.middleware()],
         lifespan=_lifespan(settings, pipeline, parts),
         exception_handlers={404: _not_found},
     )
@@ -122,7 +123,14 @@ def _endpoints(settings: Settings, pipeline: Recording, parts: Parts) -> list[Ba
         *methods: str,
         cors: Middleware | None = ENDPOINT_CORS,
     ) -> Route:
-        boundary = Boundary(endpoint, outcomes, methods, telemetry=pipeline.telemetry, issuer=settings.issuer)
+        boundary = Boundary(
+            endpoint,
+            outcomes,
+            methods,
+            telemetry=pipeline.telemetry,
+            issuer=settings.issuer,
+            limit=parts.limits.of(outcomes),
+        )
         return Route(path, boundary, middleware=[cors] if cors else [])
 
     endpoints: list[BaseRoute] = []
@@ -131,7 +139,7 @@ def _endpoints(settings: Settings, pipeline: Recording, parts: Parts) -> list[Ba
         spellings = {settings.upstream_path, settings.upstream_path.rstrip("/") + "/"}
         endpoints += [counted(path, parts.proxy, ResourceOutcome, *METHODS, cors=RESOURCE_CORS) for path in spellings]
     authorization = AuthorizationEndpoint(settings, parts.clients, parts.flow)
-    token = TokenEndpoint(settings, parts.authentication, parts.flow)
+    token = TokenEndpoint(settings, parts.authentication, parts.flow, parts.clients)
     registration = RegistrationEndpoint(settings, parts.clients)
     endpoints += [
         counted("/oauth/token", token, TokenOutcome, "POST"),
