@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 PROSE = "ORA-01017 of alice@corp"
 """What the identity provider says that is nobody's business."""
 
+_BACKLOG = 1024  # many may come at once, when it comes back
+
 TOKENS = {"access_token": "at-of-the-idp", "token_type": "Bearer", "expires_in": 300, "refresh_token": "rt-of-the-idp"}
 
 
@@ -96,7 +98,9 @@ class FaultyServer:
     async def start(self) -> None:
         """Listen, at the port that it has had before."""
         self._open: set[asyncio.Task[None]] = set()
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port, ssl=self.tls)
+        self._server = await asyncio.start_server(
+            self._connected, "127.0.0.1", self.port, ssl=self.tls, backlog=_BACKLOG
+        )
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
