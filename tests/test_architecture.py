@@ -47,6 +47,7 @@ ORDER = [
     "protection",
     "protect",
     "reverse_proxy",
+    "openapi",
     "parts",
     "app",
     "server",
