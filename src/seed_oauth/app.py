@@ -25,6 +25,7 @@ from seed_oauth.endpoints.registration import RegistrationEndpoint
 from seed_oauth.endpoints.revocation import RevocationEndpoint
 from seed_oauth.endpoints.token import TokenEndpoint
 from seed_oauth.grants import GrantStore
+from seed_oauth.openapi import ApiDescription
 from seed_oauth.outcomes import (
     AuthorizationOutcome,
     CallbackOutcome,
@@ -105,6 +106,12 @@ def _routes(settings: Settings, pipeline: Recording, parts: Parts) -> list[BaseR
         *(
             Route(path, document.__call__, methods=["GET", "OPTIONS"], middleware=[ENDPOINT_CORS])
             for path, document in documents(settings).items()
+        ),
+        Route(
+            "/openapi.json",
+            ApiDescription(settings).__call__,
+            methods=["GET", "OPTIONS"],
+            middleware=[ENDPOINT_CORS],
         ),
     ]
     if settings.issuer_path:
