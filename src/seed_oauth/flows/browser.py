@@ -62,11 +62,8 @@ class Browser:
         self._days = settings.consent_days
         self._known = self._cookies.get(self._prefix) or None
         self._secret = self._known or secrets.token_urlsafe(16)
-
-    @property
-    def binding(self) -> str:
+        self.binding = urlsafe_b64encode(sha256(self._secret.encode()).digest()[:16]).rstrip(b"=").decode()
         """What things are bound to this browser by; it does not tell the cookie."""
-        return urlsafe_b64encode(sha256(self._secret.encode()).digest()[:16]).rstrip(b"=").decode()
 
     def is_bound_by(self, binding: str) -> bool:
         """Whether this is the browser that something was bound to."""
