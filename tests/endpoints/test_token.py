@@ -381,3 +381,10 @@ async def test_a_browser_based_client_may_exchange_from_its_own_origin(door: Fro
     response = await door.token(code_request(), headers={"Origin": "https://app.example"})
     assert response.headers["access-control-allow-origin"] == "*"
     assert "WWW-Authenticate" in response.headers["access-control-expose-headers"]
+
+
+async def test_an_answer_to_no_script_has_nothing_for_scripts_and_is_in_no_cache(door: FrontDoor) -> None:
+    """PROTOCOL M6."""
+    response = await door.token(code_request())
+    assert not [name for name in response.headers if name.startswith("access-control-")]
+    assert response.headers["cache-control"] == "no-store"
