@@ -16,6 +16,7 @@ from seed_oauth.doctor import examine
 from seed_oauth.doctor.finding import Finding, Status, as_json_text, has_failed
 from seed_oauth.server import listen
 from tests.harness import PUBLIC, form_of, query_of
+from tests.redis_servers import RedisServer
 from tests.test_cli import free_port
 
 pytestmark = pytest.mark.anyio
@@ -394,6 +395,34 @@ async def test_a_store_that_cannot_be_used_is_told(world: World, tmp_path: Path)
     found = await finding(world, "store", store_url=f"sqlite:///{tmp_path}/nowhere/clients.db")
     assert (found.status, "SEED_OAUTH_STORE_URL" in found.remedy) == ("failed", True)
     assert (await finding(world, "store", store_url="sqlite:///:memory:")).status == "warning"
+
+
+async def test_a_redis_that_keeps_what_it_is_given_is_good_and_one_that_forgets_is_a_warning(
+    world: World, empty_redis: RedisServer
+) -> None:
+    def configure(appendonly: str, policy: str) -> None:
+        empty_redis.ask("CONFIG", "SET", "appendonly", appendonly, "maxmemory-policy", policy)
+
+    async def look() -> Finding:
+        return await finding(world, "store", store_url=empty_redis.url)
+
+    configure("yes", "noeviction")
+    assert (await look()).status == "ok"
+    configure("yes", "allkeys-lru")
+    assert "maxmemory-policy noeviction" in (await look()).remedy
+    configure("no", "noeviction")
+    found = await look()
+    assert (found.status, "appendonly yes" in found.remedy) == ("warning", True)
+
+
+async def test_a_redis_that_cannot_be_used_is_told_without_its_password(world: World) -> None:
+    """THREATS 12."""
+    url = f"redis://door:hush-hush@127.0.0.1:{free_port()}/0"
+    found = await finding(world, "store", store_url=url)
+    assert (found.status, "ConnectionError" in found.text, "SEED_OAUTH_STORE_URL" in found.remedy) == (
+        "failed", True, True
+    )  # fmt: skip
+    assert "hush" not in str(found)
 
 
 async def test_a_metrics_port_is_free_or_ours_or_taken(world: World) -> None:

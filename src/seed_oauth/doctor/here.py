@@ -7,10 +7,11 @@ import httpx
 
 from seed_oauth.database import StoreError
 from seed_oauth.doctor.finding import Finding, failed, ok, skipped, warning
+from seed_oauth.doctor.redis import check_redis
 from seed_oauth.identity_provider import IdentityProviderError, send
 from seed_oauth.server import listen
 from seed_oauth.settings import PREFIX, Settings, SettingsError
-from seed_oauth.settings.store import SQLITE, is_redis, shown
+from seed_oauth.settings.store import SQLITE, is_redis
 from seed_oauth.store import open_stores
 from seed_oauth.telemetry.contract import AUTHORIZATION_REQUESTS
 
@@ -35,14 +36,13 @@ def check_secret_keys(settings: Settings) -> Finding:
 async def check_store(settings: Settings) -> Finding:
     """Whether clients can be kept, and whether others can read them. A file that is not there is not made."""
     if is_redis(settings.store_url):
-        where = shown(settings.store_url)
-        return await _not_usable(settings, where) or ok("store", f"{where} can be read and written")
+        return await check_redis(settings)
     path = Path(settings.store_url.removeprefix(SQLITE))
     if path.name == ":memory:":
         return warning(
             "store", "it is in memory: a restart forgets every client", f"set {PREFIX}STORE_URL to sqlite:///file"
         )
-    return _not_made_yet(path) or await _not_usable(settings, str(path)) or _open_to_others(path)
+    return _not_made_yet(path) or await _not_usable(settings, path) or _open_to_others(path)
 
 
 def _not_made_yet(path: Path) -> Finding | None:
@@ -53,13 +53,13 @@ def _not_made_yet(path: Path) -> Finding | None:
     return failed("store", f"{path} cannot be made", f"set {PREFIX}STORE_URL to a folder that the server can write to")
 
 
-async def _not_usable(settings: Settings, where: str) -> Finding | None:
+async def _not_usable(settings: Settings, path: Path) -> Finding | None:
     stores = open_stores(settings)
     try:
         await stores.clients.check()
     except StoreError as failure:
-        remedy = f"see that {PREFIX}STORE_URL names the right one and that the server may write there"
-        return failed("store", f"{where} cannot be used ({failure})", remedy)
+        remedy = f"see that {PREFIX}STORE_URL names the right file and that the user of the server can write to it"
+        return failed("store", f"{path} cannot be used ({failure})", remedy)
     finally:
         await stores.aclose()
     return None
