@@ -96,8 +96,8 @@ async def serve(settings: Settings) -> None:
 
 async def run_together(front_door: Listener, *others: Listener) -> None:
     """Run the listeners until SIGINT or SIGTERM; the others outlive the front door's last request."""
-    # What there is by now lives as long as the process. The garbage collector would look through it again and again, and
-    # stop everything for 50 ms each time.
+    # What there is by now lives as long as the process. The garbage collector would look through it again and again,
+    # and stop everything for 50 ms each time.
     gc.freeze()
     # The first signal lets requests under way finish; a second SIGINT does not wait for them.
     with on_signals(front_door.handle_exit):
