@@ -25,12 +25,14 @@ class Connection:
         self._reader = reader
         self._writer = writer
 
-    async def request(self) -> None:
-        """Read the next request to its end."""
+    async def request(self) -> bytes:
+        """Read the next request to its end: its body."""
         await self.first_byte()
         head = await self._reader.readuntil(b"\r\n\r\n")
         length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length"))
-        self._server.requests.append(await self._reader.readexactly(int(length.split(b":")[1])))
+        body = await self._reader.readexactly(int(length.split(b":")[1]))
+        self._server.requests.append(body)
+        return body
 
     async def first_byte(self) -> None:
         """Wait until the next request begins to arrive."""

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 
 from seed_oauth import Settings
+from seed_oauth.circuit_breaker import FAILURES, MOST_IN_FLIGHT, PAUSE
 from seed_oauth.outcomes import Outcome, TokenOutcome
 from seed_oauth.telemetry.contract import UpstreamOutcome
 from seed_oauth.transport import IdentityProviderTransport
-from tests.broker import BROKER, BrokerDoor
+from tests.broker import BROKER, BrokerDoor, Clock
 from tests.certificates import serving, trusting
 from tests.faults.fault import Fault
 from tests.faults.faulty_server import (
@@ -229,7 +231,60 @@ CASES = [
     unreachable("kept connection reset as the request arrives", doing(resets_at_the_next_request), sent=True,
                 kept=True),
 ]  # fmt: skip
-FAULTS = [case.fault for case in CASES]
+
+
+@asynccontextmanager
+async def after_failures(idp: FaultyServer, door: BrokerDoor, form: dict[str, str]) -> AsyncIterator[None]:
+    """So many requests in a row get no answer that no more are sent; in the end it is time to see how it is now."""
+    async with refusing(idp):
+        for _ in range(FAILURES):
+            assert (await door.token(form)).status_code == 503
+        yield
+    assert isinstance(door.clock, Clock)
+    door.clock.seconds += PAUSE
+
+
+@asynccontextmanager
+async def among_many(idp: FaultyServer, door: BrokerDoor, form: dict[str, str]) -> AsyncIterator[None]:
+    """As many requests as may be are waiting for an answer; in the end they give up."""
+    async with behaving(idp, hangs), anyio.create_task_group() as group:
+        for _ in range(MOST_IN_FLIGHT):
+            group.start_soon(door.token, form)
+        while len(idp.requests) < MOST_IN_FLIGHT:
+            await anyio.sleep(0.01)
+        yield
+        group.cancel_scope.cancel()
+
+
+@dataclass(frozen=True)
+class Spared:
+    """A request for which the identity provider is not asked, and what comes before it."""
+
+    fault: Fault
+    before: Callable[[FaultyServer, BrokerDoor, dict[str, str]], AbstractAsyncContextManager[None]]
+
+
+SPARED = [
+    Spared(
+        Fault(
+            name=f"no answer to {FAILURES} requests in a row",
+            outcome=Row.CIRCUIT_OPEN,
+            retry_after=f"{PAUSE:.0f}",
+            afterwards=f"{UNSENT} Every {PAUSE:.0f} seconds one request is let through, and an answer ends it.",
+        ),
+        after_failures,
+    ),
+    Spared(
+        Fault(
+            name=f"no answer yet to {MOST_IN_FLIGHT} requests at once",
+            outcome=Row.TOO_MANY_IN_FLIGHT,
+            retry_after="5",
+            afterwards=UNSENT,
+        ),
+        among_many,
+    ),
+]
+FAULTS = [*(case.fault for case in CASES), *(spared.fault for spared in SPARED)]
 
 
 class Replica:
@@ -251,12 +306,16 @@ class Replica:
 
 
 @asynccontextmanager
-async def door_before(url: str, timeout: float) -> AsyncIterator[BrokerDoor]:  # noqa: ASYNC109 - the setting's name
+async def door_before(
+    url: str,
+    timeout: float,  # noqa: ASYNC109 - the setting's name
+    **options: Any,
+) -> AsyncIterator[BrokerDoor]:
     """A door with real connections to the identity provider."""
     settings = {"idp_token_url": f"{url}/token", "idp_timeout": timeout, "idp_connect_timeout": timeout}
     transport = IdentityProviderTransport(Settings(**{**SETTINGS, **BROKER, **settings}), trusting())
     try:
-        async with BrokerDoor(idp=transport.handle_async_request, settings=settings) as door:
+        async with BrokerDoor(idp=transport.handle_async_request, settings=settings, **options) as door:
             yield door
     finally:
         await transport.aclose()
@@ -334,3 +393,24 @@ async def test_what_the_identity_provider_does_wrong_is_told_counted_and_over_wh
                 # No code was ever sent twice.
                 codes = [body for body in idp.requests if b"grant_type=authorization_code" in body]
                 assert len(codes) == len(set(codes))
+
+
+@pytest.mark.parametrize("grant", ["authorization_code", "refresh_token"])
+@pytest.mark.parametrize("spared", SPARED, ids=lambda spared: spared.fault.name)
+async def test_an_identity_provider_that_does_not_answer_is_not_asked_and_nothing_is_lost_by_it(
+    spared: Spared, grant: str
+) -> None:
+    """THREATS "Faults: IdP": one that hangs takes neither the door with it, nor anybody's code."""
+    row, replica = spared.fault.outcome, Replica()
+    others, form = await replica.form("authorization_code"), await replica.form(grant)
+    assert row is not None
+    async with faulty_server() as idp, door_before(idp.url, PATIENCE, clock=Clock()) as door:
+        async with spared.before(idp, door, others):
+            begun, before = idp.begun, await door.samples()
+            response = await door.token(form)
+            assert (response.status_code, json_of(response)["error"]) == (row.status, row.error)
+            assert response.headers["retry-after"] == spared.fault.retry_after
+            error = f'oauth_errors_total{{cause="{row.cause}",endpoint="token",reason="{row.reason}"}}'
+            assert increases(before, await door.samples()) == {error: 1}
+            assert idp.begun == begun
+        assert (await door.token(form)).status_code == 200
