@@ -16,7 +16,11 @@ import httpx
 import pytest
 from opentelemetry.sdk import environment_variables
 
+from seed_oauth.connections import Limits
+from seed_oauth.parameters import MAXIMUM_BODY
+from seed_oauth.server import DRAIN, METRICS_CONNECTIONS, MOST_CONNECTIONS, OTHER_FILES
 from seed_oauth.settings import Settings
+from seed_oauth.telemetry.push import SHUTDOWN_TIMEOUT
 from tests.harness import FrontDoor
 from tests.integration.collector import binary, collector
 from tests.integration.real_parts import PROMETHEUS_PACKAGE, Prometheus, eventually, real_part
@@ -365,6 +369,32 @@ def test_one_pod_has_the_store_and_no_settings_but_its_own() -> None:
         assert line in POD
     # Else Kubernetes sets SEED_OAUTH_PORT=tcp://… for the Service.
     assert "      enableServiceLinks: false\n" in POD
+
+
+def test_what_is_under_way_has_its_time_before_anybody_kills_it() -> None:
+    # Workers push, then the supervisor; a second is for the processes themselves to end.
+    needed = DRAIN + 2 * SHUTDOWN_TIMEOUT + 1
+    (compose,) = re.findall(r"^    stop_grace_period: (\d+)s$", COMPOSE, re.MULTILINE)
+    (before_sigterm,) = re.findall(r"^ {12}preStop:\n {14}sleep:\n {16}seconds: (\d+)$", POD, re.MULTILINE)
+    (kubernetes,) = re.findall(r"^      terminationGracePeriodSeconds: (\d+)$", POD, re.MULTILINE)
+    assert int(compose) >= needed
+    assert int(kubernetes) - int(before_sigterm) >= needed
+    assert f"after {DRAIN + 2 * SHUTDOWN_TIMEOUT:.0f} seconds at the latest" in OPERATIONS
+
+
+def test_the_page_has_the_limits_of_connections_as_they_are() -> None:
+    limits = Limits(connections=MOST_CONNECTIONS)
+    for line in (
+        f"| {limits.head:.0f} s, {limits.head_size >> 10} KiB, {limits.fields} header fields |",
+        f"| {limits.body:.0f} s, and one more for each KiB that comes; {MAXIMUM_BODY >> 10} KiB,",
+        f"| nothing, between two requests | {limits.idle:.0f} s |",
+        f"| not reading an answer | {limits.unread:.0f} s |",
+        f"| pipelined requests | {limits.pipelined} wait",
+        f"| connections | {limits.connections:,} for each process, or half of `ulimit -n` less {OTHER_FILES};",
+        f"connections of their own, {METRICS_CONNECTIONS}.",
+    ):
+        assert line in OPERATIONS
+    assert limits.body_rate == 1024
 
 
 # The operators' page
