@@ -20,9 +20,10 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from seed_oauth import Settings
 from seed_oauth.outcomes import TokenOutcome
 from seed_oauth.telemetry.contract import UpstreamOutcome
+from seed_oauth.telemetry.push import SHUTDOWN_TIMEOUT
 from tests.broker import BrokerDoor, Clock
 from tests.faults.fault import Fault, counted
-from tests.faults.served import RawClient, token_request
+from tests.faults.served import RawClient, served_door, token_request
 from tests.harness import TOKENS, Samples, code_request, increases, json_of, query_of, refresh_request, samples_of
 from tests.integration.real_parts import eventually
 from tests.integration.test_workers import until_up, workers_of
@@ -195,6 +196,25 @@ async def sigterm(at: Stage) -> str:
 )
 async def sigterm_to_the_supervisor(at: Stage) -> str:
     return await stops(at, workers=2)
+
+
+@fault(
+    name="still under way when the 30 seconds after SIGTERM are over",
+    outcome=TokenOutcome.CANCELLED,
+    upstream=UpstreamOutcome.CANCELLED,
+    client_sees="500",
+    afterwards="the request to the identity provider is broken off, and its timer stopped",
+)
+async def out_of_time(at: Stage) -> str:
+    async with served_door() as door:  # which has no seconds
+        at.before = await door.door.samples()
+        client = await door.connect()
+        await client.send(token_request())
+        await door.idp.asked.wait()
+        door.listener.should_exit = True
+        answer = await client.answer()
+        at.after = await door.door.samples()
+    return str(answer)
 
 
 async def is_told_twice(at: Stage, workers: int) -> str:
@@ -430,7 +450,7 @@ async def collector_slow(at: Stage) -> str:
 
 @fault(
     name="the Collector stands still, and there are two workers",
-    afterwards="4 seconds for the workers' spans, and 4 for the supervisor's metrics",
+    afterwards=f"{SHUTDOWN_TIMEOUT:.0f} seconds for the workers' spans, and as many for the supervisor's metrics",
     **COSTS_NOTHING,
 )
 async def collector_slow_with_workers(at: Stage) -> str:
