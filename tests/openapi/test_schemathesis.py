@@ -51,6 +51,8 @@ BY_ITSELF = ("oauth_errors_total", "oauth_authorization_requests_total", "oauth_
 
 KNOWN = {"client_id": PUBLIC.client_id, "redirect_uri": CALLBACK, "resource": f"{ISSUER}/mcp"}
 
+OTHER_CREDENTIALS = ("client_secret", "client_assertion", "client_assertion_type")
+
 many = tried(
     max_examples=40,
     deadline=None,
@@ -79,6 +81,11 @@ def with_a_known_client(case: Case[Any]) -> None:
         if isinstance(part, dict):
             for name in part.keys() & KNOWN.keys():
                 part[name] = KNOWN[name]
+            if part.keys() & {"grant_type", "token"}:
+                part["client_id"] = PUBLIC.client_id
+                for name in OTHER_CREDENTIALS:
+                    part.pop(name, None)
+    case.headers.pop("Authorization", None)
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)

@@ -5,7 +5,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from seed_oauth.openapi.responses import HEADERS, responses
-from seed_oauth.openapi.schemas import AUTHORIZATION_REQUEST, SCHEMAS, TEXT, Schema, ref
+from seed_oauth.openapi.schemas import AUTHORIZATION_REQUEST, SCHEMAS, TEXT, VISIBLE, Schema, ref
 from seed_oauth.outcomes import (
     AuthorizationOutcome,
     CallbackOutcome,
@@ -113,8 +113,8 @@ def _callback(settings: Settings) -> dict[str, object]:
         "operationId": "callback",
         "summary": "Come back from the identity provider; for browsers, where they are bound by a cookie",
         "parameters": [
-            _in_query("state", {**TEXT, "description": "The sealed login."}, required=True),
-            *(_in_query(name, TEXT) for name in ("code", "iss", "error", "error_description")),
+            _in_query("state", {**VISIBLE, "description": "The sealed login."}, required=True),
+            *(_in_query(name, VISIBLE) for name in ("code", "iss", "error", "error_description")),
         ],
         "responses": responses(CallbackOutcome, settings, told="Back to the client with code, state and iss"),
     }

@@ -7,7 +7,12 @@ from seed_oauth.outcomes import GrantType
 Schema = Mapping[str, object]
 
 TEXT: Schema = {"type": "string"}
+# RFC 6749 appendix A: VSCHAR, which is what its parameters are made of
+VISIBLE: Schema = {"type": "string", "minLength": 1, "pattern": r"^[ -~]+$"}
 URI: Schema = {"type": "string", "format": "uri"}
+_HTTPS: Schema = {**URI, "pattern": r"^https://[!#-;=?-\[\]_a-z~]+$", "maxLength": 2048}
+# In any script, but nothing that cannot be seen.
+_LABEL: Schema = {"type": "string", "maxLength": 256}
 _TEXTS: Schema = {"type": "array", "items": TEXT}
 _URIS: Schema = {"type": "array", "items": URI}
 
@@ -18,7 +23,7 @@ RESOURCE: Schema = {**URI, "description": "The MCP server that the token is for 
 PKCE: Schema = {"type": "string", "minLength": 43, "maxLength": 128, "pattern": r"^[A-Za-z0-9\-._~]+$"}
 REDIRECT_URI: Schema = {**URI, "description": "One that the client has registered; on loopback the port is free."}
 CLIENT_ID: Schema = {
-    **TEXT,
+    **VISIBLE,
     "description": "From the registration or the settings, or the https URL of a client's metadata document.",
 }
 
@@ -40,7 +45,7 @@ AUTHORIZATION_REQUEST = of_object(
         "redirect_uri": REDIRECT_URI,
         "code_challenge": described(PKCE, "The SHA-256 of the code_verifier, in base64url (RFC 7636 §4.2)."),
         "code_challenge_method": {"const": "S256"},
-        "state": described(TEXT, "Comes back as it was sent."),
+        "state": described(VISIBLE, "Comes back as it was sent."),
         "scope": SCOPE,
         "resource": RESOURCE,
     },
@@ -54,9 +59,9 @@ AUTHORIZATION_REQUEST = of_object(
 
 CONSENT_DECISION = of_object(
     {
-        "request": described(TEXT, "The sealed question, as it is in the form of the consent page."),
+        "request": described(VISIBLE, "The sealed question, as it is in the form of the consent page."),
         "decision": {"enum": ["approve", "deny"]},
-        "remember": described(TEXT, "Anything: do not ask again in this browser."),
+        "remember": described(VISIBLE, "Anything: do not ask again in this browser."),
     },
     "request",
     "decision",
@@ -66,15 +71,24 @@ CONSENT_DECISION = of_object(
 # RFC 6749 §2.3.1, RFC 7521 §4.2; left out where the Authorization header says it.
 _CLIENT: Mapping[str, Schema] = {
     "client_id": CLIENT_ID,
-    "client_secret": described(TEXT, "For client_secret_post."),
-    "client_assertion": described(TEXT, "A signed JWT, for private_key_jwt."),
+    "client_secret": described(VISIBLE, "For client_secret_post."),
+    "client_assertion": described(VISIBLE, "A signed JWT, for private_key_jwt."),
     "client_assertion_type": {"const": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"},
+}
+_IN_ONE_WAY: Mapping[str, object] = {
+    "dependentRequired": {
+        "client_secret": ["client_id"],
+        "client_assertion": ["client_assertion_type"],
+        "client_assertion_type": ["client_assertion"],
+    },
+    # RFC 6749 §2.3
+    "not": {"required": ["client_secret", "client_assertion"]},
 }
 
 CODE_REQUEST = of_object(
     {
         "grant_type": {"const": GrantType.AUTHORIZATION_CODE.value},
-        "code": TEXT,
+        "code": VISIBLE,
         "code_verifier": described(PKCE, "The one whose challenge began the authorization (RFC 7636 §4.5)."),
         "redirect_uri": described(URI, "If it is sent, that of the authorization request."),
         "resource": RESOURCE,
@@ -84,12 +98,13 @@ CODE_REQUEST = of_object(
     "code",
     "code_verifier",
     description="A code is exchanged, once (RFC 6749 §4.1.3).",
+    **_IN_ONE_WAY,
 )
 
 REFRESH_REQUEST = of_object(
     {
         "grant_type": {"const": GrantType.REFRESH_TOKEN.value},
-        "refresh_token": TEXT,
+        "refresh_token": VISIBLE,
         "scope": described(SCOPE, "Not more than was granted."),
         "resource": RESOURCE,
         **_CLIENT,
@@ -97,16 +112,18 @@ REFRESH_REQUEST = of_object(
     "grant_type",
     "refresh_token",
     description="Tokens are refreshed (RFC 6749 §6).",
+    **_IN_ONE_WAY,
 )
 
 REVOCATION_REQUEST = of_object(
     {
-        "token": TEXT,
-        "token_type_hint": described(TEXT, "access_token or refresh_token, if it is known."),
+        "token": VISIBLE,
+        "token_type_hint": described(VISIBLE, "access_token or refresh_token, if it is known."),
         **_CLIENT,
     },
     "token",
     description="A token is revoked (RFC 7009 §2.1).",
+    **_IN_ONE_WAY,
 )
 
 TOKEN_RESPONSE = of_object(
@@ -123,16 +140,11 @@ TOKEN_RESPONSE = of_object(
 )
 
 _METADATA: Mapping[str, Schema] = {
-    "client_name": {"type": "string", "maxLength": 256},
-    "client_uri": URI,
-    "logo_uri": URI,
-    "tos_uri": URI,
-    "policy_uri": URI,
+    "client_name": {**_LABEL, "examples": ["Notes"]},
+    **dict.fromkeys(("client_uri", "logo_uri", "tos_uri", "policy_uri"), _HTTPS),
     "contacts": _TEXTS,
     "scope": SCOPE,
-    "software_id": TEXT,
-    "software_version": TEXT,
-    "application_type": TEXT,
+    **dict.fromkeys(("software_id", "software_version", "application_type"), _LABEL),
 }
 
 _REGISTERED: Mapping[str, Schema] = {
