@@ -134,16 +134,16 @@ class Watched:
         """Of the Sentinels, as a setting has it."""
         return f"redis+sentinel://{','.join(f'{LOOPBACK}:{one.port}' for one in self.sentinels)}/{SERVICE}"
 
-    def leader(self) -> RedisServer:
-        """The server that takes writes, as the Sentinels say."""
-        _, port = self.sentinels[-1].ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)
-        return next(server for server in self.servers if server.port == int(port))
+    def agree_by(self, quorum: int) -> None:
+        """How many Sentinels have to miss the leader before another server takes over."""
+        for sentinel in self.sentinels:
+            sentinel.ask("SENTINEL", "SET", SERVICE, "quorum", quorum)
 
     def wait_for_replica(self) -> None:
-        """Return when the other server has all that the leader has, and every Sentinel knows of it."""
-        until(lambda: self.leader().ask("WAIT", 1, 100) == 1)
-        until(lambda: all(one.ask("SENTINEL", "CKQUORUM", SERVICE) for one in self.sentinels))
-        until(lambda: all(len(one.ask("SENTINEL", "REPLICAS", SERVICE)) == 1 for one in self.sentinels))
+        """Return when the replica has all that the first server was told until now."""
+        first, second = self.servers
+        told = first.ask("INFO", "replication")["master_repl_offset"]
+        until(lambda: second.ask("INFO", "replication").get("slave_repl_offset", -1) >= told)
 
 
 @contextmanager
@@ -165,13 +165,16 @@ def sentinels(folder: Path) -> Iterator[Watched]:
         watching.append(RedisServer(home, [str(home / "sentinel.conf")], port, program="redis-sentinel"))
     with running(first, second, *watching):
         watched = Watched([first, second], watching)
-        until(lambda: all(_knows_two_others(one) for one in watching))
         watched.wait_for_replica()
+        until(lambda: all(_knows_the_others(one) for one in watching))
         yield watched
 
 
-def _knows_two_others(sentinel: RedisServer) -> bool:
-    return len(sentinel.ask("SENTINEL", "SENTINELS", SERVICE)) == 2
+def _knows_the_others(sentinel: RedisServer) -> bool:
+    return (
+        len(sentinel.ask("SENTINEL", "SENTINELS", SERVICE)) == 2
+        and len(sentinel.ask("SENTINEL", "REPLICAS", SERVICE)) == 1
+    )
 
 
 @dataclass
@@ -197,10 +200,5 @@ def cluster(folder: Path) -> Iterator[Cluster]:
         create = [real_part("redis-cli", install="apt-get install redis-tools"), "--cluster", "create"]
         create += [f"{LOOPBACK}:{node.port}" for node in nodes]
         subprocess.run([*create, "--cluster-yes"], check=True, capture_output=True)  # noqa: S603 - a fixed program
-        until(lambda: all(b"cluster_state:ok" in _cluster_info(node) for node in nodes))
+        until(lambda: all(node.ask("CLUSTER", "INFO")["cluster_state"] == "ok" for node in nodes))
         yield Cluster(nodes)
-
-
-def _cluster_info(node: RedisServer) -> bytes:
-    with redis.Redis(LOOPBACK, node.port) as client:
-        return str(client.execute_command("CLUSTER", "INFO")).replace("'", "").replace(": ", ":").encode()

@@ -56,6 +56,7 @@ ORDER = [
     "protect",
     "client_end",
     "reverse_proxy",
+    "openapi",
     "parts",
     "app",
     "connections",

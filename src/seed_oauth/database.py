@@ -66,9 +66,9 @@ _COLUMNS_SINCE = {
 # only those that never got a token, one after the other.
 _COUNTED = (
     "CREATE INDEX IF NOT EXISTS clients_unused ON clients (last_used_at) WHERE used = 0",
-    "CREATE TABLE IF NOT EXISTS client_count (total INTEGER NOT NULL) STRICT",
+    "CREATE TABLE IF NOT EXISTS client_count (total INTEGER NOT NULL, checks INTEGER NOT NULL) STRICT",
     "DELETE FROM client_count",
-    "INSERT INTO client_count SELECT count(*) FROM clients",
+    "INSERT INTO client_count SELECT count(*), 0 FROM clients",
     "CREATE TRIGGER client_added AFTER INSERT ON clients BEGIN UPDATE client_count SET total = total + 1; END",
     "CREATE TRIGGER client_removed AFTER DELETE ON clients BEGIN UPDATE client_count SET total = total - 1; END",
 )

@@ -43,7 +43,7 @@ _DELETE = f"DELETE FROM clients WHERE client_id = :client_id AND {_ALIVE}"  # no
 _CLEAR = f"""
     DELETE FROM clients WHERE client_id IN (SELECT client_id FROM clients WHERE NOT ({_ALIVE}) LIMIT :at_once)
 """  # noqa: S608 - the same
-_CHECK = "UPDATE client_count SET total = total"
+_CHECK = "UPDATE client_count SET checks = checks + 1"  # what changes nothing is not written
 _FOUND = f"""
     FROM clients WHERE {_ALIVE} AND (:name = '' OR instr(lower(json_extract(metadata, '$.client_name')), lower(:name)))
 """
