@@ -51,6 +51,7 @@ ORDER = [
     "reverse_proxy",
     "parts",
     "app",
+    "connection_limits",
     "connections",
     "server",
     "worker",

@@ -16,7 +16,7 @@ import httpx
 import pytest
 from opentelemetry.sdk import environment_variables
 
-from seed_oauth.connections import Limits
+from seed_oauth.connection_limits import Limits
 from seed_oauth.parameters import MAXIMUM_BODY
 from seed_oauth.server import DRAIN, METRICS_CONNECTIONS, MOST_CONNECTIONS, OTHER_FILES
 from seed_oauth.settings import Settings
