@@ -15,6 +15,7 @@ from seed_oauth.errors import OAuthError
 from seed_oauth.lingering import lingering
 from seed_oauth.outcomes import Cause, EndpointOutcomes
 from seed_oauth.parameters import MAXIMUM_BODY, BodyTooLargeError, MalformedRequestError
+from seed_oauth.rate_limits import RateLimit
 from seed_oauth.telemetry import Telemetry
 from seed_oauth.telemetry.contract import ENDPOINTS
 from seed_oauth.wire import error_response
@@ -45,12 +46,14 @@ class Boundary:
         *,
         telemetry: Telemetry,
         issuer: str,
+        limit: RateLimit | None = None,
     ) -> None:
         self._endpoint = endpoint
         self._outcomes = outcomes
         self._methods = methods
         self._telemetry = telemetry
         self._issuer = issuer
+        self._limit = limit
         self._log = structlog.get_logger("seed_oauth").bind(endpoint=ENDPOINTS[outcomes])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -83,6 +86,8 @@ class Boundary:
             allowed = {"Allow": ", ".join(self._methods)}
             raise OAuthError(outcomes.METHOD_NOT_ALLOWED, f"use {' or '.join(self._methods)}", allowed)
         try:
+            if self._limit is not None:
+                await self._limit.check(request)
             return await self._endpoint(request)
         except MalformedRequestError as malformed:
             raise OAuthError(outcomes.MALFORMED_REQUEST, str(malformed)) from malformed

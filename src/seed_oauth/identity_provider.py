@@ -2,21 +2,35 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from enum import Enum
 from functools import lru_cache
+from math import ceil
+from time import time
 from typing import Protocol
-from urllib.parse import urlencode
 
 import httpx
 import orjson
 
 from seed_oauth.outcomes import GrantType
+from seed_oauth.parameters import encode_form
 from seed_oauth.settings import Settings
 
 MAXIMUM_RESPONSE = 64 * 1024
 """Bytes of an answer that are read; tokens of a user in hundreds of groups stay under 16 KiB."""
 
 _LONGEST_RETRY_AFTER = 3600
+
+_HEADERS = httpx.Headers(
+    {
+        "Accept": "application/json",
+        # A compressed answer could be far larger than the cap on what is read.
+        "Accept-Encoding": "identity",
+        "Content-Type": "application/x-www-form-urlencoded",
+        "User-Agent": "seed-oauth",
+    }
+)
 
 
 class IdentityProviderFailure(Enum):
@@ -31,6 +45,10 @@ class IdentityProviderFailure(Enum):
     """An answer that is none: no JSON, too large, a redirect, no token."""
     REFUSED = "refused"
     """A definite no, with an `error` code of RFC 6749 §5.2."""
+    CIRCUIT_OPEN = "circuit_open"
+    """It was not asked, because it does not answer."""
+    TOO_MANY_IN_FLIGHT = "too_many_in_flight"
+    """It was not asked, because as many as may are waiting for it."""
 
 
 class IdentityProviderError(Exception):
@@ -47,7 +65,12 @@ class IdentityProviderError(Exception):
         self.error = error
         """The `error` code when it is REFUSED."""
         self.retry_after = retry_after
-        """Seconds after which the IdP asks us to come back."""
+        """Seconds after which there is reason to come back."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What tells a client when to come back (RFC 9110 §10.2.3)."""
+        return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +153,9 @@ class HttpIdentityProvider:
         await self._transport.aclose()
 
     async def _post(self, url: str, form: Mapping[str, str]) -> tuple[int, httpx.Headers, bytes]:
-        request = httpx.Request("POST", _parsed(url), content=urlencode({**form, **self._credentials}).encode())
+        body = encode_form({**form, **self._credentials}).encode()
+        # A stream is taken as it is; for `content`, httpx builds the headers three times.
+        request = httpx.Request("POST", _parsed(url), headers=_HEADERS, stream=httpx.ByteStream(body))
         return await send(self._transport, request)
 
     def _with_spaces_in_scope(self, members: dict[str, object]) -> dict[str, object]:
@@ -155,10 +180,12 @@ async def send(
     """
     try:
         response = await transport.handle_async_request(request)
+        stream = response.stream
+        assert isinstance(stream, httpx.AsyncByteStream)  # noqa: S101 - an async transport's answer
         try:
-            return response.status_code, response.headers, await _read(response, limit)
+            return response.status_code, response.headers, await _read(stream, limit)
         finally:
-            await response.aclose()
+            await stream.aclose()
     except httpx.TimeoutException as late:
         raise IdentityProviderError(IdentityProviderFailure.TIMEOUT) from late
     except httpx.RemoteProtocolError as nonsense:
@@ -183,10 +210,9 @@ def _credentials_in_form(settings: Settings) -> dict[str, str]:
     return {}
 
 
-async def _read(response: httpx.Response, limit: int) -> bytes:
-    assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - an async transport's answer
+async def _read(stream: httpx.AsyncByteStream, limit: int) -> bytes:
     body = bytearray()
-    async for chunk in response.stream:
+    async for chunk in stream:
         body += chunk
         if len(body) > limit:
             raise IdentityProviderError(IdentityProviderFailure.INVALID_RESPONSE)
@@ -222,6 +248,16 @@ def refusal_of(status: int, headers: httpx.Headers, members: Mapping[str, object
 
 
 def _retry_after(headers: httpx.Headers) -> int | None:
+    """Seconds, or a date (RFC 9110 §10.2.3), in seconds from now; None for nonsense."""
     value = headers.get("retry-after", "")
-    # A date is allowed too (RFC 9110 §10.2.3), but token endpoints send seconds.
-    return min(int(value), _LONGEST_RETRY_AFTER) if value.isascii() and value.isdigit() else None
+    try:
+        seconds = int(value) if value.isascii() and value.isdigit() else ceil(_timestamp(value) - time())
+    except (ValueError, OverflowError):
+        return None
+    return max(0, min(seconds, _LONGEST_RETRY_AFTER))
+
+
+def _timestamp(http_date: str) -> float:
+    # RFC 9110 §5.6.7: it is in GMT, and one of its three forms does not say so.
+    date = parsedate_to_datetime(http_date)
+    return date.replace(tzinfo=date.tzinfo or UTC).timestamp()

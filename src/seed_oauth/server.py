@@ -1,6 +1,7 @@
 """The server of `seed-oauth serve`: the front door on one listener, the metrics on another, one loop."""
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -164,6 +165,9 @@ async def run_together(front_door: Listener, *others: Listener) -> None:
             end_at_once(number)
         front_door.should_exit = True
 
+    # What there is by now lives as long as the process. The garbage collector would look through it again and again,
+    # and stop everything for 50 ms each time.
+    gc.freeze()
     with on_signals(stop):
         async with asyncio.TaskGroup() as group:
             for other in others:

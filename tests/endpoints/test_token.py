@@ -8,7 +8,11 @@ from typing import Any
 import httpx
 import pytest
 
+from seed_oauth.clients import StoreError
+from seed_oauth.clients.sqlite import SqliteClientStore
+from seed_oauth.database import Database
 from seed_oauth.outcomes import TokenOutcome as Row
+from tests.broker import KnownClients
 from tests.harness import (
     BASIC,
     CALLBACK,
@@ -17,6 +21,7 @@ from tests.harness import (
     DOCUMENT_GONE,
     ISSUER,
     POST,
+    PUBLIC,
     TOKENS,
     BrokenStore,
     FrontDoor,
@@ -308,8 +313,15 @@ async def test_authentication_that_cannot_be_read_or_comes_twice_is_an_invalid_r
     assert door.idp_requests == []
 
 
-async def test_the_identity_providers_retry_after_is_passed_on_within_reason() -> None:
-    for sent, passed_on in [("7", "7"), ("86400", "3600"), ("soon", "5"), ("²", "5")]:
+async def test_the_identity_providers_retry_after_is_passed_on_within_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RFC 9110 §10.2.3 and §5.6.7: seconds, or a date in one of three forms; 5 where it is neither."""
+    monkeypatch.setattr("seed_oauth.identity_provider.time", lambda: 784_111_777.5)  # half a second after that date
+    for sent, passed_on in [
+        *[("7", "7"), ("86400", "3600"), ("0", "0"), ("soon", "5"), ("²", "5"), ("9" * 5000, "5"), ("-7", "5")],
+        *[("Sun, 06 Nov 1994 08:49:47 GMT", "10"), ("Sunday, 06-Nov-94 08:49:47 GMT", "10")],
+        *[("Sun Nov  6 08:49:47 1994", "10"), ("Sun, 06 Nov 1994 08:00:00 GMT", "0")],
+        *[("Fri, 31 Dec 9999 23:59:59 GMT", "3600"), ("Sun, 06 Nov 99999999 08:00:00 GMT", "5"), ("", "5")],
+    ]:
         headers = [(b"retry-after", sent.encode())]
         async with FrontDoor(idp=lambda _, headers=headers: httpx.Response(429, headers=headers)) as door:
             response = await door.token(refresh_request())
@@ -381,3 +393,38 @@ async def test_a_browser_based_client_may_exchange_from_its_own_origin(door: Fro
     response = await door.token(code_request(), headers={"Origin": "https://app.example"})
     assert response.headers["access-control-allow-origin"] == "*"
     assert "WWW-Authenticate" in response.headers["access-control-expose-headers"]
+
+
+@pytest.mark.parametrize("form", [code_request(), refresh_request()], ids=["code", "refresh"])
+async def test_a_client_is_used_once_it_got_a_token_and_not_before(form: dict[str, str]) -> None:
+    """THREATS 10: it takes a login to keep a place in the store."""
+    clients = SqliteClientStore(Database("sqlite:///:memory:"))
+    await clients.add(PUBLIC)
+    answers = [httpx.Response(400, json={"error": "invalid_grant"}), httpx.Response(200, json=TOKENS)]
+
+    async def is_used() -> bool:
+        stored = await clients.look_up(PUBLIC.client_id)
+        return stored is not None and stored.last_used_at is not None
+
+    async with FrontDoor(idp=lambda _: answers.pop(0), clients=clients) as door:
+        await door.authorize()
+        assert (await door.token(form)).status_code == 400
+        assert not await is_used()
+        assert (await door.token(form)).status_code == 200
+        assert await is_used()
+
+
+async def test_a_client_that_cannot_be_marked_as_used_gets_its_token_all_the_same() -> None:
+    class Unmarkable(KnownClients):
+        async def mark_used(self, client_id: str) -> None:
+            raise StoreError("ReadOnlyError")
+
+    async with FrontDoor(idp=lambda _: httpx.Response(200, json=TOKENS), clients=Unmarkable(PUBLIC)) as door:
+        assert (await door.token(code_request())).status_code == 200
+
+
+async def test_an_answer_to_no_script_has_nothing_for_scripts_and_is_in_no_cache(door: FrontDoor) -> None:
+    """PROTOCOL M6."""
+    response = await door.token(code_request())
+    assert not [name for name in response.headers if name.startswith("access-control-")]
+    assert response.headers["cache-control"] == "no-store"

@@ -39,7 +39,9 @@ class RevocationEndpoint:
     def _raise_unless_settled(failure: IdentityProviderError) -> None:
         if failure.failure is not IdentityProviderFailure.REFUSED:
             # RFC 7009 §2.2.1: the client must assume that the token still exists, and retry.
-            raise OAuthError(RevocationOutcome.IDP_FAILED, "the token could not be revoked yet, try again") from failure
+            raise OAuthError(
+                RevocationOutcome.IDP_FAILED, "the token could not be revoked yet, try again", failure.headers
+            ) from failure
         if failure.error == "invalid_client":
             raise OAuthError(
                 RevocationOutcome.IDP_REFUSED_OUR_CREDENTIALS,

@@ -151,7 +151,6 @@ def _unavailable(failure: IdentityProviderError) -> OAuthError:
             ResourceOutcome.TOKEN_CHECK_REFUSED,
             "the identity provider does not let this server check access tokens: its operator has to look into it",
         )
-    headers = {} if failure.retry_after is None else {"Retry-After": str(failure.retry_after)}
     return OAuthError(
-        ResourceOutcome.TOKEN_CHECK_UNAVAILABLE, "the access token cannot be checked now: try again", headers
+        ResourceOutcome.TOKEN_CHECK_UNAVAILABLE, "the access token cannot be checked now: try again", failure.headers
     )
