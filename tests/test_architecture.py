@@ -59,6 +59,7 @@ ORDER = [
     "openapi",
     "parts",
     "app",
+    "connection_limits",
     "connections",
     "server",
     "worker",

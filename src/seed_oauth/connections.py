@@ -10,49 +10,18 @@ one that went away, in the endpoint's row `cancelled`.
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from time import monotonic
 from typing import Any
 
-import orjson
-from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn import Config
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from seed_oauth.answer import NO_STORE, json_response
 from seed_oauth.client_end import HALF_CLOSED
-
-_HEALTH = frozenset({"/healthz", "/readyz"})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What one client may take. Times are in seconds, sizes in bytes."""
-
-    connections: int
-    """Open at once."""
-    head: float = 20.0
-    """For a request's line and header fields; Apache's default is the same."""
-    body: float = 20.0
-    """For its body, and one more for each `body_rate` that have come."""
-    body_rate: int = 1024
-    idle: float = 75.0
-    """Until the next request; load balancers keep theirs for 60, and must be the first to close."""
-    unread: float = 30.0
-    """For a client to take what was sent."""
-    lingering: float = 2.0
-    """For a client to read why it was refused, while what it still sends is dropped."""
-    farewell: float = 0.5
-    """For a request that was on its way when the listener was told to stop: more than a round trip."""
-    head_size: int = 64 * 1024
-    fields: int = 100
-    """Header fields of a request."""
-    pipelined: int = 32
-    """Requests that wait for an earlier one of their connection."""
+from seed_oauth.connection_limits import Limits, full, refusal
 
 
 class Connections(ServerState):
@@ -122,7 +91,7 @@ class Connection(HttpToolsProtocol):
         super().connection_made(transport)
         self.flow = _Flow(transport, self.pipeline)
         if len(self.connections) > self._limits.connections and not self._state.make_room():
-            self.app = partial(_full, self.app)
+            self.app = partial(full, self.app)
         self._awaited[self] = monotonic()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -170,7 +139,7 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self.cycle.response_complete and not self._is_incomplete:
+        if self.cycle.response_complete:
             self._awaited[self] = monotonic()
 
     def pause_writing(self) -> None:
@@ -217,17 +186,17 @@ class Connection(HttpToolsProtocol):
     def _time_out(self, now: float) -> None:
         if self.flow.read_paused:  # the delay is ours, or that of the server behind
             self._awaited[self] = now
-        elif self._is_incomplete and not self._is_deaf:
-            self._refuse(HTTPStatus.REQUEST_TIMEOUT)
-        else:
+        elif self._is_deaf or not self._is_incomplete or self._is_answered_early():
             self.transport.close()
+        else:
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT)
 
     def _await_rest(self, *, has_begun: bool) -> None:
         if self._is_deaf:
             return
         if self._in_head and self._received > self._limits.head_size:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-        elif has_begun:
+        elif has_begun and not self._owes_answers():
             self._awaited.pop(self, None)  # to be the last in the order
             self._awaited[self] = monotonic()
 
@@ -244,7 +213,7 @@ class Connection(HttpToolsProtocol):
             if cycle.response_started:
                 self.transport.close()
                 return
-        self.transport.write(_refusal(status, self._limits))
+        self.transport.write(refusal(status, self._limits))
         # Closing now would reset the connection while the client still sends, and lose it the answer (RFC 9112 §9.6).
         self.transport.write_eof()
         self._awaited[self] = monotonic()
@@ -259,6 +228,10 @@ class Connection(HttpToolsProtocol):
     def _is_answering(self) -> bool:
         return bool(self.cycle) and not self.cycle.response_complete
 
+    def _is_answered_early(self) -> bool:
+        """Whether the rest of a request is to come that has its answer already."""
+        return not self._in_head and not self._is_answering()
+
     def _leave(self) -> None:
         if not self._is_answering():
             self.transport.close()
@@ -270,26 +243,3 @@ class Connection(HttpToolsProtocol):
 
 class _StopError(Exception):
     """Stops the parser."""
-
-
-def _refusal(status: HTTPStatus, limits: Limits) -> bytes:
-    description = {
-        HTTPStatus.REQUEST_TIMEOUT: "the request did not come in time: send it again, at once",
-        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: (
-            f"send at most {limits.fields} header fields, and {limits.head_size} bytes of them"
-        ),
-    }.get(status, "this is no HTTP request")
-    body = orjson.dumps({"error": "invalid_request", "error_description": description})
-    head = (
-        f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
-    )
-    return head.encode() + body
-
-
-async def _full(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Say that there are too many connections; whether the process lives can be asked all the same."""
-    if scope["path"] not in _HEALTH:
-        content = {"error": "temporarily_unavailable", "error_description": "too many are connected: try again"}
-        app = json_response(content, 503, {**NO_STORE, "Retry-After": "5", "Connection": "close"})
-    await app(scope, receive, send)

@@ -9,7 +9,8 @@ from urllib.parse import urlencode
 import pytest
 
 from seed_oauth import create_metrics_app
-from seed_oauth.connections import Connections, Limits
+from seed_oauth.connection_limits import Limits
+from seed_oauth.connections import Connections
 from seed_oauth.outcomes import AuthorizationOutcome, TokenOutcome
 from seed_oauth.telemetry.contract import UpstreamOutcome
 from tests.faults.fault import Fault, counted
@@ -189,6 +190,36 @@ async def silent_after_an_answer(at: Served) -> str:
 async def slow_body(at: Served) -> str:
     client = await at.connect()
     await client.send(*(bytes([byte]) for byte in token_request()[:-1]))
+    return await refused(client)
+
+
+@fault(
+    name="slowloris: the head of a second request, while the first is answered",
+    limits=replace(ROOMY, head=SOON, lingering=SOON),
+    outcome=TokenOutcome.EXCHANGED,
+    upstream=UpstreamOutcome.OK,
+    client_sees=f"200, then 408 `invalid_request`, then {CLOSES}",
+    afterwards="the first has its answer, and the second its time from then on",
+)
+async def slow_second_head(at: Served) -> str:
+    client = await at.connect()
+    await client.send(token_request())
+    await at.idp.asked.wait()
+    await client.send(FORM_HEAD)
+    at.idp.may_answer.set()
+    return f"{await client.answer()}, then {await refused(client)}"
+
+
+@fault(
+    name="slowloris: a body whose request has its answer already",
+    limits=replace(ROOMY, head=SOON, body=10 * SOON),
+    outcome=TokenOutcome.METHOD_NOT_ALLOWED,
+    client_sees=f"405 `invalid_request`, then {CLOSES}",
+    afterwards="the rest has as long as a head",
+)
+async def slow_unwanted_body(at: Served) -> str:
+    client = await at.connect()
+    await client.send(FORM_HEAD.replace(b"POST", b"PUT") + b"Content-Length: 1000\r\n\r\n")
     return await refused(client)
 
 

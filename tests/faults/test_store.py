@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from tests.faults.fault import Fault
 from tests.faults.store_troubles import RETRY_AFTER, TROUBLES, Happening, Trouble, redis_killed
 from tests.harness import (
     CALLBACK,
+    Samples,
     authorization_request,
     code_request,
     document,
@@ -37,6 +38,8 @@ pytestmark = pytest.mark.anyio
 TITLE = "Our store"
 
 PREREGISTERED = "ours"
+
+_COUNTERS = {"oauth_errors_total", "oauth_upstream_requests_total"}
 
 Form = dict[str, str]
 
@@ -69,6 +72,10 @@ class Door:
     async def token(self, form: Form) -> httpx.Response:
         return await self.http.post(f"{self.server.url}/oauth/token", data=form)
 
+    async def revoke(self, form: Form) -> httpx.Response:
+        revocation = {"client_id": form["client_id"], "token": form["refresh_token"]}
+        return await self.http.post(f"{self.server.url}/oauth/revoke", data=revocation)
+
     async def log_in(self, client_id: str) -> Form:
         """A whole login: the token request that refreshes its tokens."""
         tokens = json_of(await self.token(await code_for(client_id, self.server.url)))
@@ -78,21 +85,24 @@ class Door:
         return (await self.get("/readyz")).status_code == 200
 
     async def counts(self, fault: Fault, ask: Callable[[], Awaitable[httpx.Response]]) -> httpx.Response:
-        """The answer to a request that ends in the fault's row, in which it is counted once and nowhere else."""
-        before = await self._errors()
+        """The answer to a request that ends in the fault's row, in which it is counted once and nowhere else.
+
+        The identity provider hears nothing of it.
+        """
+        before = await self._counted()
         answer = await ask()
         assert fault.outcome is not None
-        row = frozenset(error_attributes(fault.outcome).items())
-        after = await self._errors()
+        row = "oauth_errors_total", frozenset(error_attributes(fault.outcome).items())
+        after = await self._counted()
         assert {key: value - before[key] for key, value in after.items() if value != before[key]} == {row: 1}
         assert answer.status_code == fault.outcome.status
         assert json_of(answer)["error"] == fault.outcome.error
         assert answer.headers.get("retry-after") == fault.retry_after
         return answer
 
-    async def _errors(self) -> Mapping[frozenset[tuple[str, str]], float]:
+    async def _counted(self) -> Samples:
         samples = samples_of((await self.http.get(self.server.metrics)).text)
-        return {labels: value for (name, labels), value in samples.items() if name == "oauth_errors_total"}
+        return {key: value for key, value in samples.items() if key[0] in _COUNTERS}
 
 
 @asynccontextmanager
@@ -198,7 +208,7 @@ NEEDS = [
         need(
             "store gone: a client that registered redeems a code",
             TokenOutcome.CLIENT_LOOKUP_FAILED,
-            "the code is not spent",
+            "the identity provider has heard nothing: the code is not spent",
         ),
         lambda door, _, registered: door.token(code_request(client_id=registered)),
     ),
@@ -206,15 +216,13 @@ NEEDS = [
         need(
             "store gone: a refresh",
             TokenOutcome.STORE_FAILED,
-            "the refresh token is good when the store is back; the identity provider has heard nothing",
+            "the identity provider has heard nothing: the refresh token is good when the store is back",
         ),
         lambda door, form, _: door.token(form),
     ),
     Need(
         need("store gone: a revocation", RevocationOutcome.STORE_FAILED, "the client asks again (RFC 7009 §2.2.1)"),
-        lambda door, form, _: door.http.post(
-            f"{door.server.url}/oauth/revoke", data={"client_id": form["client_id"], "token": form["refresh_token"]}
-        ),
+        lambda door, form, _: door.revoke(form),
     ),
 ]
 
@@ -230,6 +238,8 @@ async def test_what_needs_the_store_is_answered_as_trouble_that_passes(tmp_path:
             await asyncio.to_thread(happening.end, door.server.process.pid)
             await eventually(door.is_ready)
             assert (await door.token(form)).status_code == 200
+            assert (await door.revoke(form)).status_code == 200
+            assert json_of(await door.token(form))["error"] == "invalid_grant"
             await door.log_in(registered)
 
 
