@@ -12,6 +12,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+TRUSTED = "test authority"
+
 
 def name(common: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
@@ -34,15 +36,15 @@ def certificate(
     )
 
 
-@lru_cache(maxsize=1)
-def authority() -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+@lru_cache
+def authority(called: str) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
     key = ec.generate_private_key(ec.SECP256R1())
     usage = x509.KeyUsage(
         digital_signature=True, key_cert_sign=True, crl_sign=True, content_commitment=False, key_encipherment=False,
         data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,
     )  # fmt: skip
     made = (
-        certificate("test authority", key.public_key(), "test authority", key)
+        certificate(called, key.public_key(), called, key)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .add_extension(usage, critical=True)
         .sign(key, hashes.SHA256())
@@ -52,7 +54,7 @@ def authority() -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
 
 def authority_pem() -> str:
     """What has to be trusted."""
-    return authority()[1].public_bytes(serialization.Encoding.PEM).decode()
+    return authority(TRUSTED)[1].public_bytes(serialization.Encoding.PEM).decode()
 
 
 def trusting() -> ssl.SSLContext:
@@ -60,15 +62,15 @@ def trusting() -> ssl.SSLContext:
     return ssl.create_default_context(cadata=authority_pem())
 
 
-def pem_for(*hosts: str, days: int = 1) -> bytes:
-    """A key and a certificate for `hosts`."""
-    signer, _ = authority()
+def pem_for(*hosts: str, days: int = 1, by: str = TRUSTED) -> bytes:
+    """A key and a certificate for `hosts`; what anybody but the authority has signed, nobody trusts."""
+    signer, _ = authority(by)
     key = ec.generate_private_key(ec.SECP256R1())
     names: list[x509.GeneralName] = [
         x509.IPAddress(ip_address(host)) if host[0].isdigit() or ":" in host else x509.DNSName(host) for host in hosts
     ]
     made = (
-        certificate(hosts[0], key.public_key(), "test authority", signer, days=days)
+        certificate(hosts[0], key.public_key(), by, signer, days=days)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .sign(signer, hashes.SHA256())
     )
@@ -78,11 +80,11 @@ def pem_for(*hosts: str, days: int = 1) -> bytes:
     return private + made.public_bytes(serialization.Encoding.PEM)
 
 
-def serving(*hosts: str, days: int = 1) -> ssl.SSLContext:
+def serving(*hosts: str, days: int = 1, by: str = TRUSTED) -> ssl.SSLContext:
     """A server's context with a certificate for `hosts`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with TemporaryDirectory() as folder:
         pem = Path(folder) / "server.pem"
-        pem.write_bytes(pem_for(*hosts, days=days))
+        pem.write_bytes(pem_for(*hosts, days=days, by=by))
         context.load_cert_chain(pem)
     return context

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from time import time
+from time import perf_counter, time
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
@@ -153,6 +153,7 @@ class FrontDoor:
     grants: GrantStore | None = None
     metadata: MetadataSource | None = None
     now: Callable[[], float] = time
+    clock: Callable[[], float] = perf_counter
     known: Iterable[Client] = (PUBLIC, BASIC, POST)
     pipeline: Pipeline = field(default_factory=Pipeline)
     idp_requests: list[httpx.Request] = field(default_factory=list)
@@ -173,6 +174,7 @@ class FrontDoor:
             transport=httpx.MockTransport(self._idp),
             client_documents=httpx.MockTransport(self._document),
             now=self.now,
+            clock=self.clock,
         )
         self._lifespan = self.app.router.lifespan_context(self.app)
         await self._lifespan.__aenter__()

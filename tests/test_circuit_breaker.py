@@ -9,9 +9,11 @@ import pytest
 
 from seed_oauth.circuit_breaker import FAILURES, MOST_IN_FLIGHT, PAUSE, Circuit
 from seed_oauth.identity_provider import IdentityProviderError, IdentityProviderFailure
-from seed_oauth.outcomes import RevocationOutcome, TokenOutcome
+from seed_oauth.outcomes import Outcome, ResourceOutcome, TokenOutcome
 from tests.broker import Clock
 from tests.harness import TOKENS, FrontDoor, code_request, increases, json_of, refresh_request
+from tests.protection.issuing import Idp, down
+from tests.test_protect import INTROSPECTING, Protected
 
 pytestmark = pytest.mark.anyio
 
@@ -181,7 +183,7 @@ class Outage:
         return httpx.Response(200, json=TOKENS)
 
 
-def counted(row: TokenOutcome | RevocationOutcome, endpoint: str) -> dict[str, float]:
+def counted(row: Outcome, endpoint: str) -> dict[str, float]:
     return {f'oauth_errors_total{{cause="upstream",endpoint="{endpoint}",reason="{row.reason}"}}': 1}
 
 
@@ -203,6 +205,22 @@ async def test_what_the_circuit_breaker_refuses_is_an_error_and_no_exchange(
         assert 1 <= int(response.headers["retry-after"]) <= PAUSE
         assert increases(before, await door.samples()) == counted(TokenOutcome.CIRCUIT_OPEN, "token")
         assert len(door.idp_requests) == FAILURES
+
+
+async def test_a_token_that_cannot_be_checked_is_not_asked_about_either() -> None:
+    """PROTOCOL M5: trouble that may pass is never a 401, on which clients throw good tokens away."""
+    idp = Idp(failure=down)
+    async with Protected(idp=idp, settings=INTROSPECTING) as server:
+        for number in range(FAILURES):
+            await server.get(f"Bearer opaque-{number}")
+        before = await FrontDoor(pipeline=server.pipeline).samples()
+        response = await server.get("Bearer another")
+
+        assert response.status_code == 503
+        assert 1 <= int(response.headers["retry-after"]) <= PAUSE
+        grown = increases(before, await FrontDoor(pipeline=server.pipeline).samples())
+        assert grown == counted(ResourceOutcome.TOKEN_CHECK_UNAVAILABLE, "resource")
+        assert len(idp.requests) == FAILURES
 
 
 async def test_each_endpoint_of_the_identity_provider_has_a_circuit_of_its_own() -> None:

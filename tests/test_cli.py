@@ -62,12 +62,12 @@ async def serving(
     *,
     port: int | None = None,
     options: Sequence[str] = (),
-    through: Sequence[str] = (),
+    launcher: Sequence[str] = (),
 ) -> AsyncIterator[Server]:
-    """`seed-oauth serve` as a process of its own, once it answers; started `through` a program that becomes it."""
+    """`seed-oauth serve` as a process of its own, once it answers; `launcher` is a command that runs it."""
     port, metrics_port = port or free_port(), free_port()
     process = await asyncio.create_subprocess_exec(
-        *through, COMMAND, "serve", "--port", str(port), *options,
+        *launcher, COMMAND, "serve", "--port", str(port), *options,
         env={**os.environ, "SEED_OAUTH_METRICS_PORT": str(metrics_port), **(environment or {})},
         cwd=folder,
         stdout=asyncio.subprocess.PIPE,

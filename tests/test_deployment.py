@@ -16,7 +16,11 @@ import httpx
 import pytest
 from opentelemetry.sdk import environment_variables
 
+from seed_oauth.connection_limits import Limits
+from seed_oauth.parameters import MAXIMUM_BODY
+from seed_oauth.server import DRAIN, METRICS_CONNECTIONS, MOST_CONNECTIONS, OTHER_FILES
 from seed_oauth.settings import Settings
+from seed_oauth.telemetry.push import SHUTDOWN_TIMEOUT
 from tests.integration.collector import binary, collector
 from tests.integration.real_parts import PROMETHEUS_PACKAGE, Prometheus, eventually, real_part
 from tests.test_cli import Server, free_port, serving
@@ -330,6 +334,28 @@ def test_the_rules_become_objects_as_shown(promtool: str, tmp_path: Path) -> Non
     objects = printed.removesuffix("---\n").split("\n---\n")
     assert len(objects) == len(RULES)
     assert all(is_yaml(promtool, text, tmp_path) for text in objects)
+
+
+def test_what_is_under_way_has_its_time_before_compose_kills_it() -> None:
+    # Workers push, then the supervisor; a second is for the processes themselves to end.
+    (grace,) = re.findall(r"^    stop_grace_period: (\d+)s$", COMPOSE, re.MULTILINE)
+    assert int(grace) >= DRAIN + 2 * SHUTDOWN_TIMEOUT + 1
+    assert f"after {DRAIN + 2 * SHUTDOWN_TIMEOUT:.0f} seconds at the latest" in OPERATIONS
+
+
+def test_the_page_has_the_limits_of_connections_as_they_are() -> None:
+    limits = Limits(connections=MOST_CONNECTIONS)
+    for line in (
+        f"| {limits.head:.0f} s, {limits.head_size >> 10} KiB, {limits.fields} header fields |",
+        f"| {limits.body:.0f} s, and one more for each KiB that comes; {MAXIMUM_BODY >> 10} KiB,",
+        f"| nothing, between two requests | {limits.idle:.0f} s |",
+        f"| not reading an answer | {limits.unread:.0f} s |",
+        f"| pipelined requests | {limits.pipelined} wait",
+        f"| connections | {limits.connections:,} for each process, or half of `ulimit -n` less {OTHER_FILES};",
+        f"connections of their own, {METRICS_CONNECTIONS}.",
+    ):
+        assert line in OPERATIONS
+    assert limits.body_rate == 1024
 
 
 # The operators' page

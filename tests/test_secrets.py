@@ -87,9 +87,11 @@ def logging_as(log_format: str) -> Iterator[None]:
     """Real logging to the captured standard output."""
     handlers = logging.root.handlers[:]
     logs.configure(Settings(log_format=log_format, log_level="debug"))  # type: ignore[arg-type]
-    yield
-    logging.root.handlers[:] = handlers
-    structlog.reset_defaults()
+    try:
+        yield
+    finally:
+        logging.root.handlers[:] = handlers
+        structlog.reset_defaults()
 
 
 async def play(door: FrontDoor) -> list[httpx.Response]:

@@ -15,7 +15,7 @@ from seed_oauth.settings import Settings
 from seed_oauth.shared_limits import SharedLimits
 from tests.broker import Clock
 from tests.harness import SETTINGS, FrontDoor, registration_request
-from tests.redis_servers import RedisServer, redis_server
+from tests.redis_servers import RedisServer, cluster, redis_server
 from tests.test_cli import PATIENCE
 
 pytestmark = pytest.mark.anyio
@@ -48,11 +48,11 @@ class Replica:
 
 
 @asynccontextmanager
-async def replicas(server: RedisServer, clock: Clock) -> AsyncIterator[tuple[Replica, Replica]]:
-    databases = RedisDatabase(server.url), RedisDatabase(server.url)
-    yield Replica(databases[0], clock), Replica(databases[1], clock)
-    for database in databases:
-        await database.aclose()
+async def replicas(url: str, clock: Clock) -> AsyncIterator[tuple[Replica, Replica]]:
+    one, two = (Replica(RedisDatabase(url), clock) for _ in range(2))
+    yield one, two
+    await one.sharing.aclose()
+    await two.sharing.aclose()
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def clock() -> Clock:
 
 
 async def test_a_limit_holds_for_all_replicas_together(server: RedisServer, clock: Clock) -> None:
-    async with replicas(server, clock) as (one, two):
+    async with replicas(server.url, clock) as (one, two):
         assert one.asks(20) == 20
         await one.sharing.exchange()
         assert two.asks(5) == 5
@@ -74,8 +74,21 @@ async def test_a_limit_holds_for_all_replicas_together(server: RedisServer, cloc
         assert two.asks(1, b"another") == 1
 
 
+async def test_it_holds_in_a_cluster_too(tmp_path: Path, clock: Clock) -> None:
+    with cluster(tmp_path) as nodes:
+        async with replicas(nodes.url, clock) as (one, two):
+            keys = [bytes([number]) for number in range(20)]  # of several nodes
+            for key in keys:
+                one.asks(20, key)
+            await one.sharing.exchange()
+            for key in keys:
+                two.asks(4, key)
+            await two.sharing.exchange()
+            assert all(two.asks(30, key) == 6 for key in keys)
+
+
 async def test_whoever_asks_seldom_is_none_of_redis_business(server: RedisServer, clock: Clock) -> None:
-    async with replicas(server, clock) as (one, _):
+    async with replicas(server.url, clock) as (one, _):
         one.asks(3)
         await one.sharing.exchange()
         assert server.ask("DBSIZE") == 0
@@ -85,7 +98,7 @@ async def test_whoever_asks_seldom_is_none_of_redis_business(server: RedisServer
 
 
 async def test_nothing_is_left_in_redis_of_a_window_that_is_over(server: RedisServer, clock: Clock) -> None:
-    async with replicas(server, clock) as (one, two):
+    async with replicas(server.url, clock) as (one, two):
         one.asks(30)
         await one.sharing.exchange()
         names = server.ask("KEYS", "*")
@@ -99,7 +112,7 @@ async def test_nothing_is_left_in_redis_of_a_window_that_is_over(server: RedisSe
 
 async def test_to_tell_the_same_twice_counts_it_once(server: RedisServer, clock: Clock) -> None:
     """A command whose answer was too late is sent again, and Redis may carry out both."""
-    async with replicas(server, clock) as (one, two):
+    async with replicas(server.url, clock) as (one, two):
         one.asks(10)
         for _ in range(5):
             one.window.changed.add(KEY)
@@ -110,7 +123,7 @@ async def test_to_tell_the_same_twice_counts_it_once(server: RedisServer, clock:
 
 
 async def test_a_thousand_keys_are_told_in_portions(server: RedisServer, clock: Clock) -> None:
-    async with replicas(server, clock) as (one, two):
+    async with replicas(server.url, clock) as (one, two):
         keys = [number.to_bytes(4) for number in range(1000)]
         for key in keys:
             one.asks(20, key)
@@ -125,7 +138,7 @@ async def test_a_thousand_keys_are_told_in_portions(server: RedisServer, clock: 
 async def test_without_redis_each_process_limits_alone_and_shares_again_when_it_is_back(
     server: RedisServer, clock: Clock
 ) -> None:
-    async with replicas(server, clock) as (one, two):
+    async with replicas(server.url, clock) as (one, two):
         one.asks(20)
         server.kill()
         with capture_logs() as lines:
@@ -150,7 +163,7 @@ async def test_without_redis_each_process_limits_alone_and_shares_again_when_it_
 
 
 async def test_a_redis_that_does_not_answer_delays_no_request(server: RedisServer, clock: Clock) -> None:
-    async with replicas(server, clock) as (one, _):
+    async with replicas(server.url, clock) as (one, _):
         server.pause()
         try:
             one.asks(10)

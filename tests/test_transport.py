@@ -1,11 +1,15 @@
 """The way to the identity provider on real sockets: what each fault is called."""
 
 import asyncio
+import socket
+import ssl
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
+import uvloop
 
 from seed_oauth import Settings
 from seed_oauth.identity_provider import (
@@ -16,6 +20,7 @@ from seed_oauth.identity_provider import (
 )
 from seed_oauth.outcomes import GrantType
 from seed_oauth.transport import IdentityProviderTransport
+from tests.certificates import serving, trusting
 from tests.test_cli import PATIENCE, free_port
 
 pytestmark = pytest.mark.anyio
@@ -208,3 +213,70 @@ async def test_the_environments_proxy_is_used_except_where_it_does_not_apply(mon
         monkeypatch.setenv("no_proxy", "127.0.0.1")
         await exchange(port)
         assert len(seen) == 1
+
+
+class ClosingServer:
+    """A server in a thread, which goes on while the event loop looks at nothing.
+
+    It answers the first request, and closes that connection when it is told to; it answers what comes on the next.
+    """
+
+    def __init__(self, tls: ssl.SSLContext | None) -> None:
+        self._tls = tls
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listening.getsockname()[1]
+        self._close, self._closed = threading.Event(), threading.Event()
+        self.requests: list[bytes] = []
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def close_first_connection(self) -> None:
+        """Once this returns, the system has the news, and the event loop of whoever called it has not."""
+        self._close.set()
+        assert self._closed.wait(PATIENCE)
+
+    def join(self) -> None:
+        self._thread.join(PATIENCE)
+        self._listening.close()
+
+    def _run(self) -> None:
+        with self._accepted() as first:
+            self._answer(first)
+            self._close.wait()
+        self._closed.set()
+        with self._accepted() as second:
+            self._answer(second)
+
+    def _accepted(self) -> socket.socket:
+        accepted, _ = self._listening.accept()
+        return self._tls.wrap_socket(accepted, server_side=True) if self._tls else accepted
+
+    def _answer(self, connection: socket.socket) -> None:
+        received = b""
+        while not received.endswith(b"client_id=proxy"):
+            received += connection.recv(65_536)
+        self.requests.append(received)
+        connection.sendall(response(TOKEN))
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_a_connection_that_was_closed_while_the_loop_was_busy_is_not_used(
+    scheme: str, new_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """THREATS "Faults: IdP", connection closed on a kept-alive socket: nobody's login fails by it."""
+    server = ClosingServer(serving("127.0.0.1") if scheme == "https" else None)
+    settings = Settings(idp_token_url=f"{scheme}://127.0.0.1:{server.port}/token", idp_client_id="proxy")
+
+    async def scenario() -> None:
+        provider = HttpIdentityProvider(settings, IdentityProviderTransport(settings, trusting()))
+        for number in range(2):
+            if number:
+                server.close_first_connection()  # and no other task has its turn before the next request
+            await provider.exchange(settings.idp_token_url or "", GrantType.REFRESH_TOKEN, {"refresh_token": "rt"})
+        await provider.aclose()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(scenario())
+    server.join()
+    assert len(server.requests) == 2, "each was sent once"

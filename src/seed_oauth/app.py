@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from seed_oauth.answer import json_response
 from seed_oauth.boundary import Boundary, Endpoint
 from seed_oauth.clients import ClientStore
-from seed_oauth.cors import ENDPOINT_CORS, RESOURCE_CORS
+from seed_oauth.cors import DOCUMENT_CORS, ENDPOINT_CORS, RESOURCE_CORS
 from seed_oauth.endpoints.authorization import AuthorizationEndpoint
 from seed_oauth.endpoints.callback import CallbackEndpoint
 from seed_oauth.endpoints.consent import ConsentEndpoint
@@ -25,6 +25,7 @@ from seed_oauth.endpoints.registration import RegistrationEndpoint
 from seed_oauth.endpoints.revocation import RevocationEndpoint
 from seed_oauth.endpoints.token import TokenEndpoint
 from seed_oauth.grants import GrantStore
+from seed_oauth.openapi import ApiDescription
 from seed_oauth.outcomes import (
     AuthorizationOutcome,
     CallbackOutcome,
@@ -103,8 +104,14 @@ def _routes(settings: Settings, pipeline: Recording, parts: Parts) -> list[BaseR
         Route("/healthz", healthz),
         Route("/readyz", ReadinessEndpoint(settings, parts.clients, parts.metadata).__call__),
         *(
-            Route(path, document.__call__, methods=["GET", "OPTIONS"], middleware=[ENDPOINT_CORS])
+            Route(path, document.__call__, methods=["GET", "OPTIONS"], middleware=[DOCUMENT_CORS])
             for path, document in documents(settings).items()
+        ),
+        Route(
+            "/openapi.json",
+            ApiDescription(settings).__call__,
+            methods=["GET", "OPTIONS"],
+            middleware=[ENDPOINT_CORS],
         ),
     ]
     if settings.issuer_path:

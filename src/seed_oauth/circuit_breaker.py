@@ -2,6 +2,9 @@
 
 What is refused here was never sent. So it is no exchange and is not counted as one, and the code or refresh token
 that somebody wanted exchanged is as good as before: they are told to come back.
+
+Metadata and keys need neither: of those there is one request at a time, and pauses after failures (`discovery.py`,
+`protection/issuer_keys.py`).
 """
 
 from collections.abc import Awaitable, Callable, Mapping

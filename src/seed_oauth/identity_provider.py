@@ -180,10 +180,12 @@ async def send(
     """
     try:
         response = await transport.handle_async_request(request)
+        stream = response.stream
+        assert isinstance(stream, httpx.AsyncByteStream)  # noqa: S101 - an async transport's answer
         try:
-            return response.status_code, response.headers, await _read(response, limit)
+            return response.status_code, response.headers, await _read(stream, limit)
         finally:
-            await response.aclose()
+            await stream.aclose()
     except httpx.TimeoutException as late:
         raise IdentityProviderError(IdentityProviderFailure.TIMEOUT) from late
     except httpx.RemoteProtocolError as nonsense:
@@ -208,10 +210,9 @@ def _credentials_in_form(settings: Settings) -> dict[str, str]:
     return {}
 
 
-async def _read(response: httpx.Response, limit: int) -> bytes:
-    assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - an async transport's answer
+async def _read(stream: httpx.AsyncByteStream, limit: int) -> bytes:
     body = bytearray()
-    async for chunk in response.stream:
+    async for chunk in stream:
         body += chunk
         if len(body) > limit:
             raise IdentityProviderError(IdentityProviderFailure.INVALID_RESPONSE)

@@ -5,7 +5,7 @@ and walks over all keys after nearly every request, and keeps as many as are sen
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from hashlib import blake2b
+from hashlib import sha256
 from math import ceil
 from time import time
 
@@ -31,6 +31,8 @@ CAPACITY = 50_000
 """Keys that one limit counts at most, some 6 MB of them; then it begins anew. A flood from more addresses than that
 is not to be met by limits of addresses."""
 
+
+_DIGEST = 16  # bytes
 
 _Limited = (
     type[AuthorizationOutcome]
@@ -135,8 +137,10 @@ class RateLimit:
         _count(by_address, address)
 
     def _refuse_if_full(self, windows: Iterable[Window], key: bytes) -> None:
-        wait = max((window.wait(key) for window in windows), default=0.0)
-        if wait > 0:
+        wait = 0.0
+        for window in windows:
+            wait = max(wait, window.wait(key))
+        if wait:
             seconds = max(ceil(wait), 1)
             # RFC 6585 §4
             raise OAuthError(
@@ -190,4 +194,4 @@ def _credential(address: bytes, form: dict[str, str]) -> bytes:
     """
     used = form.get("code") or form.get("refresh_token") or form.get("token") or ""
     text = f"{form.get('client_id', '')}\0{used}\0"
-    return blake2b(text.encode() + address, digest_size=16).digest()
+    return sha256(text.encode() + address).digest()[:_DIGEST]

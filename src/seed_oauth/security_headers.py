@@ -30,8 +30,8 @@ class SecurityHeaders:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 sent = message.get("headers", ())
-                names = {name for name, _ in sent}
-                message["headers"] = [*sent, *(header for header in self._headers if header[0] not in names)]
+                names = dict(sent)
+                message["headers"] = [*sent, *[header for header in self._headers if header[0] not in names]]
             await send(message)
 
         await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)

@@ -1,6 +1,7 @@
 """The server of `seed-oauth serve`: the front door on one listener, the metrics on another, one loop."""
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -15,17 +16,25 @@ from starlette.types import ASGIApp
 
 from seed_oauth.app import create_app
 from seed_oauth.client_end import DRAINING
-from seed_oauth.connections import Connection, Connections, Limits
+from seed_oauth.connection_limits import Limits
+from seed_oauth.connections import Connection, Connections
 from seed_oauth.settings import PREFIX, Settings, SettingsError
 from seed_oauth.telemetry import Pipeline, create_metrics_app
 
-_BACKLOG = 2048
-_DRAIN = 30  # seconds that requests under way have to finish after SIGTERM
+DRAIN = 30
+"""Seconds that requests under way have to finish after SIGTERM."""
 
-_MOST_CONNECTIONS = 4096  # of the front door; some 10 KB each
+MOST_CONNECTIONS = 4096
+"""Open at once at a front door; each takes some 10 KB."""
+
+METRICS_CONNECTIONS = 64
+"""Open at once at a metrics listener: a handful of scrapers, with one or two each."""
+
+OTHER_FILES = 128
+"""File descriptors for what is no connection of the front door: the metrics listener, the store, pipes, libraries."""
+
 _FEWEST_CONNECTIONS = 16
-_METRICS_CONNECTIONS = 64  # a handful of scrapers, each with one or two
-_OTHER_FILES = 128  # descriptors for the metrics listener, the store, its threads, pipes and whatever libraries open
+_BACKLOG = 2048
 
 Result = TypeVar("Result")
 
@@ -34,7 +43,7 @@ class Listener(uvicorn.Server):
     """One uvicorn server among several in a loop: whoever runs it stops it, signals do not."""
 
     def __init__(
-        self, app: ASGIApp, listening: socket.socket, drain: int = _DRAIN, limits: Limits | None = None
+        self, app: ASGIApp, listening: socket.socket, drain: int = DRAIN, limits: Limits | None = None
     ) -> None:
         """`drain` is how many seconds requests under way have to finish once it is to stop.
 
@@ -130,7 +139,7 @@ async def serve(settings: Settings) -> None:
 
 def metrics_listener(pipeline: Pipeline, listening: socket.socket) -> Listener:
     """The listener of a pipeline's metrics; scrapers that are slow take few descriptors from the front door."""
-    limits = Limits(connections=_METRICS_CONNECTIONS)
+    limits = Limits(connections=METRICS_CONNECTIONS)
     return Listener(create_metrics_app(pipeline.registry), listening, limits=limits)
 
 
@@ -139,13 +148,13 @@ def most_connections() -> int:
     try:
         import resource  # noqa: PLC0415 - Windows has none
     except ImportError:
-        return _MOST_CONNECTIONS
+        return MOST_CONNECTIONS
     _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
     if most_files == resource.RLIM_INFINITY:
-        return _MOST_CONNECTIONS
+        return MOST_CONNECTIONS
     # What a shell gives by default is for programs that use select().
     resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
-    return max(_FEWEST_CONNECTIONS, min(_MOST_CONNECTIONS, (most_files - _OTHER_FILES) // 2))
+    return max(_FEWEST_CONNECTIONS, min(MOST_CONNECTIONS, (most_files - OTHER_FILES) // 2))
 
 
 async def run_together(front_door: Listener, *others: Listener) -> None:
@@ -156,6 +165,9 @@ async def run_together(front_door: Listener, *others: Listener) -> None:
             end_at_once(number)
         front_door.should_exit = True
 
+    # What there is by now lives as long as the process. The garbage collector would look through it again and again,
+    # and stop everything for 50 ms each time.
+    gc.freeze()
     with on_signals(stop):
         async with asyncio.TaskGroup() as group:
             for other in others:

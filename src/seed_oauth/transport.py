@@ -1,13 +1,20 @@
 """Connections to the outside: aiohttp's, under httpx's interface."""
 
+import select
+import ssl
+import sys
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
 from functools import lru_cache
 from urllib.parse import quote_plus, urlsplit
 from urllib.request import getproxies, proxy_bypass
+from weakref import WeakSet
 
 import aiohttp
 import httpx
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
 from yarl import URL
 
 from seed_oauth.settings import Settings
@@ -18,7 +25,9 @@ _KEEPALIVE = 30  # seconds an idle connection is kept
 class AiohttpTransport(httpx.AsyncBaseTransport):
     """An httpx transport over aiohttp, whose connection pool costs a fifth of httpx's own.
 
-    Nothing is sent twice, no redirect is followed, and whatever goes wrong is raised as httpx has it.
+    No redirect is followed, and whatever goes wrong is raised as httpx has it. No POST is ever sent twice: once its
+    first byte may have left, nobody knows what became of it, and a code that is sent again may be spent already. So a
+    connection that breaks after that fails the request. (A GET is sent once more by aiohttp, which hurts nobody.)
     """
 
     def __init__(
@@ -69,15 +78,54 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 class IdentityProviderTransport(AiohttpTransport):
     """The connections to the identity provider."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Go through HTTPS_PROXY or HTTP_PROXY if the environment says so for a request's host."""
+    def __init__(self, settings: Settings, trusted: ssl.SSLContext | bool = True) -> None:
+        """Go through HTTPS_PROXY or HTTP_PROXY if the environment says so for a request's host.
+
+        `trusted` says whose certificates are; by default those that the system trusts, or SSL_CERT_FILE names.
+        """
         super().__init__(
-            # No limit: the circuit breaker has one, and refuses at once what would have to queue here.
-            lambda: aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE),
+            lambda: _Connector(keepalive_timeout=_KEEPALIVE, trusted=trusted),
             aiohttp.ClientTimeout(total=settings.idp_timeout, sock_connect=settings.idp_connect_timeout),
             # Looked up once for each of the few endpoints there are.
             lru_cache(maxsize=16)(_proxy_for),
         )
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Keeps connections, and has another one instead of one that was closed since, as long as nothing was sent.
+
+    aiohttp drops those that the event loop has seen closing. But the loop may not have looked since: then a request
+    would be written to a connection that is known to be closed, and somebody's login would fail.
+    """
+
+    def __init__(self, *, keepalive_timeout: float, trusted: ssl.SSLContext | bool) -> None:
+        # No limit: the circuit breaker has one, and refuses at once what would have to queue here.
+        super().__init__(limit=0, keepalive_timeout=keepalive_timeout, ssl=trusted)
+        self._used: WeakSet[ResponseHandler] = WeakSet()
+
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - as it is called
+    ) -> Connection:
+        """A connection for one request."""
+        connection = await super().connect(req, traces, timeout)
+        while connection.protocol in self._used and _has_something_to_read(connection):
+            connection.close()
+            connection = await super().connect(req, traces, timeout)
+        if connection.protocol is not None:
+            self._used.add(connection.protocol)
+        return connection
+
+
+def _has_something_to_read(connection: Connection) -> bool:
+    """Between two requests that can only be the end of the connection, or a protocol error."""
+    if connection.transport is None or sys.platform == "win32":  # which has no poll
+        return False
+    readable = select.poll()
+    readable.register(connection.transport.get_extra_info("socket"), select.POLLIN)
+    return bool(readable.poll(0))
 
 
 class _Body(httpx.AsyncByteStream):

@@ -81,6 +81,7 @@ def _a_good_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
     good = {
         "ISSUER": DOOR,
         "SECRET_KEYS": KEY,
+        "TRUSTED_PROXIES": "127.0.0.1",
         "IDP_ISSUER": IDP,
         "IDP_CLIENT_ID": "proxy",
         "IDP_CLIENT_SECRET": SECRET,
@@ -120,11 +121,20 @@ async def test_all_is_well_where_all_is_well(world: World) -> None:
         ("credentials", "ok"),
         ("clock", "ok"),
         ("store", "ok"),
+        ("rate limits", "ok"),
         ("metrics port", "ok"),
         ("public metadata", "ok"),
         ("resource", "ok"),
     ]
     assert not has_failed(findings)
+
+
+async def test_a_reverse_proxy_that_is_not_believed_is_told(world: World) -> None:
+    unknown = await finding(world, "rate limits", trusted_proxies=())
+    assert unknown.status == "warning"
+    assert "set SEED_OAUTH_TRUSTED_PROXIES" in unknown.remedy
+    local = await finding(world, "rate limits", trusted_proxies=(), issuer="http://127.0.0.1:8000")
+    assert local.status == "ok"
 
 
 async def test_settings_that_cannot_be_used_are_each_told_and_nothing_is_asked(world: World) -> None:

@@ -421,3 +421,10 @@ async def test_a_client_that_cannot_be_marked_as_used_gets_its_token_all_the_sam
 
     async with FrontDoor(idp=lambda _: httpx.Response(200, json=TOKENS), clients=Unmarkable(PUBLIC)) as door:
         assert (await door.token(code_request())).status_code == 200
+
+
+async def test_an_answer_to_no_script_has_nothing_for_scripts_and_is_in_no_cache(door: FrontDoor) -> None:
+    """PROTOCOL M6."""
+    response = await door.token(code_request())
+    assert not [name for name in response.headers if name.startswith("access-control-")]
+    assert response.headers["cache-control"] == "no-store"

@@ -31,8 +31,8 @@ class Happening:
     end: Callable[[int], None]
     from_the_start: bool = False
     """Whether it began before the door was started."""
-    through: Sequence[str] = ()
-    """What the door is to be started through."""
+    launcher: Sequence[str] = ()
+    """The command that starts the door."""
 
 
 Happens = Callable[[Path], AbstractContextManager[Happening]]
@@ -155,10 +155,10 @@ def read_only(folder: Path) -> Iterator[Happening]:
     file = folder / "clients.db"
     file.touch(0o400)
     # Root may write what nobody may, unless it gave that up.
-    through: list[str] = []
+    launcher: list[str] = []
     if os.geteuid() == 0:
-        through = [real_part("setpriv", install="apt-get install util-linux"), "--bounding-set=-dac_override"]
-    yield Happening(sqlite_url(folder), nothing, lambda _: file.chmod(0o600), from_the_start=True, through=through)
+        launcher = [real_part("setpriv", install="apt-get install util-linux"), "--bounding-set=-dac_override"]
+    yield Happening(sqlite_url(folder), nothing, lambda _: file.chmod(0o600), from_the_start=True, launcher=launcher)
 
 
 @trouble("SQLite: corrupt", "the file is opened anew by itself once it is restored, or made anew once it is removed")

@@ -9,10 +9,11 @@ from urllib.parse import urlencode
 import pytest
 
 from seed_oauth import create_metrics_app
-from seed_oauth.connections import Connections, Limits
+from seed_oauth.connection_limits import Limits
+from seed_oauth.connections import Connections
 from seed_oauth.outcomes import AuthorizationOutcome, TokenOutcome
-from seed_oauth.telemetry.contract import UpstreamOutcome, error_attributes
-from tests.faults.fault import Fault
+from seed_oauth.telemetry.contract import UpstreamOutcome
+from tests.faults.fault import Fault, counted
 from tests.faults.served import (
     FORM_HEAD,
     ROOMY,
@@ -59,29 +60,6 @@ def fault(*, limits: Limits = ROOMY, times: int = 1, **fields: Any) -> Callable[
         return scenario
 
     return add
-
-
-def counted(case: Case) -> dict[str, float]:
-    """What grows by a fault, and nothing else."""
-    fault, times = case.fault, float(case.times)
-    grown: dict[str, float] = {}
-    if fault.outcome is None:
-        return grown
-    if fault.outcome.cause:
-        labels = ",".join(f'{name}="{value}"' for name, value in sorted(error_attributes(fault.outcome).items()))
-        grown[f"oauth_errors_total{{{labels}}}"] = times
-    if fault.outcome.result:
-        grown[f'oauth_authorization_requests_total{{result="{fault.outcome.result}"}}'] = times
-    if fault.upstream:
-        grant = 'grant_type="authorization_code"'
-        upstream = f'{{operation="token",outcome="{fault.upstream}"}}'
-        grown |= {
-            f'oauth_token_exchanges_total{{{grant},result="success"}}': times,
-            f"oauth_token_exchange_duration_seconds_count{{{grant}}}": times,
-            f"oauth_upstream_requests_total{upstream}": times,
-            f"oauth_upstream_request_duration_seconds_count{upstream}": times,
-        }
-    return grown
 
 
 SOON = 0.3
@@ -170,7 +148,7 @@ async def half_closed_in_the_body(at: Served) -> str:
     limits=replace(ROOMY, head=SOON),
     outcome=None,
     client_sees=f"408 `invalid_request`, then {CLOSES}",
-    afterwards="it had 20 seconds, and held one socket",
+    afterwards=f"it had {ROOMY.head:.0f} seconds, and held one socket",
 )
 async def slow_head(at: Served) -> str:
     client = await at.connect()
@@ -183,7 +161,7 @@ async def slow_head(at: Served) -> str:
     limits=replace(ROOMY, head=SOON),
     outcome=None,
     client_sees=CLOSES,
-    afterwards="it had 20 seconds, and held one socket",
+    afterwards=f"it had {ROOMY.head:.0f} seconds, and held one socket",
 )
 async def silent(at: Served) -> str:
     return await (await at.connect()).sees_the_end()
@@ -194,7 +172,7 @@ async def silent(at: Served) -> str:
     limits=replace(ROOMY, idle=SOON),
     outcome=AuthorizationOutcome.REDIRECTED_TO_IDP,
     client_sees=f"302, then {CLOSES}",
-    afterwards="it had 75 seconds for another request: longer than load balancers, which must be the first to close",
+    afterwards=f"it had {ROOMY.idle:.0f} seconds for another request: load balancers must close first",
 )
 async def silent_after_an_answer(at: Served) -> str:
     client = await at.connect()
@@ -207,11 +185,41 @@ async def silent_after_an_answer(at: Served) -> str:
     limits=replace(ROOMY, body=SOON),
     outcome=TokenOutcome.CANCELLED,
     client_sees=f"408 `invalid_request`, then {CLOSES}",
-    afterwards="it had 20 seconds and one more for each KiB; the identity provider has heard nothing",
+    afterwards=f"it had {ROOMY.body:.0f} seconds and one more for each {ROOMY.body_rate} bytes",
 )
 async def slow_body(at: Served) -> str:
     client = await at.connect()
     await client.send(*(bytes([byte]) for byte in token_request()[:-1]))
+    return await refused(client)
+
+
+@fault(
+    name="slowloris: the head of a second request, while the first is answered",
+    limits=replace(ROOMY, head=SOON, lingering=SOON),
+    outcome=TokenOutcome.EXCHANGED,
+    upstream=UpstreamOutcome.OK,
+    client_sees=f"200, then 408 `invalid_request`, then {CLOSES}",
+    afterwards="the first has its answer, and the second its time from then on",
+)
+async def slow_second_head(at: Served) -> str:
+    client = await at.connect()
+    await client.send(token_request())
+    await at.idp.asked.wait()
+    await client.send(FORM_HEAD)
+    at.idp.may_answer.set()
+    return f"{await client.answer()}, then {await refused(client)}"
+
+
+@fault(
+    name="slowloris: a body whose request has its answer already",
+    limits=replace(ROOMY, head=SOON, body=10 * SOON),
+    outcome=TokenOutcome.METHOD_NOT_ALLOWED,
+    client_sees=f"405 `invalid_request`, then {CLOSES}",
+    afterwards="the rest has as long as a head",
+)
+async def slow_unwanted_body(at: Served) -> str:
+    client = await at.connect()
+    await client.send(FORM_HEAD.replace(b"POST", b"PUT") + b"Content-Length: 1000\r\n\r\n")
     return await refused(client)
 
 
@@ -234,7 +242,7 @@ async def undelivered(at: Served) -> str:
     times=10,
     outcome=AuthorizationOutcome.REDIRECTED_TO_IDP,
     client_sees=RESET,
-    afterwards="it had 30 seconds to take what was sent, and at most 64 KiB were kept for it",
+    afterwards=f"it had {ROOMY.unread:.0f} seconds to take what was sent, and at most 64 KiB were kept for it",
 )
 async def never_reads(at: Served) -> str:
     client = await at.connect(reads=False)
@@ -285,7 +293,7 @@ async def pipelined(at: Served) -> str:
     times=33,
     outcome=AuthorizationOutcome.REDIRECTED_TO_IDP,
     client_sees=f"302, then {CLOSES}",
-    afterwards="32 may wait for the one before them; what comes with them is dropped",
+    afterwards=f"{ROOMY.pipelined} may wait for the one before them; what comes with them is dropped",
 )
 async def pipelined_without_end(at: Served) -> str:
     client = await at.connect()
@@ -299,7 +307,7 @@ async def pipelined_without_end(at: Served) -> str:
     name="a request line far too long",
     outcome=None,
     client_sees=f"431 `invalid_request`, then {CLOSES}",
-    afterwards="64 KiB of it were kept",
+    afterwards=f"{ROOMY.head_size} bytes of it were kept",
 )
 async def long_request_line(at: Served) -> str:
     client = await at.connect()
@@ -311,7 +319,7 @@ async def long_request_line(at: Served) -> str:
     name="header fields far too large",
     outcome=None,
     client_sees=f"431 `invalid_request`, then {CLOSES}",
-    afterwards="64 KiB of them were kept",
+    afterwards=f"{ROOMY.head_size} bytes of them were kept",
 )
 async def large_fields(at: Served) -> str:
     client = await at.connect()
@@ -323,7 +331,7 @@ async def large_fields(at: Served) -> str:
     name="too many header fields",
     outcome=None,
     client_sees=f"431 `invalid_request`, then {CLOSES}",
-    afterwards="100 are allowed",
+    afterwards=f"{ROOMY.fields} are allowed",
 )
 async def many_fields(at: Served) -> str:
     client = await at.connect()
@@ -481,7 +489,7 @@ async def test_a_client_that_misbehaves_costs_its_own_socket_only(case: Case) ->
 
         async def has_grown() -> Samples | None:
             after = await at.door.samples()
-            return after if increases(before, after) == counted(case) else None
+            return after if increases(before, after) == counted(case.fault, case.times) else None
 
         await eventually(has_grown)
         await at.is_well()

@@ -128,7 +128,7 @@ async def door_at(happening: Happening, folder: Path, idp: str, **settings: str)
     async with publishing(publish, "localhost") as port:
         published = f"https://localhost:{port}/client.json"
         content.append(document(published))
-        async with serving(folder, environment, through=happening.through) as server:
+        async with serving(folder, environment, launcher=happening.launcher) as server:
             yield Door(server, published)
 
 

@@ -245,9 +245,10 @@ async def test_a_turn_waits_for_another_processs_write(tmp_path: Path) -> None:
 
 
 async def test_redis_forgets_a_grant_and_its_answer_by_itself(redis_store: Store, empty_redis: RedisServer) -> None:
-    await redis_store.take(0)
-    await redis_store.here.finish("grant", 0, "the answer", now=NOW)
-    await redis_store.here.revoke("another", expires_at=NOW + 1000)
+    now = time()  # by which Redis counts
+    await redis_store.take(0, now)
+    await redis_store.here.finish("grant", 0, "the answer", now=now)
+    await redis_store.here.revoke("another", expires_at=now + 1000)
     lifetimes = {name: int(str(empty_redis.ask("TTL", f"seed-oauth:grant:{name}"))) for name in (
         "{grant}", "{grant}:answer", "{another}"
     )}  # fmt: skip

@@ -220,7 +220,7 @@ class Logins(RuleBasedStateMachine):
         )
         parameters = {**_parameters(asked), **changes}
         sent = {name: value for name, value in parameters.items() if value is not None}
-        response = self.run(browser.person.http.get("/oauth/authorize", params=sent))
+        response = self.run(self.world.browses(browser, "GET", "/oauth/authorize", params=sent))
         self.world.ends(response, Predicted(row=row), client, "state")
         # PROTOCOL A4 and A5
         is_known = {"client_id", "redirect_uri"}.isdisjoint(changes) and twist is None

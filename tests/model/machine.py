@@ -137,12 +137,16 @@ class FlowMachine(Logins):
 
     def _presents(self, as_what: str, envelope: str) -> None:
         world, client = self.world, self.world.software[0]
-        http = world.browsers[0].person.http
+        browser = world.browsers[0]
         if as_what == "request":
-            response = self.run(http.post("/oauth/consent", data={"request": envelope, "decision": "approve"}))
+            response = self.run(
+                world.browses(browser, "POST", "/oauth/consent", data={"request": envelope, "decision": "approve"})
+            )
             world.ends(response, Predicted(row=ConsentOutcome.BAD_ENVELOPE), None)
         elif as_what == "state":
-            response = self.run(http.get("/oauth/callback", params={"state": envelope, "code": "x"}))
+            response = self.run(
+                world.browses(browser, "GET", "/oauth/callback", params={"state": envelope, "code": "x"})
+            )
             world.ends(response, Predicted(row=CallbackOutcome.BAD_STATE), None)
         elif as_what == "code":
             form = _code_form(VERIFIERS[0], None, None) | {"code": envelope} | credentials(client).form

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
-from tests.broker import Person
+import httpx
 
 
 @dataclass(eq=False, kw_only=True)
@@ -33,8 +33,8 @@ class Sealed:
 class Browser:
     """A browser, and the consents that it remembers: by client and host, what for and in which envelope."""
 
-    def __init__(self, number: int, person: Person) -> None:
-        self.person = person
+    def __init__(self, number: int) -> None:
+        self.cookies = httpx.Cookies()
         self.consents: dict[tuple[str, str], tuple[frozenset[str], str, Sealed]] = {}
         self._number = number
 

@@ -10,12 +10,13 @@ from typing import Any, ClassVar
 import httpx
 from hypothesis import assume
 
+from seed_oauth import Pipeline
 from seed_oauth.clients.sqlite import SqliteClientStore
 from seed_oauth.database import Database
 from seed_oauth.demo.identity_provider import DevelopmentIdentityProvider
 from seed_oauth.outcomes import Outcome
-from tests.broker import METADATA, BrokerDoor, PlayedMetadata, request_in, target_of
-from tests.harness import json_of, query_of
+from tests.broker import BROKER, METADATA, PlayedMetadata, request_in, target_of
+from tests.harness import ISSUER, FrontDoor, json_of, query_of
 from tests.model import invariants
 from tests.model.counting import Counts, counted, counts_of
 from tests.model.model import (
@@ -54,6 +55,10 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.model = Model()
         self.provider = DevelopmentIdentityProvider("proxy", "secret of the proxy", clock=lambda: self.model.elapsed)
+        # As with several workers, what is counted outlives the process that counted it.
+        self._pipeline = Pipeline()
+        self._idp_requests: list[httpx.Request] = []
+        self.expected, self._looked_at = Counts(), Counts()
         self._store = f"sqlite:///{folder}/clients.db"
         self.software: list[Software] = []
         self.browsers: list[Browser] = []
@@ -66,10 +71,10 @@ class World:
     async def opens(self, *keys: str) -> None:
         """Start the door with these keys, on the store that was there before."""
         self.model.keys = keys
-        self.expected, self._looked_at = Counts(), Counts()
-        self.door = BrokerDoor(
+        self.door = FrontDoor(
             idp=httpx.ASGITransport(self.provider.app).handle_async_request,
             settings={
+                **BROKER,
                 "secret_keys": keys,
                 "store_url": self._store,
                 "resources": RESOURCES,
@@ -79,13 +84,10 @@ class World:
             clients=SqliteClientStore(Database(self._store)),
             metadata=PlayedMetadata(replace(METADATA, sends_issuer=True)),
             now=self.model.now,
+            pipeline=self._pipeline,
+            idp_requests=self._idp_requests,
         )
-        self.door.provider = self.provider
         await self.door.__aenter__()
-        for browser in self.browsers:
-            cookies = browser.person.http.cookies
-            browser.person = self.door.somebody()
-            browser.person.http.cookies = cookies
 
     async def closes(self) -> None:
         await self.door.__aexit__(None, None, None)
@@ -96,7 +98,7 @@ class World:
         return [code for code in self.codes if not code.spent and self.model.is_fresh(code)]
 
     def gets_a_browser(self) -> Browser:
-        browser = Browser(len(self.browsers), self.door.somebody())
+        browser = Browser(len(self.browsers))
         self.browsers.append(browser)
         return browser
 
@@ -105,8 +107,8 @@ class World:
         if self._looked_at == self.expected:
             return  # nothing was asked since
         self._looked_at = self.expected.copy()
-        is_counted = counted(self.door.pipeline)
-        exchanges = sum(request.url.path == "/token" for request in self.door.idp_requests)
+        is_counted = counted(self._pipeline)
+        exchanges = sum(request.url.path == "/token" for request in self._idp_requests)
         told = sum(value for (name, _), value in is_counted.items() if name == "oauth_token_exchanges_total")
         assert exchanges == told, "exchanges at the identity provider are those that are counted"
         with self._predictions():
@@ -136,10 +138,23 @@ class World:
 
     # What a browser does.
 
+    async def browses(self, browser: Browser, method: str, path: str, **sent: Any) -> httpx.Response:
+        """A request as a browser sends it."""
+        http = httpx.AsyncClient(
+            transport=httpx.ASGITransport(self.door.app),
+            base_url=ISSUER,
+            headers={"Accept": "text/html"},
+            cookies=browser.cookies,
+        )
+        async with http:
+            response = await http.request(method, path, **sent)
+        browser.cookies = http.cookies
+        return response
+
     async def asks(self, parameters: Mapping[str, str], asked: Asked) -> None:
         """A good authorization request."""
         predicted = self.model.asks(asked)
-        response = await asked.browser.person.http.get("/oauth/authorize", params=parameters)
+        response = await self.browses(asked.browser, "GET", "/oauth/authorize", params=parameters)
         self.ends(response, predicted, asked.client)
         if response.is_redirect:
             self._goes_on(asked, response.headers["location"])
@@ -156,7 +171,7 @@ class World:
         predicted = self.model.decides(question, browser, decision)
         form = {"request": question.sealed.envelope}
         form |= ({"decision": decision} if decision else {}) | ({"remember": "on"} if remember else {})
-        response = await browser.person.http.post("/oauth/consent", data=form)
+        response = await self.browses(browser, "POST", "/oauth/consent", data=form)
         asked = question.asked
         if response.status_code == 200:
             invariants.no_login_ends_in_another_browser(asked, browser)
@@ -187,7 +202,7 @@ class World:
         predicted = self.model.returns(login, browser, iss, error, code is not None)
         parameters = {"state": login.sealed.envelope, "iss": iss, "error": error, "code": code.value if code else None}
         sent = {name: value for name, value in parameters.items() if value is not None}
-        response = await browser.person.http.get("/oauth/callback", params=sent)
+        response = await self.browses(browser, "GET", "/oauth/callback", params=sent)
         asked = login.asked
         if response.is_redirect:
             invariants.no_login_ends_in_another_browser(asked, browser)

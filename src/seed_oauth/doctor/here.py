@@ -33,6 +33,21 @@ def check_secret_keys(settings: Settings) -> Finding:
     return skipped("secret keys", "the relay flow seals nothing")
 
 
+def check_rate_limits(settings: Settings) -> Finding:
+    """Whether clients can be told apart by their addresses."""
+    if settings.trusted_proxies:
+        return ok("rate limits", f"{len(settings.trusted_proxies)} reverse proxies are believed")
+    if settings.issuer.startswith("https://"):
+        # This server itself speaks plain http: somebody before it ends TLS.
+        return warning(
+            "rate limits",
+            "a reverse proxy stands before this server, and whom it asks for is not known: there are no limits by "
+            "address, or its users share one",
+            f"set {PREFIX}TRUSTED_PROXIES to its addresses, such as 127.0.0.1, and have it append to X-Forwarded-For",
+        )
+    return ok("rate limits", "clients at public addresses have limits of their own")
+
+
 async def check_store(settings: Settings) -> Finding:
     """Whether clients can be kept, and whether others can read them. A file that is not there is not made."""
     if is_redis(settings.store_url):

@@ -61,17 +61,15 @@ class Browser:
         self._sealer = settings.sealer
         self._days = settings.consent_days
         # Two first logins at once give a browser two of its own; whatever was bound to either is bound to it.
-        self._known = [value for name, value in self._cookies.items() if value and self._is_own(name)]
-        self._secret = self._known[0] if self._known else secrets.token_urlsafe(16)
-
-    @property
-    def binding(self) -> str:
+        known = [value for name, value in self._cookies.items() if value and self._is_own(name)]
+        self._bindings = [_binding(secret) for secret in known]
+        self._secret = known[0] if known else secrets.token_urlsafe(16)
+        self.binding = self._bindings[0] if known else _binding(self._secret)
         """What things are bound to this browser by; it does not tell the cookie."""
-        return _binding(self._secret)
 
     def is_bound_by(self, binding: str) -> bool:
         """Whether this is the browser that something was bound to."""
-        return any(hmac.compare_digest(_binding(secret), binding) for secret in self._known)
+        return any(hmac.compare_digest(known, binding) for known in self._bindings)
 
     def check_bound_by(
         self, binding: str, outcome: CallbackOutcome | ConsentOutcome, client_family: ClientFamily = ClientFamily.OTHER
@@ -93,7 +91,7 @@ class Browser:
 
     def keep_on(self, response: Response) -> Response:
         """Have the browser come back as the same one."""
-        if not self._known:
+        if not self._bindings:
             # A name for each, or that of a first login in another tab would take this one's place.
             self._set(response, f"{self._prefix}-{secrets.token_hex(4)}", self._secret, _YEAR)
         return response

@@ -12,7 +12,7 @@ from opentelemetry.trace import NoOpTracerProvider, TracerProvider
 
 from seed_oauth.settings import SettingsError
 
-SHUTDOWN_TIMEOUT = 4.0
+SHUTDOWN_TIMEOUT = 3.0
 """Seconds that the last push of a process may take. A worker's and then the supervisor's come after the 30 of requests
 under way, and all of it fits into the 40 that compose.yaml and Kubernetes give."""
 

@@ -1,0 +1,140 @@
+"""Ten thousand exchanges through a served door, of which the identity provider fails every fiftieth in some way."""
+
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import cycle
+from pathlib import Path
+from urllib.parse import parse_qs
+
+import aiohttp
+import anyio
+import pytest
+
+from seed_oauth.outcomes import TokenOutcome as Row
+from tests.faults.faulty_server import GOOD, Connection, faulty_server, response
+from tests.harness import code_request, refresh_request, samples_of
+from tests.integration.login import client_id_from
+from tests.integration.real_parts import idp_settings
+from tests.test_cli import PATIENCE, serving
+
+pytestmark = pytest.mark.anyio
+
+EXCHANGES = 10_000
+CONCURRENCY = 200
+EVERY = 50  # the fault of 2 %
+
+
+@dataclass(frozen=True)
+class Reaction:
+    """What the identity provider does once it has read a request, and the row that this ends in."""
+
+    row: Row
+    answer: bytes = b""
+    then: Callable[[Connection], Awaitable[None]] | None = None
+    """If given, it comes after what is answered, and the connection ends."""
+
+
+async def hang(connection: Connection) -> None:
+    await connection.hang()
+
+
+async def close(_: Connection) -> None:
+    """Nothing more."""
+
+
+async def reset(connection: Connection) -> None:
+    connection.reset()
+
+
+async def never_end(connection: Connection) -> None:
+    while True:
+        await connection.send(b"2000\r\n" + b" " * 0x2000 + b"\r\n")
+
+
+SUCCESS = Reaction(Row.EXCHANGED, GOOD)
+FAULTS = [
+    Reaction(Row.IDP_UNREACHABLE, then=close),
+    Reaction(Row.IDP_SERVER_ERROR, response(b"<h1>Bad Gateway</h1>", "502 Bad Gateway")),
+    Reaction(Row.IDP_TIMEOUT, then=hang),
+    Reaction(Row.IDP_INVALID_RESPONSE, response(b"<h1>Hello</h1>")),
+    Reaction(Row.IDP_UNREACHABLE, then=reset),
+    Reaction(Row.IDP_RATE_LIMITED, response(b"", "429 Too Many Requests", "Retry-After: 1")),
+    Reaction(Row.IDP_TIMEOUT, GOOD[:-9], then=hang),
+    Reaction(Row.IDP_INVALID_GRANT, response(b'{"error": "invalid_grant"}')),
+    Reaction(Row.IDP_UNREACHABLE, GOOD[:-9], then=reset),
+    Reaction(Row.IDP_INVALID_RESPONSE, response(b'{"access_token":')),
+    Reaction(Row.IDP_INVALID_RESPONSE, response(b" " * 10_000_000)),
+    Reaction(Row.IDP_INVALID_RESPONSE, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", then=never_end),
+    Reaction(Row.IDP_INVALID_RESPONSE, response(b"", "307 Temporary Redirect", "Location: /token")),
+    Reaction(Row.IDP_SERVER_ERROR, response(b"{}", "500 Internal Server Error")),
+]
+
+
+def reactions() -> dict[str, Reaction]:
+    """What will be done about each code and refresh token."""
+    faults = cycle(FAULTS)
+    return {f"grant-{number}": next(faults) if number % EVERY == 0 else SUCCESS for number in range(EXCHANGES)}
+
+
+def grant_in(request: bytes) -> str:
+    form = parse_qs(request.decode())
+    return (form.get("code") or form["refresh_token"])[0]
+
+
+async def react(planned: dict[str, Reaction], connection: Connection) -> None:
+    while True:
+        reaction = planned[grant_in(await connection.request())]
+        await connection.send(reaction.answer)
+        if reaction.then is not None:
+            await reaction.then(connection)
+            return
+
+
+async def test_each_of_ten_thousand_exchanges_is_answered_and_counted_once_and_sent_once(tmp_path: Path) -> None:
+    """THREATS "Faults: IdP": all of them mixed, at a concurrency of 200."""
+    planned = reactions()
+    ended: Counter[tuple[Row, int, str | None]] = Counter()
+    settings = {"SEED_OAUTH_FLOW": "relay", "SEED_OAUTH_LOG_LEVEL": "error"}
+    async with faulty_server() as idp:
+        idp.manner = partial(react, planned)
+        async with serving(tmp_path, {**idp_settings(idp.url), **settings}) as server:
+            client_id = await client_id_from(server.http, server.url)
+            waiting = iter(planned.items())
+
+            async def exchange_until_none_is_left(client: aiohttp.ClientSession) -> None:
+                for grant, reaction in waiting:
+                    form = code_request(client_id=client_id, code=grant)
+                    if grant.endswith("7"):
+                        form = refresh_request(client_id=client_id, refresh_token=grant)
+                    async with client.post(f"{server.url}/oauth/token", data=form) as answer:
+                        ended[reaction.row, answer.status, (await answer.json()).get("error")] += 1
+
+            timeout = aiohttp.ClientTimeout(total=PATIENCE)
+            async with (
+                aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONCURRENCY), timeout=timeout) as client,
+                anyio.create_task_group() as group,
+            ):
+                for _ in range(CONCURRENCY):
+                    group.start_soon(exchange_until_none_is_left, client)
+            samples = samples_of((await server.http.get(server.metrics)).text)
+            assert await server.stop() == "", "nothing is unexpected"
+
+    rows = Counter(reaction.row for reaction in planned.values())
+    # Every request is answered, as its fault wants it …
+    assert ended == {(row, row.status, row.error): count for row, count in rows.items()}
+    # … counted once …
+    reasons = Counter[str]()
+    exchanged = Counter[str]()
+    for (name, labels), value in samples.items():
+        if name == "oauth_errors_total" and value:
+            reasons[dict(labels)["reason"]] += int(value)
+        exchanged[name] += int(value)
+    del rows[Row.EXCHANGED]
+    assert reasons == {row.reason: count for row, count in rows.items()}
+    assert exchanged["oauth_token_exchanges_total"] == EXCHANGES
+    assert exchanged["oauth_token_exchange_duration_seconds_count"] == EXCHANGES
+    assert exchanged["oauth_upstream_requests_total"] == EXCHANGES
+    # … and was sent once.
+    assert Counter(map(grant_in, idp.requests)) == dict.fromkeys(planned, 1)
