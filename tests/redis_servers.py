@@ -23,6 +23,31 @@ DOWN_AFTER = 500
 """Milliseconds after which Sentinels and the nodes of a Cluster give one of them up."""
 
 
+@dataclass(frozen=True)
+class Tls:
+    """Files of certificates: of the servers and, the same, of their clients, and whom they trust."""
+
+    certificate: Path
+    authority: Path
+
+    @property
+    def connection(self) -> dict[str, str]:
+        """As redis-py, and the URL of a store, name them."""
+        certificate = str(self.certificate)
+        return {"ssl_ca_certs": str(self.authority), "ssl_certfile": certificate, "ssl_keyfile": certificate}
+
+    def settings(self, port: int) -> list[tuple[str, str]]:
+        """What makes a server, or a Sentinel, speak TLS only, with clients that have a certificate."""
+        return [
+            ("port", "0"),
+            ("tls-port", str(port)),
+            ("tls-cert-file", str(self.certificate)),
+            ("tls-key-file", str(self.certificate)),
+            ("tls-ca-cert-file", str(self.authority)),
+            ("tls-replication", "yes"),
+        ]
+
+
 @dataclass
 class RedisServer:
     """One process that can be killed, paused and started again."""
@@ -31,7 +56,8 @@ class RedisServer:
     options: Sequence[str] = ()
     port: int = field(default_factory=free_port)
     connection: dict[str, Any] = field(default_factory=dict)
-    """What a client of it needs besides: a password, TLS."""
+    """What a client of it needs besides, such as a password."""
+    tls: Tls | None = None
     program: str = "redis-server"
     process: subprocess.Popen[bytes] | None = None
 
@@ -42,7 +68,8 @@ class RedisServer:
 
     def ask(self, *words: str | int) -> Any:
         """What it answers to a command."""
-        with redis.Redis(LOOPBACK, self.port, **{"socket_timeout": 5, **self.connection}) as client:
+        tls = {"ssl": True, **self.tls.connection} if self.tls else {}
+        with redis.Redis(LOOPBACK, self.port, **{"socket_timeout": 5, **tls, **self.connection}) as client:
             return client.execute_command(*words)
 
     def start(self) -> None:
@@ -50,7 +77,8 @@ class RedisServer:
         command = [real_part(self.program, install=PACKAGES), *self.options]
         if self.program == "redis-server":
             command += ["--bind", LOOPBACK, "--dir", str(self.folder), "--save", ""]
-            command += [] if "--tls-port" in self.options else ["--port", str(self.port)]
+            for name, value in listening(self.port, self.tls):
+                command += [f"--{name}", value]
         self.folder.mkdir(exist_ok=True)
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: S603 - a fixed program
@@ -84,6 +112,11 @@ class RedisServer:
         os.kill(self.process.pid, number)
 
 
+def listening(port: int, tls: Tls | None) -> list[tuple[str, str]]:
+    """Where a server or a Sentinel listens, and how."""
+    return tls.settings(port) if tls else [("port", str(port))]
+
+
 def until(condition: Any) -> None:
     """Wait until `condition()` holds, of another process."""
     give_up_at = monotonic() + PATIENCE
@@ -103,21 +136,9 @@ def running(*servers: RedisServer) -> Iterator[None]:
 
 
 @contextmanager
-def redis_server(folder: Path, *options: str, **connection: Any) -> Iterator[RedisServer]:
+def redis_server(folder: Path, *options: str, tls: Tls | None = None, **connection: Any) -> Iterator[RedisServer]:
     """One by itself."""
-    server = RedisServer(folder, options, connection=connection)
-    with running(server):
-        yield server
-
-
-@contextmanager
-def tls_server(folder: Path, certificate: Path, authority: Path, **connection: Any) -> Iterator[RedisServer]:
-    """One that speaks TLS only, with clients that have a certificate of the authority."""
-    port = free_port()
-    options = ["--port", "0", "--tls-port", str(port), "--tls-cert-file", str(certificate)]
-    options += ["--tls-key-file", str(certificate), "--tls-ca-cert-file", str(authority)]
-    files = {"ssl_ca_certs": str(authority), "ssl_certfile": str(certificate), "ssl_keyfile": str(certificate)}
-    server = RedisServer(folder, options, port, {"ssl": True, **files, **connection})
+    server = RedisServer(folder, options, connection=connection, tls=tls)
     with running(server):
         yield server
 
@@ -132,7 +153,7 @@ class Watched:
     @property
     def url(self) -> str:
         """Of the Sentinels, as a setting has it."""
-        return f"redis+sentinel://{','.join(f'{LOOPBACK}:{one.port}' for one in self.sentinels)}/{SERVICE}"
+        return f"redis+sentinel://{hosts(self.sentinels)}/{SERVICE}"
 
     def agree_by(self, quorum: int) -> None:
         """How many Sentinels have to miss the leader before another server takes over."""
@@ -146,23 +167,32 @@ class Watched:
         until(lambda: second.ask("INFO", "replication").get("slave_repl_offset", -1) >= told)
 
 
+def hosts(servers: Sequence[RedisServer]) -> str:
+    """Where they are, as a URL has it."""
+    return ",".join(f"{LOOPBACK}:{server.port}" for server in servers)
+
+
 @contextmanager
-def sentinels(folder: Path) -> Iterator[Watched]:
+def sentinels(folder: Path, tls: Tls | None = None) -> Iterator[Watched]:
     """A Redis with a replica, and three Sentinels of which two must agree."""
-    first = RedisServer(folder / "first")
-    second = RedisServer(folder / "second", ("--replicaof", f"{LOOPBACK} {first.port}"))
+    first = RedisServer(folder / "first", tls=tls)
+    second = RedisServer(folder / "second", ("--replicaof", f"{LOOPBACK} {first.port}"), tls=tls)
     watching = []
     for number in range(3):
         home = folder / f"sentinel{number}"
         home.mkdir()
         port = free_port()
-        (home / "sentinel.conf").write_text(
-            f"port {port}\nbind {LOOPBACK}\ndir {home}\n"
-            f"sentinel monitor {SERVICE} {LOOPBACK} {first.port} 2\n"
-            f"sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER}\n"
-            f"sentinel failover-timeout {SERVICE} 3000\n"
-        )
-        watching.append(RedisServer(home, [str(home / "sentinel.conf")], port, program="redis-sentinel"))
+        settings = [
+            *listening(port, tls),
+            ("bind", LOOPBACK),
+            ("dir", str(home)),
+            ("sentinel", f"monitor {SERVICE} {LOOPBACK} {first.port} 2"),
+            ("sentinel", f"down-after-milliseconds {SERVICE} {DOWN_AFTER}"),
+            ("sentinel", f"failover-timeout {SERVICE} 3000"),
+        ]
+        file = home / "sentinel.conf"
+        file.write_text("".join(f"{name} {value}\n" for name, value in settings))
+        watching.append(RedisServer(home, [str(file)], port, tls=tls, program="redis-sentinel"))
     with running(first, second, *watching):
         watched = Watched([first, second], watching)
         watched.wait_for_replica()
@@ -186,19 +216,31 @@ class Cluster:
     @property
     def url(self) -> str:
         """Of the nodes, as a setting has it."""
-        return f"redis+cluster://{','.join(f'{LOOPBACK}:{node.port}' for node in self.nodes)}"
+        return f"redis+cluster://{hosts(self.nodes)}"
 
 
 @contextmanager
-def cluster(folder: Path) -> Iterator[Cluster]:
+def cluster(folder: Path, tls: Tls | None = None) -> Iterator[Cluster]:
     """A Cluster of three."""
-    options = ("--cluster-enabled", "yes", "--cluster-node-timeout", str(DOWN_AFTER))
+    options = ["--cluster-enabled", "yes", "--cluster-node-timeout", str(DOWN_AFTER)]
+    create = [real_part("redis-cli", install=PACKAGES)]
+    if tls:
+        options += ["--tls-cluster", "yes"]
+        create += [
+            "--tls",
+            "--cacert",
+            str(tls.authority),
+            "--cert",
+            str(tls.certificate),
+            "--key",
+            str(tls.certificate),
+        ]
     nodes = [
-        RedisServer(folder / f"node{number}", (*options, "--cluster-port", str(free_port()))) for number in range(3)
+        RedisServer(folder / f"node{number}", (*options, "--cluster-port", str(free_port())), tls=tls)
+        for number in range(3)
     ]
     with running(*nodes):
-        create = [real_part("redis-cli", install="apt-get install redis-tools"), "--cluster", "create"]
-        create += [f"{LOOPBACK}:{node.port}" for node in nodes]
-        subprocess.run([*create, "--cluster-yes"], check=True, capture_output=True)  # noqa: S603 - a fixed program
-        until(lambda: all(node.ask("CLUSTER", "INFO")["cluster_state"] == "ok" for node in nodes))
+        create += ["--cluster", "create", *hosts(nodes).split(","), "--cluster-yes"]
+        subprocess.run(create, check=True, capture_output=True)  # noqa: S603 - a fixed program
+        until(lambda: all(b"cluster_state:ok" in node.ask("CLUSTER", "INFO") for node in nodes))
         yield Cluster(nodes)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -10,7 +11,8 @@ from redis.exceptions import ResponseError
 
 from seed_oauth.database import StoreError
 from seed_oauth.redis_database import BREAK, RedisDatabase
-from tests.redis_servers import RedisServer, redis_server
+from tests.integration.real_parts import eventually
+from tests.redis_servers import RedisServer, cluster, redis_server
 
 pytestmark = pytest.mark.anyio
 
@@ -120,3 +122,22 @@ async def test_a_caller_who_gives_up_leaves_no_answer_behind_for_the_next(
 async def test_more_callers_than_connections_wait_for_one(database: RedisDatabase) -> None:
     answers = await asyncio.gather(*(database.command("INCR", "n") for _ in range(300)))
     assert sorted(answers) == list(range(1, 301))
+
+
+async def test_a_cluster_whose_node_was_restarted_is_used_again_by_itself(tmp_path: Path) -> None:
+    with cluster(tmp_path) as nodes:
+        database = RedisDatabase(nodes.url)
+
+        async def set_all() -> list[Any]:
+            keys = [f"key {number}" for number in range(30)]
+            return await asyncio.gather(*(database.command("SET", key, 1) for key in keys), return_exceptions=True)
+
+        async def all_are_set() -> bool:
+            return await set_all() == [True] * 30
+
+        assert await all_are_set()
+        await asyncio.to_thread(nodes.nodes[0].kill)
+        assert StoreError in {type(answer) for answer in await set_all()}
+        await asyncio.to_thread(nodes.nodes[0].start)
+        assert await eventually(all_are_set)
+        await database.aclose()

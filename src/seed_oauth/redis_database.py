@@ -27,7 +27,9 @@ _PATIENCE = 2 * TIMEOUT  # for all of it: asking Sentinels or nodes for the way,
 BREAK = 1.0
 """Seconds for which nobody asks a Redis that was found not to answer."""
 
-_AT_ONCE = 32  # commands, and so connections to one server
+# Commands at once, and so connections to one server. One process can hardly keep so many busy; and with TLS each takes
+# some ten milliseconds of the event loop to begin, because redis-py reads the trusted certificates for each.
+_AT_ONCE = 8
 
 _OUTAGES = (ConnectionError, TimeoutError, ClusterDownError, OSError)
 

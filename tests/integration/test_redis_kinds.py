@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 
@@ -13,7 +14,7 @@ from tests.certificates import authority_pem, pem_for
 from tests.harness import json_of
 from tests.integration.login import refresh_from
 from tests.integration.real_parts import identity_provider, idp_settings
-from tests.redis_servers import LOOPBACK, cluster, redis_server, sentinels, tls_server
+from tests.redis_servers import LOOPBACK, Tls, cluster, redis_server, sentinels
 from tests.test_cli import free_port, run, serving
 
 pytestmark = pytest.mark.anyio
@@ -34,35 +35,45 @@ def with_password(folder: Path) -> Iterator[str]:
         yield f"redis://:{IN_A_URL}@{LOOPBACK}:{server.port}"
 
 
+def certificates(folder: Path, host: str = LOOPBACK) -> Tls:
+    tls = Tls(folder / "server.pem", folder / "authority.pem")
+    tls.certificate.write_bytes(pem_for(host))
+    tls.authority.write_text(authority_pem())
+    return tls
+
+
+def trusting(tls: Tls) -> str:
+    return f"?{urlencode(tls.connection)}"
+
+
 @contextmanager
 def with_user_and_tls(folder: Path) -> Iterator[str]:
-    certificate, trusted = folder / "server.pem", folder / "authority.pem"
-    certificate.write_bytes(pem_for(LOOPBACK))
-    trusted.write_text(authority_pem())
-    with tls_server(folder, certificate, trusted) as server:
+    tls = certificates(folder)
+    with redis_server(folder, tls=tls) as server:
         server.ask("ACL", "SETUSER", "door", "on", f">{PASSWORD}", "~seed-oauth:*", "+@all")
-        files = f"ssl_ca_certs={trusted}&ssl_certfile={certificate}&ssl_keyfile={certificate}"
-        yield f"rediss://door:{IN_A_URL}@{LOOPBACK}:{server.port}?{files}"
+        yield f"rediss://door:{IN_A_URL}@{LOOPBACK}:{server.port}{trusting(tls)}"
 
 
 @contextmanager
 def behind_sentinels(folder: Path) -> Iterator[str]:
-    with sentinels(folder) as watched:
-        yield f"{watched.url}/0"
+    tls = certificates(folder)
+    with sentinels(folder, tls) as watched:
+        yield f"rediss{watched.url.removeprefix('redis')}/0{trusting(tls)}"
 
 
 @contextmanager
 def as_cluster(folder: Path) -> Iterator[str]:
-    with cluster(folder) as nodes:
-        yield nodes.url
+    tls = certificates(folder)
+    with cluster(folder, tls) as nodes:
+        yield f"rediss{nodes.url.removeprefix('redis')}{trusting(tls)}"
 
 
 KINDS: dict[str, Callable[[Path], AbstractContextManager[str]]] = {
     "single": single,
     "password": with_password,
     "user and tls": with_user_and_tls,
-    "sentinel": behind_sentinels,
-    "cluster": as_cluster,
+    "sentinel and tls": behind_sentinels,
+    "cluster and tls": as_cluster,
 }
 
 
@@ -102,13 +113,9 @@ async def test_a_login_a_refresh_and_the_operators_commands_go_through(tmp_path:
 
 
 async def test_a_certificate_of_a_stranger_is_not_trusted(tmp_path: Path) -> None:
-    certificate, trusted = tmp_path / "server.pem", tmp_path / "authority.pem"
-    certificate.write_bytes(pem_for("redis.example.com"))
-    trusted.write_text(authority_pem())
-    files = f"?ssl_ca_certs={trusted}&ssl_certfile={certificate}&ssl_keyfile={certificate}"
-    connection = {"ssl_check_hostname": False}
-    with tls_server(tmp_path / "redis", certificate, trusted, **connection) as server:
-        for query in (files, ""):  # another host's, and of an authority that nobody knows
+    tls = certificates(tmp_path, "redis.example.com")
+    with redis_server(tmp_path / "redis", tls=tls, ssl_check_hostname=False) as server:
+        for query in (trusting(tls), ""):  # another host's, and of an authority that nobody knows
             url = f"rediss://{LOOPBACK}:{server.port}{query}"
             listed = await asyncio.to_thread(
                 run, "clients", "list", folder=tmp_path, environment={"SEED_OAUTH_STORE_URL": url}
