@@ -20,7 +20,7 @@ from seed_oauth.demo.identity_provider import DevelopmentIdentityProvider
 from seed_oauth.grants import Turn
 from seed_oauth.grants.sqlite import SqliteGrantStore
 from seed_oauth.provider_metadata import ProviderMetadata
-from tests.harness import ISSUER, FrontDoor, authorization_request, code_request, json_of, query_of
+from tests.harness import FrontDoor, authorization_request, code_request, json_of, query_of
 
 IDP = "https://idp.example"
 BROKER: Mapping[str, Any] = {
@@ -76,6 +76,9 @@ class KnownClients:
     async def add(self, client: Client) -> None:
         self._clients[client.client_id] = client
 
+    async def mark_used(self, client_id: str) -> None:
+        pass
+
     async def check(self) -> None:
         pass
 
@@ -121,13 +124,12 @@ class Person:
     """Somebody with a browser of their own, which keeps cookies."""
 
     door: "BrokerDoor"
+    address: str = "127.0.0.1"
     http: httpx.AsyncClient = field(init=False)
 
     def __post_init__(self) -> None:
         # A browser shows pages, and follows no redirect here so that each step can be looked at.
-        self.http = httpx.AsyncClient(
-            transport=httpx.ASGITransport(self.door.app), base_url=ISSUER, headers={"Accept": "text/html"}
-        )
+        self.http = self.door.client(self.address, {"Accept": "text/html"})
 
     async def opens(self, **changes: str | None) -> httpx.Response:
         """The authorization request that a client sends the browser to."""
@@ -184,9 +186,9 @@ class BrokerDoor(FrontDoor):
         self.person = self.somebody()
         return self
 
-    def somebody(self) -> Person:
+    def somebody(self, address: str = "127.0.0.1") -> Person:
         """One more person, with a browser of their own."""
-        person = Person(self)
+        person = Person(self, address)
         self.people.append(person)
         return person
 

@@ -62,8 +62,8 @@ def trusting() -> ssl.SSLContext:
     return ssl.create_default_context(cadata=authority_pem())
 
 
-def serving(*hosts: str, days: int = 1, by: str = TRUSTED) -> ssl.SSLContext:
-    """A server's context with a certificate for `hosts`; what anybody but the authority has signed, nobody trusts."""
+def pem_for(*hosts: str, days: int = 1, by: str = TRUSTED) -> bytes:
+    """A key and a certificate for `hosts`; what anybody but the authority has signed, nobody trusts."""
     signer, _ = authority(by)
     key = ec.generate_private_key(ec.SECP256R1())
     names: list[x509.GeneralName] = [
@@ -74,12 +74,17 @@ def serving(*hosts: str, days: int = 1, by: str = TRUSTED) -> ssl.SSLContext:
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .sign(signer, hashes.SHA256())
     )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return private + made.public_bytes(serialization.Encoding.PEM)
+
+
+def serving(*hosts: str, days: int = 1, by: str = TRUSTED) -> ssl.SSLContext:
+    """A server's context with a certificate for `hosts`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with TemporaryDirectory() as folder:
         pem = Path(folder) / "server.pem"
-        private = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        pem.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
+        pem.write_bytes(pem_for(*hosts, days=days, by=by))
         context.load_cert_chain(pem)
     return context

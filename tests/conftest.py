@@ -1,11 +1,12 @@
 """Fixtures of every test."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from tests.harness import FrontDoor
+from tests.redis_servers import RedisServer, redis_server
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +26,16 @@ async def door() -> AsyncIterator[FrontDoor]:
     """A front door whose identity provider issues tokens."""
     async with FrontDoor() as front_door:
         yield front_door
+
+
+@pytest.fixture(scope="session")
+def _redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with redis_server(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def empty_redis(_redis: RedisServer) -> RedisServer:
+    """One Redis for all tests that leave it running, without what others have left there."""
+    _redis.ask("FLUSHALL")
+    return _redis

@@ -132,6 +132,9 @@ class BrokenStore:
     async def add(self, client: Client) -> None:
         raise self._failure
 
+    async def mark_used(self, client_id: str) -> None:
+        raise self._failure
+
     async def check(self) -> None:
         raise self._failure
 
@@ -175,7 +178,7 @@ class FrontDoor:
         )
         self._lifespan = self.app.router.lifespan_context(self.app)
         await self._lifespan.__aenter__()
-        self.http = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url=ISSUER)
+        self.http = self.client()
         return self
 
     async def __aexit__(
@@ -192,6 +195,11 @@ class FrontDoor:
     def _document(self, request: httpx.Request) -> httpx.Response:
         self.document_requests.append(request)
         return self.documents(request)
+
+    def client(self, address: str = "127.0.0.1", headers: Mapping[str, str] | None = None) -> httpx.AsyncClient:
+        """What sends requests from an address; to be closed where many are made."""
+        transport = httpx.ASGITransport(self.app, client=(address, 50_000))
+        return httpx.AsyncClient(transport=transport, base_url=ISSUER, headers=headers)
 
     async def authorize(self, **changes: str | None) -> httpx.Response:
         """A good authorization request, but for `changes`."""
@@ -244,8 +252,8 @@ class FrontDoor:
 
 
 def rows_of_every_endpoint(outcomes: EndpointOutcomes) -> set[Outcome]:
-    """The rows that test_boundary.py reaches for each endpoint."""
-    return {
+    """The rows that test_boundary.py reaches for each endpoint, and test_rate_limits.py for each that has a limit."""
+    return {row for row in outcomes if row.name == "RATE_LIMITED"} | {
         outcomes.METHOD_NOT_ALLOWED,
         outcomes.BODY_TOO_LARGE,
         outcomes.MALFORMED_REQUEST,

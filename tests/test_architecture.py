@@ -20,8 +20,10 @@ ORDER = [
     "presets",
     "settings",
     "database",
+    "redis_database",
     "clients",
     "grants",
+    "store",
     "errors",
     "answer",
     "protected_resources",
@@ -43,13 +45,21 @@ ORDER = [
     "circuit_breaker",
     "discovery",
     "logs",
+    "client_address",
+    "rate_limits",
+    "shared_limits",
+    "lingering",
     "boundary",
     "cors",
+    "security_headers",
     "protection",
     "protect",
+    "client_end",
     "reverse_proxy",
+    "openapi",
     "parts",
     "app",
+    "connections",
     "server",
     "worker",
     "supervisor",
@@ -118,7 +128,11 @@ def test_who_answers_requests_does_not_know_where_anything_is_stored(path: Path)
         ("clients", "__init__.py"),
         ("grants", "__init__.py"),
     }:
-        assert not [name for name in imports_of(path) if "sqlite" in name.lower() or name.endswith("Database")]
+        assert not [
+            name
+            for name in imports_of(path)
+            if "sqlite" in name.lower() or "redis" in name.lower() or name.endswith("Database")
+        ]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
@@ -132,8 +146,13 @@ def test_no_file_is_two_rooms(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 300
 
 
-def test_a_door_starts_without_what_only_signed_tokens_need() -> None:
-    """It keeps its memory and its start small; see `public_keys`."""
-    look = "import sys, seed_oauth.cli, seed_oauth.server, seed_oauth.supervisor; print('joserfc' in sys.modules)"
+@pytest.mark.parametrize("library", ["joserfc", "redis"])
+def test_a_door_starts_without_what_only_signed_tokens_or_several_hosts_need(library: str) -> None:
+    """It keeps its memory and its start small; see `public_keys` and `store`."""
+    look = (
+        "import sys, seed_oauth.cli, seed_oauth.server, seed_oauth.supervisor; "
+        "from seed_oauth import Settings, create_app; create_app(Settings(store_url='sqlite:///:memory:')); "
+        f"print('{library}' in sys.modules)"
+    )
     run = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)  # noqa: S603 - our own
     assert run.stdout == "False\n"

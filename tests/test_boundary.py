@@ -124,6 +124,21 @@ async def test_more_than_64_kib_are_answered_413(broker: BrokerDoor, name: str, 
     assert increases(before, await broker.samples()) == counted_once(name, outcomes.BODY_TOO_LARGE)
 
 
+async def test_a_query_of_more_than_64_kib_is_answered_413(door: FrontDoor) -> None:
+    """The header fields and the line before them have bounds of their own (`connections.py`)."""
+    before = await door.samples()
+    response = await door.receive("GET", "authorize", b"state=" + b"a" * 64 * 1024)
+    assert response.status_code == 413
+    grown = increases(before, await door.samples())
+    assert grown == counted_once("authorize", AuthorizationOutcome.BODY_TOO_LARGE)
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/.well-known/oauth-authorization-server", "/nothing"])
+async def test_a_query_that_nobody_asked_for_is_not_looked_at(door: FrontDoor, path: str) -> None:
+    plain, long = await door.http.get(path), await door.http.get(path, params={"x": "a" * 60_000})
+    assert (plain.status_code, plain.content) == (long.status_code, long.content)
+
+
 @every_endpoint
 @pytest.mark.parametrize(
     "content",

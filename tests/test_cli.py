@@ -57,12 +57,17 @@ class Server:
 
 @asynccontextmanager
 async def serving(
-    folder: Path, environment: Mapping[str, str] | None = None, *, port: int | None = None, options: Sequence[str] = ()
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
+    *,
+    port: int | None = None,
+    options: Sequence[str] = (),
+    launcher: Sequence[str] = (),
 ) -> AsyncIterator[Server]:
-    """`seed-oauth serve` as a process of its own, once it answers."""
+    """`seed-oauth serve` as a process of its own, once it answers; `launcher` is a command that runs it."""
     port, metrics_port = port or free_port(), free_port()
     process = await asyncio.create_subprocess_exec(
-        COMMAND, "serve", "--port", str(port), *options,
+        *launcher, COMMAND, "serve", "--port", str(port), *options,
         env={**os.environ, "SEED_OAUTH_METRICS_PORT": str(metrics_port), **(environment or {})},
         cwd=folder,
         stdout=asyncio.subprocess.PIPE,

@@ -10,9 +10,10 @@ from typer.testing import CliRunner, Result
 
 from seed_oauth.cli import app
 from seed_oauth.clients import Client, hash_secret
-from seed_oauth.clients.sqlite import SqliteClientStore
-from seed_oauth.database import Database
+from seed_oauth.settings import Settings
+from seed_oauth.store import open_stores
 from tests.harness import CALLBACK
+from tests.test_cli import free_port
 
 CURSOR = Client(
     client_id="Jy6mvNnVQ8jLzZ1xGm3cYw",
@@ -24,20 +25,24 @@ CURSOR = Client(
 )
 
 
-@pytest.fixture(autouse=True)
-def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The store that the command works on."""
-    url = f"sqlite:///{tmp_path}/clients.db"
+@pytest.fixture(params=["sqlite", "redis"])
+def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The store that the command works on, whichever it is."""
+    in_file = request.param == "sqlite"
+    url: str = f"sqlite:///{tmp_path}/clients.db" if in_file else request.getfixturevalue("empty_redis").url
     monkeypatch.setenv("SEED_OAUTH_STORE_URL", url)
     return url
 
 
-def keep(url: str, *clients: Client) -> None:
+def keep(url: str, *clients: Client, used: bool = False) -> None:
     async def add() -> None:
-        store = SqliteClientStore(Database(url))
+        stores = open_stores(Settings(store_url=url))
+        await stores.clients.check()
         for client in clients:
-            await store.add(client)
-        await store.aclose()
+            await stores.clients.add(client)
+            if used:
+                await stores.clients.mark_used(client.client_id)
+        await stores.aclose()
 
     asyncio.run(add())
 
@@ -73,7 +78,6 @@ def test_the_list_shows_what_tells_clients_apart(url: str) -> None:
 
 def test_an_empty_store_is_said_to_be_empty(url: str) -> None:
     keep(url)
-    asyncio.run(SqliteClientStore(Database(url)).check())
     assert printed("list").splitlines() == ["none of 0 clients"]
     assert as_json("list") == {"total": 0, "clients": []}
 
@@ -102,7 +106,7 @@ def test_a_client_id_is_shown_whole_on_a_narrow_terminal(url: str) -> None:
 
 
 def test_a_client_is_shown_with_all_that_is_known_of_it_but_its_secret(url: str) -> None:
-    keep(url, CURSOR)
+    keep(url, CURSOR, used=True)
     shown = printed("show", CURSOR.client_id)
     for text in ("Cursor", "me@app.example", *CURSOR.redirect_uris, "2023-11-14"):
         assert text in shown
@@ -117,6 +121,13 @@ def test_a_client_is_shown_with_all_that_is_known_of_it_but_its_secret(url: str)
         "token_endpoint_auth_method": "client_secret_post",
         "client_id_issued_at": 1_700_000_000,
     }
+
+
+def test_a_client_that_never_got_a_token_was_never_used(url: str) -> None:
+    keep(url, CURSOR)
+    assert printed("list").splitlines()[1].rstrip().endswith("never")
+    assert "never" in printed("show", CURSOR.client_id)
+    assert as_json("show", CURSOR.client_id)["last_used_at"] is None
 
 
 @pytest.mark.parametrize(
@@ -155,7 +166,6 @@ def test_clients_that_are_not_in_the_store_are_told_apart(
     url: str, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     keep(url)
-    asyncio.run(SqliteClientStore(Database(url)).check())
     clients = [{"client_id": "ours", "redirect_uris": [CALLBACK]}]
     monkeypatch.setenv("SEED_OAUTH_CLIENTS", json.dumps(clients))
     assert "not in the store but in SEED_OAUTH_CLIENTS" in run(command, "ours").stderr
@@ -172,8 +182,19 @@ def test_a_store_that_is_not_there_is_not_made(tmp_path: Path, monkeypatch: pyte
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_store_that_cannot_be_read_is_told_in_a_line(tmp_path: Path) -> None:
+def test_a_store_that_cannot_be_read_is_told_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEED_OAUTH_STORE_URL", f"sqlite:///{tmp_path}/clients.db")
     (tmp_path / "clients.db").write_bytes(b"x" * 4096)
     done = run("list")
     assert done.exit_code == 1
     assert "cannot be read or written: DatabaseError" in done.stderr
+
+
+def test_a_redis_that_does_not_answer_is_told_in_a_line_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    """THREATS 12."""
+    port = free_port()
+    monkeypatch.setenv("SEED_OAUTH_STORE_URL", f"redis://door:hush-hush@127.0.0.1:{port}/0")
+    done = run("list")
+    assert done.exit_code == 1
+    assert f"the store at redis://127.0.0.1:{port}/0 cannot be read or written: ConnectionError" in done.stderr
+    assert "hush" not in done.output

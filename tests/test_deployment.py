@@ -16,8 +16,11 @@ import httpx
 import pytest
 from opentelemetry.sdk import environment_variables
 
+from seed_oauth.connections import Limits
+from seed_oauth.parameters import MAXIMUM_BODY
+from seed_oauth.server import DRAIN, METRICS_CONNECTIONS, MOST_CONNECTIONS, OTHER_FILES
 from seed_oauth.settings import Settings
-from tests.harness import FrontDoor
+from seed_oauth.telemetry.push import SHUTDOWN_TIMEOUT
 from tests.integration.collector import binary, collector
 from tests.integration.real_parts import PROMETHEUS_PACKAGE, Prometheus, eventually, real_part
 from tests.test_cli import Server, free_port, serving
@@ -35,8 +38,7 @@ PROMETHEUS = read("otel/prometheus.yaml")
 COMPOSE = read("compose.yaml")
 DOCKERFILE = read("Dockerfile")
 OPERATIONS = read("docs/operations.md")
-KUBERNETES = {path.name: read(path) for path in sorted((ROOT / "otel/kubernetes").glob("*.yaml"))}
-POD = KUBERNETES["seed-oauth.yaml"]
+KUBERNETES = {str(path.relative_to(ROOT)): read(path) for path in sorted((ROOT / "otel/kubernetes").rglob("*.yaml"))}
 COPIED = {"compose.yaml": COMPOSE, "Dockerfile": DOCKERFILE, "operations.md": OPERATIONS, **KUBERNETES}
 RULES = sorted((ROOT / "otel/rules").glob("*.yaml"))
 
@@ -176,8 +178,22 @@ def test_nothing_in_the_image_runs_as_root() -> None:
     user = re.findall(r"^USER (\d+):\d+$", DOCKERFILE, re.MULTILINE)[-1]
     assert int(user) > 0
     assert f"install -d -o {user} " in DOCKERFILE
-    for line in (f"runAsUser: {user}\n", f"fsGroup: {user}\n", "runAsNonRoot: true\n"):
-        assert line in POD
+
+
+def test_the_image_installs_locked_wheels_and_nothing_that_installs_more() -> None:
+    *_, stage = DOCKERFILE.split("\nFROM ")
+    installed = re.findall(r"^RUN pip .* install (.*)$", DOCKERFILE, re.MULTILINE)
+    assert [("--only-binary=:all:" in options) for options in installed] == [True, True]
+    assert "--require-hashes --requirement requirements.txt" in installed[0]
+    assert "--no-deps" in installed[1]
+    assert "RUN python -m venv --without-pip /opt/seed-oauth\n" in DOCKERFILE
+    assert "RUN pip uninstall --yes " in stage
+
+
+def test_the_image_says_what_it_is_and_how_it_is_stopped() -> None:
+    labels = dict(re.findall(r"org\.opencontainers\.image\.(\w+)=(\S+)", DOCKERFILE))
+    assert (labels["title"], labels["version"], labels["licenses"]) == ("seed_oauth", version("seed-oauth"), "MIT")
+    assert "\nSTOPSIGNAL SIGTERM\n" in DOCKERFILE
 
 
 async def test_the_health_check_of_the_image_asks_whether_it_answers(tmp_path: Path) -> None:
@@ -240,33 +256,20 @@ def test_what_compose_mounts_is_there() -> None:
 
 def test_compose_passes_every_setting_on_that_the_image_does_not_make() -> None:
     settings = {f"SEED_OAUTH_{name.upper()}" for name in Settings.model_fields}
-    assert {name for name in variables("app") if name.startswith("SEED_")} == settings - IMAGE.keys()
+    store = "SEED_OAUTH_STORE_URL"
+    assert {name for name in variables("app") if name.startswith("SEED_")} == settings - IMAGE.keys() | {store}
+    # Compose takes a variable that is not set away from the image, too.
+    assert variables("app")[store] == f"${{{store}:-{IMAGE[store]}}}"
 
 
-def test_the_image_serves_with_what_compose_and_kubernetes_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_image_serves_with_what_compose_sets(monkeypatch: pytest.MonkeyPatch) -> None:
     by_default = {"SEED_OAUTH_ISSUER": variables("app")["SEED_OAUTH_ISSUER"].split(":-")[1].strip("}")}
-    on_a_cluster = dict(re.findall(r'^  (SEED_OAUTH_\w+): "?([^"\n]+)"?$', POD, re.MULTILINE))
-    on_a_cluster |= dict.fromkeys(secrets_in(POD), "a-made-up-key-of-random-characters")
-    for environment in (by_default, on_a_cluster):
-        for name, value in {**IMAGE, **environment}.items():
-            monkeypatch.setenv(name, value)
-        settings = Settings.load()
-        assert (settings.host, settings.metrics_host) == (ANYWHERE, ANYWHERE)
-        assert (
-            settings.store_url
-            == "sqlite:///" + re.findall(r"^VOLUME (\S+)$", DOCKERFILE, re.MULTILINE)[0] + "/clients.db"
-        )
-    assert settings.missing() == []
-
-
-def secrets_in(command: str) -> list[str]:
-    """The variables in the Secret that a command creates."""
-    return re.findall(r"--from-literal=(\w+)=", command)
-
-
-def test_what_is_secret_is_in_the_secret_and_nowhere_else() -> None:
-    assert secrets_in(POD) == secrets_in(OPERATIONS) == ["SEED_OAUTH_IDP_CLIENT_SECRET", "SEED_OAUTH_SECRET_KEYS"]
-    assert not [name for name in secrets_in(POD) if f"  {name}:" in POD]
+    for name, value in {**IMAGE, **by_default}.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings.load()
+    assert (settings.host, settings.metrics_host) == (ANYWHERE, ANYWHERE)
+    (volume,) = re.findall(r"^VOLUME (\S+)$", DOCKERFILE, re.MULTILINE)
+    assert settings.store_url == f"sqlite:///{volume}/clients.db"
 
 
 def test_prometheus_looks_where_compose_puts_things() -> None:
@@ -308,7 +311,7 @@ def test_docker_compose_accepts_its_file(tmp_path: Path) -> None:
         assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
 
 
-# Kubernetes
+# The rules of Prometheus as objects of its Operator
 
 
 def is_yaml(promtool: str, text: str, folder: Path) -> bool:
@@ -325,13 +328,6 @@ def test_what_is_no_yaml_is_noticed(promtool: str, tmp_path: Path) -> None:
     assert not is_yaml(promtool, "a: b\n c: d\n", tmp_path)
 
 
-def test_the_files_for_kubernetes_are_yaml_of_one_kind_each(promtool: str, tmp_path: Path) -> None:
-    documents = [document for text in KUBERNETES.values() for document in text.split("\n---\n")]
-    assert all(is_yaml(promtool, document, tmp_path) for document in documents)
-    kinds = re.findall(r"^kind: (\w+)$", "\n".join(documents), re.MULTILINE)
-    assert sorted(kinds) == ["ConfigMap", "Deployment", "PersistentVolumeClaim", "PodMonitor", "Service"]
-
-
 def test_the_rules_become_objects_as_shown(promtool: str, tmp_path: Path) -> None:
     code, printed = run("/bin/sh", "-euc", block("rules to objects").replace(" | kubectl apply -f -", ""))
     assert code == 0, printed
@@ -340,31 +336,27 @@ def test_the_rules_become_objects_as_shown(promtool: str, tmp_path: Path) -> Non
     assert all(is_yaml(promtool, text, tmp_path) for text in objects)
 
 
-async def test_probes_and_prometheus_ask_the_pod_where_it_answers(door: FrontDoor) -> None:
-    ports = dict(re.findall(r"- name: (\w+)\n {14}containerPort: (\d+)", POD))
-    assert ports == {"http": IMAGE["SEED_OAUTH_PORT"], "metrics": IMAGE["SEED_OAUTH_METRICS_PORT"]}
-    probes = re.findall(r"(\w+)Probe:\n {12}httpGet:\n {14}path: (\S+)\n {14}port: (\w+)\n", POD)
-    assert probes == [
-        ("startup", "/healthz", "http"),
-        ("liveness", "/healthz", "http"),
-        ("readiness", "/readyz", "http"),
-    ]
-    for _, path, _ in probes:
-        assert (await door.http.get(path)).status_code == 200
-    assert "- port: metrics\n      path: /metrics\n" in KUBERNETES["pod-monitor.yaml"]
-    assert f'prometheus.io/port: "{ports["metrics"]}"\n' in KUBERNETES["scrape-annotations.yaml"]
-    assert re.findall(r"targetPort: (\w+)", POD) == ["http"]  # nobody reaches the metrics by the Service
+def test_what_is_under_way_has_its_time_before_anybody_kills_it() -> None:
+    # Workers push, then the supervisor; a second is for the processes themselves to end.
+    needed = DRAIN + 2 * SHUTDOWN_TIMEOUT + 1
+    (compose,) = re.findall(r"^    stop_grace_period: (\d+)s$", COMPOSE, re.MULTILINE)
+    assert int(compose) >= needed
+    assert f"after {DRAIN + 2 * SHUTDOWN_TIMEOUT:.0f} seconds at the latest" in OPERATIONS
 
 
-def test_one_pod_has_the_store_and_no_settings_but_its_own() -> None:
+def test_the_page_has_the_limits_of_connections_as_they_are() -> None:
+    limits = Limits(connections=MOST_CONNECTIONS)
     for line in (
-        "replicas: 1\n",
-        "type: Recreate\n",
-        f"mountPath: {Path(IMAGE['SEED_OAUTH_STORE_URL'][10:]).parent}\n",
+        f"| {limits.head:.0f} s, {limits.head_size >> 10} KiB, {limits.fields} header fields |",
+        f"| {limits.body:.0f} s, and one more for each KiB that comes; {MAXIMUM_BODY >> 10} KiB,",
+        f"| nothing, between two requests | {limits.idle:.0f} s |",
+        f"| not reading an answer | {limits.unread:.0f} s |",
+        f"| pipelined requests | {limits.pipelined} wait",
+        f"| connections | {limits.connections:,} for each process, or half of `ulimit -n` less {OTHER_FILES};",
+        f"connections of their own, {METRICS_CONNECTIONS}.",
     ):
-        assert line in POD
-    # Else Kubernetes sets SEED_OAUTH_PORT=tcp://… for the Service.
-    assert "      enableServiceLinks: false\n" in POD
+        assert line in OPERATIONS
+    assert limits.body_rate == 1024
 
 
 # The operators' page
@@ -392,7 +384,8 @@ def test_every_file_and_heading_that_the_page_refers_to_exists() -> None:
 
 
 def test_every_file_for_operators_is_on_the_page() -> None:
-    files = [*(ROOT / "otel").glob("*.yaml"), *(ROOT / "otel/kubernetes").iterdir(), *RULES]
+    files = [*(ROOT / "otel").glob("*.yaml"), *RULES]
+    files += [path.parent for path in (ROOT / "otel/kubernetes").rglob("kustomization.yaml")]
     linked = {(ROOT / "docs" / target).resolve() for target in re.findall(r"\]\((\.\./[^)#]+)\)", OPERATIONS)}
     assert {path.resolve() for path in files if path.name != "builder.yaml"} <= linked  # which is for the tests
 

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seed_oauth.parameters import MAXIMUM_BODY, BodyTooLargeError, MalformedRequestError, add_to_query, parse_form
+from seed_oauth.parameters import (
+    MAXIMUM_BODY,
+    BodyTooLargeError,
+    MalformedRequestError,
+    add_to_query,
+    encode_form,
+    parse_form,
+)
 
 printable = st.text().filter(str.isprintable)
 
@@ -40,6 +47,11 @@ def test_more_than_64_kib_or_64_parameters_are_refused() -> None:
         parse_form(b"a=" + b"b" * MAXIMUM_BODY)
     with pytest.raises(MalformedRequestError, match="more than 64"):
         parse_form(urlencode({f"p{number}": 1 for number in range(65)}).encode())
+
+
+@given(st.dictionaries(printable, printable))
+def test_parameters_are_encoded_as_the_standard_library_does(parameters: dict[str, str]) -> None:
+    assert encode_form(parameters) == urlencode(parameters)
 
 
 @given(st.dictionaries(printable.filter(bool), printable, min_size=1))

@@ -90,7 +90,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
         ({"secret_keys": "short"}, "SEED_OAUTH_SECRET_KEYS must be at least 32 random characters"),
         ({"secret_keys": "a" * 40}, "SEED_OAUTH_SECRET_KEYS must be at least 32 random characters"),
         ({"store_url": "postgres://x"}, "SEED_OAUTH_STORE_URL must be sqlite:///file"),
-        ({"store_url": "sqlite:///:memory:", "workers": 2}, "SEED_OAUTH_STORE_URL must be a file"),
+        ({"store_url": "sqlite:///:memory:", "workers": 2}, "SEED_OAUTH_STORE_URL must be a file or Redis"),
         ({"client_days": 0}, "SEED_OAUTH_CLIENT_DAYS Input should be greater than 0"),
         (
             {"client_documents_on_loopback": True, "issuer": "https://door.example", "flow": "relay"},

@@ -11,6 +11,9 @@ from seed_oauth.outcomes import ClientFamily, Outcome
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 """Nothing of OAuth may stay in a cache (RFC 6749 §5.1)."""
 
+PUBLIC = {"Cache-Control": "public, max-age=300"}
+"""What is the same for everybody may stay in caches for some minutes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:

@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from seed_oauth.answer import json_response
 from seed_oauth.boundary import Boundary, Endpoint
 from seed_oauth.clients import ClientStore
-from seed_oauth.cors import ENDPOINT_CORS, RESOURCE_CORS
+from seed_oauth.cors import DOCUMENT_CORS, ENDPOINT_CORS, RESOURCE_CORS
 from seed_oauth.endpoints.authorization import AuthorizationEndpoint
 from seed_oauth.endpoints.callback import CallbackEndpoint
 from seed_oauth.endpoints.consent import ConsentEndpoint
@@ -25,6 +25,7 @@ from seed_oauth.endpoints.registration import RegistrationEndpoint
 from seed_oauth.endpoints.revocation import RevocationEndpoint
 from seed_oauth.endpoints.token import TokenEndpoint
 from seed_oauth.grants import GrantStore
+from seed_oauth.openapi import ApiDescription
 from seed_oauth.outcomes import (
     AuthorizationOutcome,
     CallbackOutcome,
@@ -38,6 +39,7 @@ from seed_oauth.outcomes import (
 from seed_oauth.parts import Parts
 from seed_oauth.provider_metadata import MetadataSource
 from seed_oauth.reverse_proxy import METHODS
+from seed_oauth.security_headers import SecurityHeaders
 from seed_oauth.settings import Settings
 from seed_oauth.telemetry import Pipeline, Recording
 
@@ -86,7 +88,7 @@ def create_app(
     )
     app = Starlette(
         routes=_routes(settings, pipeline, parts),
-        middleware=pipeline.middleware(),
+        middleware=[Middleware(SecurityHeaders, issuer=settings.issuer), *pipeline.middleware()],
         lifespan=_lifespan(settings, pipeline, parts),
         exception_handlers={404: _not_found},
     )
@@ -102,8 +104,14 @@ def _routes(settings: Settings, pipeline: Recording, parts: Parts) -> list[BaseR
         Route("/healthz", healthz),
         Route("/readyz", ReadinessEndpoint(settings, parts.clients, parts.metadata).__call__),
         *(
-            Route(path, document.__call__, methods=["GET", "OPTIONS"], middleware=[ENDPOINT_CORS])
+            Route(path, document.__call__, methods=["GET", "OPTIONS"], middleware=[DOCUMENT_CORS])
             for path, document in documents(settings).items()
+        ),
+        Route(
+            "/openapi.json",
+            ApiDescription(settings).__call__,
+            methods=["GET", "OPTIONS"],
+            middleware=[ENDPOINT_CORS],
         ),
     ]
     if settings.issuer_path:
@@ -122,7 +130,14 @@ def _endpoints(settings: Settings, pipeline: Recording, parts: Parts) -> list[Ba
         *methods: str,
         cors: Middleware | None = ENDPOINT_CORS,
     ) -> Route:
-        boundary = Boundary(endpoint, outcomes, methods, telemetry=pipeline.telemetry, issuer=settings.issuer)
+        boundary = Boundary(
+            endpoint,
+            outcomes,
+            methods,
+            telemetry=pipeline.telemetry,
+            issuer=settings.issuer,
+            limit=parts.limits.of(outcomes),
+        )
         return Route(path, boundary, middleware=[cors] if cors else [])
 
     endpoints: list[BaseRoute] = []
@@ -131,7 +146,7 @@ def _endpoints(settings: Settings, pipeline: Recording, parts: Parts) -> list[Ba
         spellings = {settings.upstream_path, settings.upstream_path.rstrip("/") + "/"}
         endpoints += [counted(path, parts.proxy, ResourceOutcome, *METHODS, cors=RESOURCE_CORS) for path in spellings]
     authorization = AuthorizationEndpoint(settings, parts.clients, parts.flow)
-    token = TokenEndpoint(settings, parts.authentication, parts.flow)
+    token = TokenEndpoint(settings, parts.authentication, parts.flow, parts.clients)
     registration = RegistrationEndpoint(settings, parts.clients)
     endpoints += [
         counted("/oauth/token", token, TokenOutcome, "POST"),

@@ -12,8 +12,10 @@ from starlette.types import Receive, Scope, Send
 
 from seed_oauth.answer import Answer
 from seed_oauth.errors import OAuthError
+from seed_oauth.lingering import lingering
 from seed_oauth.outcomes import Cause, EndpointOutcomes
 from seed_oauth.parameters import MAXIMUM_BODY, BodyTooLargeError, MalformedRequestError
+from seed_oauth.rate_limits import RateLimit
 from seed_oauth.telemetry import Telemetry
 from seed_oauth.telemetry.contract import ENDPOINTS
 from seed_oauth.wire import error_response
@@ -44,12 +46,14 @@ class Boundary:
         *,
         telemetry: Telemetry,
         issuer: str,
+        limit: RateLimit | None = None,
     ) -> None:
         self._endpoint = endpoint
         self._outcomes = outcomes
         self._methods = methods
         self._telemetry = telemetry
         self._issuer = issuer
+        self._limit = limit
         self._log = structlog.get_logger("seed_oauth").bind(endpoint=ENDPOINTS[outcomes])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,6 +75,8 @@ class Boundary:
         if request.method not in _UNCOUNTED_METHODS:
             self._record(answer, correlation_id, started, error)
         answer.response.raw_headers.append((b"x-correlation-id", correlation_id.encode()))
+        if answer.outcome is self._outcomes.BODY_TOO_LARGE:
+            send = lingering(receive, send)
         await answer.response(scope, receive, send)
 
     async def _run(self, request: Request) -> Answer:
@@ -80,6 +86,8 @@ class Boundary:
             allowed = {"Allow": ", ".join(self._methods)}
             raise OAuthError(outcomes.METHOD_NOT_ALLOWED, f"use {' or '.join(self._methods)}", allowed)
         try:
+            if self._limit is not None:
+                await self._limit.check(request)
             return await self._endpoint(request)
         except MalformedRequestError as malformed:
             raise OAuthError(outcomes.MALFORMED_REQUEST, str(malformed)) from malformed

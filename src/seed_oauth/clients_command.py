@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from seed_oauth.clients import ClientDirectory, StoredClient, StoreError
-from seed_oauth.clients.sqlite import SqliteClientStore
-from seed_oauth.database import URL_PREFIX, Database
 from seed_oauth.settings import PREFIX, Settings
+from seed_oauth.settings.store import SQLITE, is_redis, shown
+from seed_oauth.store import open_stores
 
 app = typer.Typer(
     help=f"The clients that have registered, in the store of {PREFIX}STORE_URL.",
@@ -36,7 +36,7 @@ def list_clients(
     page: Annotated[int, typer.Option(min=1, help="Which of the pages that `limit` makes.")] = 1,
     as_json: AsJson = False,
 ) -> None:
-    """List clients, those used last first."""
+    """List clients, those used or registered last first."""
     offset = (page - 1) * limit
     found = _ask(lambda directory: directory.search(search, offset=offset, limit=limit))
     shown = [_members(stored) for stored in found.clients]
@@ -87,22 +87,22 @@ def revoke(client_id: ClientId) -> None:
 def _ask(question: Callable[[ClientDirectory], Coroutine[Any, Any, Result]]) -> Result:
     """The store's answer."""
     settings = Settings.load()
-    path = settings.store_url.removeprefix(URL_PREFIX)
+    where = shown(settings.store_url)
     # To open a database that is not there would make an empty one.
-    if not Path(path).exists():
-        _fail(f"there is no store at {settings.store_url}: set {PREFIX}STORE_URL as it is where the server runs")
+    if not is_redis(settings.store_url) and not Path(settings.store_url.removeprefix(SQLITE)).exists():
+        _fail(f"there is no store at {where}: set {PREFIX}STORE_URL as it is where the server runs")
 
     async def answer() -> Result:
-        store = SqliteClientStore(Database(settings.store_url), settings.client_days)
+        stores = open_stores(settings)
         try:
-            return await question(store)
+            return await question(stores.clients)
         finally:
-            await store.aclose()
+            await stores.aclose()
 
     try:
         return asyncio.run(answer())
     except StoreError as failure:
-        _fail(f"the store at {settings.store_url} cannot be read or written: {failure}")
+        _fail(f"the store at {where} cannot be read or written: {failure}")
 
 
 def _not_stored(client_id: str) -> NoReturn:
@@ -134,8 +134,8 @@ def _destination(redirect_uri: str) -> str:
     return rest.partition("/")[0] if scheme in {"http", "https"} else f"{scheme.partition(':')[0]}:"
 
 
-def _date(seconds: int) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d}"
+def _date(seconds: int | None) -> str:
+    return "never" if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d}"
 
 
 def _harmless(text: str) -> Text:

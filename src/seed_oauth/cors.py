@@ -1,19 +1,41 @@
 """Which answers scripts of other origins may read (PROTOCOL M6): none of them depends on a cookie."""
 
+from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import Receive, Scope, Send
 
 READABLE_HEADERS = ("WWW-Authenticate", "Retry-After", "X-Correlation-Id")
 
-ENDPOINT_CORS = Middleware(
+
+class UncachedCORSMiddleware(CORSMiddleware):
+    """Starlette's, for answers that are in no cache: one to a request without an origin need not say `Vary`."""
+
+    async def simple_response(self, scope: Scope, receive: Receive, send: Send, request_headers: Headers) -> None:
+        """Answer a request that is no preflight."""
+        if "origin" in request_headers:
+            await super().simple_response(scope, receive, send, request_headers)
+        else:
+            await self.app(scope, receive, send)
+
+
+DOCUMENT_CORS = Middleware(
     CORSMiddleware,
+    allow_origins=["*"],
+    allow_methods=["GET"],
+    allow_headers=["*"],
+    expose_headers=READABLE_HEADERS,
+)
+"""Browser-based clients read metadata from their own origin."""
+
+ENDPOINT_CORS = Middleware(
+    UncachedCORSMiddleware,
     allow_origins=["*"],
     allow_methods=["GET", "POST"],
     allow_headers=["*"],
     expose_headers=READABLE_HEADERS,
 )
-"""Browser-based clients read metadata, register and exchange tokens from their own origin. They never fetch
-/oauth/authorize: a browser goes there by itself."""
+"""They register and exchange tokens from there, too. They never fetch /oauth/authorize: a browser goes there itself."""
 
 RESOURCE_CORS = Middleware(
     CORSMiddleware,

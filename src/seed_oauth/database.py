@@ -5,9 +5,10 @@ import os
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from typing import TypeVar
 
-URL_PREFIX = "sqlite:///"
+from seed_oauth.settings.store import SQLITE
 
 _BUSY_TIMEOUT = 2.0  # seconds that one process waits for another's write
 
@@ -26,7 +27,8 @@ _SET_UP = (
         token_endpoint_auth_method TEXT NOT NULL,
         secret_hash BLOB,
         metadata TEXT NOT NULL,
-        last_used_at INTEGER NOT NULL
+        last_used_at INTEGER NOT NULL,
+        used INTEGER NOT NULL DEFAULT 1
     ) STRICT, WITHOUT ROWID
     """,
     """
@@ -50,12 +52,27 @@ _SET_UP = (
     "CREATE INDEX IF NOT EXISTS assertions_by_expiry ON assertions (expires_at)",
 )
 
-# Release 0.1.0 did not note when a client was used. Nobody knows now, so their time begins with the migration.
-_KNOWS_LAST_USE = "SELECT count(*) FROM pragma_table_info('clients') WHERE name = 'last_used_at'"
-_ADD_LAST_USE = (
-    "ALTER TABLE clients ADD COLUMN last_used_at INTEGER NOT NULL DEFAULT 0",
-    "UPDATE clients SET last_used_at = CAST(strftime('%s', 'now') AS INTEGER)",
+# What tables of earlier releases lack. Release 0.1.0 did not note when a client was used: nobody knows now, so their
+# time begins with the migration. Whether one ever got a token was not noted either, so they all count as used.
+_COLUMNS_SINCE = {
+    "last_used_at": (
+        "ALTER TABLE clients ADD COLUMN last_used_at INTEGER NOT NULL DEFAULT 0",
+        "UPDATE clients SET last_used_at = CAST(strftime('%s', 'now') AS INTEGER)",
+    ),
+    "used": ("ALTER TABLE clients ADD COLUMN used INTEGER NOT NULL DEFAULT 1",),
+}
+
+# How many clients there are is counted along, because to count them anew takes longer than to add one. The index has
+# only those that never got a token, one after the other.
+_COUNTED = (
+    "CREATE INDEX IF NOT EXISTS clients_unused ON clients (last_used_at) WHERE used = 0",
+    "CREATE TABLE IF NOT EXISTS client_count (total INTEGER NOT NULL, checks INTEGER NOT NULL) STRICT",
+    "DELETE FROM client_count",
+    "INSERT INTO client_count SELECT count(*), 0 FROM clients",
+    "CREATE TRIGGER client_added AFTER INSERT ON clients BEGIN UPDATE client_count SET total = total + 1; END",
+    "CREATE TRIGGER client_removed AFTER DELETE ON clients BEGIN UPDATE client_count SET total = total - 1; END",
 )
+_IS_CURRENT = "SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND name = 'client_removed'"
 
 Result = TypeVar("Result")
 Work = Callable[[sqlite3.Connection], Result]
@@ -75,7 +92,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         """Open nothing yet. `url` is `sqlite:///file`, `sqlite:////absolute/file` or `sqlite:///:memory:`."""
-        self._path = url.removeprefix(URL_PREFIX)
+        self._path = url.removeprefix(SQLITE)
         self._in_memory = self._path == ":memory:"
         self._at_once: sqlite3.Connection | None = None
         self._patient: sqlite3.Connection | None = None
@@ -186,13 +203,15 @@ class Database:
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
-    if not _knows_last_use(connection):
+    if not _is_current(connection):
         with connection:  # commits, or rolls back
             connection.execute("BEGIN IMMEDIATE")
-            if not _knows_last_use(connection):  # another process may have been first
-                for statement in _ADD_LAST_USE:
+            if not _is_current(connection):  # another process may have been first
+                known = {name for _, name, *_ in connection.execute("PRAGMA table_info(clients)")}
+                missing = [statements for column, statements in _COLUMNS_SINCE.items() if column not in known]
+                for statement in (*chain.from_iterable(missing), *_COUNTED):
                     connection.execute(statement)
 
 
-def _knows_last_use(connection: sqlite3.Connection) -> bool:
-    return bool(connection.execute(_KNOWS_LAST_USE).fetchone()[0])
+def _is_current(connection: sqlite3.Connection) -> bool:
+    return bool(connection.execute(_IS_CURRENT).fetchone()[0])

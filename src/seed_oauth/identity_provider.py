@@ -9,18 +9,28 @@ from functools import lru_cache
 from math import ceil
 from time import time
 from typing import Protocol
-from urllib.parse import urlencode
 
 import httpx
 import orjson
 
 from seed_oauth.outcomes import GrantType
+from seed_oauth.parameters import encode_form
 from seed_oauth.settings import Settings
 
 MAXIMUM_RESPONSE = 64 * 1024
 """Bytes of an answer that are read; tokens of a user in hundreds of groups stay under 16 KiB."""
 
 _LONGEST_RETRY_AFTER = 3600
+
+_HEADERS = httpx.Headers(
+    {
+        "Accept": "application/json",
+        # A compressed answer could be far larger than the cap on what is read.
+        "Accept-Encoding": "identity",
+        "Content-Type": "application/x-www-form-urlencoded",
+        "User-Agent": "seed-oauth",
+    }
+)
 
 
 class IdentityProviderFailure(Enum):
@@ -143,7 +153,9 @@ class HttpIdentityProvider:
         await self._transport.aclose()
 
     async def _post(self, url: str, form: Mapping[str, str]) -> tuple[int, httpx.Headers, bytes]:
-        request = httpx.Request("POST", _parsed(url), content=urlencode({**form, **self._credentials}).encode())
+        body = encode_form({**form, **self._credentials}).encode()
+        # A stream is taken as it is; for `content`, httpx builds the headers three times.
+        request = httpx.Request("POST", _parsed(url), headers=_HEADERS, stream=httpx.ByteStream(body))
         return await send(self._transport, request)
 
     def _with_spaces_in_scope(self, members: dict[str, object]) -> dict[str, object]:
@@ -168,10 +180,12 @@ async def send(
     """
     try:
         response = await transport.handle_async_request(request)
+        stream = response.stream
+        assert isinstance(stream, httpx.AsyncByteStream)  # noqa: S101 - an async transport's answer
         try:
-            return response.status_code, response.headers, await _read(response, limit)
+            return response.status_code, response.headers, await _read(stream, limit)
         finally:
-            await response.aclose()
+            await stream.aclose()
     except httpx.TimeoutException as late:
         raise IdentityProviderError(IdentityProviderFailure.TIMEOUT) from late
     except httpx.RemoteProtocolError as nonsense:
@@ -196,10 +210,9 @@ def _credentials_in_form(settings: Settings) -> dict[str, str]:
     return {}
 
 
-async def _read(response: httpx.Response, limit: int) -> bytes:
-    assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - an async transport's answer
+async def _read(stream: httpx.AsyncByteStream, limit: int) -> bytes:
     body = bytearray()
-    async for chunk in response.stream:
+    async for chunk in stream:
         body += chunk
         if len(body) > limit:
             raise IdentityProviderError(IdentityProviderFailure.INVALID_RESPONSE)

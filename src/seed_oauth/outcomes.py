@@ -69,6 +69,7 @@ class AuthorizationOutcome(Outcome):
     """`/oauth/authorize`, in the order of its checks: the first that fails is the row that is counted."""
 
     METHOD_NOT_ALLOWED = "error", "invalid_request", 405, Cause.CLIENT
+    RATE_LIMITED = "error", "temporarily_unavailable", 429, Cause.CLIENT
     BODY_TOO_LARGE = "error", "invalid_request", 413, Cause.CLIENT
     MALFORMED_REQUEST = "error", "invalid_request", 400, Cause.CLIENT
     # The eight points of the specification: seven ways to fail …
@@ -101,6 +102,7 @@ class ConsentOutcome(Outcome):
     """`/oauth/consent`, where a person has answered. What they decide ends their authorization request."""
 
     METHOD_NOT_ALLOWED = None, "invalid_request", 405, Cause.CLIENT
+    RATE_LIMITED = None, "temporarily_unavailable", 429, Cause.CLIENT
     BODY_TOO_LARGE = None, "invalid_request", 413, Cause.CLIENT
     MALFORMED_REQUEST = None, "invalid_request", 400, Cause.CLIENT
     BAD_ENVELOPE = None, "invalid_request", 400, Cause.CLIENT
@@ -118,6 +120,7 @@ class CallbackOutcome(Outcome):
     """`/oauth/callback`, where the identity provider sends the browser back to."""
 
     METHOD_NOT_ALLOWED = "error", "invalid_request", 405, Cause.CLIENT
+    RATE_LIMITED = "error", "temporarily_unavailable", 429, Cause.CLIENT
     BODY_TOO_LARGE = "error", "invalid_request", 413, Cause.CLIENT
     MALFORMED_REQUEST = "error", "invalid_request", 400, Cause.CLIENT
     BAD_STATE = "error", "invalid_request", 400, Cause.CLIENT
@@ -145,6 +148,8 @@ class TokenOutcome(Outcome):
     """
 
     METHOD_NOT_ALLOWED = None, "invalid_request", 405, Cause.CLIENT
+    # Never invalid_grant or invalid_client: clients would throw good tokens and registrations away.
+    RATE_LIMITED = None, "temporarily_unavailable", 429, Cause.CLIENT
     BODY_TOO_LARGE = None, "invalid_request", 413, Cause.CLIENT
     MALFORMED_REQUEST = None, "invalid_request", 400, Cause.CLIENT
     NOT_CONFIGURED = None, "server_error", 503, Cause.SERVER
@@ -196,11 +201,14 @@ class RegistrationOutcome(Outcome):
     """`/oauth/register` (RFC 7591)."""
 
     METHOD_NOT_ALLOWED = "invalid", "invalid_request", 405, Cause.CLIENT
+    # Not "error", by which trouble of the store is known: a flood must not wake the operator.
+    RATE_LIMITED = "invalid", "temporarily_unavailable", 429, Cause.CLIENT
     BODY_TOO_LARGE = "invalid", "invalid_client_metadata", 413, Cause.CLIENT
     MALFORMED_REQUEST = "invalid", "invalid_client_metadata", 400, Cause.CLIENT
     BAD_REDIRECT_URI = "invalid", "invalid_redirect_uri", 400, Cause.CLIENT
     BAD_CLIENT_METADATA = "invalid", "invalid_client_metadata", 400, Cause.CLIENT
     STORE_FAILED = "error", "temporarily_unavailable", 503, Cause.SERVER
+    QUOTA_EXHAUSTED = "error", "temporarily_unavailable", 503, Cause.SERVER
     CANCELLED = "error", "server_error", 503, Cause.USER
     UNEXPECTED = "error", "server_error", 500, Cause.SERVER
     REGISTERED = "success", None, 201, None
@@ -210,6 +218,7 @@ class RevocationOutcome(Outcome):
     """`/oauth/revoke` (RFC 7009)."""
 
     METHOD_NOT_ALLOWED = None, "invalid_request", 405, Cause.CLIENT
+    RATE_LIMITED = None, "temporarily_unavailable", 429, Cause.CLIENT
     BODY_TOO_LARGE = None, "invalid_request", 413, Cause.CLIENT
     MALFORMED_REQUEST = None, "invalid_request", 400, Cause.CLIENT
     STORE_FAILED = None, "temporarily_unavailable", 503, Cause.SERVER

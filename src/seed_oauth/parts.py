@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from time import perf_counter, time
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import httpx
 
@@ -10,30 +10,32 @@ from seed_oauth.circuit_breaker import CircuitBreaker
 from seed_oauth.client_assertion import ClientAssertions
 from seed_oauth.client_authentication import ClientAuthentication
 from seed_oauth.clients import ClientStore
-from seed_oauth.clients.assertions import SqliteUsedAssertions
 from seed_oauth.clients.cached import CachedClientStore
 from seed_oauth.clients.keys import ClientKeys
 from seed_oauth.clients.metadata_document import ClientDocuments
 from seed_oauth.clients.resolved import ResolvedClientStore
-from seed_oauth.clients.sqlite import SqliteClientStore
-from seed_oauth.database import Database
 from seed_oauth.discovery import Discovery
 from seed_oauth.flows import Flow
 from seed_oauth.flows.broker import BrokerFlow
 from seed_oauth.flows.relay import RelayFlow
 from seed_oauth.grants import GrantStore
-from seed_oauth.grants.sqlite import SqliteGrantStore
 from seed_oauth.guarded_transport import GuardedTransport
 from seed_oauth.identity_provider import HttpIdentityProvider
 from seed_oauth.protection.bearer import BearerTokens
 from seed_oauth.protection.guard import Guard
 from seed_oauth.protection.issuer_keys import IssuerKeys
 from seed_oauth.provider_metadata import ConfiguredMetadata, MetadataSource
+from seed_oauth.rate_limits import RateLimits
 from seed_oauth.reverse_proxy import ReverseProxy
 from seed_oauth.settings import Settings
+from seed_oauth.settings.store import is_redis
+from seed_oauth.store import open_stores
 from seed_oauth.telemetry import Recording
 from seed_oauth.timed_identity_provider import TimedIdentityProvider
 from seed_oauth.transport import AuthenticatedTransport, IdentityProviderTransport
+
+if TYPE_CHECKING:
+    from seed_oauth.shared_limits import SharedLimits
 
 
 class _Closable(Protocol):
@@ -57,8 +59,10 @@ class Parts:
         clock: Callable[[], float] = perf_counter,
     ) -> None:
         """See `create_app`."""
-        database = Database(settings.store_url)
+        stores = open_stores(settings)
         self.now = now
+        self.limits = RateLimits(settings, now)
+        self._sharing = _sharing(self.limits, settings.store_url)
 
         # The way to the identity provider: with our credentials, which are added beneath the instrumentation and so
         # never seen by it, and without them for what is public.
@@ -78,22 +82,23 @@ class Parts:
         client_documents = client_documents or GuardedTransport(allow_loopback=settings.client_documents_on_loopback)
         documents = ClientDocuments(client_documents, settings.private_use_schemes)
         self.clients = ResolvedClientStore(
-            CachedClientStore(clients or SqliteClientStore(database, settings.client_days)),
+            CachedClientStore(clients or stores.clients),
             settings.clients,
             documents if settings.client_id_metadata_documents else None,
         )
         keys = ClientKeys(client_documents)
         audiences = (settings.issuer, f"{settings.issuer}/oauth/token")
-        assertions = ClientAssertions(audiences, keys, SqliteUsedAssertions(database), now)
+        assertions = ClientAssertions(audiences, keys, stores.assertions, now)
         self.authentication = ClientAuthentication(self.clients, assertions)
 
         self.broker: BrokerFlow | None = None
         self.flow: Flow = RelayFlow(settings, self.metadata, identity_provider)
         if settings.flow == "broker":
-            grants = grants or SqliteGrantStore(database)
-            self.flow = self.broker = BrokerFlow(settings, self.metadata, identity_provider, grants, now)
+            self.flow = self.broker = BrokerFlow(
+                settings, self.metadata, identity_provider, grants or stores.grants, now
+            )
 
-        self._closable: list[_Closable] = [identity_provider, self.clients, keys, client_documents, database]
+        self._closable: list[_Closable] = [identity_provider, self.clients, keys, client_documents, stores]
         self.proxy: ReverseProxy | None = None
         if settings.upstream:
             tokens = BearerTokens(
@@ -103,13 +108,29 @@ class Parts:
             self._closable[:0] = [self.proxy, tokens]
 
     def start(self) -> None:
-        """Begin to find out what is known of the identity provider; it keeps nobody waiting."""
+        """Begin what goes on in the background: finding out about the identity provider, and what others count."""
         if self._discovery is not None:
             self._discovery.start()
+        if self._sharing is not None:
+            self._sharing.start()
 
     async def aclose(self) -> None:
         """Let go of connections, of what is under way first."""
         if self._discovery is not None:
             await self._discovery.aclose()
+        if self._sharing is not None:
+            await self._sharing.aclose()
         for part in self._closable:
             await part.aclose()
+
+
+def _sharing(limits: RateLimits, store_url: str) -> "SharedLimits | None":
+    """What keeps the limits of several hosts together, where they share a store."""
+    if not is_redis(store_url):
+        return None
+    # Who keeps things in SQLite does not pay for the library, in memory or at start.
+    from seed_oauth.redis_database import RedisDatabase  # noqa: PLC0415
+    from seed_oauth.shared_limits import SharedLimits  # noqa: PLC0415
+
+    # A connection of its own, so that counts wait for no store, and no store for them.
+    return SharedLimits(limits, RedisDatabase(store_url))

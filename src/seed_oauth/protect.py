@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from seed_oauth.answer import Answer
 from seed_oauth.boundary import Boundary
 from seed_oauth.circuit_breaker import CircuitBreaker
-from seed_oauth.cors import ENDPOINT_CORS
+from seed_oauth.cors import DOCUMENT_CORS
 from seed_oauth.discovery import Discovery
 from seed_oauth.endpoints.metadata import protected_resource_metadata
 from seed_oauth.identity_provider import HttpIdentityProvider
@@ -142,7 +142,7 @@ def protect(
     document = protected_resource_metadata(settings, resource, advertised)
     documents = Router(
         [
-            Route(path, document.__call__, methods=["GET", "OPTIONS"], middleware=[ENDPOINT_CORS])
+            Route(path, document.__call__, methods=["GET", "OPTIONS"], middleware=[DOCUMENT_CORS])
             for path in {metadata_path(resource), "/.well-known/oauth-protected-resource"}
         ]
     )

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
 from urllib.parse import quote, urlsplit
 
 import aiohttp
@@ -13,9 +12,9 @@ from starlette.types import Message, Receive, Scope, Send
 from yarl import URL
 
 from seed_oauth.answer import Answer
+from seed_oauth.client_end import DRAINING, ClientEnd
 from seed_oauth.errors import OAuthError
 from seed_oauth.outcomes import ResourceOutcome
-from seed_oauth.parameters import MalformedRequestError
 from seed_oauth.protection import VerifiedToken
 from seed_oauth.protection.guard import Guard
 from seed_oauth.protection.headers import Headers, spelling, without_identity
@@ -47,6 +46,8 @@ _CORS_PREFIX = b"access-control-"
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _UNAUTHORIZED = 401
 
+_END: Message = {"type": "http.response.body", "body": b""}
+
 _VISIBLE = "".join(map(chr, range(0x21, 0x7F)))
 _UNESCAPED = _VISIBLE.replace("%", "")
 
@@ -77,13 +78,14 @@ class ReverseProxy:
             ClientDisconnect: the client went away before; then the server's work is given up, too.
         """
         token = await self._guard.check(request)
-        client = _Client(request, self._body_limit)
+        client = ClientEnd(request, self._body_limit)
         leaving = asyncio.create_task(client.leaves())
         asking = asyncio.create_task(self._ask(request, token, client))
         try:
             await asyncio.wait({asking, leaving}, return_when=asyncio.FIRST_COMPLETED)
             if asking.done():
-                return Answer(ResourceOutcome.ALLOWED, _Streamed(asking.result(), self._guard, leaving))
+                answer = _Streamed(asking.result(), self._guard, leaving, _end_of_listening(request))
+                return Answer(ResourceOutcome.ALLOWED, answer)
         except BaseException:
             await _give_up(asking, leaving)
             raise
@@ -96,7 +98,7 @@ class ReverseProxy:
             await self._session.close()
             self._session = None
 
-    async def _ask(self, request: Request, token: VerifiedToken, client: "_Client") -> aiohttp.ClientResponse:
+    async def _ask(self, request: Request, token: VerifiedToken, client: ClientEnd) -> aiohttp.ClientResponse:
         if self._session is None:
             self._session = _session()
         query = quote(request.scope["query_string"], safe=_VISIBLE)
@@ -138,58 +140,20 @@ class ReverseProxy:
         return {name: value for name, value in added.items() if value}
 
 
-class _Client:
-    """The client's end of a request: its body as it comes, and the moment it goes away."""
-
-    def __init__(self, request: Request, limit: int) -> None:
-        length = request.headers.get("content-length", "0")
-        if not (length.isascii() and length.isdigit()):
-            raise MalformedRequestError("Content-Length must be a number")
-        if int(length) > limit:
-            raise _too_large(limit)
-        self.sends_body = int(length) > 0 or "transfer-encoding" in request.headers
-        self.failure: Exception | None = None
-        """Why the body ended early."""
-        self._receive = request.receive
-        self._limit = limit
-        self._has_sent = asyncio.Event()
-        if not self.sends_body:
-            self._has_sent.set()
-
-    async def body(self) -> AsyncIterator[bytes]:
-        """The body, piece by piece."""
-        size, more = 0, True
-        while more:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                self._has_sent.set()
-                raise self._failed(ClientDisconnect())
-            chunk, more = message.get("body", b""), message.get("more_body", False)
-            size += len(chunk)
-            if size > self._limit:
-                failure = _too_large(self._limit)
-                # There may be no end to what comes; a length that was told has one, and the answer is safer read so.
-                failure.headers = {"Connection": "close"}
-                raise self._failed(failure)
-            if chunk:
-                yield chunk
-        self._has_sent.set()
-
-    async def leaves(self) -> None:
-        """Return when the client has gone away."""
-        await self._has_sent.wait()
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-
-    def _failed(self, failure: Exception) -> Exception:
-        self.failure = failure
-        return failure
-
-
 class _Streamed(Response):
-    """The server's answer, each piece as it comes; given up when the client goes away."""
+    """The server's answer, each piece as it comes; given up when the client goes away.
 
-    def __init__(self, answer: aiohttp.ClientResponse, guard: Guard, leaving: "asyncio.Task[None]") -> None:
+    Events that somebody listens for end once `stopping` is set: the client listens on elsewhere, and this server
+    need not wait for it. Events that answer a request are part of it, and go on to their end.
+    """
+
+    def __init__(
+        self,
+        answer: aiohttp.ClientResponse,
+        guard: Guard,
+        leaving: "asyncio.Task[None]",
+        stopping: asyncio.Event | None,
+    ) -> None:
         super().__init__(status_code=answer.status)
         self.raw_headers = _passed_back(answer)
         if answer.status == _UNAUTHORIZED:
@@ -197,17 +161,23 @@ class _Streamed(Response):
             self.raw_headers.append((b"www-authenticate", guard.challenge("invalid_token").encode()))
         self._answer = answer
         self._leaving = leaving
+        self._stopping = stopping if answer.content_type == "text/event-stream" else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - the ASGI signature
         streaming = asyncio.create_task(self._stream(send))
+        ends = [self._leaving]
+        if self._stopping:
+            ends.append(asyncio.create_task(_is_set(self._stopping)))
         try:
-            await asyncio.wait({streaming, self._leaving}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({streaming, *ends}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await _cancel(streaming, self._leaving)
+            await _cancel(streaming, *ends)
             # After the last byte the connection is back in the pool already, and this does nothing.
             self._answer.close()
         if not streaming.cancelled():
             streaming.result()
+        elif self._stopping:
+            await send(_END)
 
     async def _stream(self, send: Send) -> None:
         start: Message = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
@@ -219,7 +189,7 @@ class _Streamed(Response):
             # The client must not take what it has for the whole answer: this server, too, breaks the connection.
             structlog.get_logger("seed_oauth").warning("the MCP server broke off its answer", endpoint="resource")
             return
-        await send({"type": "http.response.body", "body": b""})
+        await send(_END)
 
 
 def _session() -> aiohttp.ClientSession:
@@ -262,8 +232,14 @@ def _failure(error: aiohttp.ClientError | TimeoutError) -> OAuthError:
     )
 
 
-def _too_large(limit: int) -> OAuthError:
-    return OAuthError(ResourceOutcome.BODY_TOO_LARGE, f"send at most {limit} bytes")
+def _end_of_listening(request: Request) -> asyncio.Event | None:
+    """What ends a stream that answers no request: MCP's clients open one by GET, and come back with Last-Event-ID."""
+    state: dict[str, asyncio.Event] = request.scope.get("state", {})
+    return state.get(DRAINING) if request.method == "GET" else None
+
+
+async def _is_set(event: asyncio.Event) -> None:
+    await event.wait()
 
 
 async def _give_up(asking: "asyncio.Task[aiohttp.ClientResponse]", leaving: "asyncio.Task[None]") -> None:

@@ -2,22 +2,38 @@
 
 import asyncio
 import gc
+import os
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from seed_oauth.app import create_app
+from seed_oauth.client_end import DRAINING
+from seed_oauth.connections import Connection, Connections, Limits
 from seed_oauth.settings import PREFIX, Settings, SettingsError
 from seed_oauth.telemetry import Pipeline, create_metrics_app
 
+DRAIN = 30
+"""Seconds that requests under way have to finish after SIGTERM."""
+
+MOST_CONNECTIONS = 4096
+"""Open at once at a front door; each takes some 10 KB."""
+
+METRICS_CONNECTIONS = 64
+"""Open at once at a metrics listener: a handful of scrapers, with one or two each."""
+
+OTHER_FILES = 128
+"""File descriptors for what is no connection of the front door: the metrics listener, the store, pipes, libraries."""
+
+_FEWEST_CONNECTIONS = 16
 _BACKLOG = 2048
-_DRAIN = 30  # seconds that requests under way have to finish after SIGTERM
 
 Result = TypeVar("Result")
 
@@ -25,17 +41,29 @@ Result = TypeVar("Result")
 class Listener(uvicorn.Server):
     """One uvicorn server among several in a loop: whoever runs it stops it, signals do not."""
 
-    def __init__(self, app: ASGIApp, listening: socket.socket, drain: int = _DRAIN) -> None:
-        """`drain` is how many seconds requests under way have to finish once it is to stop."""
+    def __init__(
+        self, app: ASGIApp, listening: socket.socket, drain: int = DRAIN, limits: Limits | None = None
+    ) -> None:
+        """`drain` is how many seconds requests under way have to finish once it is to stop.
+
+        `limits` are those of its connections; by default as many may be open as there are file descriptors for.
+        """
+        limits = limits or Limits(connections=most_connections())
         config = uvicorn.Config(
             app,
+            http=Connection,
+            ws="none",
             log_config=None,
             access_log=False,
             server_header=False,
             proxy_headers=False,
+            timeout_keep_alive=int(limits.idle),
             timeout_graceful_shutdown=drain,
         )
         super().__init__(config)
+        if not drain:
+            limits = replace(limits, farewell=0)
+        self.server_state = self._connections = Connections(limits)
         self._listening = listening
 
     @property
@@ -51,7 +79,21 @@ class Listener(uvicorn.Server):
 
     async def run_until_stopped(self) -> None:
         """Serve until `should_exit` is set."""
-        await self.serve(sockets=[self._listening])
+        watching = asyncio.create_task(self._connections.watch())
+        try:
+            await self.serve(sockets=[self._listening])
+        finally:
+            watching.cancel()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to accept connections."""
+        self.lifespan.state[DRAINING] = self._connections.draining
+        await super().startup(sockets)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept no more connections, and let requests under way finish."""
+        self._connections.draining.set()
+        await super().shutdown(sockets)
 
 
 def listen(host: str, port: int, setting: str) -> socket.socket:
@@ -89,24 +131,54 @@ async def serve(settings: Settings) -> None:
         listen(settings.metrics_host, settings.metrics_port, "METRICS_PORT") as private,
     ):
         front_door = Listener(create_app(settings, pipeline=pipeline), public)
-        metrics = Listener(create_metrics_app(pipeline.registry), private)
+        metrics = metrics_listener(pipeline, private)
         await run_together(front_door, metrics)
         pipeline.shutdown()
 
 
+def metrics_listener(pipeline: Pipeline, listening: socket.socket) -> Listener:
+    """The listener of a pipeline's metrics; scrapers that are slow take few descriptors from the front door."""
+    limits = Limits(connections=METRICS_CONNECTIONS)
+    return Listener(create_metrics_app(pipeline.registry), listening, limits=limits)
+
+
+def most_connections() -> int:
+    """How many connections a front door may have here: each needs a second descriptor for who is asked behind it."""
+    try:
+        import resource  # noqa: PLC0415 - Windows has none
+    except ImportError:
+        return MOST_CONNECTIONS
+    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most_files == resource.RLIM_INFINITY:
+        return MOST_CONNECTIONS
+    # What a shell gives by default is for programs that use select().
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
+    return max(_FEWEST_CONNECTIONS, min(MOST_CONNECTIONS, (most_files - OTHER_FILES) // 2))
+
+
 async def run_together(front_door: Listener, *others: Listener) -> None:
     """Run the listeners until SIGINT or SIGTERM; the others outlive the front door's last request."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        if front_door.should_exit:
+            end_at_once(number)
+        front_door.should_exit = True
+
     # What there is by now lives as long as the process. The garbage collector would look through it again and again,
     # and stop everything for 50 ms each time.
     gc.freeze()
-    # The first signal lets requests under way finish; a second SIGINT does not wait for them.
-    with on_signals(front_door.handle_exit):
+    with on_signals(stop):
         async with asyncio.TaskGroup() as group:
             for other in others:
                 group.create_task(other.run_until_stopped())
             await front_door.run_until_stopped()
             for other in others:
                 other.should_exit = True
+
+
+def end_at_once(number: int) -> NoReturn:
+    """End this process as the signal would, also where it is the first of a container and signals do nothing."""
+    os._exit(128 + number)
 
 
 @contextmanager

@@ -20,9 +20,9 @@ from types import FrameType
 
 import structlog
 
-from seed_oauth.server import Listener, listen, on_signals
+from seed_oauth.server import end_at_once, listen, metrics_listener, on_signals
 from seed_oauth.settings import Settings
-from seed_oauth.telemetry import Pipeline, create_metrics_app
+from seed_oauth.telemetry import Pipeline
 from seed_oauth.telemetry.forwarding import Replay
 
 READ_INTERVAL = 0.05
@@ -66,6 +66,11 @@ class Worker:
         if self._process is not None and self._process.returncode is None:
             self._process.send_signal(number)
 
+    def kill(self) -> None:
+        """End the process at once."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+
     def read(self) -> None:
         """Record what the process has written."""
         if self._replay is not None and self._replay.read():
@@ -85,6 +90,8 @@ class Worker:
                 sys.executable, "-m", "seed_oauth.worker", str(self._listening.fileno()), str(writing),
                 pass_fds=(self._listening.fileno(), writing),
                 env={**os.environ, **self._settings.as_environment()},
+                # Ctrl-C is for the supervisor, which passes it on: a worker that got it twice would end at once.
+                start_new_session=True,
             )  # fmt: skip
         finally:
             os.close(writing)
@@ -117,21 +124,41 @@ async def serve(settings: Settings) -> None:
         listen(settings.metrics_host, settings.metrics_port, "METRICS_PORT") as private,
     ):
         workers += [Worker(number, settings, public) for number in range(settings.workers)]
-        metrics = Listener(create_metrics_app(pipeline.registry), private)
+        metrics = metrics_listener(pipeline, private)
         async with asyncio.TaskGroup() as group:
             group.create_task(metrics.run_until_stopped())
             reading = group.create_task(_keep_reading(workers))
             running = [group.create_task(worker.keep_running(pipeline)) for worker in workers]
 
-            def stop(number: int, _: FrameType | None) -> None:
-                for worker in workers:
-                    worker.stop(number)
-
-            with on_signals(stop):
+            with on_signals(_Stopping(public, workers)):
                 await asyncio.wait(running)
             reading.cancel()
             metrics.should_exit = True
         pipeline.shutdown()
+
+
+class _Stopping:
+    """What the signals do: the first lets requests under way finish, a second ends everything at once."""
+
+    def __init__(self, public: socket.socket, workers: list[Worker]) -> None:
+        self._public = public
+        self._workers = workers
+        self._loop = asyncio.get_running_loop()
+        self._has_begun = False
+
+    def __call__(self, number: int, _: FrameType | None) -> None:
+        if self._has_begun:
+            for worker in self._workers:
+                worker.kill()
+            end_at_once(number)
+        self._has_begun = True
+        self._loop.call_soon_threadsafe(self._begin, number)
+
+    def _begin(self, number: int) -> None:
+        # As long as it is open here, connections are taken that no worker will answer.
+        self._public.close()
+        for worker in self._workers:
+            worker.stop(number)
 
 
 async def _keep_reading(workers: list[Worker]) -> None:

@@ -6,7 +6,7 @@ import sys
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
 from functools import lru_cache
-from urllib.parse import quote_plus
+from urllib.parse import quote_plus, urlsplit
 from urllib.request import getproxies, proxy_bypass
 from weakref import WeakSet
 
@@ -34,9 +34,9 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         self,
         connector: Callable[[], aiohttp.TCPConnector],
         timeout: aiohttp.ClientTimeout,
-        proxy_for: Callable[[httpx.URL], str | None] = lambda _: None,
+        proxy_for: Callable[[str], str | None] = lambda _: None,
     ) -> None:
-        """`connector` makes what holds the connections, once there is a loop."""
+        """`connector` makes what holds the connections, once there is a loop; `proxy_for` gets a request's URL."""
         self._connector = connector
         self._timeout = timeout
         self._proxy_for = proxy_for
@@ -52,15 +52,16 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         """
         if self._session is None:
             self._session = _session(self._connector())
+        url = str(request.url)
         try:
             answer = await self._session.request(
                 request.method,
                 # As it is: a document's URL is its client's name, in which nothing may be rewritten.
-                URL(str(request.url), encoded=True),
+                URL(url, encoded=True),
                 headers={name.decode(): value.decode() for name, value in request.headers.raw},
-                data=request.content,
+                data=request.read(),
                 timeout=self._timeout,
-                proxy=self._proxy_for(request.url),
+                proxy=self._proxy_for(url),
                 allow_redirects=False,
             )
         except (aiohttp.ClientError, TimeoutError) as error:
@@ -133,7 +134,7 @@ class _Body(httpx.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
-            async for chunk in self._answer.content.iter_any():
+            while chunk := await self._answer.content.readany():
                 yield chunk
         except (aiohttp.ClientError, TimeoutError) as error:
             raise _as_httpx_error(error) from error
@@ -152,27 +153,21 @@ def _as_httpx_error(error: aiohttp.ClientError | TimeoutError) -> httpx.Transpor
 
 
 class AuthenticatedTransport(httpx.AsyncBaseTransport):
-    """A transport that adds what every request to the IdP carries in its headers: our credentials, too."""
+    """A transport that adds our credentials, where they are sent in a header."""
 
     def __init__(self, settings: Settings, transport: httpx.AsyncBaseTransport) -> None:
         self._transport = transport
-        headers = {
-            "Accept": "application/json",
-            # A compressed answer could be far larger than the cap on what is read.
-            "Accept-Encoding": "identity",
-            "Content-Type": "application/x-www-form-urlencoded",
-            "User-Agent": "seed-oauth",
-        }
+        self._authorization: str | None = None
         if settings.idp_client_secret and settings.idp_token_auth_method == "client_secret_basic":  # noqa: S105 - a method's name
             # RFC 6749 §2.3.1: both are form-encoded before they are joined.
             client_id = quote_plus(settings.idp_client_id or "")
             secret = quote_plus(settings.idp_client_secret.get_secret_value())
-            headers["Authorization"] = f"Basic {b64encode(f'{client_id}:{secret}'.encode()).decode()}"
-        self._headers = httpx.Headers(headers).raw
+            self._authorization = f"Basic {b64encode(f'{client_id}:{secret}'.encode()).decode()}"
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send one request with the headers added."""
-        request.headers = httpx.Headers(request.headers.raw + self._headers)
+        """Send one request with the credentials added."""
+        if self._authorization is not None:
+            request.headers["Authorization"] = self._authorization
         return await self._transport.handle_async_request(request)
 
     async def aclose(self) -> None:
@@ -191,5 +186,6 @@ def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
     )
 
 
-def _proxy_for(url: httpx.URL) -> str | None:
-    return None if proxy_bypass(url.host) else getproxies().get(url.scheme)
+def _proxy_for(url: str) -> str | None:
+    parts = urlsplit(url)
+    return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)

@@ -1,7 +1,7 @@
 import pytest
 
-from seed_oauth.clients import Client
-from seed_oauth.clients.cached import CAPACITY, LIFETIME, CachedClientStore
+from seed_oauth.clients import Client, StoreError
+from seed_oauth.clients.cached import CAPACITY, LIFETIME, MARKED_EVERY, CachedClientStore
 
 pytestmark = pytest.mark.anyio
 
@@ -12,6 +12,7 @@ class CountingStore:
     def __init__(self) -> None:
         self.clients: dict[str, Client] = {}
         self.asked: list[str] = []
+        self.is_down = False
 
     async def get(self, client_id: str) -> Client | None:
         self.asked.append(client_id)
@@ -19,6 +20,11 @@ class CountingStore:
 
     async def add(self, client: Client) -> None:
         self.clients[client.client_id] = client
+
+    async def mark_used(self, client_id: str) -> None:
+        self.asked.append(f"mark {client_id}")
+        if self.is_down:
+            raise StoreError("ConnectionError")
 
     async def check(self) -> None:
         self.asked.append("check")
@@ -73,3 +79,38 @@ async def test_health_and_shutdown_go_to_the_store_itself() -> None:
     await cached.check()
     await cached.aclose()
     assert store.asked == ["check", "aclose"]
+
+
+async def test_that_a_client_is_used_is_noted_once_a_day() -> None:
+    store, now = CountingStore(), [0.0]
+    cached = CachedClientStore(store, clock=lambda: now[0])
+    for now[0] in (0, 1, MARKED_EVERY - 0.001):
+        await cached.mark_used("a")
+    await cached.mark_used("b")
+    assert store.asked == ["mark a", "mark b"]
+    now[0] = MARKED_EVERY
+    await cached.mark_used("a")
+    assert store.asked == ["mark a", "mark b", "mark a"]
+
+
+async def test_what_could_not_be_noted_fails_nobody_and_is_noted_with_the_next_use() -> None:
+    store = CountingStore()
+    cached = CachedClientStore(store)
+    store.is_down = True
+    await cached.mark_used("a")
+    store.is_down = False
+    for _ in range(3):
+        await cached.mark_used("a")
+    assert store.asked == ["mark a", "mark a"]
+
+
+async def test_many_clients_that_are_used_do_not_fill_the_memory() -> None:
+    store = CountingStore()
+    cached = CachedClientStore(store)
+    for number in range(CAPACITY + 1):
+        await cached.mark_used(str(number))
+    store.asked.clear()
+    await cached.mark_used(str(CAPACITY))
+    assert store.asked == []
+    await cached.mark_used("0")
+    assert store.asked == ["mark 0"]

@@ -1,10 +1,13 @@
 """Where a client is looked for: in the settings, at its URL, in the store."""
 
+from typing import ClassVar
+
 import httpx
 import pytest
 
 from seed_oauth.outcomes import AuthorizationOutcome
-from tests.harness import CALLBACK, TOKENS, BrokenStore, FrontDoor, code_request, document, json_of, query_of
+from tests.broker import KnownClients
+from tests.harness import CALLBACK, PUBLIC, TOKENS, BrokenStore, FrontDoor, code_request, document, json_of, query_of
 
 pytestmark = pytest.mark.anyio
 
@@ -69,3 +72,21 @@ async def test_the_page_of_a_person_says_which_rule_a_document_breaks() -> None:
 async def test_a_client_id_that_is_issued_never_looks_like_a_document(door: FrontDoor) -> None:
     """Draft, "Supporting Both Pre-Registered and Unregistered Clients"."""
     assert not json_of(await door.register())["client_id"].startswith("https://")
+
+
+async def test_only_of_a_client_that_registered_it_is_noted_that_it_is_used() -> None:
+    """The others cannot be forgotten, and their logins go on without the store."""
+
+    class Watched(KnownClients):
+        marked: ClassVar[list[str]] = []
+
+        async def mark_used(self, client_id: str) -> None:
+            self.marked.append(client_id)
+
+    store = Watched(PUBLIC)
+    settings = {"clients": [PREREGISTERED]}
+    documents = lambda _: httpx.Response(200, json=document(URL))  # noqa: E731 - as above
+    async with FrontDoor(documents=documents, settings=settings, clients=store) as door:
+        for client_id in ("settings", URL, "public"):
+            assert (await door.token(code_request(client_id=client_id))).status_code == 200
+    assert store.marked == ["public"]

@@ -7,12 +7,9 @@ from pathlib import Path
 from time import time
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from seed_oauth import database
-from seed_oauth.clients import Client, StoreError, hash_secret, new_client_id, new_client_secret
-from seed_oauth.clients.cached import CachedClientStore
+from seed_oauth.clients import Client, StoreError, hash_secret
 from seed_oauth.clients.sqlite import SqliteClientStore
 from seed_oauth.database import Database, Result, Work
 
@@ -26,33 +23,6 @@ CLIENT = Client(
     secret_hash=hash_secret("s"),
     metadata={"client_name": "Ünï ✓", "contacts": ["me"]},
 )
-
-
-@pytest.fixture(params=["file", "memory"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/clients.db" if request.param == "file" else "sqlite:///:memory:"
-
-
-async def test_a_client_comes_back_as_it_was_added(url: str) -> None:
-    store = SqliteClientStore(Database(url))
-    await store.add(CLIENT)
-    assert await store.get("a") == CLIENT
-    assert await store.get("b") is None
-    await store.aclose()
-
-
-async def test_an_empty_store_can_answer(url: str) -> None:
-    store = SqliteClientStore(Database(url))
-    await store.check()
-    await store.aclose()
-
-
-async def test_a_client_id_is_never_given_twice(url: str) -> None:
-    store = SqliteClientStore(Database(url))
-    await store.add(CLIENT)
-    with pytest.raises(StoreError):
-        await store.add(CLIENT)
-    await store.aclose()
 
 
 async def test_clients_survive_a_restart(tmp_path: Path) -> None:
@@ -188,21 +158,6 @@ async def test_a_file_that_is_no_database_is_a_store_error(tmp_path: Path) -> No
     await store.aclose()
 
 
-@given(st.text())
-def test_only_the_very_secret_opens(guess: str) -> None:
-    assert not CLIENT.has_secret(guess + "x")
-    assert CLIENT.has_secret("s")
-
-
-def test_a_client_without_a_secret_has_none_that_opens() -> None:
-    assert not Client(client_id="p", issued_at=1, redirect_uris=()).has_secret("")
-
-
-def test_identifiers_and_secrets_are_new_each_time() -> None:
-    assert len({new_client_id() for _ in range(1000)}) == 1000
-    assert len({new_client_secret() for _ in range(1000)}) == 1000
-
-
 DAY = 86_400
 OLD_SCHEMA = """
     CREATE TABLE clients (
@@ -250,6 +205,7 @@ async def test_a_database_of_the_first_release_is_migrated_and_its_clients_time_
     assert await store.get("a") == CLIENT
     stored = await store.look_up("old-0")
     assert stored is not None
+    assert stored.last_used_at is not None  # nobody knows whether it ever got a token: it is not put out for that
     assert abs(stored.last_used_at - time()) < 60
     await store.aclose()
     again = SqliteClientStore(Database(f"sqlite:///{tmp_path}/clients.db"))
@@ -272,79 +228,21 @@ async def test_a_process_that_comes_second_does_not_migrate_again(
 ) -> None:
     old_database(tmp_path / "clients.db")
     first, second = (Database(f"sqlite:///{tmp_path}/clients.db") for _ in range(2))
-    look = database._knows_last_use  # noqa: SLF001 - where the other process gets its chance
+    look = database._is_current  # noqa: SLF001 - where the other process gets its chance
     looks: list[bool] = []
 
     def look_while_another_migrates(connection: sqlite3.Connection) -> bool:
         known = look(connection)
         looks.append(known)
         if len(looks) == 1:
-            first.read(lambda migrated: migrated.execute("SELECT last_used_at FROM clients").fetchall())
+            first.read(lambda migrated: migrated.execute("SELECT used FROM clients").fetchall())
         return known
 
-    monkeypatch.setattr(database, "_knows_last_use", look_while_another_migrates)
+    monkeypatch.setattr(database, "_is_current", look_while_another_migrates)
     store = SqliteClientStore(second)
     assert await store.get("old-0") is not None
     await store.aclose()
     await first.aclose()
-
-
-async def test_a_client_that_is_not_used_is_forgotten_and_one_that_is_lives_on(url: str) -> None:
-    """PROTOCOL R6; the last use is known to a day, so never sooner than the setting says."""
-    now = Clock()
-    store = SqliteClientStore(Database(url), client_days=10, now=now)
-    for name in ("used", "unused"):
-        await store.add(Client(client_id=name, issued_at=1, redirect_uris=()))
-    for now.day in range(10):
-        assert await store.get("used") is not None
-    now.day = 10.9
-    assert await store.look_up("unused") is not None
-    now.day = 11.1
-    assert await store.get("unused") is None
-    assert await store.look_up("unused") is None
-    assert not await store.remove("unused")
-    assert await store.get("used") is not None
-    now.day = 100
-    assert await store.get("used") is None
-    await store.aclose()
-
-
-async def test_a_use_is_written_at_most_once_a_day(url: str) -> None:
-    now = Clock()
-    store = SqliteClientStore(Database(url), now=now)
-    await store.add(CLIENT)
-    before = writes(store)
-    for hour in range(24 * 3):
-        now.day = hour / 24
-        assert await store.get("a") == CLIENT
-    assert writes(store) - before == 2
-    await store.aclose()
-
-
-async def test_to_look_at_a_client_is_not_to_use_it(url: str) -> None:
-    now = Clock()
-    store = SqliteClientStore(Database(url), client_days=10, now=now)
-    await store.add(CLIENT)
-    for now.day in range(11):
-        assert await store.look_up("a") is not None
-        assert (await store.search("", offset=0, limit=10)).total == 1
-    now.day = 12
-    assert await store.look_up("a") is None
-    await store.aclose()
-
-
-async def test_a_use_that_cannot_be_written_fails_no_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seed_oauth.database._BUSY_TIMEOUT", 0.01)
-    now = Clock()
-    store = SqliteClientStore(Database(f"sqlite:///{tmp_path}/clients.db"), now=now)
-    await store.add(CLIENT)
-    now.day = 5
-    other = sqlite3.connect(tmp_path / "clients.db")
-    other.execute("BEGIN IMMEDIATE")
-    assert await store.get("a") == CLIENT
-    other.rollback()
-    other.close()
-    await store.aclose()
 
 
 async def test_what_has_expired_is_cleared_away_with_the_first_registration_of_an_hour(tmp_path: Path) -> None:
@@ -374,44 +272,4 @@ async def test_a_registration_is_kept_though_nothing_can_be_cleared_away(tmp_pat
     store = SqliteClientStore(Unclearable(f"sqlite:///{tmp_path}/clients.db"))
     await store.add(CLIENT)
     assert await store.get("a") == CLIENT
-    await store.aclose()
-
-
-async def test_a_short_memory_does_not_prolong_a_clients_life(url: str) -> None:
-    """PROTOCOL R6."""
-    now = Clock()
-    cached = CachedClientStore(SqliteClientStore(Database(url), client_days=10, now=now), clock=now)
-    await cached.add(CLIENT)
-    assert await cached.get("a") is not None
-    now.day = 11.1
-    assert await cached.get("a") is None
-    await cached.aclose()
-
-
-async def test_clients_are_found_by_name_those_used_last_first(url: str) -> None:
-    now = Clock()
-    store = SqliteClientStore(Database(url), now=now)
-    for now.day, name in enumerate(["Cursor", "Claude Code", "claude.ai", "100% _Tool_", None]):
-        metadata = {"client_name": name} if name else {}
-        await store.add(Client(client_id=str(now.day), issued_at=1, redirect_uris=(), metadata=metadata))
-
-    async def found(name: str, **options: int) -> list[str]:
-        page = await store.search(name, **{"offset": 0, "limit": 10, **options})
-        return [stored.client.client_id for stored in page.clients]
-
-    assert await found("") == ["4", "3", "2", "1", "0"]
-    assert await found("", offset=1, limit=2) == ["3", "2"]
-    assert await found("claude") == ["2", "1"]
-    assert await found("0% _") == ["3"]  # taken as it is written
-    assert await found("'") == []
-    assert (await store.search("claude", offset=1, limit=1)).total == 2
-    await store.aclose()
-
-
-async def test_a_client_that_is_removed_is_gone(url: str) -> None:
-    store = SqliteClientStore(Database(url))
-    await store.add(CLIENT)
-    assert await store.remove("a")
-    assert await store.get("a") is None
-    assert not await store.remove("a")
     await store.aclose()

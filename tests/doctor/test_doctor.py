@@ -16,6 +16,7 @@ from seed_oauth.doctor import examine
 from seed_oauth.doctor.finding import Finding, Status, as_json_text, has_failed
 from seed_oauth.server import listen
 from tests.harness import PUBLIC, form_of, query_of
+from tests.redis_servers import RedisServer
 from tests.test_cli import free_port
 
 pytestmark = pytest.mark.anyio
@@ -80,6 +81,7 @@ def _a_good_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
     good = {
         "ISSUER": DOOR,
         "SECRET_KEYS": KEY,
+        "TRUSTED_PROXIES": "127.0.0.1",
         "IDP_ISSUER": IDP,
         "IDP_CLIENT_ID": "proxy",
         "IDP_CLIENT_SECRET": SECRET,
@@ -119,11 +121,20 @@ async def test_all_is_well_where_all_is_well(world: World) -> None:
         ("credentials", "ok"),
         ("clock", "ok"),
         ("store", "ok"),
+        ("rate limits", "ok"),
         ("metrics port", "ok"),
         ("public metadata", "ok"),
         ("resource", "ok"),
     ]
     assert not has_failed(findings)
+
+
+async def test_a_reverse_proxy_that_is_not_believed_is_told(world: World) -> None:
+    unknown = await finding(world, "rate limits", trusted_proxies=())
+    assert unknown.status == "warning"
+    assert "set SEED_OAUTH_TRUSTED_PROXIES" in unknown.remedy
+    local = await finding(world, "rate limits", trusted_proxies=(), issuer="http://127.0.0.1:8000")
+    assert local.status == "ok"
 
 
 async def test_settings_that_cannot_be_used_are_each_told_and_nothing_is_asked(world: World) -> None:
@@ -394,6 +405,34 @@ async def test_a_store_that_cannot_be_used_is_told(world: World, tmp_path: Path)
     found = await finding(world, "store", store_url=f"sqlite:///{tmp_path}/nowhere/clients.db")
     assert (found.status, "SEED_OAUTH_STORE_URL" in found.remedy) == ("failed", True)
     assert (await finding(world, "store", store_url="sqlite:///:memory:")).status == "warning"
+
+
+async def test_a_redis_that_keeps_what_it_is_given_is_good_and_one_that_forgets_is_a_warning(
+    world: World, empty_redis: RedisServer
+) -> None:
+    def configure(appendonly: str, policy: str) -> None:
+        empty_redis.ask("CONFIG", "SET", "appendonly", appendonly, "maxmemory-policy", policy)
+
+    async def look() -> Finding:
+        return await finding(world, "store", store_url=empty_redis.url)
+
+    configure("yes", "noeviction")
+    assert (await look()).status == "ok"
+    configure("yes", "allkeys-lru")
+    assert "maxmemory-policy noeviction" in (await look()).remedy
+    configure("no", "noeviction")
+    found = await look()
+    assert (found.status, "appendonly yes" in found.remedy) == ("warning", True)
+
+
+async def test_a_redis_that_cannot_be_used_is_told_without_its_password(world: World) -> None:
+    """THREATS 12."""
+    url = f"redis://door:hush-hush@127.0.0.1:{free_port()}/0"
+    found = await finding(world, "store", store_url=url)
+    assert (found.status, "ConnectionError" in found.text, "SEED_OAUTH_STORE_URL" in found.remedy) == (
+        "failed", True, True
+    )  # fmt: skip
+    assert "hush" not in str(found)
 
 
 async def test_a_metrics_port_is_free_or_ours_or_taken(world: World) -> None:

@@ -37,6 +37,7 @@ async def test_the_doctor_goes_through_a_running_server_and_its_identity_provide
         "credentials": "ok",
         "clock": "skipped",
         "store": "ok",
+        "rate limits": "ok",
         "metrics port": "ok",
         "public metadata": "ok",
         "resource": "ok",

@@ -202,7 +202,7 @@ async def test_a_client_that_the_operator_vouches_for_needs_no_consent_but_a_bro
     async with BrokerDoor(clients=KnownClients(TRUSTED)) as door:
         response = await door.person.opens()
         assert response.status_code == 302
-        assert "__Host-seed-oauth=" in response.headers["set-cookie"]
+        assert "__Host-seed-oauth-" in response.headers["set-cookie"]
         stranger = door.somebody()
         assert (await stranger.logs_in(response.headers["location"])).status_code == 403
         assert (await door.person.logs_in(response.headers["location"])).status_code == 302
@@ -227,7 +227,7 @@ async def test_over_http_on_loopback_the_cookie_has_no_prefix_that_browsers_refu
     async with BrokerDoor(settings={"issuer": issuer}) as door:
         response = await door.person.http.get(f"{issuer}/oauth/authorize", params=authorization_request())
         cookie = response.headers["set-cookie"]
-        assert cookie.startswith("seed-oauth=")
+        assert cookie.startswith("seed-oauth-")
         assert "Secure" not in cookie
         form = {"request": request_in(response), "decision": "approve"}
         assert (await door.person.http.post(f"{issuer}/oauth/consent", data=form)).status_code == 200

@@ -247,7 +247,7 @@ async def test_the_resource_is_kept_from_an_identity_provider_that_refuses_it() 
 
 async def test_of_fifty_that_redeem_a_code_at_once_one_wins() -> None:
     """PROTOCOL T5, THREATS 2: our code is good once because the identity provider's within is."""
-    async with BrokerDoor() as door:
+    async with BrokerDoor(settings={"rate_limit_token": ""}) as door:
         form = await code_form(door)
         answers: list[httpx.Response] = []
 
@@ -757,3 +757,18 @@ async def test_new_keys_log_nobody_out() -> None:
             form = refresh_request(refresh_token=renewed["refresh_token"])
             assert (await later.token(form)).status_code == 200
             assert json_of(await later.token(refresh))["error"] == "invalid_grant"
+
+
+async def test_an_answer_that_only_a_newer_key_opens_is_temporary_trouble_at_a_door_without_that_key(
+    tmp_path: Path,
+) -> None:
+    """While keys rotate, one replica may seal already with a key that another does not have yet, or not any more."""
+    old, new = "the-key-that-was-used-until-yesterday-9", "the-key-that-is-used-from-now-on-12345"
+    shared = {"store_url": f"sqlite:///{tmp_path}/clients.db"}
+    async with BrokerDoor(settings={**shared, "secret_keys": (old,)}) as before:
+        refresh = await refresh_form(before)
+        async with BrokerDoor(settings={**shared, "secret_keys": (new, old)}, idp=before.idp) as rotated:
+            assert (await rotated.token(refresh)).status_code == 200
+        again = await before.token(refresh)
+        assert (again.status_code, json_of(again)["error"]) == (503, "temporarily_unavailable")
+        assert await before.error_count(Row.STORE_FAILED) == 1

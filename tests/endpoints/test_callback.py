@@ -10,7 +10,7 @@ import pytest
 from seed_oauth.clients import Client
 from seed_oauth.identity_provider import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.outcomes import CallbackOutcome as Row
-from tests.broker import IDP, METADATA, BrokerDoor, Clock, KnownClients, PlayedMetadata, request_in
+from tests.broker import IDP, METADATA, BrokerDoor, Clock, KnownClients, PlayedMetadata, request_in, target_of
 from tests.harness import CALLBACK, ISSUER, code_request, increases, json_of, query_of, rows_of_every_endpoint
 
 pytestmark = pytest.mark.anyio
@@ -247,6 +247,17 @@ async def test_two_logins_in_one_browser_do_not_disturb_each_other() -> None:
         second = await door.person.reaches_idp(state="second")
         for onward, state in ((second, "second"), (first, "first")):
             returned = await door.person.logs_in(onward)
+            assert query_of(returned.headers["location"])["state"] == state
+
+
+async def test_two_first_logins_at_once_in_one_browser_do_not_disturb_each_other() -> None:
+    """Two tabs ask before either has a cookie."""
+    async with BrokerDoor() as door:
+        person, other_tab = door.person, door.somebody()
+        pages = await person.opens(state="first"), await other_tab.opens(state="second")
+        person.http.cookies.update(other_tab.http.cookies)
+        for page, state in zip(pages, ("first", "second"), strict=True):
+            returned = await person.logs_in(target_of(await person.decides(page)))
             assert query_of(returned.headers["location"])["state"] == state
 
 

@@ -1,7 +1,9 @@
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import pytest
 
+from seed_oauth.clients import PROTECTED, QuotaExhaustedError, StoreError
 from seed_oauth.clients.sqlite import SqliteClientStore
 from seed_oauth.database import Database
 from seed_oauth.outcomes import RegistrationOutcome as Row
@@ -27,7 +29,8 @@ class Case:
     error: str = "invalid_client_metadata"
     status: int = 400
     result: str = "invalid"
-    broken_store: bool = False
+    failure: Exception | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def changed(**changes: object) -> dict[str, object]:
@@ -65,19 +68,25 @@ CASES = [
             {"scope": ["a"]},
         )
     ),
-    Case(Row.STORE_FAILED, changed(), "temporarily_unavailable", 503, "error", broken_store=True),
+    Case(Row.STORE_FAILED, changed(), "temporarily_unavailable", 503, "error", failure=StoreError("OperationalError")),
+    # THREATS 10: a flood that fills the store ends here.
+    Case(
+        Row.QUOTA_EXHAUSTED, changed(), "temporarily_unavailable", 503, "error",
+        failure=QuotaExhaustedError(), headers={"retry-after": str(PROTECTED)},
+    ),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.row.reason}-{str(case.body)[:40]}")
 async def test_a_registration_that_fails_is_answered_and_counted_as_its_row(case: Case) -> None:
     """PROTOCOL R2, THREATS 10."""
-    async with FrontDoor(clients=BrokenStore() if case.broken_store else None) as door:
+    async with FrontDoor(clients=BrokenStore(case.failure) if case.failure else None) as door:
         before = await door.samples()
         response = await door.http.post("/oauth/register", json=case.body)
 
         assert response.status_code == case.status
         assert json_of(response)["error"] == case.error
+        assert case.headers.items() <= dict(response.headers).items()
         assert increases(before, await door.samples()) == {
             f'oauth_dcr_registrations_total{{result="{case.result}"}}': 1,
             f'oauth_errors_total{{cause="{case.row.cause}",endpoint="register",reason="{case.row.reason}"}}': 1,

@@ -8,7 +8,11 @@ from typing import Any
 import httpx
 import pytest
 
+from seed_oauth.clients import StoreError
+from seed_oauth.clients.sqlite import SqliteClientStore
+from seed_oauth.database import Database
 from seed_oauth.outcomes import TokenOutcome as Row
+from tests.broker import KnownClients
 from tests.harness import (
     BASIC,
     CALLBACK,
@@ -17,6 +21,7 @@ from tests.harness import (
     DOCUMENT_GONE,
     ISSUER,
     POST,
+    PUBLIC,
     TOKENS,
     BrokenStore,
     FrontDoor,
@@ -388,3 +393,38 @@ async def test_a_browser_based_client_may_exchange_from_its_own_origin(door: Fro
     response = await door.token(code_request(), headers={"Origin": "https://app.example"})
     assert response.headers["access-control-allow-origin"] == "*"
     assert "WWW-Authenticate" in response.headers["access-control-expose-headers"]
+
+
+@pytest.mark.parametrize("form", [code_request(), refresh_request()], ids=["code", "refresh"])
+async def test_a_client_is_used_once_it_got_a_token_and_not_before(form: dict[str, str]) -> None:
+    """THREATS 10: it takes a login to keep a place in the store."""
+    clients = SqliteClientStore(Database("sqlite:///:memory:"))
+    await clients.add(PUBLIC)
+    answers = [httpx.Response(400, json={"error": "invalid_grant"}), httpx.Response(200, json=TOKENS)]
+
+    async def is_used() -> bool:
+        stored = await clients.look_up(PUBLIC.client_id)
+        return stored is not None and stored.last_used_at is not None
+
+    async with FrontDoor(idp=lambda _: answers.pop(0), clients=clients) as door:
+        await door.authorize()
+        assert (await door.token(form)).status_code == 400
+        assert not await is_used()
+        assert (await door.token(form)).status_code == 200
+        assert await is_used()
+
+
+async def test_a_client_that_cannot_be_marked_as_used_gets_its_token_all_the_same() -> None:
+    class Unmarkable(KnownClients):
+        async def mark_used(self, client_id: str) -> None:
+            raise StoreError("ReadOnlyError")
+
+    async with FrontDoor(idp=lambda _: httpx.Response(200, json=TOKENS), clients=Unmarkable(PUBLIC)) as door:
+        assert (await door.token(code_request())).status_code == 200
+
+
+async def test_an_answer_to_no_script_has_nothing_for_scripts_and_is_in_no_cache(door: FrontDoor) -> None:
+    """PROTOCOL M6."""
+    response = await door.token(code_request())
+    assert not [name for name in response.headers if name.startswith("access-control-")]
+    assert response.headers["cache-control"] == "no-store"

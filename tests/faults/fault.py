@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from seed_oauth.outcomes import Outcome
-from seed_oauth.telemetry.contract import ENDPOINTS, UpstreamOutcome
+from seed_oauth.telemetry.contract import ENDPOINTS, UpstreamOutcome, error_attributes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,3 +43,25 @@ class Fault:
         cause = f", cause `{self.outcome.cause}`" if self.outcome.cause else ""
         exchange = f"; upstream `{self.upstream}`" if self.upstream else ""
         return row + cause + exchange
+
+
+def counted(fault: Fault, times: int = 1) -> dict[str, float]:
+    """What grows when a fault happens to `times` requests, and nothing else; see `increases`."""
+    grown: dict[str, float] = {}
+    if fault.outcome is None:
+        return grown
+    if fault.outcome.cause:
+        labels = ",".join(f'{name}="{value}"' for name, value in sorted(error_attributes(fault.outcome).items()))
+        grown[f"oauth_errors_total{{{labels}}}"] = times
+    if fault.outcome.result:
+        grown[f'oauth_authorization_requests_total{{result="{fault.outcome.result}"}}'] = times
+    if fault.upstream:
+        result = "success" if fault.upstream is UpstreamOutcome.OK else "failure"
+        upstream = f'{{operation="token",outcome="{fault.upstream}"}}'
+        grown |= {
+            f'oauth_token_exchanges_total{{grant_type="authorization_code",result="{result}"}}': times,
+            'oauth_token_exchange_duration_seconds_count{grant_type="authorization_code"}': times,
+            f"oauth_upstream_requests_total{upstream}": times,
+            f"oauth_upstream_request_duration_seconds_count{upstream}": times,
+        }
+    return grown

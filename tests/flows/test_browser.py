@@ -45,24 +45,24 @@ def test_consent_is_to_a_host_or_to_a_native_apps_scheme(redirect_uri: str, host
 
 def test_what_things_are_bound_by_does_not_tell_the_cookie() -> None:
     secret = "s" * 22
-    known = browser(f"__Host-seed-oauth={secret}")
+    known = browser(f"__Host-seed-oauth-1={secret}")
     assert secret not in known.binding
     assert known.is_bound_by(known.binding)
-    assert not browser(f"__Host-seed-oauth={'t' * 22}").is_bound_by(known.binding)
+    assert not browser(f"__Host-seed-oauth-1={'t' * 22}").is_bound_by(known.binding)
 
 
 @pytest.mark.parametrize(
-    "cookie", ["", "__Host-seed-oauth=", "seed-oauth=x", "__Host-seed-oauth-consent-0=x", "=", ";;"]
+    "cookie", ["", "__Host-seed-oauth-1=", "seed-oauth=x", "__Host-seed-oauth-consent-0=x", "=", ";;"]
 )
 def test_a_browser_without_our_cookie_is_nobodys_and_gets_one(cookie: str) -> None:
     stranger = browser(cookie)
     assert not stranger.is_bound_by(stranger.binding)
-    assert stranger.keep_on(Response()).headers["set-cookie"].startswith("__Host-seed-oauth=")
+    assert stranger.keep_on(Response()).headers["set-cookie"].startswith("__Host-seed-oauth-")
 
 
 @pytest.mark.parametrize("value", ['"\\777\\000"', "\xff", "a" * 10_000, "=;=", '"'])
 def test_a_strange_cookie_is_a_browser_like_any_other(value: str) -> None:
-    strange = browser(f"__Host-seed-oauth={value}")
+    strange = browser(f"__Host-seed-oauth-1={value}")
     assert len(strange.binding) == 22
 
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Puts the real parts that no Debian package brings into ~/.cache/seed-oauth, where the tests look for them: Keycloak, and
-# the npm packages of node/ with a Node of their own. Needs Java 17, Maven and npm; takes a minute or two the first time.
+# the npm packages of node/ with a Node of their own, and kustomize. Needs Java 17, Maven, npm and Go; takes a minute or two
+# the first time.
 set -euo pipefail
 cd "$(dirname "$0")"
 cache="$HOME/.cache/seed-oauth"
@@ -27,4 +28,12 @@ if [ ! -d "$keycloak" ]; then
   # Built now, it starts in half the time and writes nothing but its temporary files. Its database is its memory.
   bash "$work/keycloak-$version/bin/kc.sh" build --db=dev-mem
   mv "$work/keycloak-$version" "$keycloak"
+fi
+
+# Of one version, as kubectl has it within: that of Debian 12 (kubectl 1.20) knows no components.
+version=v5.7.1
+kustomize="$cache/kustomize-$version"
+if [ ! -x "$kustomize" ]; then
+  GOBIN="$work" go install "sigs.k8s.io/kustomize/kustomize/v5@$version"
+  mv "$work/kustomize" "$kustomize"
 fi

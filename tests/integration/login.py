@@ -20,13 +20,18 @@ async def sent_to_idp(browser: Browser, door: str, **changes: str) -> str:
     return onward(await browser.send(asked, decision="approve"))
 
 
-async def code_from(http: httpx.AsyncClient, door: str) -> dict[str, str]:
-    """Register, authorize, log in and come back with a code: the token request that redeems it."""
-    client_id = await client_id_from(http, door)
+async def code_for(client_id: str, door: str) -> dict[str, str]:
+    """Authorize, agree where that is asked, log in and come back with a code: the token request that redeems it."""
     async with Browser() as browser:
-        at_idp = await browser.open(await sent_to_idp(browser, door, client_id=client_id))
-        returned = onward(await browser.open(onward(at_idp)))
+        asked = await browser.open(f"{door}/oauth/authorize?{urlencode(authorization_request(client_id=client_id))}")
+        at_idp = onward(asked if asked.is_redirect else await browser.send(asked, decision="approve"))
+        returned = onward(await browser.open(onward(await browser.open(at_idp))))
     return code_request(client_id=client_id, code=query_of(returned)["code"])
+
+
+async def code_from(http: httpx.AsyncClient, door: str) -> dict[str, str]:
+    """The same for a client that registers first."""
+    return await code_for(await client_id_from(http, door), door)
 
 
 async def refresh_from(http: httpx.AsyncClient, door: str) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 It prints JSON objects, one a line: `{"authorize": URL}` when somebody has to go there with a browser, and in the end
 `{"sums": […], "tokens": N}`, the results of a tool called before and after its access token ran out, and how often it
-was given tokens.
+was given tokens. Where it is given the URL of its metadata document as well, it does not register.
 """
 
 import asyncio
@@ -79,7 +79,7 @@ async def add(client: Client, a: int, b: int) -> Any:
     return result.structured_content["result"]
 
 
-async def main(server_url: str) -> None:
+async def main(server_url: str, client_metadata_url: str | None = None) -> None:
     memory = Memory()
     callback = Callback()
     provider = OAuthClientProvider(
@@ -88,6 +88,7 @@ async def main(server_url: str) -> None:
         memory,
         redirect_handler=send_to_browser,
         callback_handler=callback.result,
+        client_metadata_url=client_metadata_url,
     )
     async with (
         httpx2.AsyncClient(auth=provider, trust_env=False, timeout=30) as http,
@@ -100,4 +101,4 @@ async def main(server_url: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run(main(*sys.argv[1:]))

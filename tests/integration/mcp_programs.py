@@ -35,12 +35,18 @@ def client_command(sdk: str, folder: Path) -> list[str]:
     return [sys.executable, str(HERE / "mcp_client.py")] if sdk == "python" else node_command(folder, "mcp_client.mjs")
 
 
-async def whole_path(client: Sequence[str], server_url: str, person: Person, folder: Path) -> dict[str, Any]:
-    """What a client tells in the end, after `person` has logged in when it asked for that, once."""
+async def whole_path(
+    client: Sequence[str], server_url: str, person: Person, folder: Path, documented_at: str | None = None
+) -> dict[str, Any]:
+    """What a client tells in the end, after `person` has logged in when it asked for that, once.
+
+    It does not register where it is documented at a URL.
+    """
+    arguments = [server_url] if documented_at is None else [server_url, documented_at]
     log = folder / "mcp_client.log"
     with log.open("wb") as errors:
         process = await asyncio.create_subprocess_exec(
-            *client, server_url, stdout=asyncio.subprocess.PIPE, stderr=errors
+            *client, *arguments, stdout=asyncio.subprocess.PIPE, stderr=errors
         )
         try:
             with anyio.fail_after(PATIENCE):

@@ -5,12 +5,16 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.certificates import authority_pem
+from tests.harness import document, query_of
 from tests.integration.conftest import Register
 from tests.integration.identity_providers import SCOPE, Registration
 from tests.integration.keycloak import Keycloak
 from tests.integration.mcp_programs import client_command, mcp_server, whole_path
 from tests.integration.person import Person
 from tests.test_cli import free_port, serving
+from tests.test_client_documents import Publisher
+from tests.test_guarded_transport import publishing
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("sdk", ["python", "typescript"])]
 
@@ -29,7 +33,13 @@ def resource() -> str:
 
 
 async def pages_of_whole_path(
-    sdk: str, folder: Path, door: str, resource: str, registration: Registration, **settings: str
+    sdk: str,
+    folder: Path,
+    door: str,
+    resource: str,
+    registration: Registration,
+    documented_at: str | None = None,
+    **environment: str,
 ) -> list[str]:
     """The pages that a person sees while a client takes the whole path."""
     client = client_command(sdk, folder)
@@ -40,13 +50,13 @@ async def pages_of_whole_path(
         "issuer": registration.issuer,
         "jwks_uri": (await registration.metadata())["jwks_uri"],
     }
-    environment = {**registration.settings, "SEED_OAUTH_RESOURCES": resource, **settings}
+    environment = {**registration.settings, "SEED_OAUTH_RESOURCES": resource, **environment}
     async with (
         serving(folder, environment, port=urlsplit(door).port),
         mcp_server(folder, resource, protection),
         Person(registration.user) as person,
     ):
-        assert await whole_path(client, resource, person, folder) == TOLD
+        assert await whole_path(client, resource, person, folder, documented_at) == TOLD
         return person.visited
 
 
@@ -80,6 +90,27 @@ async def test_an_sdk_does_the_same_with_the_mcp_server_behind_the_door(
             Person(registration.user) as person,
         ):
             assert await whole_path(client, public, person, tmp_path) == TOLD
+
+
+async def test_an_sdk_that_publishes_its_metadata_does_the_same_without_registering(
+    sdk: str, register: Register, tmp_path: Path, door: str, resource: str
+) -> None:
+    """PROTOCOL R5: its client_id is the URL of its document, which the door fetches."""
+    publisher = Publisher()
+    authority = tmp_path / "authority.pem"
+    authority.write_text(authority_pem())
+    trusting = {"SEED_OAUTH_CLIENT_DOCUMENTS_ON_LOOPBACK": "true", "SSL_CERT_FILE": str(authority)}
+    async with (
+        publishing(publisher, "127.0.0.1") as port,
+        register(redirect_uris=[f"{door}/oauth/callback"], resource=resource) as registration,
+    ):
+        client_id = f"https://127.0.0.1:{port}/client.json"
+        publisher.files["/client.json"] = document(client_id, redirect_uris=["http://127.0.0.1/callback"])
+        consent, *_ = await pages_of_whole_path(
+            sdk, tmp_path, door, resource, registration, documented_at=client_id, **trusting
+        )
+    assert query_of(consent)["client_id"] == client_id
+    assert publisher.asked == ["/client.json"]
 
 
 async def test_an_sdk_does_the_same_in_the_relay_flow_where_the_idp_accepts_its_redirect_uri(

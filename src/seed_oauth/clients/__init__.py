@@ -16,6 +16,8 @@ __all__ = [
     "ClientDocumentUnavailableError",
     "ClientPage",
     "ClientStore",
+    "QuotaExhaustedError",
+    "RegisteredClients",
     "StoreError",
     "StoredClient",
     "TokenEndpointAuthMethod",
@@ -25,6 +27,30 @@ __all__ = [
 ]
 
 TokenEndpointAuthMethod = Literal["none", "client_secret_basic", "client_secret_post", "private_key_jwt"]
+
+
+_DAY = 86_400
+
+UNUSED_LIFETIME = _DAY
+"""Seconds after which a client that never got a token is forgotten."""
+
+PROTECTED = 900
+"""Seconds for which a new client keeps its place though no more clients may be kept: time for its first login."""
+
+QUOTA = 100_000
+"""Registered clients that are kept at most, where the settings say nothing else."""
+
+
+def forgotten_since(now: float, client_days: float) -> tuple[int, int]:
+    """The registration before which a client that never got a token is forgotten, and the last use of one that did.
+
+    The last use is known to a day, so a client may live up to a day longer than `client_days`, and never shorter.
+    """
+    return int(now - UNUSED_LIFETIME), int(now - (client_days + 1) * _DAY)
+
+
+class QuotaExhaustedError(Exception):
+    """As many clients are kept as may be, and each of them is used or was registered just now."""
 
 
 class BadClientDocumentError(Exception):
@@ -77,11 +103,22 @@ class ClientStore(Protocol):
         ...
 
     async def add(self, client: Client) -> None:
-        """Keep a new client; when this returns, other processes see it too."""
+        """Keep a new client; when this returns, other processes see it too.
+
+        Where as many are kept as may be, it takes the place of the one that registered longest ago of those that
+        never got a token, unless that was within the last `PROTECTED` seconds.
+
+        Raises:
+            QuotaExhaustedError: there is no such client.
+        """
+        ...
+
+    async def mark_used(self, client_id: str) -> None:
+        """Note that the client got a token now: one that never did is forgotten after `UNUSED_LIFETIME`."""
         ...
 
     async def check(self) -> None:
-        """Return when the store can answer."""
+        """Return when the store can answer and be written to."""
         ...
 
     async def aclose(self) -> None:
@@ -91,10 +128,11 @@ class ClientStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StoredClient:
-    """A registered client and when it was last used, in seconds since the epoch, to a day."""
+    """A registered client."""
 
     client: Client
-    last_used_at: int
+    last_used_at: int | None
+    """When it last got a token, in seconds since the epoch, to a day; None if it never did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +147,7 @@ class ClientDirectory(Protocol):
     """What the operator does with a store; to look at a client is not to use it. Raises as `ClientStore` does."""
 
     async def search(self, name: str, *, offset: int, limit: int) -> ClientPage:
-        """The clients that have `name` in their `client_name`, those used last first; all of them for ''."""
+        """The clients that have `name` in their `client_name`, those used or registered last first; all for ''."""
         ...
 
     async def look_up(self, client_id: str) -> StoredClient | None:
@@ -119,6 +157,10 @@ class ClientDirectory(Protocol):
     async def remove(self, client_id: str) -> bool:
         """Forget a client; False when there was none."""
         ...
+
+
+class RegisteredClients(ClientStore, ClientDirectory, Protocol):
+    """Where clients are kept that register themselves, for requests and for the operator."""
 
 
 def new_client_id() -> str:

@@ -38,6 +38,11 @@ class ResolvedClientStore:
         """Keep a new client."""
         await self._registered.add(client)
 
+    async def mark_used(self, client_id: str) -> None:
+        """Note that the client got a token; only of one that registered can that be forgotten."""
+        if client_id not in self._preregistered and not is_url_of_document(client_id):
+            await self._registered.mark_used(client_id)
+
     async def check(self) -> None:
         """Return when the store can answer."""
         await self._registered.check()

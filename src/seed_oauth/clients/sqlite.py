@@ -7,57 +7,76 @@ from time import time
 
 import orjson
 
-from seed_oauth.clients import Client, ClientPage, StoredClient, StoreError
+from seed_oauth.clients import (
+    PROTECTED,
+    QUOTA,
+    Client,
+    ClientPage,
+    QuotaExhaustedError,
+    StoredClient,
+    StoreError,
+    forgotten_since,
+)
 from seed_oauth.database import Database
-
-_DAY = 86_400
 
 # Registrations make the table grow, so every so often one of them has cleared away what has expired. Without an index,
 # which every registration would pay for; so the whole table is looked through, in a thread.
 _CLEARED_EVERY = 3600.0  # seconds
 _CLEARED_AT_ONCE = 10_000
 
-_COLUMNS = "client_id, issued_at, redirect_uris, token_endpoint_auth_method, secret_hash, metadata, last_used_at"
-_SELECT = f"SELECT {_COLUMNS} FROM clients WHERE client_id = ? AND last_used_at >= ?"  # noqa: S608 - the columns are ours
-_INSERT = f"INSERT INTO clients ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - the same
-_TOUCH = "UPDATE clients SET last_used_at = ? WHERE client_id = ?"
-_DELETE = "DELETE FROM clients WHERE client_id = ? AND last_used_at >= ?"
-_CLEAR = """
-    DELETE FROM clients WHERE client_id IN (SELECT client_id FROM clients WHERE last_used_at < ? LIMIT ?)
+_EVICTED_AT_ONCE = 100  # where there are more than may be, because the quota was lowered
+
+_COLUMNS = "client_id, issued_at, redirect_uris, token_endpoint_auth_method, secret_hash, metadata, last_used_at, used"
+_ALIVE = "last_used_at >= CASE used WHEN 0 THEN :unused_since ELSE :used_since END"
+_SELECT = f"SELECT {_COLUMNS} FROM clients WHERE client_id = :client_id AND {_ALIVE}"  # noqa: S608 - all of it is ours
+_INSERT = f"""
+    INSERT INTO clients ({_COLUMNS}) SELECT ?, ?, ?, ?, ?, ?, ?, 0 WHERE (SELECT total FROM client_count) < ?
+"""  # noqa: S608 - the same
+_EVICT = """
+    DELETE FROM clients WHERE client_id IN (
+        SELECT client_id FROM clients WHERE used = 0 AND last_used_at < :protected ORDER BY last_used_at
+        LIMIT (SELECT min(total - :quota + 1, :at_once) FROM client_count)
+    )
 """
-_FOUND = """
-    FROM clients WHERE last_used_at >= :oldest
-    AND (:name = '' OR instr(lower(json_extract(metadata, '$.client_name')), lower(:name)))
+_MARK = "UPDATE clients SET last_used_at = ?, used = 1 WHERE client_id = ?"
+_DELETE = f"DELETE FROM clients WHERE client_id = :client_id AND {_ALIVE}"  # noqa: S608 - the same
+_CLEAR = f"""
+    DELETE FROM clients WHERE client_id IN (SELECT client_id FROM clients WHERE NOT ({_ALIVE}) LIMIT :at_once)
+"""  # noqa: S608 - the same
+_CHECK = "UPDATE client_count SET checks = checks + 1"  # what changes nothing is not written
+_FOUND = f"""
+    FROM clients WHERE {_ALIVE} AND (:name = '' OR instr(lower(json_extract(metadata, '$.client_name')), lower(:name)))
 """
 _PAGE = f"SELECT {_COLUMNS} {_FOUND} ORDER BY last_used_at DESC, client_id LIMIT :limit OFFSET :offset"
 _COUNT = f"SELECT count(*) {_FOUND}"
 
-_Row = tuple[str, int, str, str, bytes | None, str, int]
+_Row = tuple[str, int, str, str, bytes | None, str, int, int]
 
 
 class SqliteClientStore:
-    """A `ClientStore` and `ClientDirectory` in one SQLite database.
+    """A `RegisteredClients` in one SQLite database.
 
-    A client that is not used for `client_days` is forgotten (PROTOCOL R6). The last use is written at most
-    once a day, so a client may live up to a day longer than that, and never shorter.
+    A client that is not used for `client_days` is forgotten (PROTOCOL R6), one that never got a token after a day.
     """
 
-    def __init__(self, database: Database, client_days: float = 90, now: Callable[[], float] = time) -> None:
-        """`now` counts seconds since the epoch."""
+    def __init__(
+        self,
+        database: Database,
+        client_days: float = 90,
+        quota: int = QUOTA,
+        now: Callable[[], float] = time,
+    ) -> None:
+        """`now` counts seconds since the epoch; at most `quota` clients are kept."""
         self._database = database
-        self._lifetime = client_days * _DAY
+        self._client_days = client_days
+        self._quota = quota
         self._now = now
         self._clear_at = 0.0
 
     async def get(self, client_id: str) -> Client | None:
-        """The client, or None when no such client is registered (any more). It counts as used now."""
+        """The client, or None when no such client is registered (any more)."""
         stored = self._read(client_id)
-        if stored is None:
-            return None
-        now = int(self._now())
-        if now - stored.last_used_at >= _DAY:
-            await self._touch(client_id, now)
-        return stored.client
+        return None if stored is None else stored.client
 
     async def add(self, client: Client) -> None:
         """Keep a new client, visible to every process when this returns."""
@@ -65,12 +84,29 @@ class SqliteClientStore:
         if now >= self._clear_at:
             self._clear_at = now + _CLEARED_EVERY
             await self._clear()
-        row = (*_row(client), int(now))
-        await self._database.write(lambda connection: connection.execute(_INSERT, row))
+        row = (*_row(client), int(now), self._quota)
+        room = {"protected": int(now) - PROTECTED, "quota": self._quota, "at_once": _EVICTED_AT_ONCE}
+
+        def work(connection: sqlite3.Connection) -> None:
+            if connection.execute(_INSERT, row).rowcount:
+                return
+            with connection:  # commits, or rolls back
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute(_EVICT, room)
+                added = connection.execute(_INSERT, row).rowcount
+            if not added:
+                raise QuotaExhaustedError
+
+        await self._database.write(work)
+
+    async def mark_used(self, client_id: str) -> None:
+        """Note that the client got a token now."""
+        parameters = (int(self._now()), client_id)
+        await self._database.write(lambda connection: connection.execute(_MARK, parameters))
 
     async def search(self, name: str, *, offset: int, limit: int) -> ClientPage:
-        """The clients that have `name` in their `client_name`, those used last first."""
-        wanted = {"name": name, "oldest": self._oldest(), "offset": offset, "limit": limit}
+        """The clients that have `name` in their `client_name`, those used or registered last first."""
+        wanted = {**self._alive(), "name": name, "offset": offset, "limit": limit}
 
         def work(connection: sqlite3.Connection) -> ClientPage:
             (total,) = connection.execute(_COUNT, wanted).fetchone()
@@ -79,43 +115,36 @@ class SqliteClientStore:
         return self._database.read(work)
 
     async def look_up(self, client_id: str) -> StoredClient | None:
-        """The client, which does not count as used for that."""
+        """The client and when it was used."""
         return self._read(client_id)
 
     async def remove(self, client_id: str) -> bool:
         """Forget a client; False when there was none."""
-        parameters = (client_id, self._oldest())
-        return await self._database.write(lambda connection: connection.execute(_DELETE, parameters).rowcount > 0)
+        wanted = {**self._alive(), "client_id": client_id}
+        return await self._database.write(lambda connection: connection.execute(_DELETE, wanted).rowcount > 0)
 
     async def check(self) -> None:
-        """Return when the database can be read."""
-        self._read("")
+        """Return when the database can be read and written."""
+        await self._database.write(lambda connection: connection.execute(_CHECK))
 
     async def aclose(self) -> None:
         """Close the database."""
         await self._database.aclose()
 
-    def _oldest(self) -> int:
-        """The last use before which a client is forgotten, with the day that the last use is known to."""
-        return int(self._now() - self._lifetime - _DAY)
+    def _alive(self) -> dict[str, object]:
+        unused_since, used_since = forgotten_since(self._now(), self._client_days)
+        return {"unused_since": unused_since, "used_since": used_since}
 
     def _read(self, client_id: str) -> StoredClient | None:
-        parameters = (client_id, self._oldest())
-        row = self._database.read(lambda connection: connection.execute(_SELECT, parameters).fetchone())
+        wanted = {**self._alive(), "client_id": client_id}
+        row = self._database.read(lambda connection: connection.execute(_SELECT, wanted).fetchone())
         return None if row is None else _stored(row)
 
     async def _clear(self) -> None:
-        parameters = (self._oldest(), _CLEARED_AT_ONCE)
+        expired = {**self._alive(), "at_once": _CLEARED_AT_ONCE}
         # What is left lying fails no registration.
         with suppress(StoreError):
-            await self._database.write_patiently(lambda connection: connection.execute(_CLEAR, parameters))
-
-    async def _touch(self, client_id: str, now: int) -> None:
-        try:
-            await self._database.write(lambda connection: connection.execute(_TOUCH, (now, client_id)))
-        except StoreError:
-            # Nobody's login fails because of a date; it is written with the next use.
-            return
+            await self._database.write_patiently(lambda connection: connection.execute(_CLEAR, expired))
 
 
 def _row(client: Client) -> tuple[object, ...]:
@@ -130,7 +159,7 @@ def _row(client: Client) -> tuple[object, ...]:
 
 
 def _stored(row: _Row) -> StoredClient:
-    client_id, issued_at, redirect_uris, method, secret_hash, metadata, last_used_at = row
+    client_id, issued_at, redirect_uris, method, secret_hash, metadata, last_used_at, used = row
     client = Client(
         client_id=client_id,
         issued_at=issued_at,
@@ -139,4 +168,4 @@ def _stored(row: _Row) -> StoredClient:
         secret_hash=secret_hash,
         metadata=orjson.loads(metadata),
     )
-    return StoredClient(client, last_used_at)
+    return StoredClient(client, last_used_at if used else None)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import httpx
 
 from seed_oauth.doctor.finding import Finding, failed, ok, skipped, warning
-from seed_oauth.doctor.here import check_metrics_port, check_secret_keys, check_store
+from seed_oauth.doctor.here import check_metrics_port, check_rate_limits, check_secret_keys, check_store
 from seed_oauth.doctor.identity_provider import check_identity_provider
 from seed_oauth.doctor.public import check_public_metadata, check_resources
 from seed_oauth.settings import PREFIX, Settings, SettingsError
@@ -38,6 +38,7 @@ async def examine(
             check_secret_keys(settings),
             *await check_identity_provider(settings, transport, now),
             await check_store(settings),
+            check_rate_limits(settings),
             await check_metrics_port(settings, transport),
             await check_public_metadata(settings, transport),
             *check_resources(settings),

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import httpx
 
-from seed_oauth.clients.sqlite import SqliteClientStore
-from seed_oauth.database import URL_PREFIX, Database, StoreError
+from seed_oauth.database import StoreError
 from seed_oauth.doctor.finding import Finding, failed, ok, skipped, warning
+from seed_oauth.doctor.redis import check_redis
 from seed_oauth.identity_provider import IdentityProviderError, send
 from seed_oauth.server import listen
 from seed_oauth.settings import PREFIX, Settings, SettingsError
+from seed_oauth.settings.store import SQLITE, is_redis
+from seed_oauth.store import open_stores
 from seed_oauth.telemetry.contract import AUTHORIZATION_REQUESTS
 
 _FOR_OTHERS = 0o077
@@ -31,9 +33,26 @@ def check_secret_keys(settings: Settings) -> Finding:
     return skipped("secret keys", "the relay flow seals nothing")
 
 
+def check_rate_limits(settings: Settings) -> Finding:
+    """Whether clients can be told apart by their addresses."""
+    if settings.trusted_proxies:
+        return ok("rate limits", f"{len(settings.trusted_proxies)} reverse proxies are believed")
+    if settings.issuer.startswith("https://"):
+        # This server itself speaks plain http: somebody before it ends TLS.
+        return warning(
+            "rate limits",
+            "a reverse proxy stands before this server, and whom it asks for is not known: there are no limits by "
+            "address, or its users share one",
+            f"set {PREFIX}TRUSTED_PROXIES to its addresses, such as 127.0.0.1, and have it append to X-Forwarded-For",
+        )
+    return ok("rate limits", "clients at public addresses have limits of their own")
+
+
 async def check_store(settings: Settings) -> Finding:
     """Whether clients can be kept, and whether others can read them. A file that is not there is not made."""
-    path = Path(settings.store_url.removeprefix(URL_PREFIX))
+    if is_redis(settings.store_url):
+        return await check_redis(settings)
+    path = Path(settings.store_url.removeprefix(SQLITE))
     if path.name == ":memory:":
         return warning(
             "store", "it is in memory: a restart forgets every client", f"set {PREFIX}STORE_URL to sqlite:///file"
@@ -50,15 +69,14 @@ def _not_made_yet(path: Path) -> Finding | None:
 
 
 async def _not_usable(settings: Settings, path: Path) -> Finding | None:
-    database = Database(settings.store_url)
+    stores = open_stores(settings)
     try:
-        await SqliteClientStore(database).check()
-        await database.write(lambda connection: connection.executescript("BEGIN IMMEDIATE; ROLLBACK"))
+        await stores.clients.check()
     except StoreError as failure:
         remedy = f"see that {PREFIX}STORE_URL names the right file and that the user of the server can write to it"
         return failed("store", f"{path} cannot be used ({failure})", remedy)
     finally:
-        await database.aclose()
+        await stores.aclose()
     return None
 
 

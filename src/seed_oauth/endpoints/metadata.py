@@ -5,13 +5,11 @@ from collections.abc import Mapping, Sequence
 from starlette.requests import Request
 from starlette.responses import Response
 
-from seed_oauth.answer import json_response
+from seed_oauth.answer import PUBLIC, json_response
 from seed_oauth.outcomes import GrantType
 from seed_oauth.public_keys import SIGNING_ALGORITHMS
 from seed_oauth.resource import metadata_path
 from seed_oauth.settings import Settings
-
-_CACHE = {"Cache-Control": "public, max-age=300"}
 
 _AUTH_METHODS = ["none", "client_secret_post", "client_secret_basic"]
 
@@ -24,7 +22,7 @@ class Document:
 
     async def __call__(self, _: Request) -> Response:
         """The document."""
-        return json_response(self._content, 200, _CACHE)
+        return json_response(self._content, 200, PUBLIC)
 
 
 def authorization_server_metadata(settings: Settings) -> Document:

@@ -7,8 +7,10 @@ from starlette.requests import Request
 
 from seed_oauth.answer import Answer, json_response
 from seed_oauth.clients import (
+    PROTECTED,
     Client,
     ClientStore,
+    QuotaExhaustedError,
     StoreError,
     TokenEndpointAuthMethod,
     hash_secret,
@@ -48,6 +50,13 @@ class RegistrationEndpoint:
             raise _refused(bad) from bad
         try:
             await self._clients.add(client)
+        except QuotaExhaustedError as full:
+            # By then whoever registered until now may have to make room.
+            raise OAuthError(
+                RegistrationOutcome.QUOTA_EXHAUSTED,
+                "too many clients have registered, try again later",
+                {"Retry-After": str(PROTECTED)},
+            ) from full
         except StoreError as failure:
             raise OAuthError(
                 RegistrationOutcome.STORE_FAILED, "the registration could not be stored, try again"

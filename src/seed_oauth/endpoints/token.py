@@ -7,7 +7,7 @@ from starlette.requests import Request
 from seed_oauth import pkce, redirect_uri, scope
 from seed_oauth.answer import Answer, json_response
 from seed_oauth.client_authentication import ClientAuthentication
-from seed_oauth.clients import Client
+from seed_oauth.clients import Client, ClientStore
 from seed_oauth.clients.family import family_of
 from seed_oauth.errors import OAuthError
 from seed_oauth.flows import CodeRequest, Flow, RefreshRequest
@@ -76,10 +76,13 @@ _NONSENSE = (TokenOutcome.IDP_INVALID_RESPONSE, "the identity provider sent no u
 class TokenEndpoint:
     """The token endpoint (RFC 6749 §3.2)."""
 
-    def __init__(self, settings: Settings, authentication: ClientAuthentication, flow: Flow) -> None:
+    def __init__(
+        self, settings: Settings, authentication: ClientAuthentication, flow: Flow, clients: ClientStore
+    ) -> None:
         self._configured = settings.can_exchange
         self._authenticate = authentication
         self._flow = flow
+        self._clients = clients
         self._resources = ProtectedResources(settings.protected_resources)
 
     async def __call__(self, request: Request) -> Answer:
@@ -104,6 +107,7 @@ class TokenEndpoint:
                 members = await self._flow.refresh(self._refresh_request(form, client))
         except IdentityProviderError as failure:
             raise _as_oauth_error(failure) from failure
+        await self._clients.mark_used(client.client_id)
         # RFC 6750 §4: clients are promised Bearer, in this spelling; some providers write it in lower case.
         response = json_response({**members, "token_type": "Bearer"}, 200)
         return Answer(_SUCCESSES[grant_type], response, family_of(client))

@@ -60,17 +60,16 @@ class Browser:
         self._cookies = request.cookies
         self._sealer = settings.sealer
         self._days = settings.consent_days
-        self._known = self._cookies.get(self._prefix) or None
-        self._secret = self._known or secrets.token_urlsafe(16)
-
-    @property
-    def binding(self) -> str:
+        # Two first logins at once give a browser two of its own; whatever was bound to either is bound to it.
+        known = [value for name, value in self._cookies.items() if value and self._is_own(name)]
+        self._bindings = [_binding(secret) for secret in known]
+        self._secret = known[0] if known else secrets.token_urlsafe(16)
+        self.binding = self._bindings[0] if known else _binding(self._secret)
         """What things are bound to this browser by; it does not tell the cookie."""
-        return urlsafe_b64encode(sha256(self._secret.encode()).digest()[:16]).rstrip(b"=").decode()
 
     def is_bound_by(self, binding: str) -> bool:
         """Whether this is the browser that something was bound to."""
-        return self._known is not None and hmac.compare_digest(self.binding, binding)
+        return any(hmac.compare_digest(known, binding) for known in self._bindings)
 
     def check_bound_by(
         self, binding: str, outcome: CallbackOutcome | ConsentOutcome, client_family: ClientFamily = ClientFamily.OTHER
@@ -92,8 +91,9 @@ class Browser:
 
     def keep_on(self, response: Response) -> Response:
         """Have the browser come back as the same one."""
-        if self._known is None:
-            self._set(response, self._prefix, self._secret, _YEAR)
+        if not self._bindings:
+            # A name for each, or that of a first login in another tab would take this one's place.
+            self._set(response, f"{self._prefix}-{secrets.token_hex(4)}", self._secret, _YEAR)
         return response
 
     def remembers(self, consent: Consent, now: float) -> bool:
@@ -125,6 +125,9 @@ class Browser:
         for oldest in others[: 1 - _MOST_REMEMBERED]:
             self._set(response, oldest, "", 0)
 
+    def _is_own(self, name: str) -> bool:
+        return name.startswith(self._prefix) and not name.startswith(self._consents)
+
     def _name_of(self, consent: Consent) -> str:
         named = f"{consent.client_id}\n{consent.redirect_host}"
         return f"{self._consents}{sha256(named.encode()).hexdigest()[:16]}"
@@ -132,3 +135,7 @@ class Browser:
     def _set(self, response: Response, name: str, value: str, seconds: int) -> None:
         # Lax: the identity provider sends the browser back from another site.
         response.set_cookie(name, value, max_age=seconds, secure=self._secure, httponly=True, samesite="lax")
+
+
+def _binding(secret: str) -> str:
+    return urlsafe_b64encode(sha256(secret.encode()).digest()[:16]).rstrip(b"=").decode()

@@ -12,7 +12,7 @@ from seed_oauth.flows.transaction import Grant
 from seed_oauth.grants import GRACE, GrantStore, Turn
 from seed_oauth.identity_provider import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.outcomes import TokenOutcome
-from seed_oauth.seal import Purpose, Sealer
+from seed_oauth.seal import Purpose, Sealer, SealError
 
 _LOOK_AGAIN = 0.05  # seconds between two looks for the answer that another request is getting
 
@@ -44,8 +44,7 @@ class Rotation:
                 TokenOutcome.STORE_FAILED, "refresh tokens cannot be looked up at the moment, try again"
             ) from failure
         if isinstance(turn, str):
-            answer: TokenMembers = self._sealer.open(Purpose.REFRESH_ANSWER, turn, lifetime=2 * GRACE, now=self._now())
-            return answer
+            return self._answer_given_before(turn)
         try:
             members = await exchange()
         except BaseException:
@@ -60,6 +59,18 @@ class Rotation:
         with anyio.CancelScope(shield=True), suppress(StoreError):
             await self._grants.finish(grant.grant_id, grant.generation, kept, now=now)
         return members
+
+    def _answer_given_before(self, envelope: str) -> TokenMembers:
+        try:
+            answer: TokenMembers = self._sealer.open(
+                Purpose.REFRESH_ANSWER, envelope, lifetime=2 * GRACE, now=self._now()
+            )
+        except SealError as failure:
+            # While keys rotate, another replica may seal with one that this door does not have yet, or not any more.
+            raise OAuthError(
+                TokenOutcome.STORE_FAILED, "this refresh is already answered, and not by this server: try again"
+            ) from failure
+        return answer
 
     async def _turn(self, grant: Grant, lifetime: float) -> Turn | str:
         """YOURS, or the answer that was given before."""

@@ -32,7 +32,7 @@ def _url(value: str | None) -> str | None:
         raise ValueError("must be an absolute URL: write http://127.0.0.1:9000/mcp")
     if url.query or url.fragment or "#" in value or "@" in url.netloc:
         raise ValueError("must have neither a query, nor a fragment, nor user:password@")
-    if url.scheme == "http" and not _is_private(host):
+    if url.scheme == "http" and not is_private(host):
         raise ValueError("must use https (http is for loopback and private addresses only)")
     return value
 
@@ -64,7 +64,8 @@ def path_of(resource: str, issuer: str) -> str:
     return whole.removeprefix(base) or "/"
 
 
-def _is_private(host: str) -> bool:
+def is_private(host: str) -> bool:
+    """Whether what is sent to this host stays between machines of one's own."""
     if host in LOOPBACK_HOSTS:
         return True
     try:

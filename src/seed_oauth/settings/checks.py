@@ -111,12 +111,6 @@ def _secret_keys(value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
     return value
 
 
-def _store_url(value: str) -> str:
-    if not value.startswith("sqlite:///") or value == "sqlite:///":
-        raise ValueError("must be sqlite:///file, sqlite:////absolute/file or sqlite:///:memory:")
-    return value
-
-
 def _split(value: object) -> object:
     return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
 
@@ -138,5 +132,4 @@ Scopes = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterVali
 AdvertisedScopes = Annotated[Scopes, AfterValidator(_advertised)]
 PrivateUseSchemes = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_private_use_schemes)]
 SecretKeys = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split), AfterValidator(_secret_keys)]
-StoreUrl = Annotated[str, AfterValidator(_store_url)]
 PreregisteredClients = Annotated[tuple[PreregisteredClient, ...], NoDecode, BeforeValidator(preregistered.from_json)]

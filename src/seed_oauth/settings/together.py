@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from seed_oauth.settings import behind, preregistered
+from seed_oauth.settings import behind, preregistered, store
 from seed_oauth.settings.errors import PREFIX
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ def check(settings: "Settings") -> None:
     """
     if settings.port == settings.metrics_port != 0 and settings.host == settings.metrics_host:
         raise ValueError(f"{PREFIX}METRICS_PORT must differ from {PREFIX}PORT: metrics are not public")
-    if settings.workers > 1 and settings.store_url == "sqlite:///:memory:":
-        raise ValueError(f"{PREFIX}STORE_URL must be a file: {PREFIX}WORKERS cannot share memory")
+    if settings.workers > 1 and settings.store_url == store.IN_MEMORY:
+        raise ValueError(f"{PREFIX}STORE_URL must be a file or Redis: {PREFIX}WORKERS cannot share memory")
     if settings.idp_client_secret and not settings.idp_client_id:
         raise ValueError(f"{PREFIX}IDP_CLIENT_ID is missing beside {PREFIX}IDP_CLIENT_SECRET")
     if settings.client_documents_on_loopback and settings.issuer.startswith("https://"):

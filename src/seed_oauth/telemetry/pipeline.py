@@ -19,7 +19,7 @@ from seed_oauth.telemetry.client_instrumentation import InstrumentedTransport
 from seed_oauth.telemetry.contract import WORKER_UP
 from seed_oauth.telemetry.forwarding import ForwardingMeterProvider, Replay
 from seed_oauth.telemetry.instruments import Telemetry, views
-from seed_oauth.telemetry.push import SHUTDOWN_TIMEOUT, push_readers, pushing_tracer_provider, shut_down
+from seed_oauth.telemetry.push import push_readers, pushing_tracer_provider, shut_down
 from seed_oauth.telemetry.tracing import ServerSpans, context_source, is_tracing
 
 _SCOPE = "seed_oauth"
@@ -105,8 +105,7 @@ class Pipeline(Recording):
 
         Never `force_flush`: it reaches the pull reader, too, whose next scrape shows every sample twice.
         """
-        self._sdk_meter_provider.shutdown(timeout_millis=SHUTDOWN_TIMEOUT * 1000)
-        shut_down(self._tracer_provider)
+        shut_down(self._sdk_meter_provider, self._tracer_provider)
 
     def _observe_workers(self, _: CallbackOptions) -> list[Observation]:
         # Every reader asks the observable instruments first, so here is where the others catch up.

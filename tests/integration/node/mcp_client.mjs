@@ -21,6 +21,7 @@ const state = crypto.randomUUID();
 const kept = { tokens: [] };
 const provider = {
   redirectUrl,
+  clientMetadataUrl: process.argv[3], // where there is one, it does not register
   clientMetadata: {
     client_name: 'TypeScript SDK',
     redirect_uris: [redirectUrl],

@@ -1,21 +1,26 @@
-"""What every `GrantStore` does, held for those there are, and what is SQLite's own."""
+"""What every `GrantStore` does, held for those there are, and what is SQLite's and Redis's own."""
 
 import sqlite3
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from time import time
 
 import anyio
 import pytest
 
 from seed_oauth.database import Database, StoreError
 from seed_oauth.grants import GRACE, GrantStore, Turn
+from seed_oauth.grants.redis import RedisGrantStore
 from seed_oauth.grants.sqlite import SqliteGrantStore
+from seed_oauth.redis_database import RedisDatabase
+from tests.redis_servers import RedisServer
+from tests.test_cli import PATIENCE
 
 pytestmark = pytest.mark.anyio
 
-NOW = 1_800_000_000.0
+NOW = float(int(time()))
 TURN = 11.0
 LIFETIME = 90 * 86_400.0
 
@@ -40,13 +45,30 @@ async def in_sqlite(folder: Path) -> AsyncIterator[Store]:
         await database.aclose()
 
 
-STORES: dict[str, Callable[[Path], AbstractAsyncContextManager[Store]]] = {"sqlite": in_sqlite}
+@asynccontextmanager
+async def in_redis(server: RedisServer) -> AsyncIterator[Store]:
+    databases = [RedisDatabase(server.url) for _ in range(2)]
+    yield Store(*map(RedisGrantStore, databases))
+    for database in databases:
+        await database.aclose()
 
 
-@pytest.fixture(params=STORES)
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    async with STORES[request.param](tmp_path) as opened:
+@pytest.fixture
+async def sqlite_store(tmp_path: Path) -> AsyncIterator[Store]:
+    async with in_sqlite(tmp_path) as opened:
         yield opened
+
+
+@pytest.fixture
+async def redis_store(empty_redis: RedisServer) -> AsyncIterator[Store]:
+    async with in_redis(empty_redis) as opened:
+        yield opened
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def store(request: pytest.FixtureRequest) -> Store:
+    opened: Store = request.getfixturevalue(f"{request.param}_store")
+    return opened
 
 
 async def test_the_first_to_ask_has_the_turn_and_others_see_that_it_is_taken(store: Store) -> None:
@@ -163,22 +185,22 @@ def rows(path: Path) -> set[str]:
     return found
 
 
-async def test_expired_grants_are_forgotten_in_passing_a_hundred_at_a_time(store: Store, tmp_path: Path) -> None:
+async def test_expired_grants_are_forgotten_in_passing_a_hundred_at_a_time(sqlite_store: Store, tmp_path: Path) -> None:
     for number in range(150):
-        await store.here.revoke(f"old {number}", expires_at=NOW - 1)
-    await store.here.revoke("young", expires_at=NOW + 1)
-    await store.take(0)
+        await sqlite_store.here.revoke(f"old {number}", expires_at=NOW - 1)
+    await sqlite_store.here.revoke("young", expires_at=NOW + 1)
+    await sqlite_store.take(0)
     assert len(rows(tmp_path)) == 50 + 2
-    await store.take(1)
+    await sqlite_store.take(1)
     assert rows(tmp_path) == {"young", "grant"}
 
 
 async def test_a_revoked_grant_is_remembered_as_long_as_its_youngest_refresh_token_lasts(
-    store: Store, tmp_path: Path
+    sqlite_store: Store, tmp_path: Path
 ) -> None:
-    await store.take(0)
-    await store.here.revoke("grant", expires_at=NOW + 1 + LIFETIME)
-    await store.here.take_turn("another", 0, now=NOW + LIFETIME + 0.5, until=0, expires_at=NOW * 2)
+    await sqlite_store.take(0)
+    await sqlite_store.here.revoke("grant", expires_at=NOW + 1 + LIFETIME)
+    await sqlite_store.here.take_turn("another", 0, now=NOW + LIFETIME + 0.5, until=0, expires_at=NOW * 2)
     assert rows(tmp_path) == {"grant", "another"}
 
 
@@ -217,3 +239,26 @@ async def test_a_turn_waits_for_another_processs_write(tmp_path: Path) -> None:
     assert turns == [Turn.YOURS]
     other.close()
     await database.aclose()
+
+
+# Redis
+
+
+async def test_redis_forgets_a_grant_and_its_answer_by_itself(redis_store: Store, empty_redis: RedisServer) -> None:
+    now = time()  # by which Redis counts
+    await redis_store.take(0, now)
+    await redis_store.here.finish("grant", 0, "the answer", now=now)
+    await redis_store.here.revoke("another", expires_at=now + 1000)
+    lifetimes = {name: int(str(empty_redis.ask("TTL", f"seed-oauth:grant:{name}"))) for name in (
+        "{grant}", "{grant}:answer", "{another}"
+    )}  # fmt: skip
+    assert LIFETIME - PATIENCE < lifetimes["{grant}"] <= LIFETIME + 1
+    assert 0 < lifetimes["{grant}:answer"] <= GRACE + 1
+    assert 1000 - PATIENCE < lifetimes["{another}"] <= 1001
+
+
+async def test_a_revoked_grant_keeps_no_answer(redis_store: Store, empty_redis: RedisServer) -> None:
+    await redis_store.take(0)
+    await redis_store.here.finish("grant", 0, "the answer", now=NOW)
+    await redis_store.elsewhere.revoke("grant", expires_at=NOW + LIFETIME)
+    assert empty_redis.ask("KEYS", "*") == [b"seed-oauth:grant:{grant}"]

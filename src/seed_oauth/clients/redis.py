@@ -1,0 +1,218 @@
+"""Clients in Redis, and which client assertions were used.
+
+Each client is a hash. Two sorted sets have their client_ids: all of them by their last use or else registration, and
+those that never got a token by their registration. What is in the braces of a key decides the node of a Cluster:
+clients are all on one, so that one script can change a client and the sets together; the quota bounds them.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from hashlib import sha256
+from time import time
+from typing import Any
+
+import orjson
+
+from seed_oauth.clients import (
+    PROTECTED,
+    QUOTA,
+    UNUSED_LIFETIME,
+    Client,
+    ClientPage,
+    QuotaExhaustedError,
+    StoredClient,
+    StoreError,
+    forgotten_since,
+)
+from seed_oauth.redis_database import KEY_PREFIX, RedisDatabase
+
+_DAY = 86_400
+
+_CLIENT = f"{KEY_PREFIX}{{clients}}:client:"
+_ALL = f"{KEY_PREFIX}{{clients}}:all"
+_UNUSED = f"{KEY_PREFIX}{{clients}}:unused"
+_CHECKED = f"{KEY_PREFIX}{{clients}}:checked"
+
+_FORGOTTEN_AT_ONCE = 100  # clients, so that no single registration pays for all that has expired
+
+_LOOKED_AT_ONCE = 500  # clients, so that nobody waits for an operator's search
+
+_FORGET = """
+local function forget(client_ids)
+  for _, client_id in ipairs(client_ids) do
+    redis.call('DEL', ARGV[1] .. client_id)
+    redis.call('ZREM', KEYS[1], client_id)
+    redis.call('ZREM', KEYS[2], client_id)
+  end
+end
+"""
+
+# KEYS: all, unused. ARGV: what keys of clients begin with, client_id, client, now, lifetime, quota, since when unused
+# and since when used ones are kept, since when nobody is put out, how many at once.
+_ADD = f"""
+{_FORGET}
+local key, now, quota, at_once = ARGV[1] .. ARGV[2], ARGV[4], tonumber(ARGV[6]), tonumber(ARGV[10])
+forget(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', '(' .. ARGV[7], 'LIMIT', 0, at_once))
+forget(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. ARGV[8], 'LIMIT', 0, at_once))
+if redis.call('EXISTS', key) == 1 then
+  return 'taken'
+end
+local excess = redis.call('ZCARD', KEYS[1]) - quota + 1
+if excess > 0 then
+  local oldest = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', '(' .. ARGV[9], 'LIMIT', 0, math.min(excess, at_once))
+  forget(oldest)
+  if #oldest < excess then
+    return 'full'
+  end
+end
+redis.call('HSET', key, 'client', ARGV[3], 'last_used_at', now)
+redis.call('EXPIRE', key, ARGV[5])
+redis.call('ZADD', KEYS[1], now, ARGV[2])
+redis.call('ZADD', KEYS[2], now, ARGV[2])
+return 'added'
+"""
+
+# KEYS: all, unused. ARGV: what keys of clients begin with, client_id, now, lifetime.
+_MARK_USED = """
+local key = ARGV[1] .. ARGV[2]
+if redis.call('EXISTS', key) == 1 then
+  redis.call('HSET', key, 'last_used_at', ARGV[3], 'used', 1)
+  redis.call('EXPIRE', key, ARGV[4])
+  redis.call('ZADD', KEYS[1], ARGV[3], ARGV[2])
+  redis.call('ZREM', KEYS[2], ARGV[2])
+end
+"""
+
+# KEYS: all, unused. ARGV: what keys of clients begin with, client_id.
+_REMOVE = f"{_FORGET} forget({{ARGV[2]}})"
+
+# KEYS: all. ARGV: what keys of clients begin with, the first and the last place.
+_LOOK_THROUGH = """
+local found = {}
+for place, client_id in ipairs(redis.call('ZREVRANGE', KEYS[1], ARGV[2], ARGV[3])) do
+  found[place] = redis.call('HMGET', ARGV[1] .. client_id, 'client', 'last_used_at', 'used')
+end
+return found
+"""
+
+_USED_ASSERTION = f"{KEY_PREFIX}assertion:"
+
+
+class RedisClientStore:
+    """A `RegisteredClients` in Redis.
+
+    A client that is not used for `client_days` is forgotten (PROTOCOL R6), one that never got a token after a day.
+    Redis forgets the client by itself; a registration clears its client_id away.
+    """
+
+    def __init__(
+        self,
+        database: RedisDatabase,
+        client_days: float = 90,
+        quota: int = QUOTA,
+        now: Callable[[], float] = time,
+    ) -> None:
+        """`now` counts seconds since the epoch; at most `quota` clients are kept."""
+        self._database = database
+        self._client_days = client_days
+        self._quota = quota
+        self._now = now
+
+    async def get(self, client_id: str) -> Client | None:
+        """The client, or None when no such client is registered (any more)."""
+        stored = await self.look_up(client_id)
+        return None if stored is None else stored.client
+
+    async def add(self, client: Client) -> None:
+        """Keep a new client, visible to every process when this returns."""
+        now = self._now()
+        limits = (self._quota, *forgotten_since(now, self._client_days), int(now) - PROTECTED, _FORGOTTEN_AT_ONCE)
+        added = await self._script(_ADD, client.client_id, _written(client), int(now), UNUSED_LIFETIME, *limits)
+        if added == b"full":
+            raise QuotaExhaustedError
+        if added == b"taken":
+            raise StoreError("ClientIdTaken")
+
+    async def mark_used(self, client_id: str) -> None:
+        """Note that the client got a token now."""
+        lifetime = int((self._client_days + 1) * _DAY)
+        await self._script(_MARK_USED, client_id, int(self._now()), lifetime)
+
+    async def search(self, name: str, *, offset: int, limit: int) -> ClientPage:
+        """The clients that have `name` in their `client_name`, those used or registered last first."""
+        found: list[StoredClient] = []
+        total = looked_at = 0
+        while rows := await self._look_through(looked_at):
+            looked_at += len(rows)
+            for stored in filter(None, map(self._alive, rows)):
+                if name.lower() in str(stored.client.metadata.get("client_name", "")).lower():
+                    if offset <= total < offset + limit:
+                        found.append(stored)
+                    total += 1
+        return ClientPage(found, total)
+
+    async def look_up(self, client_id: str) -> StoredClient | None:
+        """The client and when it was used."""
+        row = await self._database.command("HMGET", _CLIENT + client_id, "client", "last_used_at", "used")
+        return self._alive(row)
+
+    async def remove(self, client_id: str) -> bool:
+        """Forget a client; False when there was none."""
+        if await self.look_up(client_id) is None:
+            return False
+        await self._script(_REMOVE, client_id)
+        return True
+
+    async def check(self) -> None:
+        """Return when Redis can be read and written."""
+        await self._database.command("SET", _CHECKED, 1, "EX", 60)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._database.aclose()
+
+    async def _script(self, script: str, *arguments: str | bytes | float) -> Any:  # noqa: ANN401 - what the script returns
+        return await self._database.command("EVAL", script, 2, _ALL, _UNUSED, _CLIENT, *arguments)
+
+    async def _look_through(self, first: int) -> list[list[bytes | None]]:
+        last = first + _LOOKED_AT_ONCE - 1
+        rows: list[list[bytes | None]] = await self._database.command(
+            "EVAL", _LOOK_THROUGH, 1, _ALL, _CLIENT, first, last
+        )
+        return rows
+
+    def _alive(self, row: list[bytes | None]) -> StoredClient | None:
+        written, last_used_at, used = row
+        if written is None or last_used_at is None:
+            return None
+        unused_since, used_since = forgotten_since(self._now(), self._client_days)
+        if int(last_used_at) < (used_since if used else unused_since):
+            return None
+        return StoredClient(_read(written), int(last_used_at) if used else None)
+
+
+class RedisUsedAssertions:
+    """`UsedAssertions` in Redis, which forgets each when the assertion would have expired."""
+
+    def __init__(self, database: RedisDatabase) -> None:
+        self._database = database
+
+    async def use(self, client_id: str, jti: str, *, expires_at: float, now: float) -> bool:
+        """Mark an assertion as used."""
+        assertion_hash = sha256(f"{client_id}\n{jti}".encode()).hexdigest()
+        lifetime = max(1, int(expires_at - now) + 1)
+        return bool(await self._database.command("SET", _USED_ASSERTION + assertion_hash, 1, "NX", "EX", lifetime))
+
+
+def _written(client: Client) -> bytes:
+    secret_hash = None if client.secret_hash is None else client.secret_hash.hex()
+    return orjson.dumps({**asdict(client), "secret_hash": secret_hash})
+
+
+def _read(written: bytes) -> Client:
+    members = orjson.loads(written)
+    secret_hash = members["secret_hash"]
+    members["redirect_uris"] = tuple(members["redirect_uris"])
+    members["further_auth_methods"] = tuple(members["further_auth_methods"])
+    members["secret_hash"] = None if secret_hash is None else bytes.fromhex(secret_hash)
+    return Client(**members)

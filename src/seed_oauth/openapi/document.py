@@ -1,0 +1,207 @@
+"""The OpenAPI 3.1 document (https://spec.openapis.org/oas/v3.1.1): the same paths as the route table has."""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from seed_oauth.openapi.responses import HEADERS, responses
+from seed_oauth.openapi.schemas import AUTHORIZATION_REQUEST, SCHEMAS, TEXT, VISIBLE, Schema, ref
+from seed_oauth.outcomes import (
+    AuthorizationOutcome,
+    CallbackOutcome,
+    ConsentOutcome,
+    RegistrationOutcome,
+    ResourceOutcome,
+    RevocationOutcome,
+    TokenOutcome,
+)
+from seed_oauth.resource import metadata_path
+from seed_oauth.reverse_proxy import METHODS
+from seed_oauth.settings import Settings
+
+_FORM = "application/x-www-form-urlencoded"
+_JSON = "application/json"
+_PAGE: Schema = {"text/html": {"schema": TEXT}}
+
+# A public client names itself in the form.
+_BY_BASIC_OR_IN_THE_FORM: list[dict[str, list[str]]] = [{"client_secret_basic": []}, {}]
+
+
+def document(settings: Settings) -> dict[str, object]:
+    """The document of a door with these settings."""
+    return {
+        "openapi": "3.1.1",
+        "info": {
+            "title": "seed_oauth",
+            "version": "1",
+            "summary": "An OAuth front door for MCP servers.",
+            "description": "Endpoints answer errors as RFC 6749 §5.2 has them, in JSON, or as a page where a browser "
+            "asks. The responses name the rows of the outcome table, which `oauth_errors_total` counts them by.",
+        },
+        "servers": [{"url": settings.issuer}],
+        "paths": {**_endpoints(settings), **_of_the_host(settings)},
+        "components": {
+            "schemas": SCHEMAS,
+            "headers": HEADERS,
+            "securitySchemes": _security_schemes(settings),
+        },
+    }
+
+
+def _endpoints(settings: Settings) -> dict[str, object]:
+    paths: dict[str, object] = {
+        "/oauth/authorize": _authorize(settings),
+        "/oauth/token": {"post": _token(settings)},
+        "/oauth/register": {"post": _register(settings)},
+    }
+    if settings.flow == "broker":
+        paths |= {"/oauth/consent": {"post": _consent(settings)}, "/oauth/callback": {"get": _callback(settings)}}
+    if settings.can_revoke:
+        paths["/oauth/revoke"] = {"post": _revoke(settings)}
+    if settings.upstream:
+        paths[settings.upstream_path] = {method.lower(): _resource(settings, method) for method in METHODS}
+    return paths
+
+
+def _authorize(settings: Settings) -> dict[str, object]:
+    properties, required = AUTHORIZATION_REQUEST["properties"], AUTHORIZATION_REQUEST["required"]
+    assert isinstance(properties, Mapping)  # noqa: S101 - see there
+    assert isinstance(required, list)  # noqa: S101 - see there
+    told = "The page that asks for consent"
+    shared = {
+        "summary": "Begin a login (RFC 6749 §4.1.1)",
+        "responses": responses(AuthorizationOutcome, settings, _PAGE, told),
+    }
+    parameters = [_in_query(name, schema, required=name in required) for name, schema in properties.items()]
+    return {
+        "get": {"operationId": "authorize", **shared, "parameters": parameters},
+        "post": {"operationId": "authorizeByForm", **shared, "requestBody": _body(_FORM, ref("AuthorizationRequest"))},
+    }
+
+
+def _token(settings: Settings) -> dict[str, object]:
+    request = {"oneOf": [ref("CodeRequest"), ref("RefreshRequest")]}
+    return {
+        "operationId": "token",
+        "summary": "Get tokens for a code or a refresh token (RFC 6749 §3.2)",
+        "security": _BY_BASIC_OR_IN_THE_FORM,
+        "requestBody": _body(_FORM, request),
+        "responses": responses(TokenOutcome, settings, _json("TokenResponse"), "Tokens"),
+    }
+
+
+def _register(settings: Settings) -> dict[str, object]:
+    return {
+        "operationId": "register",
+        "summary": "Register a client (RFC 7591)",
+        "requestBody": _body(_JSON, ref("ClientMetadata")),
+        "responses": responses(RegistrationOutcome, settings, _json("ClientInformation"), "The client as registered"),
+    }
+
+
+def _consent(settings: Settings) -> dict[str, object]:
+    return {
+        "operationId": "decide",
+        "summary": "Answer the consent page; for browsers, where they are bound by a cookie",
+        "requestBody": _body(_FORM, ref("ConsentDecision")),
+        "responses": responses(ConsentOutcome, settings, _PAGE, "A page that leads on"),
+    }
+
+
+def _callback(settings: Settings) -> dict[str, object]:
+    return {
+        "operationId": "callback",
+        "summary": "Come back from the identity provider; for browsers, where they are bound by a cookie",
+        "parameters": [
+            _in_query("state", {**VISIBLE, "description": "The sealed login."}, required=True),
+            *(_in_query(name, VISIBLE) for name in ("code", "iss", "error", "error_description")),
+        ],
+        "responses": responses(CallbackOutcome, settings, told="Back to the client with code, state and iss"),
+    }
+
+
+def _revoke(settings: Settings) -> dict[str, object]:
+    return {
+        "operationId": "revoke",
+        "summary": "Revoke a token (RFC 7009)",
+        "security": _BY_BASIC_OR_IN_THE_FORM,
+        "requestBody": _body(_FORM, ref("RevocationRequest")),
+        "responses": responses(RevocationOutcome, settings, told="The token is good for nothing now, if it ever was"),
+    }
+
+
+def _resource(settings: Settings, method: str) -> dict[str, object]:
+    told = responses(ResourceOutcome, settings, told="The MCP server's own answer, whatever it is")
+    return {
+        "operationId": f"mcp{method.capitalize()}",
+        "summary": "The MCP server behind the door",
+        "security": [{"mcp": list(settings.required_scopes)}],
+        "responses": {**told, "default": {"description": "The MCP server's own answer."}},
+    }
+
+
+def _of_the_host(settings: Settings) -> dict[str, object]:
+    """What is not below the issuer's path, if it has one (RFC 8414 §3.1)."""
+    url = urlsplit(settings.issuer)
+    host = {"servers": [{"url": f"{url.scheme}://{url.netloc}"}]} if url.path else {}
+    paths = {**_documents(settings), **_for_the_operator()}
+    return {path: {**host, "get": operation} for path, operation in paths.items()}
+
+
+def _documents(settings: Settings) -> dict[str, object]:
+    server, path = _read("The authorization server (RFC 8414)", "ServerMetadata"), settings.issuer_path
+    paths: dict[str, object] = {}
+    for name in ("oauth-authorization-server", "openid-configuration"):
+        paths[f"/.well-known/{name}"] = paths[f"/.well-known/{name}{path}"] = server
+    paths[f"{path}/.well-known/openid-configuration"] = server
+    resource = _read("The MCP server behind it (RFC 9728)", "ResourceMetadata")
+    for one in ("/.well-known/oauth-protected-resource", *map(metadata_path, settings.protected_resources)):
+        paths[one] = resource
+    return paths
+
+
+def _for_the_operator() -> dict[str, object]:
+    alive, ready = _read("Whether the process answers", "Health"), _read("Whether logins can succeed", "Health")
+    not_ready = {"503": {"description": "Not yet, and why.", "content": _json("Health")}}
+    description = {"description": "An OpenAPI document.", "content": {_JSON: {"schema": {"type": "object"}}}}
+    return {
+        "/healthz": alive,
+        "/readyz": {**ready, "responses": {**ready["responses"], **not_ready}},
+        "/openapi.json": {"summary": "This document", "responses": {"200": description}},
+    }
+
+
+def _security_schemes(settings: Settings) -> dict[str, object]:
+    schemes: dict[str, object] = {
+        "client_secret_basic": {
+            "type": "http",
+            "scheme": "basic",
+            "description": "client_id and client_secret, each form-encoded (RFC 6749 §2.3.1). In the form they may be "
+            "instead, as the client has registered.",
+        }
+    }
+    if settings.upstream:
+        flow = {
+            "authorizationUrl": f"{settings.issuer}/oauth/authorize",
+            "tokenUrl": f"{settings.issuer}/oauth/token",
+            "refreshUrl": f"{settings.issuer}/oauth/token",
+            "scopes": dict.fromkeys(settings.advertised_scopes, ""),
+        }
+        schemes["mcp"] = {"type": "oauth2", "flows": {"authorizationCode": flow}}
+    return schemes
+
+
+def _in_query(name: str, schema: Schema, *, required: bool = False) -> dict[str, object]:
+    return {"name": name, "in": "query", "required": required, "schema": schema}
+
+
+def _body(media_type: str, schema: Schema) -> dict[str, object]:
+    return {"required": True, "content": {media_type: {"schema": schema}}}
+
+
+def _json(schema: str) -> dict[str, object]:
+    return {_JSON: {"schema": ref(schema)}}
+
+
+def _read(summary: str, schema: str) -> dict[str, Any]:
+    return {"summary": summary, "responses": {"200": {"description": summary, "content": _json(schema)}}}

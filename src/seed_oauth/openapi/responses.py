@@ -1,0 +1,108 @@
+"""The responses of an endpoint, made of its table of outcomes: so the document and the answers cannot disagree."""
+
+from collections.abc import Collection, Mapping
+from itertools import groupby
+
+from seed_oauth.openapi.schemas import TEXT, URI, Schema, ref
+from seed_oauth.outcomes import (
+    AuthorizationOutcome,
+    CallbackOutcome,
+    ConsentOutcome,
+    EndpointOutcomes,
+    Outcome,
+    TokenOutcome,
+)
+from seed_oauth.settings import Settings
+
+_FOR_A_PERSON = (AuthorizationOutcome, ConsentOutcome, CallbackOutcome)
+
+_OF_THE_BROKER_FLOW: Collection[Outcome] = {
+    AuthorizationOutcome.CONSENT_ASKED,
+    TokenOutcome.BAD_CODE,
+    TokenOutcome.BAD_REFRESH_TOKEN,
+    TokenOutcome.REFRESH_TOKEN_REUSED,
+    TokenOutcome.REFRESH_TOKEN_REVOKED,
+    TokenOutcome.STORE_FAILED,
+    TokenOutcome.IDP_WRONG_NONCE,
+}
+
+_UNAUTHORIZED = 401
+_TEMPORARY = frozenset({502, 503})
+_REDIRECT = 302
+_DELIVERED = frozenset({200, _REDIRECT})  # an error on its way to the client, by a page or a redirect
+
+_PAGE: Schema = {"text/html": {"schema": TEXT}}
+
+HEADERS: Mapping[str, Schema] = {
+    "X-Correlation-Id": {"description": "Finds the log line of this request.", "schema": TEXT, "required": True},
+    "Retry-After": {"description": "Seconds to wait.", "schema": TEXT, "required": True},
+    "WWW-Authenticate": {"description": "How to authenticate (RFC 6749 §5.2, RFC 6750 §3).", "schema": TEXT},
+    "Location": {
+        "description": "Where the browser goes.",
+        "schema": URI,
+        "required": True,
+    },
+}
+
+
+def responses(
+    outcomes: EndpointOutcomes, settings: Settings, success: Schema | None = None, told: str = ""
+) -> dict[str, dict[str, object]]:
+    """By status, each with the rows that end in it.
+
+    `success` is the content of the answer where all went well, `told` what is to be said of that.
+    """
+    rows = sorted((row for row in outcomes if _can_be_answered(row, outcomes, settings)), key=lambda row: row.status)
+    found: dict[str, dict[str, object]] = {}
+    for status, at_status in groupby(rows, key=lambda row: row.status):
+        found[str(status)] = _response(status, list(at_status), success, told)
+    if outcomes is AuthorizationOutcome:
+        # RFC 6749 §4.1.2.1: once it is known where to, errors go to the client, too.
+        found["302"]["description"] = (
+            "On to the identity provider, or back to the client with `error`, `state` and `iss` where client_id and "
+            "redirect_uri are good and something else is not."
+        )
+    return found
+
+
+def _can_be_answered(row: Outcome, outcomes: EndpointOutcomes, settings: Settings) -> bool:
+    if row in {outcomes.METHOD_NOT_ALLOWED, outcomes.CANCELLED}:
+        return False  # of another method, and an answer that nobody gets
+    if row.name.endswith(("CLIENT_DOCUMENT", "CLIENT_DOCUMENT_UNAVAILABLE")):
+        return settings.client_id_metadata_documents
+    return settings.flow == "broker" or row not in _OF_THE_BROKER_FLOW
+
+
+def _response(status: int, rows: list[Outcome], success: Schema | None, told: str) -> dict[str, object]:
+    errors = [row for row in rows if row.error is not None]
+    content = dict(success or {}) if len(errors) < len(rows) and status != _REDIRECT else {}
+    if errors and status not in _DELIVERED:
+        content |= _error_content(errors)
+    names = ["X-Correlation-Id"]
+    names += ["Location"] if status == _REDIRECT else []
+    names += ["Retry-After"] if status in _TEMPORARY else []
+    names += ["WWW-Authenticate"] if status == _UNAUTHORIZED else []
+    headers = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+    response: dict[str, object] = {"description": _described(rows, told), "headers": headers}
+    if content:
+        response["content"] = content
+    return response
+
+
+def _error_content(errors: list[Outcome]) -> Schema:
+    codes = sorted({row.error for row in errors if row.error})
+    schema = {"allOf": [ref("Error"), {"properties": {"error": {"enum": codes}}}]}
+    content: dict[str, object] = {"application/json": {"schema": schema}}
+    if isinstance(errors[0], _FOR_A_PERSON):
+        content |= _PAGE
+    return content
+
+
+def _described(rows: list[Outcome], told: str) -> str:
+    """The rows by their `error`; those without one are how all goes well."""
+    reasons: dict[str | None, list[str]] = {}
+    for row in rows:
+        reasons.setdefault(row.error, []).append(row.reason)
+    lines = [told] if None in reasons and told else []
+    lines += [f"`{error or 'no error'}`: {', '.join(names)}" for error, names in reasons.items()]
+    return ". ".join(lines)

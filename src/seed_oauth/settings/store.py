@@ -1,0 +1,143 @@
+"""What the setting `store_url` may be: a SQLite file, or Redis by itself, behind Sentinel, or as a Cluster.
+
+The spellings are those that redis-py and `limits` know. What is said of a URL never repeats what is in it, because a
+password may be.
+"""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from pydantic import AfterValidator, Field
+
+from seed_oauth.settings.behind import is_private
+
+SQLITE = "sqlite:///"
+IN_MEMORY = f"{SQLITE}:memory:"
+
+_REDIS_PORT = 6379
+_SENTINEL_PORT = 26379
+_TLS_FILES = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
+
+_FORMS = (
+    "must be sqlite:///file, sqlite:////absolute/file, sqlite:///:memory:, rediss://user:password@host:port/db, "
+    "rediss+sentinel://host:port,host:port/service or rediss+cluster://host:port,host:port"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedisLocation:
+    """Where Redis is, and how to get in."""
+
+    kind: Literal["single", "sentinel", "cluster"]
+    tls: bool
+    hosts: tuple[tuple[str, int], ...]
+    """Redis itself, the Sentinels, or nodes of the Cluster from which the others are found."""
+    username: str | None
+    password: str | None = field(repr=False)
+    """For Redis, and for the Sentinels too."""
+    service: str = ""
+    """What the Sentinels call the Redis that they watch."""
+    database: int = 0
+    tls_files: dict[str, str] = field(default_factory=dict)
+    """`ssl_ca_certs`, `ssl_certfile` and `ssl_keyfile`, as redis-py calls them."""
+
+
+def is_redis(url: str) -> bool:
+    """Whether this store is Redis, in whatever form."""
+    return url.startswith(("redis", "rediss"))
+
+
+def shown(url: str) -> str:
+    """The URL as it may be printed: without user, password and query."""
+    if not is_redis(url):
+        return url
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def locate(url: str) -> RedisLocation:
+    """Where the Redis of this URL is.
+
+    Raises:
+        ValueError: it cannot be used; says what to write.
+    """
+    try:
+        parts = urlsplit(url)
+        userinfo, _, netloc = parts.netloc.rpartition("@")
+        transport, _, kind = parts.scheme.partition("+")
+        hosts = _hosts(netloc, _SENTINEL_PORT if kind == "sentinel" else _REDIS_PORT)
+    except ValueError:
+        # The parser's own words would repeat the URL.
+        raise ValueError("has a host or port that cannot be read: write redis://127.0.0.1:6379") from None
+    if transport not in {"redis", "rediss"} or kind not in {"", "sentinel", "cluster"}:
+        raise ValueError(_FORMS)
+    if parts.fragment or "#" in url:
+        raise ValueError("must not have a # in it: write %23 in a password")
+    tls = transport == "rediss"
+    if not tls and not all(is_private(host) for host, _ in hosts):
+        # What it sends first is the password, and then who may log in where.
+        raise ValueError("must use rediss (redis without TLS is for loopback and private addresses only)")
+    if len(hosts) > 1 and not kind:
+        raise ValueError("names several hosts: write redis+sentinel:// or redis+cluster://")
+    username, _, password = userinfo.partition(":")
+    service, database = _path(kind, parts.path.strip("/"))
+    return RedisLocation(
+        kind=kind or "single",  # type: ignore[arg-type]  # it was looked at above
+        tls=tls,
+        hosts=hosts,
+        username=unquote(username) or None,
+        password=unquote(password) or None,
+        service=service,
+        database=database,
+        tls_files=_files(parts, tls=tls),
+    )
+
+
+def _hosts(netloc: str, default_port: int) -> tuple[tuple[str, int], ...]:
+    found = []
+    for one in netloc.split(","):
+        place = urlsplit(f"//{one}")
+        if not place.hostname:
+            raise ValueError
+        found.append((place.hostname, default_port if place.port is None else place.port))
+    return tuple(found)
+
+
+def _path(kind: str, path: str) -> tuple[str, int]:
+    """The service's name and the database's number."""
+    service = ""
+    if kind == "sentinel":
+        service, _, path = path.partition("/")
+        if not service:
+            raise ValueError("must name the service that the Sentinels watch: redis+sentinel://host:26379/mymaster")
+    if not path:
+        return service, 0
+    if kind == "cluster" or not path.isdecimal():
+        raise ValueError(
+            "must have no path: a Cluster has one database"
+            if kind == "cluster"
+            else "must end with the number of a database, /0, or with none"
+        )
+    return service, int(path)
+
+
+def _files(parts: SplitResult, *, tls: bool) -> dict[str, str]:
+    # Anything else that redis-py takes is either ours to decide (timeouts) or unsafe (ssl_cert_reqs=none).
+    files = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if not files.keys() <= _TLS_FILES:
+        raise ValueError(f"may have these in its query: {', '.join(sorted(_TLS_FILES))}")
+    if files and not tls:
+        raise ValueError("must use rediss where it names certificates")
+    return files
+
+
+def _store_url(value: str) -> str:
+    if is_redis(value):
+        locate(value)
+    elif not value.startswith(SQLITE) or value == SQLITE:
+        raise ValueError(_FORMS)
+    return value
+
+
+StoreUrl = Annotated[str, AfterValidator(_store_url), Field(repr=False)]

@@ -1,0 +1,265 @@
+"""What the door has to answer, and why: the protocol's rules once more, in the fewest words.
+
+Nothing here is taken from the code that it predicts but the names of the rows.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from urllib.parse import urlsplit
+
+from seed_oauth.outcomes import (
+    AuthorizationOutcome,
+    CallbackOutcome,
+    ConsentOutcome,
+    GrantType,
+    Outcome,
+    RevocationOutcome,
+    TokenOutcome,
+)
+from tests.model.things import (
+    Asked,
+    Browser,
+    Code,
+    Granted,
+    Login,
+    Question,
+    RefreshToken,
+    Row,
+    Sealed,
+    Software,
+    UpstreamCode,
+    challenge_of,
+)
+
+DECISION, LOGIN, CODE, GRACE, DAY = 600, 1800, 60, 30, 86_400  # seconds
+REFRESH_TOKEN_DAYS = 1.0
+CONSENT_DAYS = 0.5
+RESOURCES = ("https://door.example/mcp", "https://door.example/other")
+
+_UPSTREAM_CODE = 60
+_UPSTREAM_REFRESH_TOKEN = DAY
+
+
+class Opened(Enum):
+    """What comes of opening an envelope."""
+
+    GOOD = auto()
+    EXPIRED = auto()
+    FOREIGN = auto()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predicted:
+    """How a request ends, and what is asked of the identity provider for it."""
+
+    row: Outcome
+    exchange: tuple[GrantType, bool] | None = None
+    """For which grant, and whether it succeeds."""
+    revokes: bool = False
+    again: bool = False
+    """Whether it is the answer that was given before."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Redemption:
+    """A token request for a code, after the client was authenticated."""
+
+    client: Software
+    code: Code
+    verifier: str | None
+    redirect_uri: str | None
+    resource: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refresh:
+    """A token request for a refresh token, after the client was authenticated."""
+
+    client: Software
+    token: RefreshToken
+    scope: str | None
+    resource: str | None
+
+
+class Model:
+    """The clocks, the keys and the grants."""
+
+    def __init__(self) -> None:
+        self.elapsed = 1_800_000_000.0
+        """Seconds by the clock on everybody's wall, the identity provider's too."""
+        self.ahead = 0.0
+        """How many seconds the door's clock is ahead of it."""
+        self.keys: Sequence[str] = ()
+        self.grants: list[Granted] = []
+
+    def now(self) -> float:
+        """What the door's clock says."""
+        return self.elapsed + self.ahead
+
+    def sealed(self, envelope: str) -> Sealed:
+        """An envelope that the door has just sealed."""
+        return Sealed(envelope=envelope, key=self.keys[0], at=int(self.now()))
+
+    def opened(self, sealed: Sealed, lifetime: float) -> Opened:
+        if sealed.key not in self.keys:
+            return Opened.FOREIGN
+        return Opened.EXPIRED if sealed.at + lifetime < int(self.now()) else Opened.GOOD
+
+    def asks(self, asked: Asked) -> Predicted:
+        """A good authorization request."""
+        remembered = asked.browser.consents.get((asked.client.client_id, host_of(asked)))
+        if remembered is not None:
+            scopes, resource, sealed = remembered
+            wanted = scopes_of(asked.scope)
+            covered = wanted <= scopes and bool(wanted) == bool(scopes) and resource == asked.resource
+            if covered and self.opened(sealed, CONSENT_DAYS * DAY) is Opened.GOOD:
+                return Predicted(row=AuthorizationOutcome.REDIRECTED_TO_IDP)
+        return Predicted(row=AuthorizationOutcome.CONSENT_ASKED)
+
+    def decides(self, question: Question, browser: Browser, decision: str | None) -> Predicted:
+        return Predicted(row=self._decision(question, browser, decision))
+
+    def _decision(self, question: Question, browser: Browser, decision: str | None) -> ConsentOutcome:
+        opened = self.opened(question.sealed, DECISION)
+        if opened is not Opened.GOOD:
+            return ConsentOutcome.EXPIRED if opened is Opened.EXPIRED else ConsentOutcome.BAD_ENVELOPE
+        if browser is not question.asked.browser:
+            return ConsentOutcome.OTHER_BROWSER
+        rows = {"approve": ConsentOutcome.APPROVED, "deny": ConsentOutcome.DENIED}
+        return rows.get(decision or "", ConsentOutcome.NO_DECISION)
+
+    def returns(self, login: Login, browser: Browser, iss: str | None, error: str | None, code: bool) -> Predicted:
+        return Predicted(row=self._return(login, browser, iss, error, code))
+
+    def _return(
+        self, login: Login, browser: Browser, iss: str | None, error: str | None, code: bool
+    ) -> CallbackOutcome:
+        opened = self.opened(login.sealed, LOGIN)
+        if opened is not Opened.GOOD:
+            return CallbackOutcome.EXPIRED if opened is Opened.EXPIRED else CallbackOutcome.BAD_STATE
+        if browser is not login.asked.browser:
+            return CallbackOutcome.OTHER_BROWSER
+        if iss != "https://idp.example":
+            return CallbackOutcome.WRONG_ISSUER
+        if error is not None:
+            return CallbackOutcome.DENIED if error == "access_denied" else CallbackOutcome.IDP_REFUSED
+        return CallbackOutcome.RETURNED if code else CallbackOutcome.NO_CODE
+
+    def is_fresh(self, code: Code) -> bool:
+        """Whether it could still be redeemed, if it was not yet."""
+        return self.opened(code.sealed, CODE) is Opened.GOOD
+
+    def redeems(self, sent: Redemption) -> Predicted:
+        """Redeem a code; the identity provider's inside is spent by it."""
+        if refusal := self._code_refusal(sent):
+            return Predicted(row=refusal)
+        succeeded = sent.code.upstream is not None and self._is_redeemed(sent.code.upstream, sent.code.login)
+        row = TokenOutcome.EXCHANGED if succeeded else TokenOutcome.IDP_INVALID_GRANT
+        return Predicted(row=row, exchange=(GrantType.AUTHORIZATION_CODE, succeeded))
+
+    def _code_refusal(self, sent: Redemption) -> TokenOutcome | None:
+        if sent.verifier is None or not 43 <= len(sent.verifier) <= 128:
+            return TokenOutcome.BAD_CODE_VERIFIER
+        if sent.redirect_uri is not None and not is_registered(sent.redirect_uri, sent.client):
+            return TokenOutcome.BAD_REDIRECT_URI
+        if sent.resource not in {None, *RESOURCES}:
+            return TokenOutcome.BAD_RESOURCE
+        if not self.is_fresh(sent.code):
+            return TokenOutcome.BAD_CODE
+        asked = sent.code.asked
+        if sent.client is not asked.client:
+            return TokenOutcome.BAD_CODE
+        if sent.redirect_uri not in {None, asked.redirect_uri}:
+            return TokenOutcome.BAD_REDIRECT_URI
+        if challenge_of(sent.verifier) != challenge_of(asked.verifier):
+            return TokenOutcome.BAD_CODE_VERIFIER
+        return TokenOutcome.BAD_RESOURCE if sent.resource not in {None, asked.resource} else None
+
+    def _is_redeemed(self, upstream: UpstreamCode, login: Login) -> bool:
+        lasts = self.elapsed < upstream.issued_at + _UPSTREAM_CODE
+        good = lasts and not upstream.spent and upstream.login is login
+        upstream.spent = True
+        return good
+
+    def refreshes(self, sent: Refresh) -> Predicted:
+        """Spend a refresh token."""
+        if refusal := self._refresh_refusal(sent):
+            return Predicted(row=refusal)
+        grant, generation, now = sent.token.grant, sent.token.generation, self.now()
+        row = grant.row
+        if row is not None and row.revoked:
+            return Predicted(row=TokenOutcome.REFRESH_TOKEN_REVOKED)
+        if row is not None and generation == row.generation - 1 and row.answer and now - row.answered_at <= GRACE:
+            opens = row.answer in self.keys
+            return Predicted(row=TokenOutcome.REFRESHED if opens else TokenOutcome.STORE_FAILED, again=opens)
+        if row is not None and generation < row.generation:
+            self._revoke(grant)
+            return Predicted(row=TokenOutcome.REFRESH_TOKEN_REUSED)
+        return self._turn(sent.token)
+
+    def _turn(self, token: RefreshToken) -> Predicted:
+        now = self.now()
+        for grant in self.grants:
+            if grant.row is not None and grant.row.expires_at < now:
+                grant.row = None
+        expires_at = now + REFRESH_TOKEN_DAYS * DAY
+        row = token.grant.row = token.grant.row or Row(generation=0, expires_at=0)
+        row.generation, row.expires_at = token.generation, expires_at
+        succeeded = not token.upstream.gone and self.elapsed < token.upstream.issued_at + _UPSTREAM_REFRESH_TOKEN
+        if not succeeded:
+            return Predicted(row=TokenOutcome.IDP_INVALID_GRANT, exchange=(GrantType.REFRESH_TOKEN, False))
+        token.upstream.gone = True
+        row.generation, row.answered_at = token.generation + 1, now
+        row.answer = self.keys[0]
+        return Predicted(row=TokenOutcome.REFRESHED, exchange=(GrantType.REFRESH_TOKEN, True))
+
+    def _refresh_refusal(self, sent: Refresh) -> TokenOutcome | None:
+        if sent.scope is not None and "  " in sent.scope:
+            return TokenOutcome.BAD_SCOPE
+        if sent.resource not in {None, *RESOURCES}:
+            return TokenOutcome.BAD_RESOURCE
+        if self.opened(sent.token.sealed, REFRESH_TOKEN_DAYS * DAY) is not Opened.GOOD:
+            return TokenOutcome.BAD_REFRESH_TOKEN
+        asked = sent.token.grant.asked
+        if sent.client is not asked.client:
+            return TokenOutcome.BAD_REFRESH_TOKEN
+        if sent.scope is not None and not scopes_of(sent.scope) <= scopes_of(asked.scope):
+            return TokenOutcome.BAD_SCOPE
+        return TokenOutcome.BAD_RESOURCE if sent.resource not in {None, asked.resource} else None
+
+    def revokes(self, token: RefreshToken | None, client: Software) -> Predicted:
+        """Revoke a token; one that is none of ours may be the identity provider's own."""
+        if token is None or (opened := self.opened(token.sealed, REFRESH_TOKEN_DAYS * DAY)) is Opened.FOREIGN:
+            return Predicted(row=RevocationOutcome.REVOKED, revokes=True)
+        if opened is Opened.EXPIRED or client is not token.grant.asked.client:
+            return Predicted(row=RevocationOutcome.REVOKED)
+        self._revoke(token.grant)
+        token.upstream.gone = True
+        return Predicted(row=RevocationOutcome.REVOKED, revokes=True)
+
+    def _revoke(self, grant: Granted) -> None:
+        row = grant.row = grant.row or Row(generation=0, expires_at=0)
+        row.revoked, row.answer = True, None
+        row.expires_at = self.now() + REFRESH_TOKEN_DAYS * DAY
+
+    def remembers(self, asked: Asked, envelope: str) -> None:
+        """A consent that its browser remembers from now on."""
+        given = scopes_of(asked.scope), asked.resource, self.sealed(envelope)
+        asked.browser.consents[asked.client.client_id, host_of(asked)] = given
+
+
+def host_of(asked: Asked) -> str:
+    """Where a consent sends people to: a host, or the scheme of a native app."""
+    url = urlsplit(asked.redirect_uri)
+    return url.hostname or "" if url.scheme in {"http", "https"} else f"{url.scheme}:"
+
+
+def scopes_of(scope: str | None) -> frozenset[str]:
+    return frozenset((scope or "").split())
+
+
+def is_registered(uri: str, client: Software) -> bool:
+    """As it was registered, but for the port on loopback (RFC 8252 §7.3)."""
+    return re.sub(r"(?<=^http://127\.0\.0\.1):\d+(?=/)", "", uri) in client.redirect_uris

@@ -1,0 +1,150 @@
+"""Bugs that others had, or might have: each as a change of the source, and what the model says when it finds it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """Text in a module, which is there exactly once, and what it becomes."""
+
+    module: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeededBug:
+    name: str
+    changes: tuple[Change, ...]
+    broken: str
+    """The promise that the model must find broken."""
+
+
+BUGS = (
+    SeededBug(
+        name="PKCE is skipped when the verifier is absent",
+        changes=(
+            Change(
+                module="endpoints/token.py",
+                before="if not pkce.has_valid_length(code_verifier) or",
+                after="if code_verifier and not pkce.has_valid_length(code_verifier) or",
+            ),
+            Change(
+                module="flows/broker.py",
+                before="if not hmac.compare_digest(challenge.encode(), code.code_challenge.encode()):",
+                after="if presented.code_verifier and challenge != code.code_challenge:",
+            ),
+        ),
+        broken="no token without the matching verifier",
+    ),
+    SeededBug(
+        name="any verifier will do",
+        changes=(
+            Change(
+                module="flows/broker.py",
+                before="if not hmac.compare_digest(challenge.encode(), code.code_challenge.encode()):",
+                after="if not challenge:",
+            ),
+        ),
+        broken="no token without the matching verifier",
+    ),
+    SeededBug(
+        name="a code can be redeemed by another client",
+        changes=(
+            Change(
+                module="flows/broker.py",
+                before="if code.client_id != presented.client.client_id:",
+                after="if not code.client_id:",
+            ),
+        ),
+        broken="no code works for another client",
+    ),
+    SeededBug(
+        name="the identity provider's codes can be redeemed twice",
+        changes=(
+            Change(
+                module="demo/identity_provider.py",
+                before="approval = self._approvals.take(code)",
+                after="approval = self._approvals.get(code)",
+            ),
+        ),
+        broken="no code works twice",
+    ),
+    SeededBug(
+        name="a refresh token can be spent by another client",
+        changes=(
+            Change(
+                module="flows/broker.py",
+                before="if grant.client_id != presented.client.client_id:",
+                after="if not grant.client_id:",
+            ),
+        ),
+        broken="no refresh token works for another client",
+    ),
+    SeededBug(
+        name="a refresh token can be sent again after the grace",
+        changes=(
+            Change(
+                module="grants/sqlite.py",
+                before="and now - answered_at <= GRACE:",
+                after="and now - answered_at <= 2 * GRACE:",
+            ),
+        ),
+        broken="no refresh token works twice, but for the grace",
+    ),
+    SeededBug(
+        name="the callback is not bound to the browser",
+        changes=(
+            Change(
+                module="endpoints/callback.py",
+                before="check_bound_by(begun.browser, CallbackOutcome.OTHER_BROWSER, family)",
+                after="binding",
+            ),
+        ),
+        broken="no login ends in another browser than the one it began in",
+    ),
+    SeededBug(
+        name="consent can be given in another browser",
+        changes=(
+            Change(
+                module="endpoints/consent.py",
+                before="browser.check_bound_by(begun.browser, ConsentOutcome.OTHER_BROWSER)",
+                after="pass",
+            ),
+        ),
+        broken="no login ends in another browser than the one it began in",
+    ),
+    SeededBug(
+        name="a redirect_uri only has to begin like a registered one",
+        changes=(
+            Change(
+                module="redirect_uri.py",
+                before="    if uri in registered:",
+                after="    if any(uri.startswith(one) for one in registered):",
+            ),
+        ),
+        broken="no redirect to a URI that the client did not register",
+    ),
+    SeededBug(
+        name="errors are sent to a redirect_uri before it is checked",
+        changes=(
+            Change(
+                module="endpoints/authorization.py",
+                before="    if refusal is None:\n        error.sent_to",
+                after='    if parameters.get("redirect_uri"):\n        error.sent_to',
+            ),
+        ),
+        broken="no redirect to a URI that the client did not register",
+    ),
+    SeededBug(
+        name="requests that are refused are not counted",
+        changes=(
+            Change(
+                module="boundary.py",
+                before="if request.method not in _UNCOUNTED_METHODS:",
+                after="if request.method not in _UNCOUNTED_METHODS and error is None:",
+            ),
+        ),
+        broken="counts equal requests",
+    ),
+)

@@ -1,0 +1,146 @@
+"""What the model remembers of a login: who asked for what, and what the door and the identity provider handed out."""
+
+from base64 import urlsafe_b64encode
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+import httpx
+
+
+@dataclass(eq=False, kw_only=True)
+class Software:
+    """A client."""
+
+    client_id: str
+    secret: str | None
+    method: str
+    redirect_uris: tuple[str, ...]
+
+
+UNKNOWN = Software(client_id="nobody", secret=None, method="none", redirect_uris=("https://app.example/callback",))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sealed:
+    """An envelope of the door's: what it was sealed with, and when by the door's clock."""
+
+    envelope: str = field(repr=False)
+    key: str = field(repr=False)
+    at: int
+
+
+class Browser:
+    """A browser, and the consents that it remembers: by client and host, what for and in which envelope."""
+
+    def __init__(self, number: int) -> None:
+        self.cookies = httpx.Cookies()
+        self.consents: dict[tuple[str, str], tuple[frozenset[str], str, Sealed]] = {}
+        self._number = number
+
+    def __repr__(self) -> str:
+        return f"browser {self._number}"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Asked:
+    """An authorization request that passed every check."""
+
+    client: Software
+    browser: Browser
+    redirect_uri: str
+    state: str | None
+    verifier: str
+    scope: str | None
+    resource: str
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Question:
+    """A consent page."""
+
+    asked: Asked
+    sealed: Sealed
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Login:
+    """A login at the identity provider: where the browser is to go, and the state that comes back from there."""
+
+    asked: Asked
+    url: str = field(repr=False)
+    sealed: Sealed
+
+
+@dataclass(eq=False, kw_only=True)
+class UpstreamCode:
+    """A code of the identity provider."""
+
+    login: Login
+    value: str = field(repr=False)
+    issued_at: float
+    spent: bool = False
+
+
+@dataclass(eq=False, kw_only=True)
+class Code:
+    """A code of the door's, whose inner one need not be of the same login: who returns may have stolen it."""
+
+    login: Login
+    upstream: UpstreamCode | None
+    sealed: Sealed
+    worked: int = 0
+
+    @property
+    def asked(self) -> Asked:
+        return self.login.asked
+
+    @property
+    def spent(self) -> bool:
+        return self.upstream is None or self.upstream.spent
+
+
+@dataclass(eq=False, kw_only=True)
+class UpstreamRefreshToken:
+    """A refresh token of the identity provider."""
+
+    issued_at: float
+    gone: bool = False
+
+
+@dataclass(eq=False, kw_only=True)
+class Row:
+    """What the door's store knows of a grant."""
+
+    generation: int
+    expires_at: float
+    answered_at: float = 0.0
+    answer: str | None = None
+    """The key that the answer is sealed with which is kept for those who ask again."""
+    revoked: bool = False
+
+
+@dataclass(eq=False, kw_only=True)
+class Granted:
+    """A grant."""
+
+    asked: Asked
+    row: Row | None = None
+
+
+@dataclass(eq=False, kw_only=True)
+class RefreshToken:
+    """A refresh token of the door's."""
+
+    grant: Granted
+    generation: int
+    upstream: UpstreamRefreshToken
+    sealed: Sealed
+    worked_at: float | None = None
+    """When it first worked, by the door's clock."""
+    first_answer: dict[str, Any] | None = field(default=None, repr=False)
+
+
+def challenge_of(verifier: str) -> str:
+    """The S256 code_challenge (RFC 7636 §4.2)."""
+    return urlsafe_b64encode(sha256(verifier.encode()).digest()).rstrip(b"=").decode()

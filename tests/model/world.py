@@ -1,0 +1,261 @@
+"""The real door with its identity provider, and everything that was handed out by either of them."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import httpx
+from hypothesis import assume
+
+from seed_oauth import Pipeline
+from seed_oauth.clients.sqlite import SqliteClientStore
+from seed_oauth.database import Database
+from seed_oauth.demo.identity_provider import DevelopmentIdentityProvider
+from seed_oauth.outcomes import Outcome
+from tests.broker import BROKER, METADATA, PlayedMetadata, request_in, target_of
+from tests.harness import ISSUER, FrontDoor, json_of, query_of
+from tests.model import invariants
+from tests.model.counting import Counts, counted, counts_of
+from tests.model.model import (
+    CONSENT_DAYS,
+    REFRESH_TOKEN_DAYS,
+    RESOURCES,
+    Model,
+    Predicted,
+    Redemption,
+    Refresh,
+)
+from tests.model.things import (
+    Asked,
+    Browser,
+    Code,
+    Granted,
+    Login,
+    Question,
+    RefreshToken,
+    Software,
+    UpstreamCode,
+    UpstreamRefreshToken,
+)
+
+Auth = tuple[str, str] | None
+
+
+class World:
+    """The door, whoever uses it, and what a model says of both."""
+
+    only_promises: ClassVar[bool] = False
+    """Whether a walk goes no further, and nobody minds, where the door does not do what the model predicts."""
+    ended: ClassVar[Counter[tuple[Outcome, bool]]] = Counter()
+    """How often requests ended in which row, and whether that was the answer given before, in all worlds."""
+
+    def __init__(self, folder: Path) -> None:
+        self.model = Model()
+        self.provider = DevelopmentIdentityProvider("proxy", "secret of the proxy", clock=lambda: self.model.elapsed)
+        # As with several workers, what is counted outlives the process that counted it.
+        self._pipeline = Pipeline()
+        self._idp_requests: list[httpx.Request] = []
+        self.expected, self._looked_at = Counts(), Counts()
+        self._store = f"sqlite:///{folder}/clients.db"
+        self.software: list[Software] = []
+        self.browsers: list[Browser] = []
+        self.questions: list[Question] = []
+        self.logins: list[Login] = []
+        self.upstream_codes: list[UpstreamCode] = []
+        self.codes: list[Code] = []
+        self.refresh_tokens: list[RefreshToken] = []
+
+    async def opens(self, *keys: str) -> None:
+        """Start the door with these keys, on the store that was there before."""
+        self.model.keys = keys
+        self.door = FrontDoor(
+            idp=httpx.ASGITransport(self.provider.app).handle_async_request,
+            settings={
+                **BROKER,
+                "secret_keys": keys,
+                "store_url": self._store,
+                "resources": RESOURCES,
+                "refresh_token_days": REFRESH_TOKEN_DAYS,
+                "consent_days": CONSENT_DAYS,
+            },
+            clients=SqliteClientStore(Database(self._store)),
+            metadata=PlayedMetadata(replace(METADATA, sends_issuer=True)),
+            now=self.model.now,
+            pipeline=self._pipeline,
+            idp_requests=self._idp_requests,
+        )
+        await self.door.__aenter__()
+
+    async def closes(self) -> None:
+        await self.door.__aexit__(None, None, None)
+
+    @property
+    def unused_codes(self) -> list[Code]:
+        """The codes that a thief would go for."""
+        return [code for code in self.codes if not code.spent and self.model.is_fresh(code)]
+
+    def gets_a_browser(self) -> Browser:
+        browser = Browser(len(self.browsers))
+        self.browsers.append(browser)
+        return browser
+
+    def counts_as_expected(self) -> None:
+        """Every request is counted once, as what it was."""
+        if self._looked_at == self.expected:
+            return  # nothing was asked since
+        self._looked_at = self.expected.copy()
+        is_counted = counted(self._pipeline)
+        exchanges = sum(request.url.path == "/token" for request in self._idp_requests)
+        told = sum(value for (name, _), value in is_counted.items() if name == "oauth_token_exchanges_total")
+        assert exchanges == told, "exchanges at the identity provider are those that are counted"
+        with self._predictions():
+            assert is_counted == self.expected, (
+                f"counts equal requests: {is_counted - self.expected} too many, {self.expected - is_counted} too few"
+            )
+
+    @contextmanager
+    def _predictions(self) -> Iterator[None]:
+        try:
+            yield
+        except AssertionError:
+            assume(not self.only_promises)
+            raise
+
+    def ends(
+        self, response: httpx.Response, predicted: Predicted, client: Software | None, state: str | None = None
+    ) -> None:
+        """Check the answer against what must always hold, and against what was predicted."""
+        invariants.no_redirect_to_where_the_client_did_not_register(response, client)
+        invariants.no_unforeseen_trouble(response, predicted.row)
+        with self._predictions():
+            invariants.every_error_is_well_formed(response, predicted.row, state)
+            invariants.every_success_is_one(response, predicted.row)
+        self.expected += counts_of(predicted)
+        self.ended[predicted.row, predicted.again] += 1
+
+    # What a browser does.
+
+    async def browses(self, browser: Browser, method: str, path: str, **sent: Any) -> httpx.Response:
+        """A request as a browser sends it."""
+        http = httpx.AsyncClient(
+            transport=httpx.ASGITransport(self.door.app),
+            base_url=ISSUER,
+            headers={"Accept": "text/html"},
+            cookies=browser.cookies,
+        )
+        async with http:
+            response = await http.request(method, path, **sent)
+        browser.cookies = http.cookies
+        return response
+
+    async def asks(self, parameters: Mapping[str, str], asked: Asked) -> None:
+        """A good authorization request."""
+        predicted = self.model.asks(asked)
+        response = await self.browses(asked.browser, "GET", "/oauth/authorize", params=parameters)
+        self.ends(response, predicted, asked.client)
+        if response.is_redirect:
+            self._goes_on(asked, response.headers["location"])
+        else:
+            self.questions.append(Question(asked=asked, sealed=self.model.sealed(request_in(response))))
+
+    def _goes_on(self, asked: Asked, url: str) -> None:
+        sealed = self.model.sealed(query_of(url)["state"])
+        self.logins.append(Login(asked=asked, url=url, sealed=sealed))
+
+    async def decides(
+        self, question: Question, browser: Browser, decision: str | None, *, remember: bool = False
+    ) -> None:
+        predicted = self.model.decides(question, browser, decision)
+        form = {"request": question.sealed.envelope}
+        form |= ({"decision": decision} if decision else {}) | ({"remember": "on"} if remember else {})
+        response = await self.browses(browser, "POST", "/oauth/consent", data=form)
+        asked = question.asked
+        if response.status_code == 200:
+            invariants.no_login_ends_in_another_browser(asked, browser)
+        self.ends(response, predicted, asked.client, asked.state)
+        if predicted.row.error is None:
+            self._goes_on(asked, target_of(response))
+            if remember:
+                self.model.remembers(asked, "")
+
+    async def logs_in(self, login: Login) -> UpstreamCode:
+        """Log in at the identity provider, which lets everybody in."""
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(self.provider.app)) as http:
+            returned = query_of((await http.get(login.url)).headers["location"])
+        assert returned["state"] == login.sealed.envelope
+        code = UpstreamCode(login=login, value=returned["code"], issued_at=self.model.elapsed)
+        self.upstream_codes.append(code)
+        return code
+
+    async def returns(
+        self,
+        login: Login,
+        browser: Browser,
+        code: UpstreamCode | None,
+        *,
+        iss: str | None = "https://idp.example",
+        error: str | None = None,
+    ) -> Code | None:
+        predicted = self.model.returns(login, browser, iss, error, code is not None)
+        parameters = {"state": login.sealed.envelope, "iss": iss, "error": error, "code": code.value if code else None}
+        sent = {name: value for name, value in parameters.items() if value is not None}
+        response = await self.browses(browser, "GET", "/oauth/callback", params=sent)
+        asked = login.asked
+        if response.is_redirect:
+            invariants.no_login_ends_in_another_browser(asked, browser)
+        self.ends(response, predicted, asked.client, asked.state)
+        if predicted.row.error is not None:
+            return None
+        told = query_of(response.headers["location"])
+        assert told.get("state") == asked.state
+        self.codes.append(Code(login=login, upstream=code, sealed=self.model.sealed(told["code"])))
+        return self.codes[-1]
+
+    # What a client does.
+
+    async def sends(self, path: str, form: Mapping[str, str | None], auth: Auth) -> httpx.Response:
+        sent = {name: value for name, value in form.items() if value is not None}
+        return (
+            await self.door.http.post(path, data=sent, auth=auth)
+            if auth
+            else await self.door.http.post(path, data=sent)
+        )
+
+    def got_tokens(self, response: httpx.Response, sent: Redemption, predicted: Predicted) -> None:
+        """Check the answer to a code, and keep the refresh token in it."""
+        if response.status_code == 200:
+            invariants.no_token_without_the_matching_verifier(sent, sent.code)
+            invariants.no_code_works_twice_or_late_or_for_others(sent, sent.code)
+        self.ends(response, predicted, None)
+        if response.status_code == 200:
+            tokens, asked = json_of(response), sent.code.asked
+            assert tokens.get("scope") == asked.scope
+            grant = Granted(asked=asked)
+            self.model.grants.append(grant)
+            self._keeps(tokens, grant, 0)
+
+    def got_tokens_again(self, response: httpx.Response, sent: Refresh, predicted: Predicted) -> None:
+        """Check the answer to a refresh token, and keep the next one."""
+        if response.status_code == 200:
+            token, tokens = sent.token, json_of(response)
+            invariants.no_refresh_token_works_twice_or_for_others(sent, token, tokens, self.model.now())
+            self.ends(response, predicted, None)
+            if not predicted.again:
+                assert tokens.get("scope") == (token.grant.asked.scope if sent.scope is None else sent.scope)
+                self._keeps(tokens, token.grant, token.generation + 1)
+            return
+        self.ends(response, predicted, None)
+
+    def _keeps(self, tokens: Mapping[str, Any], grant: Granted, generation: int) -> None:
+        assert tokens["token_type"] == "Bearer"
+        self.refresh_tokens.append(
+            RefreshToken(
+                grant=grant,
+                generation=generation,
+                upstream=UpstreamRefreshToken(issued_at=self.model.elapsed),
+                sealed=self.model.sealed(tokens["refresh_token"]),
+            )
+        )

@@ -1,0 +1,102 @@
+"""The OpenAPI document says what is served, and no more."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+import jsonschema_rs
+import pytest
+from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
+from starlette.routing import BaseRoute, Mount, Route
+
+from seed_oauth.outcomes import RegistrationOutcome, TokenOutcome
+from tests.harness import ISSUER, FrontDoor, json_of
+
+pytestmark = pytest.mark.anyio
+
+DOORS: Mapping[str, Mapping[str, Any]] = {
+    "broker": {"flow": "broker", "secret_keys": ("the key that seals, of random characters",)},
+    "relay": {},
+    "relay without revocation or documents": {"idp_revocation_url": None, "client_id_metadata_documents": False},
+    "an issuer with a path": {"issuer": f"{ISSUER}/tenant"},
+    "a server behind it": {
+        "upstream": "http://127.0.0.1:9000/mcp",
+        "idp_issuer": "https://idp.example",
+        "required_scopes": "mail",
+    },
+}
+
+doors = pytest.mark.parametrize("settings", DOORS.values(), ids=DOORS.keys())
+
+
+async def document_of(door: FrontDoor) -> dict[str, Any]:
+    return json_of(await door.http.get("/openapi.json"))
+
+
+@doors
+async def test_it_keeps_to_the_specification_of_openapi(settings: Mapping[str, Any]) -> None:
+    async with FrontDoor(settings=settings) as door:
+        OPENAPI_31_VALIDATOR.validate(await document_of(door))
+
+
+@doors
+async def test_every_schema_in_it_is_one(settings: Mapping[str, Any]) -> None:
+    async with FrontDoor(settings=settings) as door:
+        for schema in (await document_of(door))["components"]["schemas"].values():
+            jsonschema_rs.meta.validate({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema})
+
+
+def paths_of(routes: list[BaseRoute], issuer_path: str) -> set[str]:
+    """The paths of the route table, below the issuer; a spelling with a slash at its end is the same path."""
+    paths = {route.path.rstrip("/") for route in routes if isinstance(route, Route)}
+    for mount in (route for route in routes if isinstance(route, Mount)):
+        assert mount.path == issuer_path
+        assert paths_of(list(mount.routes), issuer_path) <= paths
+    return paths
+
+
+@doors
+async def test_it_has_every_path_that_is_served_and_no_other(settings: Mapping[str, Any]) -> None:
+    async with FrontDoor(settings=settings) as door:
+        document = await document_of(door)
+        assert set(document["paths"]) == paths_of(door.app.routes, "/tenant")
+
+
+@doors
+async def test_each_of_its_methods_is_served_and_the_others_are_not(settings: Mapping[str, Any]) -> None:
+    """Whoever uses another method hears so, and which to use."""
+    async with FrontDoor(settings=settings) as door:
+        for path, item in (await document_of(door))["paths"].items():
+            methods = {method.upper() for method in item if method != "servers"}
+            for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
+                response = await door.http.request(method, path)
+                assert (response.status_code not in {404, 405}) == (method in methods), (method, path)
+                if response.status_code == 405:
+                    allowed = {allow.strip() for allow in response.headers["allow"].split(",")}
+                    assert allowed - {"HEAD", "OPTIONS"} == methods
+
+
+async def test_its_responses_are_the_rows_of_the_outcome_table() -> None:
+    async with FrontDoor(settings=DOORS["broker"]) as door:
+        paths = (await document_of(door))["paths"]
+    told = paths["/oauth/register"]["post"]["responses"]
+    assert set(told) == {str(row.status) for row in RegistrationOutcome if row.status != 405}
+    (_, errors) = told["400"]["content"]["application/json"]["schema"]["allOf"]
+    assert errors["properties"]["error"]["enum"] == ["invalid_client_metadata", "invalid_redirect_uri"]
+    for row in TokenOutcome:
+        if row.status == 502:
+            assert row.reason in paths["/oauth/token"]["post"]["responses"]["502"]["description"]
+
+
+async def test_it_says_where_the_endpoints_are() -> None:
+    async with FrontDoor(settings={"issuer": f"{ISSUER}/tenant"}) as door:
+        document = await document_of(door)
+    assert document["servers"] == [{"url": f"{ISSUER}/tenant"}]
+    assert document["paths"]["/.well-known/oauth-authorization-server/tenant"]["servers"] == [{"url": ISSUER}]
+
+
+async def test_a_page_of_another_origin_may_read_it_and_caches_may_keep_it() -> None:
+    async with FrontDoor() as door:
+        response: httpx.Response = await door.http.get("/openapi.json", headers={"Origin": "https://app.example"})
+    assert response.headers["access-control-allow-origin"] == "*"
+    assert response.headers["cache-control"] == "public, max-age=300"
