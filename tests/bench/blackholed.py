@@ -45,22 +45,25 @@ def connecting(port: int) -> int:
     return sum(row[2].endswith(f":{port:04X}") and row[3] == "02" for row in rows)  # TCP_SYN_SENT
 
 
+def token_request(client_id: str, code: str) -> bytes:
+    form = {
+        "grant_type": "authorization_code", "code": code, "code_verifier": CODE_VERIFIER,
+        "client_id": client_id, "redirect_uri": REDIRECT_URI,
+    }  # fmt: skip
+    body = urlencode(form)
+    head = f"POST /oauth/token HTTP/1.1\r\nHost: door\r\nContent-Length: {len(body)}\r\n"
+    return f"{head}Content-Type: application/x-www-form-urlencoded\r\n\r\n{body}".encode()
+
+
 @contextmanager
 def crowd(url: str, client_id: str, idp_port: int, size: int) -> Iterator[None]:
     """So many clients that have sent a token request and wait for the answer."""
-    form = {
-        "grant_type": "authorization_code", "code": "a-code", "code_verifier": CODE_VERIFIER,
-        "client_id": client_id, "redirect_uri": REDIRECT_URI,
-    }  # fmt: skip
-    body = urlencode(form).encode()
-    head = f"POST /oauth/token HTTP/1.1\r\nHost: door\r\nContent-Length: {len(body)}\r\n"
-    head += "Content-Type: application/x-www-form-urlencoded\r\n\r\n"
     address = urlsplit(url)
     before = connecting(idp_port)
     with ExitStack() as stack:
-        for _ in range(size):
+        for number in range(size):
             client = stack.enter_context(socket.create_connection((address.hostname or "", address.port or 0)))
-            client.sendall(head.encode() + body)
+            client.sendall(token_request(client_id, f"code-{number}"))
         deadline = time.monotonic() + START_SECONDS
         while connecting(idp_port) - before != size:
             if time.monotonic() > deadline:

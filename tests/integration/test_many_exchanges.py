@@ -96,7 +96,11 @@ async def test_each_of_ten_thousand_exchanges_is_answered_and_counted_once_and_s
     """THREATS "Faults: IdP": all of them mixed, at a concurrency of 200."""
     planned = reactions()
     ended: Counter[tuple[Row, int, str | None]] = Counter()
-    settings = {"SEED_OAUTH_FLOW": "relay", "SEED_OAUTH_LOG_LEVEL": "error"}
+    settings = {
+        "SEED_OAUTH_FLOW": "relay",
+        "SEED_OAUTH_LOG_LEVEL": "error",
+        "SEED_OAUTH_RATE_LIMIT_TOKEN_ADDRESS": "",
+    }
     async with faulty_server() as idp:
         idp.manner = partial(react, planned)
         async with serving(tmp_path, {**idp_settings(idp.url), **settings}) as server:
