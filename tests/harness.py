@@ -53,6 +53,8 @@ SETTINGS: Mapping[str, Any] = {
     "idp_client_id": "proxy",
     "idp_client_secret": "secret of the proxy",
     "store_url": "sqlite:///:memory:",
+    # Tests send the same token as often as they like; those of the limits set one.
+    "rate_limit_token": "",
 }
 
 IdentityProvider = Callable[[httpx.Request], httpx.Response] | Callable[[httpx.Request], Awaitable[httpx.Response]]

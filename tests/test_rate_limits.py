@@ -108,7 +108,7 @@ async def test_the_longest_wait_of_several_limits_is_told(clock: Clock) -> None:
 
 
 async def test_an_empty_limit_is_none(clock: Clock) -> None:
-    async with FrontDoor(settings=limited_to("", rate_limit_token=""), now=clock) as door, door.client(ADDRESS) as http:
+    async with FrontDoor(settings=limited_to(""), now=clock) as door, door.client(ADDRESS) as http:
         for _ in range(50):
             assert (await http.post("/oauth/token", data=refresh_request())).status_code == 200
             assert (await http.post("/oauth/register", json=registration_request())).status_code == 201
@@ -141,7 +141,9 @@ async def test_a_client_that_loops_is_stopped_and_a_thousand_others_of_its_addre
     """THREATS 10: a vendor's users share its egress address and, with a metadata document, its client_id."""
     vendor = {"client_id": "vendor", "redirect_uris": [CALLBACK], "token_endpoint_auth_method": "none"}
     async with (
-        BrokerDoor(idp=idp, settings={"clients": [vendor], "access_tokens": "own"}, now=clock) as door,
+        BrokerDoor(
+            idp=idp, settings={"clients": [vendor], "access_tokens": "own", "rate_limit_token": "20/minute"}, now=clock
+        ) as door,
         door.client(ADDRESS) as at_vendor,
     ):
 

@@ -114,8 +114,8 @@ class _Connector(aiohttp.TCPConnector):
         while connection.protocol in self._used and _has_something_to_read(connection):
             connection.close()
             connection = await super().connect(req, traces, timeout)
-        if connection.protocol is not None:
-            self._used.add(connection.protocol)
+        assert connection.protocol is not None  # noqa: S101 - until it is released
+        self._used.add(connection.protocol)
         return connection
 
 

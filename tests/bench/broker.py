@@ -29,6 +29,7 @@ from statistics import median
 from urllib.parse import parse_qsl, urlsplit
 
 import aiohttp
+import history
 import table
 from contenders import CACHE, CONTENDERS, Site
 from load import BenchmarkError, Request, cpu_seconds, resident_megabytes
@@ -233,6 +234,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="fresh starts of each server (3)")
     parser.add_argument("--begun", type=int, default=100_000, help="logins that are begun and never finished (100000)")
     parser.add_argument("--servers", nargs="+", default=["fastmcp", "relay", "broker", "broker-own"])
+    parser.add_argument("--record", action="store_true", help="append the ratios to the history")
     options = parser.parse_args()
     samples: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in options.servers}
     try:
@@ -255,6 +257,8 @@ def main() -> None:
     for baseline in ("fastmcp", "relay"):
         if baseline in rows:
             print(f"\n{table.ratios(rows, columns, baseline=baseline)}")
+    if options.record:
+        history.append("broker", table.multiples(rows, columns, ["fastmcp", "relay"], of=["broker", "broker-own"]))
     if options.begun:
         print(f"\n{options.begun} logins begun and never finished: RSS {before:.1f} MB before, {after:.1f} MB after")
 

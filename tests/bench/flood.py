@@ -4,8 +4,10 @@
 
 One door is started for each flood, before the stand-in identity provider: one flood comes from a single address, one
 from many. The door trusts 127.0.0.1 as its reverse proxy, so that X-Forwarded-For gives each request the address that
-it is to come from. Beside the flood, people with addresses of their own register, agree, log in and refresh. In the
-end what was answered must be what the door has counted, and every login must have succeeded: else it ends with 1.
+it is to come from. Beside the flood, people with addresses of their own agree, log in and refresh, some with a client
+that has been used before, some with one that registers now. In the end every registration must have been counted, and
+every login of a client that was known before must have succeeded: else it ends with 1. (A flood from many addresses can
+fill the store's quota; then nobody new can register until it is over.)
 """
 
 import argparse
@@ -39,6 +41,7 @@ PEOPLE_FROM = IPv4Address("20.0.0.0")
 METADATA = {"redirect_uris": [REDIRECT_URI], "token_endpoint_auth_method": "none", "client_name": "flood"}
 PATIENCE = aiohttp.ClientTimeout(total=60)
 ACCEPTED, LIMITED = "201", "429"
+GOOD = "good"
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,10 @@ class Report:
     sent: int = 0
     answers: Counter[str] = field(default_factory=Counter)
     """How often each status was answered, or a request failed."""
-    logins: int = 0
-    problems: list[str] = field(default_factory=list)
-    """Why logins failed."""
+    known: Counter[str] = field(default_factory=Counter)
+    """How logins of known clients ended: `good`, or why they failed."""
+    new: Counter[str] = field(default_factory=Counter)
+    """The same of clients that register first."""
     seconds: float = 0.0
     megabytes: tuple[float, float] = (0.0, 0.0)
     """Resident memory before and after."""
@@ -69,10 +73,10 @@ class Report:
 
     @property
     def is_good(self) -> bool:
-        """Whether every login succeeded and everything was counted."""
-        # Whoever logs in registers, too.
-        registered = self.sent + self.logins + len(self.problems)
-        return not self.problems and bool(self.logins) and self.counted == registered
+        """Whether no known client failed, and everything was counted."""
+        # One client has registered before.
+        registered = self.sent + self.new.total() + 1
+        return self.known.total() == self.known[GOOD] > 0 and self.counted == registered
 
 
 @contextmanager
@@ -107,8 +111,8 @@ async def register(session: aiohttp.ClientSession, url: str, address: IPv4Addres
         return type(error).__name__
 
 
-async def log_in(url: str, address: IPv4Address) -> None:
-    """Everything that one person and their client do.
+async def log_in(url: str, address: IPv4Address, client_id: str | None = None) -> str:
+    """Everything that one person and their client do, which registers if it is new; its client_id.
 
     Raises:
         BenchmarkError: a step was not answered as it should be.
@@ -116,9 +120,10 @@ async def log_in(url: str, address: IPv4Address) -> None:
     jar, headers = aiohttp.CookieJar(unsafe=True), {"X-Forwarded-For": str(address)}
     async with aiohttp.ClientSession(cookie_jar=jar, headers=headers, timeout=PATIENCE) as session:
         on = Logins(url, "/oauth", session)
-        client_id = await on.register()
+        client_id = client_id or await on.register()
         refresh_token = await on.exchange(client_id, await on.come_back(await on.authorize(client_id)))
         await on.refresh(client_id, refresh_token)
+        return client_id
 
 
 async def flood(door: Door, progress: Progress, options: argparse.Namespace, addresses: int) -> Report:
@@ -135,15 +140,17 @@ async def flood(door: Door, progress: Progress, options: argparse.Namespace, add
 
     async def keep_logging_in(first: int) -> None:
         for number in count(first, options.people):
+            ends, client_id = (report.new, None) if number % 2 else (report.known, known)
             try:
-                await log_in(door.url, PEOPLE_FROM + number)
-                report.logins += 1
+                await log_in(door.url, PEOPLE_FROM + number, client_id)
+                ends[GOOD] += 1
             except (BenchmarkError, aiohttp.ClientError, TimeoutError) as error:
-                report.problems.append(f"{type(error).__name__}: {error}")
+                ends[f"{type(error).__name__}: {error}"] += 1
             progress.advance(logging_in)
             if is_over.is_set():
                 return
 
+    known = await log_in(door.url, PEOPLE_FROM - 1)
     before, started = resident_megabytes(door.pid), perf_counter()
     async with (
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=PATIENCE) as session,
@@ -188,7 +195,6 @@ def shown(reports: Mapping[str, Report]) -> Table:
 
 def figures_of(report: Report) -> dict[str, str]:
     """Each figure under its name."""
-    attempts = report.logins + len(report.problems)
     other = {status: times for status, times in report.answers.items() if status not in {ACCEPTED, LIMITED}}
     return {
         "registrations sent": f"{report.sent:,}",
@@ -196,11 +202,16 @@ def figures_of(report: Report) -> dict[str, str]:
         "limited": f"{report.answers[LIMITED]:,}",
         "answered otherwise": ", ".join(f"{status}: {times:,}" for status, times in other.items()) or "none",
         "clients in the store": "unknown" if report.kept is None else f"{report.kept:,}",
-        "logins meanwhile": f"{attempts:,}",
-        "of them succeeded": f"{report.logins / attempts:.2%}" if attempts else "none",
+        "logins of known clients": share(report.known),
+        "logins of new clients": share(report.new),
         "seconds": f"{report.seconds:.0f}",
         "resident MB": f"{report.megabytes[0]:.0f} before, {report.megabytes[1]:.0f} after",
     }
+
+
+def share(ends: Counter[str]) -> str:
+    """How many logins succeeded."""
+    return f"{ends[GOOD]:,} of {ends.total():,}, {ends[GOOD] / ends.total():.2%}" if ends else "none"
 
 
 def main() -> None:
@@ -225,8 +236,9 @@ def main() -> None:
         sys.exit(f"error: {error}")
     console.print(shown(reports))
     for name, report in reports.items():
-        for problem, times in Counter(report.problems).most_common(5):
-            console.print(f"flood from {name}: {times} logins failed: {problem}", markup=False)
+        for problem, times in (report.known + report.new).most_common(5):
+            if problem != GOOD:
+                console.print(f"flood from {name}: {times:,} logins failed: {problem}", markup=False, soft_wrap=True)
         if not report.is_good:
             console.print(f"flood from {name}: {report.counted:,.0f} registrations were counted", markup=False)
     sys.exit(0 if all(report.is_good for report in reports.values()) else 1)

@@ -102,12 +102,14 @@ def drive(request: Request, *, concurrency: int, seconds: int) -> int:
 
 def cpu_seconds(pid: int) -> float:
     """User and system time of the process and its descendants, also of those that have ended."""
-    ticks = 0
-    for member in _family(pid):
-        # The name in parentheses may hold spaces; utime, stime, cutime, cstime are fields 14 to 17 (proc(5)).
-        fields = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
-        ticks += sum(map(int, fields[11:15]))
-    return ticks / TICKS_PER_SECOND
+    return sum(cpu_seconds_of_each(pid).values())
+
+
+def cpu_seconds_of_each(pid: int) -> dict[int, float]:
+    """The same for each of them; what has ended is its parent's."""
+    # The name in parentheses may hold spaces; utime, stime, cutime, cstime are fields 14 to 17 (proc(5)).
+    stats = {member: Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split() for member in _family(pid)}
+    return {member: sum(map(int, fields[11:15])) / TICKS_PER_SECOND for member, fields in stats.items()}
 
 
 def resident_megabytes(pid: int) -> float:

@@ -9,8 +9,6 @@ round measures every contender, the table has the medians, and only ratios withi
 
 import argparse
 import json
-import os
-import platform
 import sys
 import tempfile
 from collections import defaultdict
@@ -20,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+import history
 import table
 from contenders import CONTENDERS, Contender, Site
 from load import BenchmarkError, Request, ask, drive, measure, resident_megabytes
@@ -135,11 +134,15 @@ def cost(load: Load, request: Request, pid: int, identity_provider: str, seconds
     return measured.cpu_microseconds
 
 
+def medians(samples: Samples) -> table.Rows:
+    return {name: {column: median(values) for column, values in row.items()} for name, row in samples.items()}
+
+
 def report(samples: Samples, *, rounds: int, seconds: int, about: Mapping[str, str]) -> str:
-    rows = {name: {column: median(values) for column, values in row.items()} for name, row in samples.items()}
+    rows = medians(samples)
     how = (
         "CPU microseconds of the server process (user + system, 1 worker) per answered request, concurrency "
-        f"16 where no other is given; median of {rounds} rounds of {seconds} s. {_machine()}."
+        f"16 where no other is given; median of {rounds} rounds of {seconds} s. {history.machine()}."
     )
     parts = [how, table.figures(rows, COLUMNS)]
     parts += [table.ratios(rows, COLUMNS, baseline=name) for name in BASELINES if name in rows and len(rows) > 1]
@@ -147,17 +150,12 @@ def report(samples: Samples, *, rounds: int, seconds: int, about: Mapping[str, s
     return "\n\n".join(parts)
 
 
-def _machine() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    return f"{os.cpu_count()} CPUs {model or platform.machine()}, Linux {platform.release()}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=4, help="of each load, after a warm-up (4)")
     parser.add_argument("--rounds", type=int, default=3, help="fresh starts of each contender (3)")
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
+    parser.add_argument("--record", action="store_true", help="append the ratios to the history")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample to FILE")
     options = parser.parse_args()
     console = Console(stderr=True)
@@ -169,6 +167,8 @@ def main() -> None:
     if options.json:
         options.json.write_text(json.dumps(samples, indent=2))
     print(report(samples, rounds=options.rounds, seconds=options.seconds, about=about))
+    if options.record:
+        history.append("cpu", table.multiples(medians(samples), LOADS, BASELINES, of=["seed-oauth"]))
 
 
 if __name__ == "__main__":

@@ -25,22 +25,29 @@ class Server:
 
 
 @contextmanager
-def running(command: list[str], *, ready: Request, environment: Mapping[str, str], folder: Path) -> Iterator[Server]:
+def running(
+    command: list[str],
+    *,
+    ready: Request,
+    environment: Mapping[str, str],
+    folder: Path,
+    start_seconds: float = START_SECONDS,
+) -> Iterator[Server]:
     """Run `command` in `folder` from the moment it answers `ready` until the block is left.
 
     Raises:
         BenchmarkError: it did not answer as expected in time, or it ended by itself.
     """
     log = folder / "server.log"
-    # Settings of the caller's shell must not reach a contender: they would be measured too.
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("SEED_OAUTH_")}
+    # Settings of the caller's shell, or its coverage, must not reach a contender: they would be measured too.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("SEED_OAUTH_", "COVERAGE_"))}
     with log.open("wb") as output:
         started = time.monotonic()
         process = subprocess.Popen(
             command, cwd=folder, env={**inherited, **environment}, stdout=output, stderr=subprocess.STDOUT
         )
         try:
-            _await_answer(process, ready, deadline=started + START_SECONDS, log=log)
+            _await_answer(process, ready, deadline=started + start_seconds, log=log)
             yield Server(pid=process.pid, ready_after=time.monotonic() - started)
         except BenchmarkError:
             # If the server died, that is the news, not the request that could not reach it.
@@ -55,6 +62,8 @@ def running(command: list[str], *, ready: Request, environment: Mapping[str, str
 def uvicorn(app: str, port: int) -> list[str]:
     """The command that serves an app of this folder as fast as uvicorn can."""
     fastest = ["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"]
+    # A connection that is closed while it waits for a slow contender's next request would fail that.
+    fastest += ["--timeout-keep-alive", "300"]
     here = str(Path(__file__).parent)
     return [sys.executable, "-m", "uvicorn", app, "--app-dir", here, "--port", str(port), *fastest]
 
@@ -79,7 +88,7 @@ def _await_answer(process: subprocess.Popen[bytes], ready: Request, *, deadline:
         except BenchmarkError as error:
             _ensure_alive(process, log)
             if time.monotonic() > deadline:
-                raise BenchmarkError(f"not ready after {START_SECONDS} s: {error}\n{_tail(log)}") from error
+                raise BenchmarkError(f"not ready in time: {error}\n{_tail(log)}") from error
             time.sleep(POLL_SECONDS)
         else:
             return

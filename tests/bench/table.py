@@ -1,6 +1,6 @@
 """The figures and their ratios as markdown tables."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 Rows = Mapping[str, Mapping[str, float]]
 """Figures by contender and column; a contender may lack a column."""
@@ -8,9 +8,9 @@ Rows = Mapping[str, Mapping[str, float]]
 NOTHING = "-"
 
 
-def figures(rows: Rows, columns: Sequence[str]) -> str:
+def figures(rows: Rows, columns: Sequence[str], corner: str = "contender") -> str:
     shown = {name: {column: in_figures(row[column]) for column in row} for name, row in rows.items()}
-    return _table("contender", columns, shown)
+    return _table(corner, columns, shown)
 
 
 def ratios(rows: Rows, columns: Sequence[str], *, baseline: str) -> str:
@@ -22,6 +22,17 @@ def ratios(rows: Rows, columns: Sequence[str], *, baseline: str) -> str:
         if name != baseline
     }
     return _table(f"ratio to {baseline}", columns, shown)
+
+
+def multiples(rows: Rows, columns: Collection[str], baselines: Iterable[str], of: Iterable[str]) -> dict[str, float]:
+    """What `of` takes of each column as a multiple of each baseline that has it, for the history."""
+    pairs = ((name, baseline) for name in of for baseline in baselines if {name, baseline} <= rows.keys())
+    return {
+        f"{name} {column} / {baseline}": rows[name][column] / rows[baseline][column]
+        for name, baseline in pairs
+        for column in columns
+        if column in rows[name].keys() & rows[baseline].keys()
+    }
 
 
 def in_figures(value: float) -> str:

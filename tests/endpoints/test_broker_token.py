@@ -247,7 +247,7 @@ async def test_the_resource_is_kept_from_an_identity_provider_that_refuses_it() 
 
 async def test_of_fifty_that_redeem_a_code_at_once_one_wins() -> None:
     """PROTOCOL T5, THREATS 2: our code is good once because the identity provider's within is."""
-    async with BrokerDoor(settings={"rate_limit_token": ""}) as door:
+    async with BrokerDoor() as door:
         form = await code_form(door)
         answers: list[httpx.Response] = []
 

@@ -187,6 +187,14 @@ class FlowMachine(Logins):
         self._refreshes(sent, credentials(sent.client), times=1 + twice)
 
     @there_are("refresh_tokens")
+    @rule(token=one_of("refresh_tokens"), after=st.sampled_from([1, 29, 31, 45]))
+    def refreshes_and_refreshes_again(self, token: RefreshToken, after: int) -> None:
+        """THREATS 17: with the same refresh token, before and after the end of the grace."""
+        self.refreshes(token, twice=False)
+        self.time_passes(after)
+        self.refreshes(token, twice=False)
+
+    @there_are("refresh_tokens")
     @rule(
         token=one_of("refresh_tokens"),
         client=one_of("software") | st.none(),

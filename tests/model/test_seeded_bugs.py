@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,8 @@ from tests.model.seeded_bugs import BUGS, SeededBug
 
 ROOT = Path(__file__).parents[2]
 
-A_MINUTE = 60  # seconds
+A_MINUTE = 60  # seconds of CPU: how busy the machine is has nothing to do with it
+PATIENCE = 600  # seconds
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
@@ -26,9 +28,17 @@ def test_the_model_finds_a_bug_within_a_minute_and_names_the_promise_it_breaks(b
         source = module.read_text()
         assert source.count(change.before) == 1, f"{change.module} has changed: put this bug in anew"
         module.write_text(source.replace(change.before, change.after))
+    before = seconds_of_children()
     # The predictions might give the bug away before the promise: this is about the promise.
     told = _walked(tmp_path, *(() if bug.broken == "counts equal requests" else ("--promises-alone",)))
+    assert seconds_of_children() - before < A_MINUTE
     assert f"AssertionError: {bug.broken}" in told, re.findall("AssertionError.*", told)
+
+
+def seconds_of_children() -> float:
+    """The CPU time of the processes that were started here and have ended."""
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
 
 
 def _walked(source: Path, *options: str) -> str:
@@ -41,7 +51,7 @@ def _walked(source: Path, *options: str) -> str:
         env={**environment, "PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
-        timeout=A_MINUTE,
+        timeout=PATIENCE,
         check=False,
     )
     return run.stdout + run.stderr

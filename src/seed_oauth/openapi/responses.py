@@ -27,7 +27,7 @@ _OF_THE_BROKER_FLOW: Collection[Outcome] = {
 }
 
 _UNAUTHORIZED = 401
-_TEMPORARY = frozenset({502, 503})
+_TEMPORARY = frozenset({429, 502, 503})
 _REDIRECT = 302
 _DELIVERED = frozenset({200, _REDIRECT})  # an error on its way to the client, by a page or a redirect
 

@@ -1,0 +1,149 @@
+"""Instructions of the server process for each request, counted by valgrind: a busy machine does not move them.
+
+    python tests/bench/instructions.py
+
+Each server runs as it always does, on loopback before the same stand-in identity provider, but under valgrind. One
+client asks, one request after the other. So many requests go to each path that what was noted of them is recorded
+exactly once. The kernel's work is not counted, and nobody waits in line: CPU and Python decide what the figures are.
+Their ratios to the floor (bare Starlette and aiohttp), counted in the same way, are what is compared.
+"""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import aiohttp
+import history
+import table
+from broker import SECRET_KEYS, Logins
+from callgrind import Callgrind
+from contenders import CONTENDERS, Site
+from load import BenchmarkError, Request
+from run import identity_provider
+from servers import free_port, running
+
+REQUESTS = 256  # as many as `Telemetry` notes before it records
+WARM_UP = 32
+START_SECONDS = 180.0  # under valgrind, on a machine that has other things to do
+SERVERS = ("floor", "relay", "broker")
+PATHS = ("register", "authorize", "callback", "token", "refresh")
+COMPARABLE = {"register": "authorize", "callback": "authorize"}
+"""What of the floor a path is compared with, where the floor has none of that name: one that asks nobody either."""
+
+Figures = Mapping[str, Mapping[str, float]]
+"""Instructions for each request, by server and path."""
+
+
+async def counted(server: str, base: str, callgrind: Callgrind, paths: Collection[str]) -> dict[str, float]:
+    """The instructions of each path of one server that is among `paths`."""
+    figures: dict[str, float] = {}
+
+    async def count(path: str, work: Callable[[int], Awaitable[str]]) -> list[str]:
+        """Have the path asked, and counted if it is to be; what it answered."""
+        answers: list[str] = []
+
+        async def ask(number: int) -> None:
+            answers.append(await work(number))
+
+        if path in paths:
+            figures[path] = await callgrind.count(ask, REQUESTS, WARM_UP)
+        return answers
+
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
+        on = Logins(base, "" if server == "floor" else "/oauth", session)
+        client_id, code = "bench", "a-code-as-long-as-the-usual-ones-are"
+        await callgrind.measure_idle()
+        if server != "floor":
+            client_id = await on.register()
+        if server == "relay":  # it is the same in both flows
+            await count("register", lambda _: on.register())
+        await on.authorize(client_id)  # in the broker flow consent is remembered from now on
+        locations = await count("authorize", lambda _: on.authorize(client_id))
+        if server == "broker" and locations:
+            codes = await count("callback", lambda number: on.come_back(locations[number]))
+            code = codes[-1]
+        refresh_tokens = await count("token", lambda _: on.exchange(client_id, code))
+        if refresh_tokens:
+            await count("refresh", lambda number: on.refresh(client_id, refresh_tokens[number]))
+    return figures
+
+
+@contextmanager
+def served(server: str, identity_provider: str, environment: Mapping[str, str]) -> Iterator[tuple[str, Callgrind]]:
+    """One of the servers under valgrind: its URL and what counts."""
+    contender = CONTENDERS["floor" if server == "floor" else "seed-oauth"]
+    with tempfile.TemporaryDirectory(prefix="seed-oauth-bench-") as name:
+        folder = Path(name)
+        site = Site(port=free_port(), identity_provider=identity_provider, folder=folder)
+        # A script's first line would start an interpreter that valgrind does not follow.
+        program = [sys.executable, *contender.command(site)] if server != "floor" else contender.command(site)
+        settings = {
+            "PYTHONHASHSEED": "0",
+            "SEED_OAUTH_FLOW": server,
+            "SEED_OAUTH_SECRET_KEYS": SECRET_KEYS,
+            "SEED_OAUTH_IDP_TIMEOUT": "60",
+        }
+        ready = Request(url=site.url + contender.ready, status=contender.ready_status)
+        with running(
+            Callgrind.command(program, folder),
+            ready=ready,
+            environment={**contender.environment(site), **settings, **environment},
+            folder=folder,
+            start_seconds=START_SECONDS,
+        ) as process:
+            yield site.url, Callgrind(process.pid, folder)
+
+
+def measure(
+    servers: Collection[str] = SERVERS, paths: Collection[str] = PATHS, environment: Mapping[str, str] | None = None
+) -> Figures:
+    """Count the paths of the servers; `environment` is added to that of each.
+
+    Raises:
+        BenchmarkError: a figure would mean nothing.
+    """
+    figures = {}
+    with identity_provider() as url:
+        for server in servers:
+            with served(server, url, environment or {}) as (base, callgrind):
+                figures[server] = asyncio.run(counted(server, base, callgrind, paths))
+    return figures
+
+
+def ratios(figures: Figures) -> dict[str, float]:
+    """What is compared from one time to the next: every path as a multiple of the floor, and whole logins."""
+    floor = figures["floor"]
+    found = {
+        f"{server} {path} / floor": figure / floor[COMPARABLE.get(path, path)]
+        for server, row in figures.items()
+        if server != "floor"
+        for path, figure in row.items()
+    }
+    relay, broker = figures.get("relay", {}), figures.get("broker", {})
+    if {"register", "authorize", "token"} <= relay.keys() and {"authorize", "callback", "token"} <= broker.keys():
+        login = relay["register"] + broker["authorize"] + broker["callback"] + broker["token"]
+        found["broker login / relay"] = login / (relay["register"] + relay["authorize"] + relay["token"])
+    return {name: round(ratio, 4) for name, ratio in found.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--record", action="store_true", help="append the ratios to the history")
+    options = parser.parse_args()
+    try:
+        figures = measure()
+    except BenchmarkError as error:
+        sys.exit(f"error: {error}")
+    print(table.figures(figures, PATHS), end="\n\n")
+    found = ratios(figures)
+    print(table.figures({"ratio": found}, tuple(found)))
+    if options.record:
+        history.append("instructions", found)
+
+
+if __name__ == "__main__":
+    main()
