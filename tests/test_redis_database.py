@@ -13,6 +13,7 @@ from seed_oauth.database import StoreError
 from seed_oauth.redis_database import BREAK, RedisDatabase
 from tests.integration.real_parts import eventually
 from tests.redis_servers import RedisServer, cluster, redis_server
+from tests.test_cli import free_port
 
 pytestmark = pytest.mark.anyio
 
@@ -86,6 +87,23 @@ async def test_while_redis_is_gone_only_one_call_a_second_asks_for_it(
     clock.now = BREAK
     assert await database.command("PING")
     assert await database.command("PING")
+
+
+@pytest.mark.parametrize("scheme", ["redis://", "rediss://", "redis+sentinel://", "redis+cluster://"])
+async def test_whatever_kind_it_is_of_one_that_is_not_there_is_a_store_error(scheme: str) -> None:
+    where = f"127.0.0.1:{free_port()}" + ("/main" if "sentinel" in scheme else "")
+    database = RedisDatabase(scheme + where)
+    for _ in range(2):
+        with pytest.raises(StoreError, match=r"^\w+$"):
+            await database.command("GET", "a")
+    await database.aclose()
+
+
+async def test_a_redis_that_is_no_cluster_is_a_store_error(server: RedisServer) -> None:
+    database = RedisDatabase(server.url.removesuffix("/0").replace("redis://", "redis+cluster://"))
+    with pytest.raises(StoreError, match=r"^RedisClusterException$"):
+        await database.command("GET", "a")
+    await database.aclose()
 
 
 async def test_a_paused_redis_holds_up_those_who_asked_and_nobody_after_them(

@@ -57,6 +57,7 @@ def test_a_url_says_who_asks_which_database_and_whose_certificates_are_trusted()
         (f"redis://:{PASSWORD}@a/main", "must end with the number of a database"),
         (f"redis+cluster://:{PASSWORD}@a/1", "must have no path"),
         (f"rediss://:{PASSWORD}@a?ssl_cert_reqs=none", "may have these in its query: ssl_ca_certs"),
+        (f"rediss://:{PASSWORD}@a?ssl_ca_certs=/nowhere/ca.pem", "names a file in ssl_ca_certs that is not there"),
         (f"redis://:{PASSWORD}@a?ssl_ca_certs=ca.pem", "must use rediss where it names certificates"),
     ],
 )
@@ -74,7 +75,7 @@ def test_what_cannot_be_used_or_is_unsafe_is_refused_without_a_word_of_it(
 
 def test_a_url_is_shown_without_what_may_be_secret_in_it() -> None:
     """THREATS 12."""
-    url = f"rediss+sentinel://door:{PASSWORD}@a:1,b:2/main/0?ssl_keyfile=/k"
+    url = f"rediss+sentinel://door:{PASSWORD}@a:1,b:2/main/0?ssl_keyfile={__file__}"
     assert shown(url) == "rediss+sentinel://a:1,b:2/main/0"
     assert shown("sqlite:///file") == "sqlite:///file"
     settings = Settings(store_url=url)

@@ -12,7 +12,13 @@ from redis.asyncio import Redis, RedisCluster, Sentinel
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ClusterDownError, ConnectionError, RedisError, TimeoutError  # noqa: A004 - its own names
+from redis.exceptions import (
+    ClusterDownError,
+    ConnectionError,  # noqa: A004 - its own
+    RedisClusterException,
+    RedisError,
+    TimeoutError,  # noqa: A004 - the same
+)
 
 from seed_oauth.database import StoreError
 from seed_oauth.settings.store import RedisLocation, locate
@@ -31,7 +37,7 @@ BREAK = 1.0
 # some ten milliseconds of the event loop to begin, because redis-py reads the trusted certificates for each.
 _AT_ONCE = 8
 
-_OUTAGES = (ConnectionError, TimeoutError, ClusterDownError, OSError)
+_OUTAGES = (ConnectionError, TimeoutError, ClusterDownError, RedisClusterException, OSError)
 
 Client = Redis | RedisCluster
 Result = TypeVar("Result")
@@ -70,6 +76,7 @@ class RedisDatabase:
             self._fail_if_broken()
             try:
                 async with asyncio.timeout(_PATIENCE):
+                    await self._find_nodes()
                     result = await work(self._client)
             except _OUTAGES as failure:
                 self._failure = type(failure).__name__
@@ -85,6 +92,13 @@ class RedisDatabase:
         await self._client.aclose()
         if self._sentinel is not None:
             await self._sentinel.aclose()
+
+    async def _find_nodes(self) -> None:
+        """Find out who is in a Cluster, where that is not known (any more)."""
+        if isinstance(self._client, RedisCluster):
+            # redis-py would find it out with the first of several commands at once, and close the connections on which
+            # the others are under way.
+            await self._client.initialize()
 
     def _fail_if_broken(self) -> None:
         if self._broken_until is None:

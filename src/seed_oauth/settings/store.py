@@ -5,6 +5,7 @@ password may be.
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
@@ -134,7 +135,9 @@ def _files(parts: SplitResult, *, tls: bool) -> dict[str, str]:
 
 def _store_url(value: str) -> str:
     if is_redis(value):
-        locate(value)
+        for name, file in locate(value).tls_files.items():
+            if not Path(file).is_file():
+                raise ValueError(f"names a file in {name} that is not there")
     elif not value.startswith(SQLITE) or value == SQLITE:
         raise ValueError(_FORMS)
     return value
