@@ -5,6 +5,7 @@ import os
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import chain
 from typing import TypeVar
 
@@ -177,8 +178,11 @@ class Database:
 
     def _connect(self, timeout: float) -> sqlite3.Connection:
         if not self._in_memory:
-            # Whoever can read the file learns who may log in where; SQLite would make it world-readable.
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+            # Whoever can read the file learns who may log in where; SQLite would make it world-readable. A file that is
+            # there is not opened: closing it would drop the locks that this process has on it by another connection,
+            # and the next process that closes the database would take itself for the last and delete the log.
+            with suppress(FileExistsError):
+                os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         # Another process may be migrating the database: that is worth waiting for.
         connection = sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
         try:
