@@ -151,15 +151,15 @@ def _endpoints(settings: Settings, pipeline: Recording, parts: Parts) -> list[Ba
     endpoints += [
         counted("/oauth/token", token, TokenOutcome, "POST"),
         counted("/oauth/authorize", authorization, AuthorizationOutcome, "GET", "POST", cors=None),
-        counted("/oauth/register", registration, RegistrationOutcome, "POST"),
     ]
     if parts.broker:
         consent = ConsentEndpoint(settings, parts.broker, parts.now)
         callback = CallbackEndpoint(settings, parts.metadata, parts.now)
         endpoints += [
-            counted("/oauth/consent", consent, ConsentOutcome, "POST", cors=None),
             counted("/oauth/callback", callback, CallbackOutcome, "GET", cors=None),
+            counted("/oauth/consent", consent, ConsentOutcome, "POST", cors=None),
         ]
+    endpoints.append(counted("/oauth/register", registration, RegistrationOutcome, "POST"))
     if settings.can_revoke:
         revocation = RevocationEndpoint(parts.authentication, parts.flow)
         endpoints.append(counted("/oauth/revoke", revocation, RevocationOutcome, "POST"))

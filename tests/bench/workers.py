@@ -67,6 +67,10 @@ def _cpu_of_children() -> float:
     return used.ru_utime + used.ru_stime
 
 
+def _named(workers: int) -> str:
+    return "1 worker" if workers == 1 else f"{workers} workers"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=8, help="of load, after a warm-up (8)")
@@ -83,11 +87,10 @@ def main() -> None:
     except BenchmarkError as error:
         sys.exit(f"error: {error}")
     rows = {
-        f"{workers} workers": {name: median(figures) for name, figures in row.items()}
-        for workers, row in samples.items()
+        _named(workers): {name: median(figures) for name, figures in row.items()} for workers, row in samples.items()
     }
     print(table.figures(rows, COLUMNS), end="\n\n")
-    found = table.multiples(rows, (ACHIEVED, POSSIBLE), ["1 workers"], of=["2 workers"])
+    found = table.multiples(rows, (ACHIEVED, POSSIBLE), [_named(1)], of=[_named(2)])
     print("\n".join(f"{name}: {ratio:.2f}" for name, ratio in found.items()))
     if options.record:
         history.append("workers", found)
