@@ -280,7 +280,7 @@ async def test_another_process_that_closes_the_database_leaves_the_log_of_this_o
     path = tmp_path / "clients.db"
     store = SqliteClientStore(Database(f"sqlite:///{path}"))
     await store.add(CLIENT)  # by two connections: the first registration has what has expired cleared away in a thread
-    look = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('SELECT 1 FROM clients').fetchall(); c.close()"
+    look = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('SELECT 1 FROM clients').fetchall()"
     subprocess.run([sys.executable, "-c", look, str(path)], check=True)  # noqa: S603 - our own
     assert path.with_name("clients.db-wal").exists()
     await store.aclose()

@@ -34,8 +34,10 @@ _DAY = 86_400
 UNUSED_LIFETIME = _DAY
 """Seconds after which a client that never got a token is forgotten."""
 
-PROTECTED = 900
-"""Seconds for which a new client keeps its place though no more clients may be kept: time for its first login."""
+PROTECTED = 60
+"""Seconds for which a new client keeps its place though no more clients may be kept: time for its first login.
+
+A flood that fills the quota faster than this lets nobody new in; with more seconds a slower one could do that."""
 
 QUOTA = 100_000
 """Registered clients that are kept at most, where the settings say nothing else."""
