@@ -38,8 +38,9 @@ async def four_workers(folder: Path) -> AsyncIterator[tuple[Server, str]]:
     idp_url = f"http://127.0.0.1:{idp_port}"
     environment = {
         "SEED_OAUTH_WORKERS": "4",
-        # In this flow one refresh token is good for thousands of exchanges.
+        # In this flow one refresh token is good for thousands of exchanges, where they are not limited.
         "SEED_OAUTH_FLOW": "relay",
+        "SEED_OAUTH_RATE_LIMIT_TOKEN": "",
         "SEED_OAUTH_IDP_AUTHORIZATION_URL": f"{idp_url}/authorize",
         "SEED_OAUTH_IDP_TOKEN_URL": f"{idp_url}/token",
         "SEED_OAUTH_IDP_CLIENT_ID": "proxy",
