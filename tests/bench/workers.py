@@ -13,6 +13,7 @@ import argparse
 import resource
 import sys
 import tempfile
+import time
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,10 +22,10 @@ from statistics import median
 import history
 import table
 from contenders import CONTENDERS, Site
-from load import BenchmarkError, Request, cpu_seconds_of_each, drive
+from load import BenchmarkError, Request, ask, cpu_seconds_of_each, drive
 from login import valid_requests
 from run import identity_provider
-from servers import free_port, running
+from servers import POLL_SECONDS, START_SECONDS, free_port, running
 
 WORKERS = (1, 2)
 CONNECTIONS = 64
@@ -44,9 +45,24 @@ def measured(workers: int, identity_provider: str, seconds: int) -> Mapping[str,
         environment = {**contender.environment(site), "SEED_OAUTH_WORKERS": str(workers)}
         ready = Request(url=site.url + contender.ready, status=contender.ready_status)
         with running(contender.command(site), ready=ready, environment=environment, folder=site.folder) as server:
+            _await_all(workers, environment["SEED_OAUTH_METRICS_PORT"])
             request = valid_requests(f"{site.url}/oauth", identity_provider, registers=True)["authorize"]
             drive(request, concurrency=CONNECTIONS, seconds=max(1, seconds // 2))
             return _under_load(request, server.pid, seconds)
+
+
+def _await_all(workers: int, metrics_port: str) -> None:
+    """Wait until every worker is up: whoever is late gets none of the connections."""
+    scrape = Request(url=f"http://127.0.0.1:{metrics_port}/metrics", status=200)
+    deadline = time.monotonic() + START_SECONDS
+    while _up(ask(scrape)) < workers:
+        if time.monotonic() > deadline:
+            raise BenchmarkError(f"not all of {workers} workers are up after {START_SECONDS} s")
+        time.sleep(POLL_SECONDS)
+
+
+def _up(scrape: str) -> int:
+    return sum(line.startswith("seed_oauth_worker_up{") and line.endswith(" 1.0") for line in scrape.splitlines())
 
 
 def _under_load(request: Request, pid: int, seconds: int) -> Mapping[str, float]:

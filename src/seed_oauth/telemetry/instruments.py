@@ -1,7 +1,7 @@
 """The instruments of the contract, and how one outcome, exchange or upstream request is recorded in them."""
 
 from collections import Counter as Counted
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
@@ -103,12 +103,7 @@ class Telemetry:
         # Deques, because readers that push collect in a thread of their own.
         self._outcomes: deque[tuple[Outcome, ClientFamily]] = deque()
         self._waits: deque[tuple[float, Context]] = deque()
-        self._durations: Mapping[UpstreamRequest, deque[tuple[float, Context]]] = {
-            (operation, outcome, grant_type): deque()
-            for operation in Operation
-            for outcome in UpstreamOutcome
-            for grant_type in (GrantType if operation is Operation.TOKEN else (None,))
-        }
+        self._durations: defaultdict[UpstreamRequest, deque[tuple[float, Context]]] = defaultdict(deque)
 
     def record(
         self, outcome: Outcome, client_family: ClientFamily = ClientFamily.OTHER, waited: float | None = None
@@ -143,7 +138,7 @@ class Telemetry:
                 self._flow_steps.add(times, {"step": step.value, "client_family": family.value})
         for seconds, context in _taken_from(self._waits):
             self._authorization_wait.record(seconds, {}, context)
-        for request, durations in self._durations.items():
+        for request, durations in list(self._durations.items()):
             if durations:
                 self._flush_requests(*request, durations)
 
