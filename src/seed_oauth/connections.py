@@ -122,6 +122,11 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        if self.parser.should_upgrade() and self._has_body():
+            # The parser leaves the body to the other protocol. There is none here, so it would be taken for the next
+            # request, which behind a proxy is somebody else's (RFC 9112 §11.2).
+            self._fault = HTTPStatus.NOT_IMPLEMENTED
+            raise _StopError
         # Of a single request at most this much has come; to add its fields up costs more than to know that.
         is_large = (self._received > self._limits.head_size or self.pipeline) and self._is_head_too_large()
         if is_large or len(self.headers) > self._limits.fields:
@@ -149,6 +154,12 @@ class Connection(HttpToolsProtocol):
     def resume_writing(self) -> None:
         super().resume_writing()
         self._unread_since = None
+
+    def _unsupported_upgrade_warning(self) -> None:
+        # The request is answered as if it had not asked for another protocol (RFC 9110 §7.8), and nothing after it is
+        # heard, because the client may have changed to that already.
+        self._is_deaf = True
+        self.cycle.keep_alive = False
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's; it says nothing that we do not
         self._refuse(self._fault)
@@ -235,6 +246,10 @@ class Connection(HttpToolsProtocol):
     def _leave(self) -> None:
         if not self._is_answering():
             self.transport.close()
+
+    def _has_body(self) -> bool:
+        # RFC 9112 §6.3
+        return any(name in {b"content-length", b"transfer-encoding"} for name, _ in self.headers)
 
     def _is_head_too_large(self) -> bool:
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)

@@ -64,6 +64,7 @@ def fault(*, limits: Limits = ROOMY, times: int = 1, **fields: Any) -> Callable[
 
 SOON = 0.3
 """Seconds; whatever waits for it is looked at once a second."""
+UPGRADE = b"Connection: Upgrade\r\nUpgrade: h2c\r\n"
 NOBODY = "nothing: it is gone"
 CLOSES = "the connection closes"
 RESET = "the connection is reset"
@@ -300,6 +301,34 @@ async def pipelined_without_end(at: Served) -> str:
     client.writer.write(authorization() * 100)
     for _ in range(32):
         await client.answer()
+    return await refused(client)
+
+
+@fault(
+    name="asks for another protocol, and sends a request hidden in a body",
+    outcome=None,
+    client_sees=f"501 `invalid_request`, then {CLOSES}",
+    afterwards="the body was not read as the next request, which behind a proxy would be somebody else's",
+)
+async def smuggled(at: Served) -> str:
+    """RFC 9112 §11.2."""
+    client = await at.connect()
+    await client.send(FORM_HEAD + UPGRADE + b"Content-Length: %d\r\n\r\n" % len(authorization()))
+    await client.send(authorization())
+    return await refused(client)
+
+
+@fault(
+    name="asks for another protocol, and speaks it at once",
+    outcome=AuthorizationOutcome.REDIRECTED_TO_IDP,
+    client_sees=f"302, then {CLOSES}",
+    afterwards="the request is answered by HTTP, and nothing after it is heard",
+)
+async def changes_the_protocol(at: Served) -> str:
+    """RFC 9110 §7.8."""
+    client = await at.connect()
+    await client.send(authorization().replace(b"\r\n\r\n", b"\r\n" + UPGRADE + b"\r\n"))
+    await client.send(authorization())
     return await refused(client)
 
 
