@@ -157,7 +157,7 @@ class RateLimits:
 
     A login that has begun is finished: each step of it in a browser is counted by itself, and none comes more often
     than the first one. The protected resource has no limit here: only the MCP server knows what a request costs it,
-    and to refuse a bad token costs no more than to refuse a request.
+    and to refuse a bad token costs no more than to refuse a request, where the identity provider need not be asked.
     """
 
     def __init__(self, settings: Settings, now: Callable[[], float] = time) -> None:
