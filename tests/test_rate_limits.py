@@ -175,6 +175,14 @@ async def test_one_code_or_token_is_limited_where_the_address_is_not_known(clock
         assert (await door.token(refresh_request(refresh_token="another"))).status_code == 200
 
 
+@pytest.mark.parametrize("name", ["code", "token"])
+async def test_something_new_beside_it_does_not_make_a_token_new(name: str, clock: Clock) -> None:
+    """THREATS 10: parameters that the grant has no use for are ignored, and so they are for the limit."""
+    async with FrontDoor(settings={"rate_limit_token": "2/minute"}, now=clock) as door:
+        statuses = [(await door.token({**refresh_request(), name: str(number)})).status_code for number in range(3)]
+        assert statuses == [200, 200, 429]
+
+
 async def test_the_token_that_is_revoked_again_and_again_is_limited_too(clock: Clock) -> None:
     async with FrontDoor(settings={"rate_limit_token": "2/minute"}, now=clock) as door:
         form = {"token": "x", "client_id": "public"}

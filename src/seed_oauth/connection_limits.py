@@ -44,6 +44,7 @@ def refusal(status: HTTPStatus, limits: Limits) -> bytes:
         HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: (
             f"send at most {limits.fields} header fields, and {limits.head_size} bytes of them"
         ),
+        HTTPStatus.NOT_IMPLEMENTED: "there is no other protocol here: send the request without Upgrade",
     }.get(status, "this is no HTTP request")
     body = orjson.dumps({"error": "invalid_request", "error_description": description})
     head = (

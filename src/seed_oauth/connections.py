@@ -82,6 +82,7 @@ class Connection(HttpToolsProtocol):
         self._is_incomplete = False  # the latest request
         self._in_head = True
         self._received = 0  # bytes, since the last request was complete
+        self._beside = 0  # of them, since the last piece of a body
         self._fault = HTTPStatus.BAD_REQUEST  # what is wrong when the parser stops
         self._is_deaf = False
         self._is_leaving = False
@@ -103,6 +104,7 @@ class Connection(HttpToolsProtocol):
             return
         was_incomplete, self._is_incomplete = self._is_incomplete, True
         self._received += len(data)
+        self._beside += len(data)
         super().data_received(data)
         if self._is_incomplete:
             self._await_rest(has_begun=not was_incomplete)
@@ -121,7 +123,11 @@ class Connection(HttpToolsProtocol):
         return True
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
+        if self.parser.should_upgrade() and self._has_body():
+            # The parser leaves the body to the other protocol. There is none here, so it would be taken for the next
+            # request, which behind a proxy is somebody else's (RFC 9112 §11.2).
+            self._fault = HTTPStatus.NOT_IMPLEMENTED
+            raise _StopError
         # Of a single request at most this much has come; to add its fields up costs more than to know that.
         is_large = (self._received > self._limits.head_size or self.pipeline) and self._is_head_too_large()
         if is_large or len(self.headers) > self._limits.fields:
@@ -130,12 +136,20 @@ class Connection(HttpToolsProtocol):
         if len(self.pipeline) >= self._limits.pipelined:
             raise _StopError
         super().on_headers_complete()
+        self._in_head = False
+        # The request keeps its list, and fields of a trailer do not come into it: X-Forwarded-For would be the client's
+        # word, behind a proxy that passes trailers on (RFC 9110 §6.5.1).
+        self.headers = []
         if self._is_leaving:
             self.cycle.keep_alive = False
 
+    def on_body(self, body: bytes) -> None:
+        self._beside = 0
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
         super().on_message_complete()
-        self._is_incomplete, self._in_head, self._received = False, True, 0
+        self._is_incomplete, self._in_head, self._received, self._beside = False, True, 0, 0
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -149,6 +163,12 @@ class Connection(HttpToolsProtocol):
     def resume_writing(self) -> None:
         super().resume_writing()
         self._unread_since = None
+
+    def _unsupported_upgrade_warning(self) -> None:
+        # The request is answered as if it had not asked for another protocol (RFC 9110 §7.8), and nothing after it is
+        # heard, because the client may have changed to that already.
+        self._is_deaf = True
+        self.cycle.keep_alive = False
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's; it says nothing that we do not
         self._refuse(self._fault)
@@ -194,7 +214,7 @@ class Connection(HttpToolsProtocol):
     def _await_rest(self, *, has_begun: bool) -> None:
         if self._is_deaf:
             return
-        if self._in_head and self._received > self._limits.head_size:
+        if self._beside > self._limits.head_size:  # a head without an end, or a trailer
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         elif has_begun and not self._owes_answers():
             self._awaited.pop(self, None)  # to be the last in the order
@@ -206,6 +226,9 @@ class Connection(HttpToolsProtocol):
         cycle = self.cycle
         if self._owes_answers():
             cycle.keep_alive = False
+            return
+        if self._is_answered_early():  # a second answer would be taken for that to another request
+            self.transport.close()
             return
         if self._is_in_body():
             cycle.disconnected = True
@@ -235,6 +258,10 @@ class Connection(HttpToolsProtocol):
     def _leave(self) -> None:
         if not self._is_answering():
             self.transport.close()
+
+    def _has_body(self) -> bool:
+        # RFC 9112 §6.3
+        return any(name in {b"content-length", b"transfer-encoding"} for name, _ in self.headers)
 
     def _is_head_too_large(self) -> bool:
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)

@@ -34,6 +34,8 @@ is not to be met by limits of addresses."""
 
 _DIGEST = 16  # bytes
 
+_CREDENTIALS = ("code", "refresh_token", "token")
+
 _Limited = (
     type[AuthorizationOutcome]
     | type[ConsentOutcome]
@@ -128,12 +130,14 @@ class RateLimit:
         self._refuse_if_full(by_address, address)
         if self._by_credential:
             try:
-                credential = _credential(address, await read_form(request))
+                credentials = _credentials(address, await read_form(request))
             except (MalformedRequestError, BodyTooLargeError):
                 _count(by_address, address)
                 raise
-            self._refuse_if_full(self._by_credential, credential)
-            _count(self._by_credential, credential)
+            for credential in credentials:
+                self._refuse_if_full(self._by_credential, credential)
+            for credential in credentials:
+                _count(self._by_credential, credential)
         _count(by_address, address)
 
     def _refuse_if_full(self, windows: Iterable[Window], key: bytes) -> None:
@@ -153,7 +157,7 @@ class RateLimits:
 
     A login that has begun is finished: each step of it in a browser is counted by itself, and none comes more often
     than the first one. The protected resource has no limit here: only the MCP server knows what a request costs it,
-    and to refuse a bad token costs no more than to refuse a request.
+    and to refuse a bad token costs no more than to refuse a request, where the identity provider need not be asked.
     """
 
     def __init__(self, settings: Settings, now: Callable[[], float] = time) -> None:
@@ -187,11 +191,12 @@ def _count(windows: Iterable[Window], key: bytes) -> None:
         window.count(key)
 
 
-def _credential(address: bytes, form: dict[str, str]) -> bytes:
+def _credentials(address: bytes, form: dict[str, str]) -> list[bytes]:
     """What tells one user of a vendor from another: they share its addresses, and its client_id.
 
-    A hash, because neither memory nor Redis is to hold codes and tokens; no value of a form has a NUL.
+    Most often it is one. Of several each counts, because a new one beside it must not make an old one new. Hashes,
+    because neither memory nor Redis is to hold codes and tokens; no value of a form has a NUL.
     """
-    used = form.get("code") or form.get("refresh_token") or form.get("token") or ""
-    text = f"{form.get('client_id', '')}\0{used}\0"
-    return sha256(text.encode() + address).digest()[:_DIGEST]
+    client_id = form.get("client_id", "")
+    used = [form[name] for name in _CREDENTIALS if name in form] or [""]
+    return [sha256(f"{client_id}\0{one}\0".encode() + address).digest()[:_DIGEST] for one in used]

@@ -61,8 +61,7 @@ class Sealer:
         time = int(now).to_bytes(_TIME, "big")
         nonce = os.urandom(_NONCE)
         ciphertext = self._keys[purpose][0].encrypt(nonce, orjson.dumps(content), time)
-        # The padding tells nothing; without it the envelope survives every query unescaped.
-        return urlsafe_b64encode(time + nonce + ciphertext).rstrip(b"=").decode()
+        return _text(time + nonce + ciphertext)
 
     def open(self, purpose: Purpose, envelope: str, *, lifetime: float, now: float) -> Any:  # noqa: ANN401 - JSON
         """What was sealed for `purpose` not more than `lifetime` seconds before `now`.
@@ -78,6 +77,9 @@ class Sealer:
             sealed = b64decode(f"{envelope}{'=' * (-len(envelope) % 4)}", b"-_", validate=True)
         except ValueError:
             raise SealError("the envelope cannot be opened") from None
+        # Base64 can be written in several ways; whatever goes by the text, a limit too, would take them for several.
+        if _text(sealed) != envelope:
+            raise SealError("the envelope cannot be opened")
         time, nonce, ciphertext = sealed[:_TIME], sealed[_TIME : _TIME + _NONCE], sealed[_TIME + _NONCE :]
         for key in self._keys[purpose]:
             try:
@@ -88,6 +90,11 @@ class Sealer:
                 raise ExpiredError("the envelope has expired")
             return orjson.loads(content)
         raise SealError("the envelope cannot be opened")
+
+
+def _text(sealed: bytes) -> str:
+    # The padding tells nothing; without it the envelope survives every query unescaped.
+    return urlsafe_b64encode(sealed).rstrip(b"=").decode()
 
 
 def _derived_key(secret_key: str, purpose: Purpose) -> AESGCMSIV:

@@ -229,6 +229,26 @@ async def test_a_flood_of_made_up_urls_is_not_fetched_without_bound() -> None:
     assert outcomes.count(1) == FETCHES_AT_ONCE
 
 
+async def test_a_flood_keeps_nobody_out_whose_document_is_known() -> None:
+    """THREATS 9: whoever has a few slow servers could otherwise stop the clients of everybody else."""
+    publisher = Publisher()
+    await publisher.documents.get(URL)
+    publisher.may_answer.clear()
+    flood = [
+        asyncio.create_task(publisher.documents.get(f"https://host-{number}.example/"))
+        for number in range(FETCHES_AT_ONCE)
+    ]
+    await asyncio.sleep(0)
+    publisher.now += USUAL
+    assert await publisher.documents.get(URL) == 1
+    publisher.now += STALE
+    with pytest.raises(ClientDocumentUnavailableError):
+        await publisher.documents.get(URL)
+    publisher.may_answer.set()
+    await asyncio.gather(*flood)
+    assert await publisher.documents.get(URL) == 1  # nobody had been asked, so there is no pause
+
+
 async def test_failures_do_not_push_out_what_is_known() -> None:
     publisher = Publisher()
     await publisher.documents.get(URL)

@@ -210,6 +210,22 @@ async def test_a_login_that_an_attacker_began_is_not_finished_by_a_victim() -> N
         assert "begun in another browser" in response.text
 
 
+@pytest.mark.parametrize("disguise", [b"\xa0", b"\x85", b"\x0b", b"\x1c"])
+async def test_no_other_host_can_give_a_browser_the_cookie_of_an_attacker(disguise: bytes) -> None:
+    """THREATS 4: to a browser such a name has no `__Host-` prefix, so that a neighbouring host may set it for all of
+    the domain (RFC 6265bis §4.1.3.2); Python takes the first character for a space."""
+    async with BrokerDoor() as door:
+        attacker = door.somebody()
+        state = query_of(await attacker.reaches_idp())["state"]
+        ((name, value),) = attacker.http.cookies.items()
+        planted = [(b"cookie", b"theirs=1; " + disguise + f"{name}={value}".encode())]
+        response = await door.receive("GET", "callback", f"code=x&state={state}".encode(), planted)
+        assert response.status_code == 403
+        genuine = [(b"cookie", f"theirs=\xa01; {name}={value}".encode("latin-1"))]
+        response = await door.receive("GET", "callback", f"code=x&state={state}".encode(), genuine)
+        assert response.status_code == 302
+
+
 async def test_a_victim_is_not_logged_in_as_an_attacker() -> None:
     """THREATS 5: the attacker has logged in, and leaves the last step to the victim."""
     async with BrokerDoor() as door:

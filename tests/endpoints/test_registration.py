@@ -66,6 +66,11 @@ CASES = [
             {"contacts": "me@app.example"},
             {"scope": "a  b"},
             {"scope": ["a"]},
+            # A flood of the largest ones must not fill what keeps the clients of others.
+            {"contacts": ["a"] * 33},
+            {"grant_types": ["authorization_code"] * 33},
+            {"scope": "a" * 8192},
+            {"redirect_uris": [f"https://app.example/{'a' * 2000}{number}" for number in range(5)]},
         )
     ),
     Case(Row.STORE_FAILED, changed(), "temporarily_unavailable", 503, "error", failure=StoreError("OperationalError")),

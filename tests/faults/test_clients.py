@@ -13,6 +13,7 @@ from seed_oauth.connection_limits import Limits
 from seed_oauth.connections import Connections
 from seed_oauth.outcomes import AuthorizationOutcome, TokenOutcome
 from seed_oauth.telemetry.contract import UpstreamOutcome
+from tests.broker import Clock
 from tests.faults.fault import Fault, counted
 from tests.faults.served import (
     FORM_HEAD,
@@ -64,6 +65,7 @@ def fault(*, limits: Limits = ROOMY, times: int = 1, **fields: Any) -> Callable[
 
 SOON = 0.3
 """Seconds; whatever waits for it is looked at once a second."""
+UPGRADE = b"Connection: Upgrade\r\nUpgrade: h2c\r\n"
 NOBODY = "nothing: it is gone"
 CLOSES = "the connection closes"
 RESET = "the connection is reset"
@@ -304,6 +306,34 @@ async def pipelined_without_end(at: Served) -> str:
 
 
 @fault(
+    name="asks for another protocol, and sends a request hidden in a body",
+    outcome=None,
+    client_sees=f"501 `invalid_request`, then {CLOSES}",
+    afterwards="the body was not read as the next request, which behind a proxy would be somebody else's",
+)
+async def smuggled(at: Served) -> str:
+    """RFC 9112 §11.2."""
+    client = await at.connect()
+    await client.send(FORM_HEAD + UPGRADE + b"Content-Length: %d\r\n\r\n" % len(authorization()))
+    await client.send(authorization())
+    return await refused(client)
+
+
+@fault(
+    name="asks for another protocol, and speaks it at once",
+    outcome=AuthorizationOutcome.REDIRECTED_TO_IDP,
+    client_sees=f"302, then {CLOSES}",
+    afterwards="the request is answered by HTTP, and nothing after it is heard",
+)
+async def changes_the_protocol(at: Served) -> str:
+    """RFC 9110 §7.8."""
+    client = await at.connect()
+    await client.send(authorization().replace(b"\r\n\r\n", b"\r\n" + UPGRADE + b"\r\n"))
+    await client.send(authorization())
+    return await refused(client)
+
+
+@fault(
     name="a request line far too long",
     outcome=None,
     client_sees=f"431 `invalid_request`, then {CLOSES}",
@@ -325,6 +355,32 @@ async def large_fields(at: Served) -> str:
     client = await at.connect()
     client.writer.write(FORM_HEAD + b"Cookie: " + b"c" * 70_000 + b"\r\n\r\n")
     return await refused(client)
+
+
+@fault(
+    name="a trailer without an end",
+    outcome=TokenOutcome.CANCELLED,
+    client_sees=f"431 `invalid_request`, then {CLOSES}",
+    afterwards=f"{ROOMY.head_size} bytes of it were kept",
+)
+async def endless_trailer(at: Served) -> str:
+    client = await at.connect()
+    client.writer.write(FORM_HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + b"X: y\r\n" * 200_000)
+    return await refused(client)
+
+
+@fault(
+    name="a trailer without an end, of a request that has its answer already",
+    outcome=TokenOutcome.METHOD_NOT_ALLOWED,
+    client_sees=f"405 `invalid_request`, then {CLOSES}",
+    afterwards="the same, and no second answer, which would be taken for that to the next request",
+)
+async def endless_unwanted_trailer(at: Served) -> str:
+    client = await at.connect()
+    await client.send(FORM_HEAD.replace(b"POST", b"PUT") + b"Transfer-Encoding: chunked\r\n\r\n")
+    answer = await client.answer()
+    client.writer.write(b"0\r\nX: " + b"y" * 1_000_000)
+    return f"{answer}, then {await client.sees_the_end()}"
 
 
 @fault(
@@ -493,3 +549,19 @@ async def test_a_client_that_misbehaves_costs_its_own_socket_only(case: Case) ->
 
         await eventually(has_grown)
         await at.is_well()
+
+
+async def test_what_a_client_says_in_a_trailer_is_not_taken_for_what_a_proxy_says_of_it() -> None:
+    """THREATS 15; RFC 9110 §6.5.1: proxies put X-Forwarded-For into the head, and some pass a client's trailer on."""
+    settings = {"trusted_proxies": ["127.0.0.1"], "rate_limit_register": "2/minute"}
+    async with served_door(settings=settings, now=Clock()) as at:
+        statuses = []
+        for number in range(3):
+            client = await at.connect()
+            await client.send(
+                b"POST /oauth/register HTTP/1.1\r\nHost: door\r\nContent-Type: application/json\r\n"
+                b"X-Forwarded-For: 52.1.2.3\r\nTransfer-Encoding: chunked\r\n\r\n"
+                b"2\r\n{}\r\n0\r\nX-Forwarded-For: 52.1.2.%d\r\n\r\n" % (10 + number)
+            )
+            statuses.append((await client.answer()).status)
+        assert statuses == [400, 400, 429]

@@ -3,11 +3,17 @@
 import re
 from collections.abc import Collection, Mapping, Sequence
 
+import orjson
+
 from seed_oauth import redirect_uri, scope
 from seed_oauth.clients import TokenEndpointAuthMethod
 from seed_oauth.outcomes import GrantType
 
-MAXIMUM_REDIRECT_URIS = 32
+MAXIMUM_LISTED = 32
+"""Redirect URIs of a client, and members of each other list."""
+
+MAXIMUM_SIZE = 8 * 1024
+"""Bytes of JSON that are kept of what a client says of itself; the largest honest one says some 4 KiB."""
 
 _MAXIMUM_TEXT = 256
 _HTTPS_URL = re.compile(r"https://[!#-;=?-\[\]_a-z~]{1,2040}")
@@ -33,8 +39,6 @@ def redirect_uris(sent: Mapping[str, object], private_use_schemes: Collection[st
     uris = _strings(sent, "redirect_uris", BadRedirectUrisError)
     if not uris:
         raise BadRedirectUrisError("redirect_uris is missing: send at least one")
-    if len(uris) > MAXIMUM_REDIRECT_URIS:
-        raise BadRedirectUrisError(f"redirect_uris must not be more than {MAXIMUM_REDIRECT_URIS}")
     objections = {uri: redirect_uri.unacceptable(uri, private_use_schemes) for uri in uris}
     accepted = tuple(uri for uri, objection in objections.items() if objection is None)
     if not accepted:
@@ -79,6 +83,16 @@ def accepted(sent: Mapping[str, object]) -> dict[str, object]:
     return kept
 
 
+def check_size(redirect_uris: Sequence[str], kept: Mapping[str, object]) -> None:
+    """Refuse a client that says so much of itself that a flood of the like would fill store and memory.
+
+    Raises:
+        BadMetadataError: it is more than `MAXIMUM_SIZE`.
+    """
+    if len(orjson.dumps([redirect_uris, kept])) > MAXIMUM_SIZE:
+        raise BadMetadataError(f"the client metadata must not have more than {MAXIMUM_SIZE} bytes")
+
+
 def https_url(sent: Mapping[str, object], name: str) -> str:
     """A member that must be an https URL.
 
@@ -111,6 +125,8 @@ def _strings(sent: Mapping[str, object], name: str, error: type[BadMetadataError
         return []
     if not isinstance(value, list) or not all(isinstance(item, str) and item.isprintable() for item in value):
         raise error(f"{name} must be a list of strings")
+    if len(value) > MAXIMUM_LISTED:
+        raise error(f"{name} must not be more than {MAXIMUM_LISTED}")
     return value
 
 

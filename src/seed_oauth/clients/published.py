@@ -121,7 +121,8 @@ class PublishedDocuments(Generic[Value]):
         task = self._under_way.get(url)
         if task is None:
             if len(self._under_way) >= FETCHES_AT_ONCE:
-                raise ClientDocumentUnavailableError("too many documents are being fetched")
+                full = ClientDocumentUnavailableError("too many documents are being fetched")
+                return self._stale(url) or _Failed(full, self._clock())
             task = self._under_way[url] = asyncio.create_task(self._fetch(url))
             task.add_done_callback(lambda _: self._under_way.pop(url))
         return await asyncio.shield(task)
@@ -137,6 +138,11 @@ class PublishedDocuments(Generic[Value]):
             return self._still_good(url) or self._remember_failure(url, trouble)
         now = self._clock()
         return self._remember(url, _Known(value, now, now + lifetime, now + lifetime + STALE))
+
+    def _stale(self, url: str) -> _Known[Value] | None:
+        """The document as it was, where it only is to be asked for again: a flood keeps nobody out who is known."""
+        known = self._known.get(url)
+        return known if known is not None and known.fresh_until <= self._clock() < known.good_until else None
 
     def _still_good(self, url: str) -> _Known[Value] | None:
         """The document as it was, for a while more."""

@@ -77,6 +77,7 @@ class RegistrationEndpoint:
             secret_hash=hash_secret(secret) if secret else None,
             metadata=client_metadata.accepted(sent),
         )
+        client_metadata.check_size(client.redirect_uris, client.metadata)
         return client, secret
 
 

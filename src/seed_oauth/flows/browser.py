@@ -13,7 +13,7 @@ from hashlib import sha256
 from typing import Self
 from urllib.parse import urlsplit
 
-from starlette.requests import Request
+from starlette.requests import Request, cookie_parser
 from starlette.responses import Response
 
 from seed_oauth.errors import OAuthError
@@ -57,7 +57,7 @@ class Browser:
         # browser takes it over http on loopback.
         self._prefix = "__Host-seed-oauth" if self._secure else "seed-oauth"
         self._consents = f"{self._prefix}-consent-"
-        self._cookies = request.cookies
+        self._cookies = _cookies(request)
         self._sealer = settings.sealer
         self._days = settings.consent_days
         # Two first logins at once give a browser two of its own; whatever was bound to either is bound to it.
@@ -135,6 +135,16 @@ class Browser:
     def _set(self, response: Response, name: str, value: str, seconds: int) -> None:
         # Lax: the identity provider sends the browser back from another site.
         response.set_cookie(name, value, max_age=seconds, secure=self._secure, httponly=True, samesite="lax")
+
+
+def _cookies(request: Request) -> dict[str, str]:
+    """The request's cookies, but for those of which browsers and Python read different names.
+
+    Python takes some characters for spaces that browsers take for letters, and leaves them out. So what another
+    host below the same domain had set, with one of them first, would become a `__Host-` cookie here.
+    """
+    sent = ";".join(request.headers.getlist("cookie")).split(";")
+    return cookie_parser(";".join(cookie for cookie in sent if cookie.isascii() and cookie.isprintable()))
 
 
 def _binding(secret: str) -> str:
