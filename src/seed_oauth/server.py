@@ -145,16 +145,20 @@ def metrics_listener(pipeline: Pipeline, listening: socket.socket) -> Listener:
 
 
 def most_connections() -> int:
-    """How many connections a front door may have here: each needs a second descriptor for who is asked behind it."""
+    """How many connections a front door may have here, once this process may open as many files as it is let.
+
+    Each connection needs a second descriptor, for who is asked behind it.
+    """
     try:
         import resource  # noqa: PLC0415 - Windows has none
     except ImportError:
         return MOST_CONNECTIONS
-    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if most_files == resource.RLIM_INFINITY:
-        return MOST_CONNECTIONS
-    # What a shell gives by default is for programs that use select().
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
+    given, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # macOS says that it has no limit, and yet grants no more than some 10,000.
+    most_files = 2 * MOST_CONNECTIONS + OTHER_FILES if allowed == resource.RLIM_INFINITY else allowed
+    if given != resource.RLIM_INFINITY and given < most_files:
+        # What a shell gives by default is for programs that use select().
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, allowed))
     return max(_FEWEST_CONNECTIONS, min(MOST_CONNECTIONS, (most_files - OTHER_FILES) // 2))
 
 
