@@ -10,9 +10,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from seed_oauth.rate_limits import RateLimits, Window
+from seed_oauth.rate_limits.shared import SharedLimits
 from seed_oauth.redis_database import RedisDatabase
 from seed_oauth.settings import Settings
-from seed_oauth.shared_limits import SharedLimits
 from tests.broker import Clock
 from tests.harness import SETTINGS, FrontDoor, registration_request
 from tests.redis_servers import RedisServer, cluster, redis_server

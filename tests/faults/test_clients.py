@@ -12,9 +12,9 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from seed_oauth import create_metrics_app
-from seed_oauth.connection_limits import Limits
-from seed_oauth.connections import Connections
 from seed_oauth.outcomes import AuthorizationOutcome, TokenOutcome
+from seed_oauth.server.connection_limits import Limits
+from seed_oauth.server.connections import Connections
 from seed_oauth.telemetry.contract import UpstreamOutcome
 from tests.faults.fault import Fault, counted
 from tests.faults.served import (

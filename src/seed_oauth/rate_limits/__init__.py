@@ -12,7 +12,6 @@ from time import time
 from limits import RateLimitItem, parse_many
 from starlette.requests import ClientDisconnect, Request
 
-from seed_oauth.client_address import ClientAddresses
 from seed_oauth.errors import OAuthError
 from seed_oauth.outcomes import (
     AuthorizationOutcome,
@@ -25,6 +24,7 @@ from seed_oauth.outcomes import (
     TokenOutcome,
 )
 from seed_oauth.parameters import BodyTooLargeError, MalformedRequestError, read_form
+from seed_oauth.rate_limits.client_address import ClientAddresses
 from seed_oauth.settings import Settings
 
 CAPACITY = 50_000

@@ -21,7 +21,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from seed_oauth.client_end import HALF_CLOSED
-from seed_oauth.connection_limits import Limits, full, refusal
+from seed_oauth.server.connection_limits import Limits, full, refusal
 
 
 class Connections(ServerState):

@@ -16,8 +16,8 @@ from starlette.types import ASGIApp
 
 from seed_oauth.app import create_app
 from seed_oauth.client_end import DRAINING
-from seed_oauth.connection_limits import Limits
-from seed_oauth.connections import Connection, Connections
+from seed_oauth.server.connection_limits import Limits
+from seed_oauth.server.connections import Connection, Connections
 from seed_oauth.settings import PREFIX, Settings, SettingsError
 from seed_oauth.telemetry import Pipeline, create_metrics_app
 
