@@ -72,7 +72,7 @@ class Listener(uvicorn.Server):
     def url(self) -> str:
         """The base URL it answers at."""
         host, port = self._listening.getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        return base_url(host, port)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -96,6 +96,11 @@ class Listener(uvicorn.Server):
         """Accept no more connections, and let requests under way finish."""
         self._connections.draining.set()
         await super().shutdown(sockets)
+
+
+def base_url(host: str, port: int) -> str:
+    """The base URL of a listener at this address."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def listen(host: str, port: int, setting: str) -> socket.socket:

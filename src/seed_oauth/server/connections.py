@@ -83,7 +83,7 @@ class Connection(HttpToolsProtocol):
         self._is_incomplete = False  # the latest request
         self._in_head = True
         self._received = 0  # bytes, since the last request was complete
-        self._in_fields = 0  # bytes, since the last of a body: of a head, of what frames chunks, of trailers
+        self._since_body = 0  # bytes, since the last of a body: of a head, of what frames chunks, of trailers
         self._fault = HTTPStatus.BAD_REQUEST  # what is wrong when the parser stops
         self._is_deaf = False
         self._is_leaving = False
@@ -105,7 +105,7 @@ class Connection(HttpToolsProtocol):
             return
         was_incomplete, self._is_incomplete = self._is_incomplete, True
         self._received += len(data)
-        self._in_fields += len(data)
+        self._since_body += len(data)
         super().data_received(data)
         if self._is_incomplete:
             self._await_rest(has_begun=not was_incomplete)
@@ -139,12 +139,12 @@ class Connection(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         super().on_body(body)
-        self._in_fields = 0
+        self._since_body = 0
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
         self._is_incomplete, self._in_head = False, True
-        self._received = self._in_fields = 0
+        self._received = self._since_body = 0
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -203,7 +203,7 @@ class Connection(HttpToolsProtocol):
     def _await_rest(self, *, has_begun: bool) -> None:
         if self._is_deaf:
             return
-        if self._in_fields > self._limits.head_size or len(self.headers) > self._limits.fields:
+        if self._since_body > self._limits.head_size or len(self.headers) > self._limits.fields:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         elif has_begun and not self._owes_answers():
             self._awaited.pop(self, None)  # to be the last in the order
