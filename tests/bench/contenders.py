@@ -104,6 +104,9 @@ def _typescript_sdk_environment(_: Site) -> Mapping[str, str]:
     return {"NODE_ENV": "production"}
 
 
+RATE_LIMITS = ("AUTHORIZE", "REGISTER", "TOKEN", "TOKEN_ADDRESS")
+
+
 def _seed_oauth_program() -> Path:
     return Path(sys.executable).with_name("seed-oauth")
 
@@ -130,8 +133,10 @@ def _seed_oauth_environment(site: Site) -> Mapping[str, str]:
         "SEED_OAUTH_IDP_CLIENT_SECRET": "bench-secret",
         "SEED_OAUTH_STORE_URL": f"sqlite:///{site.folder.absolute()}/clients.db",
         "SEED_OAUTH_LOG_FORMAT": "json",
-        # Counted as always, and never reached: the load is one client that sends the same code again and again.
-        "SEED_OAUTH_RATE_LIMIT_TOKEN": "1000000000/minute",
+        # All limits count, those by address too, and are never reached: the load is one client that sends the same code
+        # again and again.
+        "SEED_OAUTH_TRUSTED_PROXIES": "127.0.0.1",
+        **{f"SEED_OAUTH_RATE_LIMIT_{name}": "1000000000/minute" for name in RATE_LIMITS},
     }
 
 

@@ -85,8 +85,10 @@ def served(idp: str, settings: Mapping[str, str]) -> Iterator[Door]:
     contender = CONTENDERS["seed-oauth"]
     with tempfile.TemporaryDirectory(prefix="seed-oauth-flood-") as folder:
         site = Site(port=free_port(), identity_provider=idp, folder=Path(folder))
+        # With the limits as they are by default.
+        unlimited = contender.environment(site)
         environment = {
-            **contender.environment(site),
+            **{name: value for name, value in unlimited.items() if "RATE_LIMIT" not in name},
             "SEED_OAUTH_FLOW": "broker",
             "SEED_OAUTH_ACCESS_TOKENS": "own",
             "SEED_OAUTH_SECRET_KEYS": SECRET_KEYS,

@@ -246,8 +246,8 @@ async def test_what_needs_the_store_is_answered_as_trouble_that_passes(tmp_path:
 FLOOD = Fault(
     name="a flood of registrations fills the store",
     outcome=RegistrationOutcome.QUOTA_EXHAUSTED,
-    retry_after="60",
-    afterwards="whoever has a token keeps its place; after a minute new clients take those of the flood",
+    retry_after="10",
+    afterwards="whoever has a token keeps its place; after ten seconds new clients take those of the flood",
 )
 
 

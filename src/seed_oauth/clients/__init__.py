@@ -34,10 +34,11 @@ _DAY = 86_400
 UNUSED_LIFETIME = _DAY
 """Seconds after which a client that never got a token is forgotten."""
 
-PROTECTED = 60
-"""Seconds for which a new client keeps its place though no more clients may be kept: time for its first login.
+PROTECTED = 10
+"""Seconds for which a new client keeps its place though no more clients may be kept.
 
-A flood that fills the quota faster than this lets nobody new in; with more seconds a slower one could do that."""
+A flood that fills the quota faster than this lets nobody new in; with more seconds a slower one could do that. One that
+fills it within the time that people take to log in puts out who has just registered."""
 
 QUOTA = 100_000
 """Registered clients that are kept at most, where the settings say nothing else."""

@@ -194,7 +194,7 @@ def _spare_the_garbage_collector() -> None:
     """Have it look for garbage seldom, and never among the modules, which stay.
 
     A request leaves no cycle behind. But at its usual threshold of 700 objects Python looks for some whenever a few
-    requests are under way at once, and every so often through everything there is.
+    exchanges are under way at once, and every so often through everything there is.
     """
     gc.collect()
     gc.freeze()
