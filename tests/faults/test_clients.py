@@ -369,6 +369,20 @@ async def endless_trailers(at: Served) -> str:
 
 
 @fault(
+    name="trailers without an end, of a request that has its answer already",
+    outcome=TokenOutcome.METHOD_NOT_ALLOWED,
+    client_sees=f"405 `invalid_request`, then {CLOSES}",
+    afterwards="the same, and no second answer, which would be taken for that to the next request",
+)
+async def endless_unwanted_trailers(at: Served) -> str:
+    client = await at.connect()
+    await client.send(FORM_HEAD.replace(b"POST", b"PUT") + CHUNKED)
+    answer = await client.answer()
+    await client.send(b"0\r\n" + b"a:\r\n" * 1000)
+    return f"{answer}, then {await client.sees_the_end()}"
+
+
+@fault(
     name="one trailer far too large",
     outcome=TokenOutcome.CANCELLED,
     client_sees=f"431 `invalid_request`, then {CLOSES}",

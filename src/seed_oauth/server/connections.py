@@ -83,7 +83,7 @@ class Connection(HttpToolsProtocol):
         self._is_incomplete = False  # the latest request
         self._in_head = True
         self._received = 0  # bytes, since the last request was complete
-        self._since_body = 0  # bytes, since the last of a body: of a head, of what frames chunks, of trailers
+        self._beside = 0  # of them, since the last piece of a body
         self._fault = HTTPStatus.BAD_REQUEST  # what is wrong when the parser stops
         self._is_deaf = False
         self._is_leaving = False
@@ -105,7 +105,7 @@ class Connection(HttpToolsProtocol):
             return
         was_incomplete, self._is_incomplete = self._is_incomplete, True
         self._received += len(data)
-        self._since_body += len(data)
+        self._beside += len(data)
         super().data_received(data)
         if self._is_incomplete:
             self._await_rest(has_begun=not was_incomplete)
@@ -124,7 +124,6 @@ class Connection(HttpToolsProtocol):
         return True
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
         # Of a single request at most this much has come; to add its fields up costs more than to know that.
         is_large = (self._received > self._limits.head_size or self.pipeline) and self._is_head_too_large()
         if is_large or len(self.headers) > self._limits.fields:
@@ -133,18 +132,18 @@ class Connection(HttpToolsProtocol):
         if len(self.pipeline) >= self._limits.pipelined:
             raise _StopError
         super().on_headers_complete()
+        self._in_head = False
         self.headers = []  # for trailers, which are no header fields of the request (RFC 9110 §6.5.1)
         if self._is_leaving:
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
+        self._beside = 0
         super().on_body(body)
-        self._since_body = 0
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
-        self._is_incomplete, self._in_head = False, True
-        self._received = self._since_body = 0
+        self._is_incomplete, self._in_head, self._received, self._beside = False, True, 0, 0
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -203,7 +202,8 @@ class Connection(HttpToolsProtocol):
     def _await_rest(self, *, has_begun: bool) -> None:
         if self._is_deaf:
             return
-        if self._since_body > self._limits.head_size or len(self.headers) > self._limits.fields:
+        # a head without an end, or trailers
+        if self._beside > self._limits.head_size or len(self.headers) > self._limits.fields:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         elif has_begun and not self._owes_answers():
             self._awaited.pop(self, None)  # to be the last in the order
@@ -215,6 +215,9 @@ class Connection(HttpToolsProtocol):
         cycle = self.cycle
         if self._owes_answers():
             cycle.keep_alive = False
+            return
+        if self._is_answered_early():  # a second answer would be taken for that to another request
+            self.transport.close()
             return
         if self._is_in_body():
             cycle.disconnected = True
