@@ -125,7 +125,7 @@ async def test_more_than_64_kib_are_answered_413(broker: BrokerDoor, name: str, 
 
 
 async def test_a_query_of_more_than_64_kib_is_answered_413(door: FrontDoor) -> None:
-    """The header fields and the line before them have bounds of their own (`connections.py`)."""
+    """The header fields and the line before them have bounds of their own (`server/connections.py`)."""
     before = await door.samples()
     response = await door.receive("GET", "authorize", b"state=" + b"a" * 64 * 1024)
     assert response.status_code == 413

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from seed_oauth.client_address import ClientAddresses
+from seed_oauth.rate_limits.client_address import ClientAddresses
 from seed_oauth.settings import Settings, SettingsError
 from tests.harness import SETTINGS, FrontDoor
 

@@ -16,9 +16,9 @@ import httpx
 import pytest
 from opentelemetry.sdk import environment_variables
 
-from seed_oauth.connection_limits import Limits
 from seed_oauth.parameters import MAXIMUM_BODY
 from seed_oauth.server import DRAIN, METRICS_CONNECTIONS, MOST_CONNECTIONS, OTHER_FILES
+from seed_oauth.server.connection_limits import Limits
 from seed_oauth.settings import Settings
 from seed_oauth.telemetry.push import SHUTDOWN_TIMEOUT
 from tests.integration.collector import binary, collector

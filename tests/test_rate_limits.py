@@ -7,12 +7,13 @@ from typing import Any
 
 import httpx
 import pytest
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
-from seed_oauth.client_address import ClientAddresses
+from seed_oauth.errors import OAuthError
 from seed_oauth.outcomes import CallbackOutcome, RegistrationOutcome, TokenOutcome
 from seed_oauth.rate_limits import CAPACITY, RateLimit, windows
+from seed_oauth.rate_limits.client_address import ClientAddresses
 from tests.broker import BrokerDoor, Clock
 from tests.harness import (
     CALLBACK,
@@ -198,6 +199,20 @@ async def test_what_cannot_be_read_counts_for_the_address(clock: Clock) -> None:
         assert statuses == [400, 400, 429]
 
 
+async def test_a_request_that_is_broken_off_counts_for_the_address(clock: Clock) -> None:
+    """THREATS 10: or else a flood of halves had no limit."""
+    users = windows("token_address", "2/minute", clock)
+    limit = RateLimit(TokenOutcome.RATE_LIMITED, ClientAddresses(()), users, windows("token", "20/minute", clock))
+    headers = [(b"content-type", b"application/x-www-form-urlencoded")]
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    for error in (ClientDisconnect, ClientDisconnect, OAuthError):
+        with pytest.raises(error):
+            await limit.check(Request({"type": "http", "headers": headers, "client": (ADDRESS, 1)}, receive))
+
+
 @pytest.mark.parametrize("name", ["code", "refresh_token", "token"])
 async def test_nothing_of_a_code_or_a_token_is_kept(name: str, clock: Clock) -> None:
     """THREATS 12."""
@@ -244,6 +259,20 @@ def test_nothing_is_kept_of_a_window_that_is_over(clock: Clock) -> None:
     clock.seconds += 60
     assert window.wait(b"b") == 0
     assert not window.counts
+
+
+@pytest.mark.parametrize(("amount", "untold"), [(1, 0), (5, 0), (15, 1), (20, 2), (30, 3)])
+def test_what_ten_replicas_do_not_tell_one_another_is_no_more_than_the_limit(
+    amount: int, untold: int, clock: Clock
+) -> None:
+    (window,) = windows("register", f"{amount}/minute", clock)
+    window.is_shared = True
+    for _ in range(untold):
+        window.count(b"a")
+    assert not window.changed
+    window.count(b"a")
+    assert window.changed == {b"a"}
+    assert 10 * untold <= amount
 
 
 def test_a_clock_that_is_set_back_limits_nobody_for_an_hour(clock: Clock) -> None:

@@ -2,12 +2,13 @@
 
 import asyncio
 import gc
+import sys
 from collections.abc import Iterator
 
 import pytest
 from starlette.applications import Starlette
 
-from seed_oauth.server import Listener, listen, run_together
+from seed_oauth.server import MOST_CONNECTIONS, OTHER_FILES, Listener, listen, most_connections, run_together
 
 pytestmark = pytest.mark.anyio
 
@@ -31,3 +32,28 @@ async def test_the_garbage_collector_leaves_alone_what_was_there_before_the_firs
         assert gc.get_threshold()[0] == 10_000
         front_door.should_exit = True
         await serving
+
+
+ENOUGH = 2 * MOST_CONNECTIONS + OTHER_FILES
+UNLIMITED = -1 if sys.platform == "linux" else 2**63 - 1
+
+
+@pytest.mark.parametrize(
+    ("given", "allowed", "set_to", "connections"),
+    [
+        pytest.param(1024, 1_048_576, (1_048_576, 1_048_576), MOST_CONNECTIONS, id="Linux"),
+        pytest.param(256, UNLIMITED, (ENOUGH, UNLIMITED), MOST_CONNECTIONS, id="macOS"),
+        pytest.param(UNLIMITED, UNLIMITED, None, MOST_CONNECTIONS, id="no limit at all"),
+        pytest.param(1024, 1024, None, (1024 - OTHER_FILES) // 2, id="a narrow container"),
+        pytest.param(64, 64, None, 16, id="too narrow a container"),
+    ],
+)
+def test_a_front_door_has_the_file_descriptors_for_as_many_connections_as_it_takes(
+    given: int, allowed: int, set_to: tuple[int, int] | None, connections: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resource = pytest.importorskip("resource", reason="Windows has no such limits")
+    was_set: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (given, allowed))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: was_set.append(limits))
+    assert most_connections() == connections
+    assert was_set == ([] if set_to is None else [set_to])

@@ -10,9 +10,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from seed_oauth.rate_limits import RateLimits, Window
+from seed_oauth.rate_limits.shared import SharedLimits
 from seed_oauth.redis_database import RedisDatabase
 from seed_oauth.settings import Settings
-from seed_oauth.shared_limits import SharedLimits
 from tests.broker import Clock
 from tests.harness import SETTINGS, FrontDoor, registration_request
 from tests.redis_servers import RedisServer, cluster, redis_server
@@ -187,7 +187,7 @@ async def test_doors_with_the_same_redis_share_their_limits(server: RedisServer,
 
         assert await statuses(one, 20) == [201] * 20
         with anyio.fail_after(PATIENCE):
-            while not server.ask("DBSIZE"):
+            while not server.ask("KEYS", "seed-oauth:limit:*"):
                 await anyio.sleep(0.05)
             passed = 0
             while (await statuses(two, 1)) == [201]:

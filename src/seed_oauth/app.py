@@ -111,7 +111,7 @@ def _routes(settings: Settings, pipeline: Recording, parts: Parts) -> list[BaseR
             "/openapi.json",
             ApiDescription(settings).__call__,
             methods=["GET", "OPTIONS"],
-            middleware=[ENDPOINT_CORS],
+            middleware=[DOCUMENT_CORS],
         ),
     ]
     if settings.issuer_path:

@@ -35,7 +35,7 @@ from seed_oauth.timed_identity_provider import TimedIdentityProvider
 from seed_oauth.transport import AuthenticatedTransport, IdentityProviderTransport
 
 if TYPE_CHECKING:
-    from seed_oauth.shared_limits import SharedLimits
+    from seed_oauth.rate_limits.shared import SharedLimits
 
 
 class _Closable(Protocol):
@@ -129,8 +129,8 @@ def _sharing(limits: RateLimits, store_url: str) -> "SharedLimits | None":
     if not is_redis(store_url):
         return None
     # Who keeps things in SQLite does not pay for the library, in memory or at start.
+    from seed_oauth.rate_limits.shared import SharedLimits  # noqa: PLC0415
     from seed_oauth.redis_database import RedisDatabase  # noqa: PLC0415
-    from seed_oauth.shared_limits import SharedLimits  # noqa: PLC0415
 
     # A connection of its own, so that counts wait for no store, and no store for them.
     return SharedLimits(limits, RedisDatabase(store_url))

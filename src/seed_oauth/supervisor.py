@@ -47,17 +47,19 @@ class Worker:
         self._stopping = asyncio.Event()
 
     async def keep_running(self, pipeline: Pipeline) -> None:
-        """Run a process until `stop`, and another one whenever it ends by itself."""
+        """Run a process until `stop`, and another one whenever it ends by itself or cannot be started."""
         log = structlog.get_logger("seed_oauth").bind(worker=self.name)
         while not self._stopping.is_set():
-            await self._start(pipeline)
-            assert self._process is not None  # noqa: S101 - it was just started
-            if self._stopping.is_set():  # while it was being started
-                self._process.terminate()
-            status = await self._process.wait()
-            self._settle()
+            try:
+                await self._start(pipeline)
+            except OSError as failure:
+                # This host has no process or file descriptor to spare; the other workers go on meanwhile.
+                log.warning("worker cannot be started", reason=failure.strerror)
+            else:
+                status = await self._end()
+                if not self._stopping.is_set():
+                    log.warning("worker ended", status=status)
             if not self._stopping.is_set():
-                log.warning("worker ended", status=status)
                 await asyncio.sleep(_RESTART_DELAY)
 
     def stop(self, number: int) -> None:
@@ -93,16 +95,24 @@ class Worker:
                 # Ctrl-C is for the supervisor, which passes it on: a worker that got it twice would end at once.
                 start_new_session=True,
             )  # fmt: skip
+        except BaseException:
+            os.close(reading)
+            raise
         finally:
             os.close(writing)
         self._replay = pipeline.replay(reading)
 
-    def _settle(self) -> None:
-        """Record what the process wrote last."""
-        assert self._replay is not None  # noqa: S101 - it has run
+    async def _end(self) -> int:
+        """The status that the process ends with, once what it wrote last is recorded."""
+        assert self._process is not None  # noqa: S101 - it was just started
+        assert self._replay is not None  # noqa: S101 - the same
+        if self._stopping.is_set():  # while it was being started
+            self._process.terminate()
+        status = await self._process.wait()
         self._replay.close()
         self._replay = None
         self._last_sign = float("-inf")
+        return status
 
 
 async def serve(settings: Settings) -> None:

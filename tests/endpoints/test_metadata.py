@@ -115,7 +115,11 @@ async def test_no_resource_says_that_its_clients_should_ask_for_offline_access()
 
 async def test_metadata_can_be_read_from_any_origin(door: FrontDoor) -> None:
     """PROTOCOL M6."""
-    for path in ("/.well-known/oauth-authorization-server", "/.well-known/oauth-protected-resource/mcp"):
+    for path in (
+        "/.well-known/oauth-authorization-server",
+        "/.well-known/oauth-protected-resource/mcp",
+        "/openapi.json",
+    ):
         response = await door.http.get(path, headers={"Origin": "https://app.example"})
         assert response.headers["access-control-allow-origin"] == "*"
         # It may be cached, and what a cache has for one origin is not for all.

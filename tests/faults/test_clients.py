@@ -7,11 +7,14 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from seed_oauth import create_metrics_app
-from seed_oauth.connection_limits import Limits
-from seed_oauth.connections import Connections
 from seed_oauth.outcomes import AuthorizationOutcome, TokenOutcome
+from seed_oauth.server.connection_limits import Limits
+from seed_oauth.server.connections import Connections
 from seed_oauth.telemetry.contract import UpstreamOutcome
 from tests.broker import Clock
 from tests.faults.fault import Fault, counted
@@ -62,6 +65,8 @@ def fault(*, limits: Limits = ROOMY, times: int = 1, **fields: Any) -> Callable[
 
     return add
 
+
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 
 SOON = 0.3
 """Seconds; whatever waits for it is looked at once a second."""
@@ -396,6 +401,57 @@ async def many_fields(at: Served) -> str:
 
 
 @fault(
+    name="many short header fields without an end",
+    outcome=None,
+    client_sees=f"431 `invalid_request`, then {CLOSES}",
+    afterwards=f"{ROOMY.fields} are allowed, also while their end is still to come",
+)
+async def endless_fields(at: Served) -> str:
+    client = await at.connect()
+    await client.send(FORM_HEAD + b"a:\r\n" * 1000)
+    return await refused(client)
+
+
+@fault(
+    name="trailers without an end",
+    outcome=TokenOutcome.CANCELLED,
+    client_sees=f"431 `invalid_request`, then {CLOSES}",
+    afterwards="they have the same limits as header fields, and are read by nobody",
+)
+async def endless_trailers(at: Served) -> str:
+    client = await at.connect()
+    await client.send(FORM_HEAD + CHUNKED + b"0\r\n" + b"a:\r\n" * 1000)
+    return await refused(client)
+
+
+@fault(
+    name="trailers without an end, of a request that has its answer already",
+    outcome=TokenOutcome.METHOD_NOT_ALLOWED,
+    client_sees=f"405 `invalid_request`, then {CLOSES}",
+    afterwards="the same, and no second answer, which would be taken for that to the next request",
+)
+async def endless_unwanted_trailers(at: Served) -> str:
+    client = await at.connect()
+    await client.send(FORM_HEAD.replace(b"POST", b"PUT") + CHUNKED)
+    answer = await client.answer()
+    await client.send(b"0\r\n" + b"a:\r\n" * 1000)
+    return f"{answer}, then {await client.sees_the_end()}"
+
+
+@fault(
+    name="one trailer far too large",
+    outcome=TokenOutcome.CANCELLED,
+    client_sees=f"431 `invalid_request`, then {CLOSES}",
+    afterwards=f"{ROOMY.head_size} bytes of it were kept",
+)
+async def large_trailer(at: Served) -> str:
+    client = await at.connect()
+    await client.send(FORM_HEAD + CHUNKED + b"0\r\na: ")
+    client.writer.write(b"b" * 70_000)
+    return await refused(client)
+
+
+@fault(
     name="a body in chunks without an end",
     outcome=TokenOutcome.BODY_TOO_LARGE,
     client_sees=f"413 `invalid_request`, then {CLOSES}",
@@ -403,7 +459,7 @@ async def many_fields(at: Served) -> str:
 )
 async def endless_body(at: Served) -> str:
     client = await at.connect()
-    await client.send(FORM_HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+    await client.send(FORM_HEAD + CHUNKED)
     await client.send(*[b"10000\r\n" + b"b" * 0x10000 + b"\r\n"] * 8)  # it does not look for an answer before
     answer = await client.answer()
     client.writer.write_eof()
@@ -430,7 +486,7 @@ async def not_http(at: Served) -> str:
 )
 async def broken_chunks(at: Served) -> str:
     client = await at.connect()
-    await client.send(FORM_HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+    await client.send(FORM_HEAD + CHUNKED)
     await eventually(lambda: at_work(at))
     await client.send(b"no length\r\n")
     return await refused(client)
@@ -565,3 +621,27 @@ async def test_what_a_client_says_in_a_trailer_is_not_taken_for_what_a_proxy_say
             )
             statuses.append((await client.answer()).status)
         assert statuses == [400, 400, 429]
+
+
+async def test_a_trailer_is_no_header_field_of_its_request() -> None:
+    """RFC 9110 §6.5.1: or else it could say after the checks who asks, or for whom."""
+
+    async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        await request.body()
+        await Response(request.headers.get("x-forwarded-for", "nobody"))(scope, receive, send)
+
+    async with served(echo) as listener:
+        client = await connect(listener)
+        await client.send(b"POST / HTTP/1.1\r\nHost: door\r\n" + CHUNKED)
+        await client.send(b"1\r\nx\r\n0\r\nX-Forwarded-For: somebody\r\n\r\n")
+        assert (await client.answer()).body == b"nobody"
+        client.leave()
+
+
+async def test_an_empty_line_before_a_request_is_ignored() -> None:
+    """RFC 9112 §2.2."""
+    async with served_door() as at:
+        client = await at.connect()
+        await client.send(b"\r\n", authorization())
+        assert (await client.answer()).status == 302

@@ -9,7 +9,7 @@ from seed_oauth.database import StoreError
 from seed_oauth.doctor.finding import Finding, failed, ok, skipped, warning
 from seed_oauth.doctor.redis import check_redis
 from seed_oauth.identity_provider import IdentityProviderError, send
-from seed_oauth.server import listen
+from seed_oauth.server import base_url, listen
 from seed_oauth.settings import PREFIX, Settings, SettingsError
 from seed_oauth.settings.store import SQLITE, is_redis
 from seed_oauth.store import open_stores
@@ -115,5 +115,4 @@ async def _has_our_metrics(settings: Settings, transport: httpx.AsyncBaseTranspo
 
 def local_url(host: str, port: int) -> str:
     """The URL of a listener of ours, as it is reached from this machine."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - asked, not bound
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return base_url({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)  # noqa: S104 - asked, not bound

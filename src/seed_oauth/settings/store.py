@@ -46,7 +46,7 @@ class RedisLocation:
 
 def is_redis(url: str) -> bool:
     """Whether this store is Redis, in whatever form."""
-    return url.startswith(("redis", "rediss"))
+    return url.startswith("redis")
 
 
 def shown(url: str) -> str:

@@ -10,9 +10,8 @@ from math import ceil
 from time import time
 
 from limits import RateLimitItem, parse_many
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
-from seed_oauth.client_address import ClientAddresses
 from seed_oauth.errors import OAuthError
 from seed_oauth.outcomes import (
     AuthorizationOutcome,
@@ -25,12 +24,16 @@ from seed_oauth.outcomes import (
     TokenOutcome,
 )
 from seed_oauth.parameters import BodyTooLargeError, MalformedRequestError, read_form
+from seed_oauth.rate_limits.client_address import ClientAddresses
 from seed_oauth.settings import Settings
 
 CAPACITY = 50_000
 """Keys that one limit counts at most, some 6 MB of them; then it begins anew. A flood from more addresses than that
 is not to be met by limits of addresses."""
 
+SHARED_FROM = 0.1
+"""The part of a limit that a key must have used up here before other replicas are told. Most keys never do, so that
+most requests are none of Redis' business; with up to ten replicas nobody gets more than the limit by that."""
 
 _DIGEST = 16  # bytes
 
@@ -44,11 +47,6 @@ _Limited = (
     | type[RegistrationOutcome]
     | type[RevocationOutcome]
 )
-
-
-SHARED_FROM = 0.1
-"""The part of a limit that a key must have used here before other replicas are told. Most keys never do, so that most
-requests are none of Redis' business; with up to ten replicas nobody gets more than the limit by that."""
 
 
 class Window:
@@ -82,7 +80,7 @@ class Window:
         if counted == 0 and len(self.counts) >= CAPACITY:
             self._begin_anew()
         self.counts[key] = counted + 1
-        if self.is_shared and counted >= self.amount * SHARED_FROM:
+        if self.is_shared and counted + 1 > self.amount * SHARED_FROM:
             self.changed.add(key)
 
     def _begin_anew(self) -> None:
@@ -131,7 +129,7 @@ class RateLimit:
         if self._by_credential:
             try:
                 credentials = _credentials(address, await read_form(request))
-            except (MalformedRequestError, BodyTooLargeError):
+            except (MalformedRequestError, BodyTooLargeError, ClientDisconnect):
                 _count(by_address, address)
                 raise
             for credential in credentials:

@@ -21,7 +21,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from seed_oauth.client_end import HALF_CLOSED
-from seed_oauth.connection_limits import Limits, full, refusal
+from seed_oauth.server.connection_limits import Limits, full, refusal
 
 
 class Connections(ServerState):
@@ -79,6 +79,7 @@ class Connection(HttpToolsProtocol):
         self._state = server_state
         self._limits = server_state.limits
         self._awaited = server_state.awaited
+        self.headers = []
         self._is_incomplete = False  # the latest request
         self._in_head = True
         self._received = 0  # bytes, since the last request was complete
@@ -214,7 +215,8 @@ class Connection(HttpToolsProtocol):
     def _await_rest(self, *, has_begun: bool) -> None:
         if self._is_deaf:
             return
-        if self._beside > self._limits.head_size:  # a head without an end, or a trailer
+        # a head without an end, or trailers
+        if self._beside > self._limits.head_size or len(self.headers) > self._limits.fields:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         elif has_begun and not self._owes_answers():
             self._awaited.pop(self, None)  # to be the last in the order

@@ -16,8 +16,8 @@ from starlette.types import ASGIApp
 
 from seed_oauth.app import create_app
 from seed_oauth.client_end import DRAINING
-from seed_oauth.connection_limits import Limits
-from seed_oauth.connections import Connection, Connections
+from seed_oauth.server.connection_limits import Limits
+from seed_oauth.server.connections import Connection, Connections
 from seed_oauth.settings import PREFIX, Settings, SettingsError
 from seed_oauth.telemetry import Pipeline, create_metrics_app
 
@@ -72,7 +72,7 @@ class Listener(uvicorn.Server):
     def url(self) -> str:
         """The base URL it answers at."""
         host, port = self._listening.getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        return base_url(host, port)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -96,6 +96,11 @@ class Listener(uvicorn.Server):
         """Accept no more connections, and let requests under way finish."""
         self._connections.draining.set()
         await super().shutdown(sockets)
+
+
+def base_url(host: str, port: int) -> str:
+    """The base URL of a listener at this address."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def listen(host: str, port: int, setting: str) -> socket.socket:
@@ -145,16 +150,20 @@ def metrics_listener(pipeline: Pipeline, listening: socket.socket) -> Listener:
 
 
 def most_connections() -> int:
-    """How many connections a front door may have here: each needs a second descriptor for who is asked behind it."""
+    """How many connections a front door may have here, once this process may open as many files as it is let.
+
+    Each connection needs a second descriptor, for who is asked behind it.
+    """
     try:
         import resource  # noqa: PLC0415 - Windows has none
     except ImportError:
         return MOST_CONNECTIONS
-    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if most_files == resource.RLIM_INFINITY:
-        return MOST_CONNECTIONS
-    # What a shell gives by default is for programs that use select().
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
+    given, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # macOS says that it has no limit, and yet grants no more than some 10,000.
+    most_files = 2 * MOST_CONNECTIONS + OTHER_FILES if allowed == resource.RLIM_INFINITY else allowed
+    if given != resource.RLIM_INFINITY and given < most_files:
+        # What a shell gives by default is for programs that use select().
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, allowed))
     return max(_FEWEST_CONNECTIONS, min(MOST_CONNECTIONS, (most_files - OTHER_FILES) // 2))
 
 
