@@ -209,6 +209,8 @@ def main() -> None:
                 "SEED_OAUTH_FLOW": "broker",
                 "SEED_OAUTH_SECRET_KEYS": SECRET_KEYS,
                 "SEED_OAUTH_LOG_LEVEL": "error",
+                # Every visitor registers, and gets a token: such clients are not put out.
+                "SEED_OAUTH_CLIENT_QUOTA": "10000000",
             }
             metrics = f"http://127.0.0.1:{environment['SEED_OAUTH_METRICS_PORT']}/metrics"
             ready = Request(url=site.url + contender.ready, status=contender.ready_status)
