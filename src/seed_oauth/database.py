@@ -63,10 +63,8 @@ _COLUMNS_SINCE = {
     "used": ("ALTER TABLE clients ADD COLUMN used INTEGER NOT NULL DEFAULT 1",),
 }
 
-# How many clients there are is counted along, because to count them anew takes longer than to add one. The index has
-# only those that never got a token, one after the other.
+# How many clients there are is counted along, because to count them anew takes longer than to add one.
 _COUNTED = (
-    "CREATE INDEX IF NOT EXISTS clients_unused ON clients (last_used_at) WHERE used = 0",
     "CREATE TABLE IF NOT EXISTS client_count (total INTEGER NOT NULL, checks INTEGER NOT NULL) STRICT",
     "DELETE FROM client_count",
     "INSERT INTO client_count SELECT count(*), 0 FROM clients",

@@ -17,14 +17,15 @@ from seed_oauth.clients import (
     StoreError,
     forgotten_since,
 )
-from seed_oauth.database import Database
+from seed_oauth.database import Database, Work
 
-# Registrations make the table grow, so every so often one of them has cleared away what has expired. Without an index,
-# which every registration would pay for; so the whole table is looked through, in a thread.
+# Registrations make the table grow, so every so often one of them has cleared away what has expired, and some of the
+# unused where it is full. There is no index for that, which every registration would pay for: the whole table is looked
+# through, in a thread.
 _CLEARED_EVERY = 3600.0  # seconds
 _CLEARED_AT_ONCE = 10_000
-
-_EVICTED_AT_ONCE = 100  # where there are more than may be, because the quota was lowered
+_EVICTED_AT_ONCE = 100  # as one in a hundred of the quota, and at most
+_LOOKED_AGAIN_AFTER = 1.0  # seconds, where there was nobody to put out
 
 _COLUMNS = "client_id, issued_at, redirect_uris, token_endpoint_auth_method, secret_hash, metadata, last_used_at, used"
 _ALIVE = "last_used_at >= CASE used WHEN 0 THEN :unused_since ELSE :used_since END"
@@ -35,7 +36,7 @@ _INSERT = f"""
 _EVICT = """
     DELETE FROM clients WHERE client_id IN (
         SELECT client_id FROM clients WHERE used = 0 AND last_used_at < :protected ORDER BY last_used_at
-        LIMIT (SELECT min(total - :quota + 1, :at_once) FROM client_count)
+        LIMIT (SELECT min(max(total - :quota + 1, :quota / 100, 1), :at_once) FROM client_count)
     )
 """
 _MARK = "UPDATE clients SET last_used_at = ?, used = 1 WHERE client_id = ?"
@@ -72,6 +73,7 @@ class SqliteClientStore:
         self._quota = quota
         self._now = now
         self._clear_at = 0.0
+        self._full_at = float("-inf")
 
     async def get(self, client_id: str) -> Client | None:
         """The client, or None when no such client is registered (any more)."""
@@ -85,19 +87,12 @@ class SqliteClientStore:
             self._clear_at = now + _CLEARED_EVERY
             await self._clear()
         row = (*_row(client), int(now), self._quota)
-        room = {"protected": int(now) - PROTECTED, "quota": self._quota, "at_once": _EVICTED_AT_ONCE}
 
-        def work(connection: sqlite3.Connection) -> None:
-            if connection.execute(_INSERT, row).rowcount:
-                return
-            with connection:  # commits, or rolls back
-                connection.execute("BEGIN IMMEDIATE")
-                connection.execute(_EVICT, room)
-                added = connection.execute(_INSERT, row).rowcount
-            if not added:
-                raise QuotaExhaustedError
+        def insert(connection: sqlite3.Connection) -> bool:
+            return connection.execute(_INSERT, row).rowcount == 1
 
-        await self._database.write(work)
+        if not await self._database.write(insert) and not await self._replace(insert, now):
+            raise QuotaExhaustedError
 
     async def mark_used(self, client_id: str) -> None:
         """Note that the client got a token now."""
@@ -139,6 +134,22 @@ class SqliteClientStore:
         wanted = {**self._alive(), "client_id": client_id}
         row = self._database.read(lambda connection: connection.execute(_SELECT, wanted).fetchone())
         return None if row is None else _stored(row)
+
+    async def _replace(self, insert: Work[bool], now: float) -> bool:
+        """Put out clients that never got a token, those that registered longest ago, and then `insert`."""
+        if 0 <= now - self._full_at < _LOOKED_AGAIN_AFTER:
+            return False
+        room = {"protected": int(now) - PROTECTED, "quota": self._quota, "at_once": _EVICTED_AT_ONCE}
+
+        def work(connection: sqlite3.Connection) -> tuple[int, bool]:
+            with connection:  # commits, or rolls back
+                connection.execute("BEGIN IMMEDIATE")
+                return connection.execute(_EVICT, room).rowcount, insert(connection)
+
+        evicted, added = await self._database.write_patiently(work)
+        if not evicted:
+            self._full_at = now
+        return added
 
     async def _clear(self) -> None:
         expired = {**self._alive(), "at_once": _CLEARED_AT_ONCE}
