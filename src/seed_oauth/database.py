@@ -134,6 +134,8 @@ class Database:
         Raises:
             StoreError: the database cannot answer.
         """
+        if self._in_memory:  # which nobody else writes to, and which has one connection
+            return self._patiently(work)
         return await self._in_thread(self._patiently, work)
 
     async def aclose(self) -> None:
@@ -157,14 +159,17 @@ class Database:
 
     def _patiently(self, work: Work[Result]) -> Result:
         try:
-            return work(self._patient_connection() if not self._in_memory else self._connection())
+            return work(self._connection() if self._in_memory else self._patient_connection())
         except (sqlite3.Error, OSError, ValueError) as failure:
             self._close_patient()
             raise StoreError(type(failure).__name__) from failure
 
     def _checkpoint(self) -> None:
         try:
-            self._patient_connection().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            connection = self._patient_connection()
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            # What was written meanwhile would keep the log from ever beginning anew. For this little rest writes wait.
+            connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
         except (sqlite3.Error, OSError):
             # What was written is safe in the log; the next checkpoint takes care of it.
             self._close_patient()

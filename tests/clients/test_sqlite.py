@@ -284,3 +284,22 @@ async def test_another_process_that_closes_the_database_leaves_the_log_of_this_o
     subprocess.run([sys.executable, "-c", look, str(path)], check=True)  # noqa: S603 - our own
     assert path.with_name("clients.db-wal").exists()
     await store.aclose()
+
+
+async def test_the_log_begins_anew_while_writing_never_stops(tmp_path: Path) -> None:
+    """Or else it grows until the disk is full; it did, by 5 KB for each request of a steady load."""
+    database = Database(f"sqlite:///{tmp_path}/clients.db")
+    written = 0
+
+    async def keep_writing(number: int) -> None:
+        nonlocal written
+        store = SqliteClientStore(database)
+        while written < 32_000:
+            written += 1
+            await store.add(Client(client_id=f"{number}-{written}", issued_at=1, redirect_uris=()))
+            await asyncio.sleep(0)
+
+    await asyncio.gather(*map(keep_writing, range(8)))
+    log = (tmp_path / "clients.db-wal").stat().st_size
+    assert log < 150 << 20  # all that was written takes 300 MB, and what comes between two checkpoints some 60
+    await database.aclose()

@@ -147,7 +147,7 @@ class SqliteClientStore:
                 return connection.execute(_EVICT, room).rowcount, insert(connection)
 
         evicted, added = await self._database.write_patiently(work)
-        if not evicted:
+        if not evicted and not added:
             self._full_at = now
         return added
 
