@@ -20,11 +20,11 @@ from rich.console import Console
 from rich.style import Style
 from rich.terminal_theme import TerminalTheme
 
-from seed_oauth import logs
-from seed_oauth.demo.stage import open_stage
-from seed_oauth.demo.traffic import Traffic, play_on
+from seed_oauth.cli.demo.environment import open_stage
+from seed_oauth.cli.demo.traffic import Traffic, play_on
+from seed_oauth.cli.watch import Watcher
 from seed_oauth.settings import Settings
-from seed_oauth.watch import Watcher
+from seed_oauth.telemetry import logs
 
 TITLE = "seed-oauth demo"
 PER_SECOND = 6

@@ -14,12 +14,13 @@ import anyio.lowlevel
 import httpx
 import orjson
 
+from seed_oauth.cli.demo.identity_provider import DevelopmentIdentityProvider
 from seed_oauth.clients import Client
-from seed_oauth.database import Database, StoreError
-from seed_oauth.demo.identity_provider import DevelopmentIdentityProvider
-from seed_oauth.grants import Turn
-from seed_oauth.grants.sqlite import SqliteGrantStore
-from seed_oauth.provider_metadata import ProviderMetadata
+from seed_oauth.errors import StoreError
+from seed_oauth.flows.grants import Turn
+from seed_oauth.identity_provider.metadata import ProviderMetadata
+from seed_oauth.storage.sqlite.database import Database
+from seed_oauth.storage.sqlite.grants import SqliteGrantStore
 from tests.harness import FrontDoor, authorization_request, code_request, json_of, query_of
 
 IDP = "https://idp.example"

@@ -13,12 +13,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import Message
 
 from seed_oauth import Pipeline, Settings, create_app, create_metrics_app
-from seed_oauth.clients import Client, ClientStore, StoreError, hash_secret
-from seed_oauth.clients.sqlite import SqliteClientStore
-from seed_oauth.database import Database
-from seed_oauth.grants import GrantStore
+from seed_oauth.clients import Client, ClientStore, hash_secret
+from seed_oauth.errors import StoreError
+from seed_oauth.flows.grants import GrantStore
+from seed_oauth.identity_provider.metadata import MetadataSource
 from seed_oauth.outcomes import EndpointOutcomes, Outcome
-from seed_oauth.provider_metadata import MetadataSource
+from seed_oauth.storage.sqlite.clients import SqliteClientStore
+from seed_oauth.storage.sqlite.database import Database
 from seed_oauth.telemetry.contract import error_attributes
 
 ISSUER = "https://door.example"

@@ -12,8 +12,8 @@ from typing import Any
 
 import redis
 
+from tests.cli.test_cli import PATIENCE, free_port
 from tests.integration.real_parts import real_part
-from tests.test_cli import PATIENCE, free_port
 
 PACKAGES = "apt-get install redis-server redis-sentinel"
 LOOPBACK = "127.0.0.1"

@@ -15,8 +15,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from seed_oauth import Pipeline, Settings, logs
-from seed_oauth.client_assertion import ASSERTION_TYPE
+from seed_oauth import Pipeline, Settings
+from seed_oauth.clients.assertion import ASSERTION_TYPE
+from seed_oauth.telemetry import logs
 from tests.broker import METADATA, BrokerDoor, Person, PlayedMetadata, request_in, target_of
 from tests.harness import (
     DOCUMENT_DOWN,

@@ -2,7 +2,7 @@
 
 from seed_oauth.app import create_app
 from seed_oauth.protect import ProtectedApp, protect
-from seed_oauth.protection import VerifiedToken
+from seed_oauth.resource_server import VerifiedToken
 from seed_oauth.settings import Settings, SettingsError
 from seed_oauth.telemetry import Pipeline, create_metrics_app
 

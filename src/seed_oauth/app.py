@@ -12,11 +12,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 
-from seed_oauth.answer import json_response
-from seed_oauth.boundary import Boundary, Endpoint
 from seed_oauth.clients import ClientStore
-from seed_oauth.cors import DOCUMENT_CORS, ENDPOINT_CORS, RESOURCE_CORS
+from seed_oauth.container import Parts
 from seed_oauth.endpoints.authorization import AuthorizationEndpoint
+from seed_oauth.endpoints.boundary import Boundary, Endpoint
 from seed_oauth.endpoints.callback import CallbackEndpoint
 from seed_oauth.endpoints.consent import ConsentEndpoint
 from seed_oauth.endpoints.health import ReadinessEndpoint, healthz
@@ -24,7 +23,11 @@ from seed_oauth.endpoints.metadata import documents
 from seed_oauth.endpoints.registration import RegistrationEndpoint
 from seed_oauth.endpoints.revocation import RevocationEndpoint
 from seed_oauth.endpoints.token import TokenEndpoint
-from seed_oauth.grants import GrantStore
+from seed_oauth.flows.grants import GrantStore
+from seed_oauth.http.answer import json_response
+from seed_oauth.http.cors import DOCUMENT_CORS, ENDPOINT_CORS, RESOURCE_CORS
+from seed_oauth.http.security_headers import SecurityHeaders
+from seed_oauth.identity_provider.metadata import MetadataSource
 from seed_oauth.openapi import ApiDescription
 from seed_oauth.outcomes import (
     AuthorizationOutcome,
@@ -36,10 +39,7 @@ from seed_oauth.outcomes import (
     RevocationOutcome,
     TokenOutcome,
 )
-from seed_oauth.parts import Parts
-from seed_oauth.provider_metadata import MetadataSource
-from seed_oauth.reverse_proxy import METHODS
-from seed_oauth.security_headers import SecurityHeaders
+from seed_oauth.resource_server.reverse_proxy import METHODS
 from seed_oauth.settings import Settings
 from seed_oauth.telemetry import Pipeline, Recording
 

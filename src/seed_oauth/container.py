@@ -6,33 +6,33 @@ from typing import TYPE_CHECKING, Protocol
 
 import httpx
 
-from seed_oauth.circuit_breaker import CircuitBreaker
-from seed_oauth.client_assertion import ClientAssertions
-from seed_oauth.client_authentication import ClientAuthentication
 from seed_oauth.clients import ClientStore
+from seed_oauth.clients.assertion import ClientAssertions
+from seed_oauth.clients.authentication import ClientAuthentication
 from seed_oauth.clients.cached import CachedClientStore
 from seed_oauth.clients.keys import ClientKeys
 from seed_oauth.clients.metadata_document import ClientDocuments
 from seed_oauth.clients.resolved import ResolvedClientStore
-from seed_oauth.discovery import Discovery
 from seed_oauth.flows import Flow
 from seed_oauth.flows.broker import BrokerFlow
+from seed_oauth.flows.grants import GrantStore
 from seed_oauth.flows.relay import RelayFlow
-from seed_oauth.grants import GrantStore
-from seed_oauth.guarded_transport import GuardedTransport
-from seed_oauth.identity_provider import HttpIdentityProvider
-from seed_oauth.protection.bearer import BearerTokens
-from seed_oauth.protection.guard import Guard
-from seed_oauth.protection.issuer_keys import IssuerKeys
-from seed_oauth.provider_metadata import ConfiguredMetadata, MetadataSource
+from seed_oauth.http_client.guarded_transport import GuardedTransport
+from seed_oauth.http_client.transport import AuthenticatedTransport, IdentityProviderTransport
+from seed_oauth.identity_provider.circuit_breaker import CircuitBreaker
+from seed_oauth.identity_provider.client import HttpIdentityProvider
+from seed_oauth.identity_provider.discovery import Discovery
+from seed_oauth.identity_provider.jwks import IssuerKeys
+from seed_oauth.identity_provider.metadata import ConfiguredMetadata, MetadataSource
+from seed_oauth.identity_provider.timed import TimedIdentityProvider
 from seed_oauth.rate_limits import RateLimits
-from seed_oauth.reverse_proxy import ReverseProxy
+from seed_oauth.resource_server.bearer import BearerTokens
+from seed_oauth.resource_server.guard import Guard
+from seed_oauth.resource_server.reverse_proxy import ReverseProxy
 from seed_oauth.settings import Settings
-from seed_oauth.settings.store import is_redis
-from seed_oauth.store import open_stores
+from seed_oauth.settings.store_url import is_redis
+from seed_oauth.storage.open import open_stores
 from seed_oauth.telemetry import Recording
-from seed_oauth.timed_identity_provider import TimedIdentityProvider
-from seed_oauth.transport import AuthenticatedTransport, IdentityProviderTransport
 
 if TYPE_CHECKING:
     from seed_oauth.rate_limits.shared import SharedLimits
@@ -130,7 +130,7 @@ def _sharing(limits: RateLimits, store_url: str) -> "SharedLimits | None":
         return None
     # Who keeps things in SQLite does not pay for the library, in memory or at start.
     from seed_oauth.rate_limits.shared import SharedLimits  # noqa: PLC0415
-    from seed_oauth.redis_database import RedisDatabase  # noqa: PLC0415
+    from seed_oauth.storage.redis.database import RedisDatabase  # noqa: PLC0415
 
     # A connection of its own, so that counts wait for no store, and no store for them.
     return SharedLimits(limits, RedisDatabase(store_url))

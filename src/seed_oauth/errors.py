@@ -1,4 +1,4 @@
-"""How an endpoint says no: it raises an `OAuthError` that names a row of the table."""
+"""What is raised where a request cannot succeed: an `OAuthError` names its row of the table."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -34,3 +34,7 @@ class OAuthError(Exception):
         """The same error, delivered to the client by redirect (RFC 6749 §4.1.2.1)."""
         self.recipient = Recipient(redirect_uri, state)
         return self
+
+
+class StoreError(Exception):
+    """The store cannot answer now: gone, locked, full or corrupt."""

@@ -10,26 +10,26 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from seed_oauth.answer import Answer
-from seed_oauth.boundary import Boundary
-from seed_oauth.circuit_breaker import CircuitBreaker
-from seed_oauth.cors import DOCUMENT_CORS
-from seed_oauth.discovery import Discovery
+from seed_oauth.endpoints.boundary import Boundary
 from seed_oauth.endpoints.metadata import protected_resource_metadata
-from seed_oauth.identity_provider import HttpIdentityProvider
+from seed_oauth.http.answer import Answer
+from seed_oauth.http.cors import DOCUMENT_CORS
+from seed_oauth.http_client.transport import AuthenticatedTransport, IdentityProviderTransport
+from seed_oauth.identity_provider.circuit_breaker import CircuitBreaker
+from seed_oauth.identity_provider.client import HttpIdentityProvider
+from seed_oauth.identity_provider.discovery import Discovery
+from seed_oauth.identity_provider.jwks import IssuerKeys
+from seed_oauth.identity_provider.metadata import ConfiguredMetadata
+from seed_oauth.identity_provider.timed import TimedIdentityProvider
 from seed_oauth.outcomes import ResourceOutcome
-from seed_oauth.protection import VerifiedToken
-from seed_oauth.protection.bearer import BearerTokens
-from seed_oauth.protection.guard import Guard
-from seed_oauth.protection.headers import without_identity
-from seed_oauth.protection.issuer_keys import IssuerKeys
-from seed_oauth.provider_metadata import ConfiguredMetadata
-from seed_oauth.resource import metadata_path
-from seed_oauth.scope import is_valid
+from seed_oauth.protocol.resource import metadata_path
+from seed_oauth.protocol.scope import is_valid
+from seed_oauth.resource_server import VerifiedToken
+from seed_oauth.resource_server.bearer import BearerTokens
+from seed_oauth.resource_server.guard import Guard
+from seed_oauth.resource_server.headers import without_identity
 from seed_oauth.settings import PREFIX, Settings, SettingsError
 from seed_oauth.telemetry import Pipeline, Recording
-from seed_oauth.timed_identity_provider import TimedIdentityProvider
-from seed_oauth.transport import AuthenticatedTransport, IdentityProviderTransport
 
 TOKEN = "seed_oauth.token"  # noqa: S105 - where a token is, not what it is
 """Where in the ASGI scope the `VerifiedToken` is."""

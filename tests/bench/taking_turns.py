@@ -17,8 +17,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
-from seed_oauth import Settings, create_app, logs
-from seed_oauth.telemetry import Telemetry
+from seed_oauth import Settings, create_app
+from seed_oauth.telemetry import Telemetry, logs
 
 TURN = 0.1  # seconds
 

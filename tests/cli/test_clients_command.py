@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from seed_oauth.cli import app
+from seed_oauth.cli.main import app
 from seed_oauth.clients import Client, hash_secret
 from seed_oauth.settings import Settings
-from seed_oauth.store import open_stores
+from seed_oauth.storage.open import open_stores
+from tests.cli.test_cli import free_port
 from tests.harness import CALLBACK
-from tests.test_cli import free_port
 
 CURSOR = Client(
     client_id="Jy6mvNnVQ8jLzZ1xGm3cYw",

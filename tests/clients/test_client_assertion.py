@@ -13,13 +13,13 @@ from joserfc import jws, jwt
 from joserfc.errors import SecurityWarning
 from joserfc.jwk import ECKey, OctKey, RSAKey
 
-from seed_oauth.client_assertion import ASSERTION_TYPE
 from seed_oauth.clients import Client
-from seed_oauth.clients.assertions import SqliteUsedAssertions
+from seed_oauth.clients.assertion import ASSERTION_TYPE
 from seed_oauth.clients.keys import REFETCH_AFTER, ClientKeys
-from seed_oauth.database import Database
 from seed_oauth.outcomes import RevocationOutcome
 from seed_oauth.outcomes import TokenOutcome as Row
+from seed_oauth.storage.sqlite.assertions import SqliteUsedAssertions
+from seed_oauth.storage.sqlite.database import Database
 from tests.harness import CALLBACK, ISSUER, FrontDoor, code_request, document, json_of, refresh_request
 
 pytestmark = pytest.mark.anyio

@@ -12,15 +12,15 @@ from joserfc import jwt
 from joserfc.jwk import ECKey
 
 from seed_oauth import Pipeline, Settings, create_app
-from seed_oauth.client_assertion import ASSERTION_TYPE
-from seed_oauth.guarded_transport import GuardedTransport
+from seed_oauth.clients.assertion import ASSERTION_TYPE
+from seed_oauth.http_client.guarded_transport import GuardedTransport
 from seed_oauth.outcomes import AuthorizationOutcome
 from tests import certificates
+from tests.cli.test_cli import serving
+from tests.clients.test_client_assertion import claims, jwks
 from tests.harness import CALLBACK, SETTINGS, TOKENS, authorization_request, code_request, document, json_of, query_of
-from tests.test_cli import serving
-from tests.test_client_assertion import claims, jwks
-from tests.test_guarded_transport import publishing
-from tests.test_transport import Handler, response
+from tests.http_client.test_guarded_transport import publishing
+from tests.http_client.test_transport import Handler, response
 
 pytestmark = pytest.mark.anyio
 

@@ -11,7 +11,7 @@ from joserfc.jwk import ECKey
 
 from seed_oauth.clients import BadClientDocumentError, Client
 from seed_oauth.clients.metadata_document import MAXIMUM_DOCUMENT, ClientDocuments, is_well_formed
-from seed_oauth.redirect_uri import is_registered
+from seed_oauth.protocol.redirect_uri import is_registered
 from tests.harness import CALLBACK, document
 
 pytestmark = pytest.mark.anyio

@@ -18,10 +18,10 @@ from seed_oauth.clients.published import (
     SHORTEST,
     STALE,
     USUAL,
-    ForbiddenAddressError,
     PublishedDocuments,
     freshness,
 )
+from seed_oauth.http_client.guarded_transport import ForbiddenAddressError
 
 pytestmark = pytest.mark.anyio
 

@@ -14,7 +14,7 @@ import pytest
 from seed_oauth.telemetry.contract import CONTRACT, Series
 from tests.integration.real_parts import PROMETHEUS_PACKAGE, real_part
 
-DASHBOARD = Path(__file__).parents[1] / "grafana" / "seed-mcp-server-dashboard.json"
+DASHBOARD = Path(__file__).parents[2] / "grafana" / "seed-mcp-server-dashboard.json"
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 FILTER = 'job=~"$job", instance=~"$instance"'
 COLUMNS = 24

@@ -16,18 +16,18 @@ import httpx
 import pytest
 from opentelemetry.sdk import environment_variables
 
-from seed_oauth.parameters import MAXIMUM_BODY
+from seed_oauth.http.parameters import MAXIMUM_BODY
 from seed_oauth.server import DRAIN, METRICS_CONNECTIONS, MOST_CONNECTIONS, OTHER_FILES
 from seed_oauth.server.connection_limits import Limits
 from seed_oauth.settings import Settings
 from seed_oauth.telemetry.push import SHUTDOWN_TIMEOUT
+from tests.cli.test_cli import Server, free_port, serving
 from tests.integration.collector import binary, collector
 from tests.integration.real_parts import PROMETHEUS_PACKAGE, Prometheus, eventually, real_part
-from tests.test_cli import Server, free_port, serving
 
 pytestmark = pytest.mark.anyio
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def read(path: str | Path) -> str:

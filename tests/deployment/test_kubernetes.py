@@ -12,14 +12,14 @@ import pytest
 import yaml  # type: ignore[import-untyped]  # its types are a package of their own
 
 from seed_oauth.server import DRAIN
-from seed_oauth.settings import Settings, store
+from seed_oauth.settings import Settings, store_url
 from seed_oauth.telemetry.push import SHUTDOWN_TIMEOUT
 from tests.harness import FrontDoor
 from tests.integration.real_parts import CACHE, INSTALL, cached_part
 
 pytestmark = pytest.mark.anyio
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "otel" / "kubernetes"
 OPERATIONS = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
@@ -121,7 +121,7 @@ def test_many_pods_serve_with_their_settings_and_share_redis(
 ) -> None:
     told = settings(many_pods, in_the_secret(), monkeypatch)
     assert told.missing() == []
-    assert store.is_redis(told.store_url)
+    assert store_url.is_redis(told.store_url)
     # No pod starts where the Secret does not name the store.
     assert container(many_pods)["env"] == [
         {

@@ -13,7 +13,7 @@ import pytest
 from seed_oauth.telemetry.contract import CONTRACT, Attributes, Series
 from tests.integration.real_parts import PROMETHEUS_PACKAGE, real_part
 
-OTEL = Path(__file__).parents[1] / "otel"
+OTEL = Path(__file__).parents[2] / "otel"
 RULES = OTEL / "rules"
 TESTS = {path.name: path.read_text(encoding="utf-8") for path in sorted((RULES / "tests").glob("*.yaml"))}
 RUNBOOKS = (OTEL / "runbooks.md").read_text(encoding="utf-8")

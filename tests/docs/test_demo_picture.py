@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 SVG = "{http://www.w3.org/2000/svg}"
 PANELS = {"Authorization", "Registration", "Login", "Token exchange", "Errors", "Identity provider"}
 

@@ -8,12 +8,12 @@ import pytest
 from typer.main import get_command
 
 from seed_oauth import Settings, SettingsError
-from seed_oauth.cli import app
+from seed_oauth.cli.main import app
 from seed_oauth.outcomes import AuthorizationOutcome, RegistrationOutcome
-from seed_oauth.presets import PRESETS
-from seed_oauth.redirect_uri import is_registered
+from seed_oauth.protocol.redirect_uri import is_registered
+from seed_oauth.settings.presets import PRESETS
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 PROVIDERS = (DOCS / "identity-providers.md").read_text()
 CLIENTS = (DOCS / "clients.md").read_text()
 TITLES = {"entra": "Entra ID", "google": "Google", "okta": "Okta", "auth0": "Auth0", "keycloak": "Keycloak",

@@ -7,7 +7,7 @@ from pathlib import Path
 from seed_oauth.outcomes import Outcome, ResourceOutcome
 from seed_oauth.telemetry.contract import CONTRACT, ENDPOINTS, STEPS, Kind, Series
 
-REFERENCE = Path(__file__).parents[1] / "docs" / "metrics.md"
+REFERENCE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 HEAD = """\
 # Metrics reference

@@ -16,11 +16,11 @@ import pytest
 
 from seed_oauth.settings import Settings
 from seed_oauth.telemetry.contract import CONTRACT, Series
-from tests.test_cli import PATIENCE, answers, free_port
+from tests.cli.test_cli import PATIENCE, answers, free_port
 
 pytestmark = pytest.mark.anyio
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 

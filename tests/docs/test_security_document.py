@@ -11,7 +11,7 @@ import pytest
 from seed_oauth.settings import Settings
 from tests.test_protocol_rows import CITATION, THREATS
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
 
 RFC_9700 = {

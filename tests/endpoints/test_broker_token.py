@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from seed_oauth import Settings
-from seed_oauth.access_token import AccessToken
+from seed_oauth.envelopes.access_token import AccessToken
 from seed_oauth.flows.transaction import code_challenge
 from seed_oauth.outcomes import TokenOutcome as Row
 from tests.broker import BrokerDoor, Clock, PlayedGrants, jwt_of, request_in

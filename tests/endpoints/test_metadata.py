@@ -2,7 +2,7 @@ import pytest
 from joserfc.jwk import ECKey
 
 from seed_oauth import Settings, SettingsError
-from seed_oauth.public_keys import SIGNING_ALGORITHMS
+from seed_oauth.protocol.jwk import SIGNING_ALGORITHMS
 from tests.broker import BrokerDoor
 from tests.harness import CALLBACK, ISSUER, FrontDoor, json_of, query_of
 

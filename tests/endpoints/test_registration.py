@@ -3,10 +3,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from seed_oauth.clients import PROTECTED, QuotaExhaustedError, StoreError
-from seed_oauth.clients.sqlite import SqliteClientStore
-from seed_oauth.database import Database
+from seed_oauth.clients import PROTECTED, QuotaExhaustedError
+from seed_oauth.errors import StoreError
 from seed_oauth.outcomes import RegistrationOutcome as Row
+from seed_oauth.storage.sqlite.clients import SqliteClientStore
+from seed_oauth.storage.sqlite.database import Database
 from tests.harness import (
     CALLBACK,
     BrokenStore,

@@ -8,10 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
-from seed_oauth.clients import StoreError
-from seed_oauth.clients.sqlite import SqliteClientStore
-from seed_oauth.database import Database
+from seed_oauth.errors import StoreError
 from seed_oauth.outcomes import TokenOutcome as Row
+from seed_oauth.storage.sqlite.clients import SqliteClientStore
+from seed_oauth.storage.sqlite.database import Database
 from tests.broker import KnownClients
 from tests.harness import (
     BASIC,
@@ -315,7 +315,9 @@ async def test_authentication_that_cannot_be_read_or_comes_twice_is_an_invalid_r
 
 async def test_the_identity_providers_retry_after_is_passed_on_within_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     """RFC 9110 §10.2.3 and §5.6.7: seconds, or a date in one of three forms; 5 where it is neither."""
-    monkeypatch.setattr("seed_oauth.identity_provider.time", lambda: 784_111_777.5)  # half a second after that date
+    monkeypatch.setattr(
+        "seed_oauth.identity_provider.client.time", lambda: 784_111_777.5
+    )  # half a second after that date
     for sent, passed_on in [
         *[("7", "7"), ("86400", "3600"), ("0", "0"), ("soon", "5"), ("²", "5"), ("9" * 5000, "5"), ("-7", "5")],
         *[("Sun, 06 Nov 1994 08:49:47 GMT", "10"), ("Sunday, 06-Nov-94 08:49:47 GMT", "10")],

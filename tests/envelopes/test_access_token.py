@@ -2,8 +2,8 @@
 
 import pytest
 
-from seed_oauth.access_token import AccessToken
-from seed_oauth.seal import ExpiredError, Purpose, Sealer, SealError
+from seed_oauth.envelopes.access_token import AccessToken
+from seed_oauth.envelopes.seal import ExpiredError, Purpose, Sealer, SealError
 
 KEY, OTHER_KEY = "the key that seals, of random characters", "another key, of other random characters"
 SEALER = Sealer([KEY])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seed_oauth.seal import ExpiredError, Purpose, Sealer, SealError
+from seed_oauth.envelopes.seal import ExpiredError, Purpose, Sealer, SealError
 
 KEY, OLD_KEY = "the key that seals, of random characters", "the key before it, of random characters"
 SEALER = Sealer([KEY])

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from seed_oauth.outcomes import RegistrationOutcome
+from tests.cli.test_cli import free_port
 from tests.faults.fault import Fault
 from tests.integration.real_parts import real_part
 from tests.redis_servers import LOOPBACK, redis_server, sentinels
-from tests.test_cli import free_port
 
 RETRY_AFTER = "5"
 

@@ -13,12 +13,13 @@ import httpx
 import pytest
 
 from seed_oauth import Settings
-from seed_oauth.circuit_breaker import FAILURES, MOST_IN_FLIGHT, PAUSE
+from seed_oauth.http_client.transport import IdentityProviderTransport
+from seed_oauth.identity_provider.circuit_breaker import FAILURES, MOST_IN_FLIGHT, PAUSE
 from seed_oauth.outcomes import Outcome, TokenOutcome
 from seed_oauth.telemetry.contract import UpstreamOutcome
-from seed_oauth.transport import IdentityProviderTransport
 from tests.broker import BROKER, BrokerDoor, Clock
 from tests.certificates import serving, trusting
+from tests.cli.test_cli import PATIENCE
 from tests.faults.fault import Fault
 from tests.faults.faulty_server import (
     GOOD,
@@ -36,7 +37,6 @@ from tests.faults.faulty_server import (
     response,
 )
 from tests.harness import CODE_VERIFIER, SETTINGS, code_request, increases, json_of, query_of, refresh_request
-from tests.test_cli import PATIENCE
 from tests.test_secrets import logging_as
 
 pytestmark = pytest.mark.anyio

@@ -22,14 +22,14 @@ from seed_oauth.outcomes import TokenOutcome
 from seed_oauth.telemetry.contract import UpstreamOutcome
 from seed_oauth.telemetry.push import SHUTDOWN_TIMEOUT
 from tests.broker import BrokerDoor, Clock
+from tests.cli.test_cli import PATIENCE, Server, free_port, serving
 from tests.faults.fault import Fault, counted
 from tests.faults.served import RawClient, served_door, token_request
 from tests.harness import TOKENS, Samples, code_request, increases, json_of, query_of, refresh_request, samples_of
+from tests.http_client.test_transport import listening, response
 from tests.integration.real_parts import eventually
 from tests.integration.test_workers import until_up, workers_of
-from tests.protection.issuing import SECRET_KEY, own_token
-from tests.test_cli import PATIENCE, Server, free_port, serving
-from tests.test_transport import listening, response
+from tests.resource_server.issuing import SECRET_KEY, own_token
 
 pytestmark = pytest.mark.anyio
 

@@ -14,6 +14,7 @@ import pytest
 from seed_oauth.outcomes import AuthorizationOutcome, RegistrationOutcome, RevocationOutcome, TokenOutcome
 from seed_oauth.telemetry.contract import error_attributes
 from tests import certificates
+from tests.cli.test_cli import Server, free_port, serving
 from tests.faults.fault import Fault
 from tests.faults.store_troubles import RETRY_AFTER, TROUBLES, Happening, Trouble, redis_killed
 from tests.harness import (
@@ -27,11 +28,10 @@ from tests.harness import (
     registration_request,
     samples_of,
 )
+from tests.http_client.test_guarded_transport import publishing
+from tests.http_client.test_transport import response
 from tests.integration.login import client_id_from, code_for
 from tests.integration.real_parts import eventually, identity_provider, idp_settings
-from tests.test_cli import Server, free_port, serving
-from tests.test_guarded_transport import publishing
-from tests.test_transport import response
 
 pytestmark = pytest.mark.anyio
 

@@ -5,7 +5,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from seed_oauth import Settings
-from seed_oauth.flows.browser import Browser, Consent
+from seed_oauth.flows.browser_cookies import Browser, Consent
 from seed_oauth.flows.transaction import Transaction
 from tests.broker import BrokerDoor
 from tests.harness import ISSUER, json_of

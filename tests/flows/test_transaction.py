@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seed_oauth import pkce
+from seed_oauth.envelopes.seal import ExpiredError, Sealer, SealError
 from seed_oauth.flows import transaction
 from seed_oauth.flows.transaction import (
     CODE_LIFETIME,
@@ -17,7 +17,7 @@ from seed_oauth.flows.transaction import (
     Transaction,
     UpstreamLogin,
 )
-from seed_oauth.seal import ExpiredError, Sealer, SealError
+from seed_oauth.protocol import pkce
 from tests.harness import CODE_CHALLENGE, CODE_VERIFIER
 
 SEALER = Sealer(["the key that seals, of random characters"])

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.responses import Response
 
-from seed_oauth.pages import ConsentView, consent_page, error_page, onward_page
+from seed_oauth.http.pages import ConsentView, consent_page, error_page, onward_page
 
 VIEW = ConsentView(
     client_name="Example App",

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seed_oauth.parameters import (
+from seed_oauth.http.parameters import (
     MAXIMUM_BODY,
     BodyTooLargeError,
     MalformedRequestError,

@@ -4,10 +4,10 @@ import httpx
 import pytest
 
 from tests.broker import BrokerDoor
+from tests.endpoints.test_boundary import ENDPOINTS, begin
 from tests.harness import FrontDoor, authorization_request, code_request, registration_request
-from tests.test_boundary import ENDPOINTS, begin
-from tests.test_reverse_proxy import Recorder, door_with
-from tests.test_transport import response
+from tests.http_client.test_transport import response
+from tests.resource_server.test_reverse_proxy import Recorder, door_with
 
 pytestmark = pytest.mark.anyio
 

@@ -13,10 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seed_oauth.clients.metadata_document import is_well_formed
-from seed_oauth.clients.published import ForbiddenAddressError
-from seed_oauth.guarded_transport import GuardedTransport, is_public
+from seed_oauth.http_client.guarded_transport import ForbiddenAddressError, GuardedTransport, is_public
 from tests import certificates
-from tests.test_transport import Handler, answering, response
+from tests.http_client.test_transport import Handler, answering, response
 
 pytestmark = pytest.mark.anyio
 

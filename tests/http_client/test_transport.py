@@ -12,16 +12,16 @@ import pytest
 import uvloop
 
 from seed_oauth import Settings
-from seed_oauth.identity_provider import (
+from seed_oauth.http_client.transport import IdentityProviderTransport
+from seed_oauth.identity_provider.client import (
     HttpIdentityProvider,
     IdentityProviderError,
     IdentityProviderFailure,
     TokenResponse,
 )
 from seed_oauth.outcomes import GrantType
-from seed_oauth.transport import IdentityProviderTransport
 from tests.certificates import serving, trusting
-from tests.test_cli import PATIENCE, free_port
+from tests.cli.test_cli import PATIENCE, free_port
 
 pytestmark = pytest.mark.anyio
 

@@ -7,13 +7,13 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from seed_oauth.circuit_breaker import FAILURES, MOST_IN_FLIGHT, PAUSE, Circuit
-from seed_oauth.identity_provider import IdentityProviderError, IdentityProviderFailure
+from seed_oauth.identity_provider.circuit_breaker import FAILURES, MOST_IN_FLIGHT, PAUSE, Circuit
+from seed_oauth.identity_provider.client import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.outcomes import Outcome, ResourceOutcome, TokenOutcome
 from tests.broker import Clock
 from tests.harness import TOKENS, FrontDoor, code_request, increases, json_of, refresh_request
-from tests.protection.issuing import Idp, down
-from tests.test_protect import INTROSPECTING, Protected
+from tests.resource_server.issuing import Idp, down
+from tests.resource_server.test_protect import INTROSPECTING, Protected
 
 pytestmark = pytest.mark.anyio
 
@@ -241,7 +241,7 @@ async def test_what_the_bulkhead_refuses_is_an_error_and_no_exchange(
     form: dict[str, str], hold: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """THREATS "Faults: IdP": it hangs, and memory and connections stay bounded."""
-    monkeypatch.setattr("seed_oauth.circuit_breaker.MOST_IN_FLIGHT", hold)
+    monkeypatch.setattr("seed_oauth.identity_provider.circuit_breaker.MOST_IN_FLIGHT", hold)
     over = asyncio.Event()
     reached = asyncio.Semaphore(0)
 

@@ -9,8 +9,8 @@ import pytest
 import structlog.testing
 
 from seed_oauth import Pipeline, Settings
-from seed_oauth.discovery import Discovery, MetadataError, well_known_urls
-from seed_oauth.identity_provider import MAXIMUM_RESPONSE, IdentityProviderError, IdentityProviderFailure
+from seed_oauth.identity_provider.client import MAXIMUM_RESPONSE, IdentityProviderError, IdentityProviderFailure
+from seed_oauth.identity_provider.discovery import Discovery, MetadataError, well_known_urls
 from seed_oauth.outcomes import AuthorizationOutcome, TokenOutcome
 from tests.harness import TOKENS, FrontDoor, code_request, json_of, query_of
 

@@ -7,12 +7,12 @@ import httpx
 import pytest
 
 from seed_oauth.errors import OAuthError
+from seed_oauth.identity_provider.jwks import FRESH, REFETCH_AFTER, IssuerKeys, UnknownKeyError
 from seed_oauth.outcomes import ResourceOutcome
-from seed_oauth.protection.introspection import MOST_REMEMBERED, REMEMBERED_FOR
-from seed_oauth.protection.issuer_keys import FRESH, REFETCH_AFTER, IssuerKeys, UnknownKeyError
-from seed_oauth.public_keys import BadSignatureError
+from seed_oauth.protocol.jwk import BadSignatureError
+from seed_oauth.resource_server.introspection import MOST_REMEMBERED, REMEMBERED_FOR
 from tests.harness import FrontDoor
-from tests.protection.issuing import (
+from tests.resource_server.issuing import (
     IDP,
     RESOURCE,
     Checker,

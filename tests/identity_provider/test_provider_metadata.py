@@ -2,7 +2,7 @@
 
 import pytest
 
-from seed_oauth.provider_metadata import ProviderMetadata
+from seed_oauth.identity_provider.metadata import ProviderMetadata
 
 HOST = "https://login.microsoftonline.com"
 TENANT = "9188040d-6c67-4c5b-b112-36a304b66dad"

@@ -14,8 +14,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from seed_oauth.pages import ConsentView, consent_page, onward_page
-from seed_oauth.parameters import read_form
+from seed_oauth.http.pages import ConsentView, consent_page, onward_page
+from seed_oauth.http.parameters import read_form
 from seed_oauth.server import Listener, listen
 from tests.integration.real_parts import real_part
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import httpx
 
+from tests.cli.test_cli import free_port
 from tests.integration.real_parts import CACHE, cached_part, eventually
-from tests.test_cli import free_port
 
 OTEL = Path(__file__).parents[2] / "otel"
 _KEEPING = """

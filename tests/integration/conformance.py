@@ -6,9 +6,9 @@ from pathlib import Path
 
 import anyio
 
+from tests.cli.test_cli import PATIENCE
 from tests.integration.node_programs import node, packages
 from tests.integration.person import Person
-from tests.test_cli import PATIENCE
 
 
 async def conformance(

@@ -11,10 +11,10 @@ from typing import Any
 import anyio
 import httpx
 
+from tests.cli.test_cli import free_port
 from tests.harness import json_of
 from tests.integration.identity_providers import SCOPE, Registration
 from tests.integration.real_parts import CACHE, INSTALL, cached_part, ready, real_part, running
-from tests.test_cli import free_port
 
 HOME = CACHE / "keycloak-26.4.0"
 REALM = json.loads((Path(__file__).parent / "keycloak_realm.json").read_text())

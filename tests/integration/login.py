@@ -4,7 +4,7 @@ from urllib.parse import urlencode
 
 import httpx
 
-from seed_oauth.demo.browser import Browser, next_url
+from seed_oauth.cli.demo.browser import Browser, next_url
 from tests.harness import authorization_request, code_request, json_of, query_of, refresh_request, registration_request
 
 

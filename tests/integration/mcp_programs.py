@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 
 import anyio
 
+from tests.cli.test_cli import PATIENCE
 from tests.harness import query_of
 from tests.integration.node_programs import node_command
 from tests.integration.person import Person
 from tests.integration.real_parts import ready, running
-from tests.test_cli import PATIENCE
 
 HERE = Path(__file__).parent
 

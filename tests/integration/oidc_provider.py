@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from tests.cli.test_cli import free_port
 from tests.integration.identity_providers import SCOPE, Registration
 from tests.integration.node_programs import node_command
 from tests.integration.real_parts import ready, running
-from tests.test_cli import free_port
 
 CLIENT_ID = "mcp-front-door"
 SECRET = "secret of the door at oidc-provider"

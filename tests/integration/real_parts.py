@@ -15,7 +15,7 @@ import anyio
 import httpx
 import pytest
 
-from tests.test_cli import PATIENCE, free_port
+from tests.cli.test_cli import PATIENCE, free_port
 
 PROMETHEUS_PACKAGE = "apt-get install prometheus"  # brings promtool, too
 INSTALL = "bash tests/integration/install.sh"  # brings what no Debian package does
@@ -26,7 +26,7 @@ IDP_CLIENT_ID = "proxy"
 IDP_CLIENT_SECRET = "secret of the proxy"
 _IDENTITY_PROVIDER = f"""
 import sys, uvicorn
-from seed_oauth.demo.identity_provider import DevelopmentIdentityProvider
+from seed_oauth.cli.demo.identity_provider import DevelopmentIdentityProvider
 idp = DevelopmentIdentityProvider({IDP_CLIENT_ID!r}, {IDP_CLIENT_SECRET!r})
 uvicorn.run(idp.app, host="127.0.0.1", port=int(sys.argv[1]), log_level="warning")
 """

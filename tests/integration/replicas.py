@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio
 import httpx
 
-from tests.test_cli import Server, free_port, serving
+from tests.cli.test_cli import Server, free_port, serving
 
 _CHECK_INTERVAL = 0.1  # seconds
 

@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.cli.test_cli import free_port, serving
 from tests.integration.real_parts import PROMETHEUS_PACKAGE, eventually, real_part
-from tests.test_cli import free_port, serving
 
 pytestmark = pytest.mark.anyio
 

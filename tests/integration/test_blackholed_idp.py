@@ -6,11 +6,11 @@ import anyio
 import httpx
 import pytest
 
+from tests.cli.test_cli import PATIENCE, Server, serving
 from tests.faults.faulty_server import blackholed, faulty_server
 from tests.harness import code_request, samples_of
 from tests.integration.login import client_id_from
 from tests.integration.real_parts import eventually, idp_settings
-from tests.test_cli import PATIENCE, Server, serving
 
 pytestmark = pytest.mark.anyio
 

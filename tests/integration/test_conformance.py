@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.test_cli import free_port, serving
 from tests.harness import json_of
 from tests.integration.conformance import conformance
 from tests.integration.keycloak import Keycloak
 from tests.integration.person import Person
-from tests.test_cli import free_port, serving
 
 pytestmark = pytest.mark.anyio
 

@@ -6,7 +6,7 @@ import pytest
 from playwright.async_api import Browser
 from starlette.responses import HTMLResponse
 
-from seed_oauth.pages import consent_page, onward_page
+from seed_oauth.http.pages import consent_page, onward_page
 from tests.integration.chromium import ALLOW, DENY, DESKTOP, PHONE, VIEW, Site, opened
 
 pytestmark = pytest.mark.anyio

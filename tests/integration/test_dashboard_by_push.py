@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from seed_oauth.demo.stage import open_stage
-from seed_oauth.demo.traffic import Traffic, play
+from seed_oauth.cli.demo.environment import open_stage
+from seed_oauth.cli.demo.traffic import Traffic, play
 from tests.integration.collector import collector
 from tests.integration.real_parts import Prometheus, eventually, prometheus
 from tests.integration.test_documented_queries import StageTime, panel_queries

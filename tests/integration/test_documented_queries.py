@@ -16,8 +16,8 @@ from time import time as now
 import httpx
 import pytest
 
-from seed_oauth.demo.stage import open_stage
-from seed_oauth.demo.traffic import Traffic, play
+from seed_oauth.cli.demo.environment import open_stage
+from seed_oauth.cli.demo.traffic import Traffic, play
 from seed_oauth.telemetry.contract import CONTRACT
 from tests.integration.real_parts import PROMETHEUS_PACKAGE, Prometheus, prometheus, real_part
 

@@ -17,7 +17,7 @@ LIMITS = {"relay authorize / floor": 2.2, "relay token / floor": 2.0, "broker lo
 """What the project promises, whatever the history has."""
 
 ANOTHER_LOG_LINE = """\
-from seed_oauth.boundary import Boundary
+from seed_oauth.endpoints.boundary import Boundary
 
 record = Boundary._record
 

@@ -9,13 +9,13 @@ import anyio
 import httpx
 import pytest
 
-from seed_oauth.demo.identity_provider import DevelopmentIdentityProvider
-from seed_oauth.demo.misbehaviour import Weather
+from seed_oauth.cli.demo.fault_injection import Weather
+from seed_oauth.cli.demo.identity_provider import DevelopmentIdentityProvider
 from seed_oauth.server import Listener, listen
+from tests.cli.test_cli import Server, free_port, serving
 from tests.harness import Samples, increases, json_of, samples_of
 from tests.integration.login import code_from, refresh_from
 from tests.integration.real_parts import IDP_CLIENT_ID, IDP_CLIENT_SECRET, eventually, identity_provider, idp_settings
-from tests.test_cli import Server, free_port, serving
 
 pytestmark = pytest.mark.anyio
 

@@ -13,11 +13,11 @@ import anyio
 import pytest
 
 from seed_oauth.outcomes import TokenOutcome as Row
+from tests.cli.test_cli import PATIENCE, serving
 from tests.faults.faulty_server import GOOD, Connection, faulty_server, response
 from tests.harness import code_request, refresh_request, samples_of
 from tests.integration.login import client_id_from
 from tests.integration.real_parts import idp_settings
-from tests.test_cli import PATIENCE, serving
 
 pytestmark = pytest.mark.anyio
 

@@ -13,7 +13,7 @@ import pytest
 from playwright.async_api import Browser, ViewportSize
 from starlette.responses import Response
 
-from seed_oauth.pages import consent_page, error_page, onward_page
+from seed_oauth.http.pages import consent_page, error_page, onward_page
 from tests.integration.chromium import ALLOW, DENY, DESKTOP, PHONE, VIEW, Site, opened
 
 pytestmark = pytest.mark.anyio

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from seed_oauth.outcomes import ClientFamily
+from tests.cli.test_cli import COMMAND, free_port, serving
 from tests.harness import Samples, samples_of
 from tests.integration.login import refresh_from
 from tests.integration.real_parts import identity_provider, idp_settings
-from tests.test_cli import COMMAND, free_port, serving
 
 pytestmark = pytest.mark.anyio
 

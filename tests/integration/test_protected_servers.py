@@ -15,13 +15,13 @@ from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
 
 from seed_oauth import Settings
-from seed_oauth.access_token import AccessToken
+from seed_oauth.envelopes.access_token import AccessToken
+from tests.cli.test_cli import free_port, serving
 from tests.integration.conftest import Register
 from tests.integration.mcp_programs import client_command, mcp_server, whole_path
 from tests.integration.person import Person
 from tests.integration.real_parts import ready, running
-from tests.protection.issuing import SECRET_KEY
-from tests.test_cli import free_port, serving
+from tests.resource_server.issuing import SECRET_KEY
 
 pytestmark = pytest.mark.anyio
 

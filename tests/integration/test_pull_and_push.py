@@ -9,11 +9,11 @@ import httpx
 import pytest
 
 from seed_oauth.telemetry.push import push_readers
+from tests.cli.test_cli import PATIENCE, Server, free_port, run, serving
 from tests.harness import Samples, authorization_request, samples_of
 from tests.integration.collector import collector
 from tests.integration.login import refresh_from
 from tests.integration.real_parts import eventually, identity_provider, idp_settings
-from tests.test_cli import PATIENCE, Server, free_port, run, serving
 
 pytestmark = pytest.mark.anyio
 

@@ -11,11 +11,11 @@ from urllib.parse import urlencode
 import pytest
 
 from tests.certificates import authority_pem, pem_for
+from tests.cli.test_cli import free_port, run, serving
 from tests.harness import json_of
 from tests.integration.login import refresh_from
 from tests.integration.real_parts import identity_provider, idp_settings
 from tests.redis_servers import LOOPBACK, Tls, cluster, redis_server, sentinels
-from tests.test_cli import free_port, run, serving
 
 pytestmark = pytest.mark.anyio
 

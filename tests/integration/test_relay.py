@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.test_cli import free_port, serving
 from tests.harness import authorization_request, code_request, json_of, query_of, refresh_request
 from tests.integration.login import client_id_from
 from tests.integration.real_parts import identity_provider, idp_settings
-from tests.test_cli import free_port, serving
 
 pytestmark = pytest.mark.anyio
 

@@ -11,12 +11,12 @@ import anyio
 import httpx
 import pytest
 
+from tests.cli.test_cli import PATIENCE, free_port
 from tests.harness import json_of, refresh_request
 from tests.integration.login import code_from
 from tests.integration.real_parts import identity_provider, idp_settings
 from tests.integration.replicas import LoadBalancer, Replica
 from tests.redis_servers import redis_server
-from tests.test_cli import PATIENCE, free_port
 
 pytestmark = pytest.mark.anyio
 

@@ -10,13 +10,13 @@ from urllib.parse import urlencode
 
 import pytest
 
-from seed_oauth.demo.browser import Browser
+from seed_oauth.cli.demo.browser import Browser
 from seed_oauth.flows.transaction import code_challenge
+from tests.cli.test_cli import serving
 from tests.harness import code_request, query_of
 from tests.integration.collector import Collector, collector
 from tests.integration.login import client_id_from, onward, sent_to_idp
 from tests.integration.real_parts import eventually
-from tests.test_cli import serving
 
 pytestmark = pytest.mark.anyio
 

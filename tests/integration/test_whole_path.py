@@ -6,15 +6,15 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.certificates import authority_pem
+from tests.cli.test_cli import free_port, serving
+from tests.clients.test_client_documents import Publisher
 from tests.harness import document, query_of
+from tests.http_client.test_guarded_transport import publishing
 from tests.integration.conftest import Register
 from tests.integration.identity_providers import SCOPE, Registration
 from tests.integration.keycloak import Keycloak
 from tests.integration.mcp_programs import client_command, mcp_server, whole_path
 from tests.integration.person import Person
-from tests.test_cli import free_port, serving
-from tests.test_client_documents import Publisher
-from tests.test_guarded_transport import publishing
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("sdk", ["python", "typescript"])]
 

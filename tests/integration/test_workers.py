@@ -14,10 +14,10 @@ import aiohttp
 import anyio
 import pytest
 
+from tests.cli.test_cli import PATIENCE, Server, free_port, serving
 from tests.harness import CALLBACK, Samples, samples_of
 from tests.integration.login import refresh_from
 from tests.integration.real_parts import identity_provider, idp_settings
-from tests.test_cli import PATIENCE, Server, free_port, serving
 
 pytestmark = pytest.mark.anyio
 

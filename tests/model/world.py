@@ -11,10 +11,10 @@ import httpx
 from hypothesis import assume
 
 from seed_oauth import Pipeline
-from seed_oauth.clients.sqlite import SqliteClientStore
-from seed_oauth.database import Database
-from seed_oauth.demo.identity_provider import DevelopmentIdentityProvider
+from seed_oauth.cli.demo.identity_provider import DevelopmentIdentityProvider
 from seed_oauth.outcomes import Outcome
+from seed_oauth.storage.sqlite.clients import SqliteClientStore
+from seed_oauth.storage.sqlite.database import Database
 from tests.broker import BROKER, METADATA, PlayedMetadata, request_in, target_of
 from tests.harness import ISSUER, FrontDoor, json_of, query_of
 from tests.model import invariants

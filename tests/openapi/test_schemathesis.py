@@ -25,9 +25,9 @@ from starlette.applications import Starlette
 from structlog.testing import capture_logs
 
 from seed_oauth import Settings, create_app
-from seed_oauth.clients.sqlite import SqliteClientStore
-from seed_oauth.database import Database
 from seed_oauth.outcomes import Outcome
+from seed_oauth.storage.sqlite.clients import SqliteClientStore
+from seed_oauth.storage.sqlite.database import Database
 from seed_oauth.telemetry.contract import ENDPOINTS
 from tests.harness import CALLBACK, ISSUER, PUBLIC, SETTINGS, TOKENS
 from tests.model.counting import Counts, counted, counts_of

@@ -12,7 +12,7 @@ from joserfc.errors import SecurityWarning
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry, serialize_compact
 
-from seed_oauth.public_keys import (
+from seed_oauth.protocol.jwk import (
     MAXIMUM_KEYS,
     SIGNING_ALGORITHMS,
     BadKeysError,

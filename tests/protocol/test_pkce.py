@@ -3,7 +3,7 @@ from string import ascii_letters, digits
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seed_oauth import pkce
+from seed_oauth.protocol import pkce
 
 UNRESERVED = ascii_letters + digits + "-._~"
 

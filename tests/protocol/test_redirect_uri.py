@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seed_oauth.redirect_uri import is_registered, unacceptable
+from seed_oauth.protocol.redirect_uri import is_registered, unacceptable
 
 
 @pytest.mark.parametrize(

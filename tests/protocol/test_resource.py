@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seed_oauth.resource import canonical
+from seed_oauth.protocol.resource import canonical
 
 
 @pytest.mark.parametrize(

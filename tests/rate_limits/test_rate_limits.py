@@ -15,6 +15,7 @@ from seed_oauth.outcomes import CallbackOutcome, RegistrationOutcome, TokenOutco
 from seed_oauth.rate_limits import CAPACITY, RateLimit, windows
 from seed_oauth.rate_limits.client_address import ClientAddresses
 from tests.broker import BrokerDoor, Clock
+from tests.endpoints.test_boundary import ENDPOINTS, begin, counted_once
 from tests.harness import (
     CALLBACK,
     CODE_VERIFIER,
@@ -28,7 +29,6 @@ from tests.harness import (
     refresh_request,
     registration_request,
 )
-from tests.test_boundary import ENDPOINTS, begin, counted_once
 
 pytestmark = pytest.mark.anyio
 

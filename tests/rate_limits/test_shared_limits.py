@@ -11,12 +11,12 @@ from structlog.testing import capture_logs
 
 from seed_oauth.rate_limits import RateLimits, Window
 from seed_oauth.rate_limits.shared import SharedLimits
-from seed_oauth.redis_database import RedisDatabase
 from seed_oauth.settings import Settings
+from seed_oauth.storage.redis.database import RedisDatabase
 from tests.broker import Clock
+from tests.cli.test_cli import PATIENCE
 from tests.harness import SETTINGS, FrontDoor, registration_request
 from tests.redis_servers import RedisServer, cluster, redis_server
-from tests.test_cli import PATIENCE
 
 pytestmark = pytest.mark.anyio
 

@@ -11,8 +11,8 @@ from threading import Thread
 
 import pytest
 
+from tests.cli.test_cli import free_port
 from tests.release.locked import locked
-from tests.test_cli import free_port
 
 ROOT = Path(__file__).parents[2]
 

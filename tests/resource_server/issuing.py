@@ -10,13 +10,13 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
 
 from seed_oauth import Pipeline, Settings
-from seed_oauth.access_token import AccessToken
-from seed_oauth.identity_provider import HttpIdentityProvider
-from seed_oauth.protection.bearer import BearerTokens
-from seed_oauth.protection.issuer_keys import IssuerKeys
-from seed_oauth.provider_metadata import ConfiguredMetadata
-from seed_oauth.timed_identity_provider import TimedIdentityProvider
-from seed_oauth.transport import AuthenticatedTransport
+from seed_oauth.envelopes.access_token import AccessToken
+from seed_oauth.http_client.transport import AuthenticatedTransport
+from seed_oauth.identity_provider.client import HttpIdentityProvider
+from seed_oauth.identity_provider.jwks import IssuerKeys
+from seed_oauth.identity_provider.metadata import ConfiguredMetadata
+from seed_oauth.identity_provider.timed import TimedIdentityProvider
+from seed_oauth.resource_server.bearer import BearerTokens
 
 NOW = 1_800_000_000.0
 RESOURCE = "https://door.example/mcp"

@@ -12,7 +12,7 @@ from joserfc.util import urlsafe_b64encode
 
 from seed_oauth.errors import OAuthError
 from seed_oauth.outcomes import ResourceOutcome
-from tests.protection.issuing import (
+from tests.resource_server.issuing import (
     IDP,
     NOW,
     RESOURCE,

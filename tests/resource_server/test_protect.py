@@ -27,7 +27,7 @@ from starlette.websockets import WebSocketDisconnect
 from seed_oauth import Pipeline, ProtectedApp, Settings, SettingsError, VerifiedToken, protect
 from seed_oauth.outcomes import ResourceOutcome
 from tests.harness import FrontDoor, increases, json_of
-from tests.protection.issuing import RESOURCE, SETTINGS, Idp, claims, down, own_token, rsa_key, signed
+from tests.resource_server.issuing import RESOURCE, SETTINGS, Idp, claims, down, own_token, rsa_key, signed
 
 pytestmark = pytest.mark.anyio
 

@@ -16,11 +16,11 @@ from pydantic import SecretStr
 from seed_oauth import Pipeline, Settings, create_app
 from seed_oauth.outcomes import ResourceOutcome
 from seed_oauth.server import Listener, listen
+from tests.cli.test_cli import PATIENCE, free_port
 from tests.harness import FrontDoor, json_of, rows_of_every_endpoint
-from tests.protection.issuing import SECRET_KEY, Idp, own_token
-from tests.test_cli import PATIENCE, free_port
-from tests.test_protect import CASES
-from tests.test_transport import Handler, answering, listening, response
+from tests.http_client.test_transport import Handler, answering, listening, response
+from tests.resource_server.issuing import SECRET_KEY, Idp, own_token
+from tests.resource_server.test_protect import CASES
 
 pytestmark = pytest.mark.anyio
 

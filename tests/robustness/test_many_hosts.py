@@ -17,15 +17,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from seed_oauth.clients.redis import RedisClientStore
-from seed_oauth.redis_database import RedisDatabase
 from seed_oauth.server import Listener, listen
+from seed_oauth.storage.redis.clients import RedisClientStore
+from seed_oauth.storage.redis.database import RedisDatabase
 from tests.broker import BrokerDoor, Person
+from tests.cli.test_cli import PATIENCE, Server, free_port, serving
 from tests.harness import ISSUER, code_request, json_of, query_of, refresh_request, registration_request
 from tests.integration.login import refresh_from
 from tests.integration.real_parts import identity_provider, idp_settings
 from tests.redis_servers import RedisServer
-from tests.test_cli import PATIENCE, Server, free_port, serving
 
 pytestmark = pytest.mark.anyio
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from seed_oauth.client_assertion import ASSERTION_TYPE
+from seed_oauth.clients.assertion import ASSERTION_TYPE
 from seed_oauth.outcomes import ConsentOutcome, Outcome
 from seed_oauth.telemetry.contract import ENDPOINTS
 from tests.broker import BrokerDoor, request_in, target_of

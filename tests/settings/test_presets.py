@@ -12,10 +12,10 @@ import httpx
 import pytest
 
 from seed_oauth import Settings
-from seed_oauth.access_token import AccessToken
+from seed_oauth.envelopes.access_token import AccessToken
+from seed_oauth.envelopes.seal import Sealer
 from seed_oauth.outcomes import CallbackOutcome, TokenOutcome
-from seed_oauth.presets import PRESETS
-from seed_oauth.seal import Sealer
+from seed_oauth.settings.presets import PRESETS
 from tests.broker import BrokerDoor, jwt_of
 from tests.harness import code_request, form_of, json_of, query_of, refresh_request
 
@@ -456,7 +456,7 @@ def test_the_names_that_can_be_set_are_those_of_the_presets() -> None:
 
 
 def test_every_fact_has_its_source() -> None:
-    source = (Path(__file__).parents[1] / "src/seed_oauth/presets.py").read_text()
+    source = (Path(__file__).parents[2] / "src/seed_oauth/settings/presets.py").read_text()
     for block in source.split(" = Preset(")[1:]:
         assert "https://" in block.split("PRESETS =")[0]
         assert "# " in block

@@ -3,7 +3,7 @@
 import pytest
 
 from seed_oauth.settings import Settings, SettingsError
-from seed_oauth.settings.store import locate, shown
+from seed_oauth.settings.store_url import locate, shown
 
 PASSWORD = "p%40ss%2F%23w%3Ard"
 

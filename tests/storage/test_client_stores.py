@@ -13,16 +13,16 @@ from seed_oauth.clients import (
     Client,
     QuotaExhaustedError,
     RegisteredClients,
-    StoreError,
     hash_secret,
     new_client_id,
     new_client_secret,
 )
 from seed_oauth.clients.cached import CachedClientStore
-from seed_oauth.clients.redis import RedisClientStore
-from seed_oauth.clients.sqlite import SqliteClientStore
-from seed_oauth.database import Database
-from seed_oauth.redis_database import RedisDatabase
+from seed_oauth.errors import StoreError
+from seed_oauth.storage.redis.clients import RedisClientStore
+from seed_oauth.storage.redis.database import RedisDatabase
+from seed_oauth.storage.sqlite.clients import SqliteClientStore
+from seed_oauth.storage.sqlite.database import Database
 
 pytestmark = pytest.mark.anyio
 

@@ -10,13 +10,14 @@ from time import time
 import anyio
 import pytest
 
-from seed_oauth.database import Database, StoreError
-from seed_oauth.grants import GRACE, GrantStore, Turn
-from seed_oauth.grants.redis import RedisGrantStore
-from seed_oauth.grants.sqlite import SqliteGrantStore
-from seed_oauth.redis_database import RedisDatabase
+from seed_oauth.errors import StoreError
+from seed_oauth.flows.grants import GRACE, GrantStore, Turn
+from seed_oauth.storage.redis.database import RedisDatabase
+from seed_oauth.storage.redis.grants import RedisGrantStore
+from seed_oauth.storage.sqlite.database import Database
+from seed_oauth.storage.sqlite.grants import SqliteGrantStore
+from tests.cli.test_cli import PATIENCE
 from tests.redis_servers import RedisServer
-from tests.test_cli import PATIENCE
 
 pytestmark = pytest.mark.anyio
 

@@ -5,11 +5,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from seed_oauth.clients import UNUSED_LIFETIME, Client, StoreError
-from seed_oauth.clients.redis import RedisClientStore, RedisUsedAssertions
-from seed_oauth.redis_database import RedisDatabase
+from seed_oauth.clients import UNUSED_LIFETIME, Client
+from seed_oauth.errors import StoreError
+from seed_oauth.storage.redis.clients import RedisClientStore, RedisUsedAssertions
+from seed_oauth.storage.redis.database import RedisDatabase
+from tests.cli.test_cli import PATIENCE, free_port
 from tests.redis_servers import RedisServer
-from tests.test_cli import PATIENCE, free_port
 
 pytestmark = pytest.mark.anyio
 

@@ -9,11 +9,11 @@ import anyio
 import pytest
 from redis.exceptions import ResponseError
 
-from seed_oauth.database import StoreError
-from seed_oauth.redis_database import BREAK, RedisDatabase
+from seed_oauth.errors import StoreError
+from seed_oauth.storage.redis.database import BREAK, RedisDatabase
+from tests.cli.test_cli import free_port
 from tests.integration.real_parts import eventually
 from tests.redis_servers import RedisServer, cluster, redis_server
-from tests.test_cli import free_port
 
 pytestmark = pytest.mark.anyio
 

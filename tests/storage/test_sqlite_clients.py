@@ -8,10 +8,11 @@ from time import time
 
 import pytest
 
-from seed_oauth import database
-from seed_oauth.clients import Client, StoreError, hash_secret
-from seed_oauth.clients.sqlite import SqliteClientStore
-from seed_oauth.database import Database, Result, Work
+from seed_oauth.clients import Client, hash_secret
+from seed_oauth.errors import StoreError
+from seed_oauth.storage.sqlite import database
+from seed_oauth.storage.sqlite.clients import SqliteClientStore
+from seed_oauth.storage.sqlite.database import Database, Result, Work
 
 pytestmark = pytest.mark.anyio
 
@@ -45,8 +46,8 @@ async def test_the_file_is_created_for_its_owner_only(tmp_path: Path) -> None:
 REGISTER_50 = """
 import asyncio, sys
 from seed_oauth.clients import Client
-from seed_oauth.clients.sqlite import SqliteClientStore
-from seed_oauth.database import Database, Result, Work
+from seed_oauth.storage.sqlite.clients import SqliteClientStore
+from seed_oauth.storage.sqlite.database import Database, Result, Work
 
 async def main():
     store = SqliteClientStore(Database(sys.argv[1]))
@@ -123,7 +124,7 @@ async def test_a_registration_waits_for_another_processs_write_without_holding_u
 async def test_a_write_that_takes_too_long_is_a_store_error_and_the_next_one_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("seed_oauth.database._BUSY_TIMEOUT", 0.01)
+    monkeypatch.setattr("seed_oauth.storage.sqlite.database._BUSY_TIMEOUT", 0.01)
     store = SqliteClientStore(Database(f"sqlite:///{tmp_path}/clients.db"))
     await store.check()
     other = sqlite3.connect(tmp_path / "clients.db")

@@ -12,10 +12,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from seed_oauth.clients import ClientDirectory, StoredClient, StoreError
+from seed_oauth.clients import ClientDirectory, StoredClient
+from seed_oauth.errors import StoreError
 from seed_oauth.settings import PREFIX, Settings
-from seed_oauth.settings.store import SQLITE, is_redis, shown
-from seed_oauth.store import open_stores
+from seed_oauth.settings.store_url import SQLITE, is_redis, shown
+from seed_oauth.storage.open import open_stores
 
 app = typer.Typer(
     help=f"The clients that have registered, in the store of {PREFIX}STORE_URL.",

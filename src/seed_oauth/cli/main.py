@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from seed_oauth import clients_command
+from seed_oauth.cli import clients as clients_command
 from seed_oauth.settings import PREFIX, Settings, SettingsError
 
 app = typer.Typer(
@@ -37,7 +37,9 @@ def serve(
     ] = None,
 ) -> None:
     """Run the front door; everything else is set by SEED_OAUTH_* environment variables."""
-    from seed_oauth import logs, server, supervisor
+    from seed_oauth import server
+    from seed_oauth.server import supervisor
+    from seed_oauth.telemetry import logs
 
     given = {"host": host, "port": port, "metrics_port": metrics_port, "workers": workers, "upstream": upstream}
     settings = Settings.load(**{name: value for name, value in given.items() if value is not None})
@@ -64,9 +66,9 @@ def demo(
     """See real logins flow, with an identity provider of its own; nothing to set up."""
     from rich.console import Console
 
-    from seed_oauth import logs
-    from seed_oauth.demo.show import show, show_once
+    from seed_oauth.cli.demo.show import show, show_once
     from seed_oauth.server import run
+    from seed_oauth.telemetry import logs
 
     logs.configure(Settings.load(log_level="error"))
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # the view is what is to be seen
@@ -100,9 +102,9 @@ def watch(
     """Watch the OAuth flow of any running instance, from its metrics."""
     from rich.console import Console
 
+    from seed_oauth.cli.watch import WatchError
+    from seed_oauth.cli.watch import watch as show
     from seed_oauth.server import run
-    from seed_oauth.watch import WatchError
-    from seed_oauth.watch import watch as show
 
     try:
         run(show(metrics_url, interval=interval, console=Console(), once=once))
@@ -118,8 +120,8 @@ def doctor(
     """Check the settings, the identity provider, the store and the ports, and say what to change."""
     from rich.console import Console
 
-    from seed_oauth.doctor import examine
-    from seed_oauth.doctor.finding import as_json_text, has_failed, show
+    from seed_oauth.cli.doctor import examine
+    from seed_oauth.cli.doctor.finding import as_json_text, has_failed, show
     from seed_oauth.server import run
 
     findings = run(examine())

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from seed_oauth.database import StoreError
+from seed_oauth.errors import StoreError
 
 __all__ = [
     "BadClientDocumentError",
@@ -18,7 +18,6 @@ __all__ = [
     "ClientStore",
     "QuotaExhaustedError",
     "RegisteredClients",
-    "StoreError",
     "StoredClient",
     "TokenEndpointAuthMethod",
     "hash_secret",

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Collection
 from time import time
+from typing import Protocol
 
 from seed_oauth.clients import Client
-from seed_oauth.clients.assertions import UsedAssertions
 from seed_oauth.clients.keys import ClientKeys
-from seed_oauth.public_keys import SIGNING_ALGORITHMS, BadSignatureError, unverified, verify
+from seed_oauth.protocol.jwk import SIGNING_ALGORITHMS, BadSignatureError, unverified, verify
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 """The `client_assertion_type` that is understood (RFC 7523 §2.2)."""
@@ -20,6 +20,14 @@ CLOCK_SKEW = 60
 
 class BadAssertionError(Exception):
     """The assertion does not authenticate the client; the message says why, without repeating any of it."""
+
+
+class UsedAssertions(Protocol):
+    """Where the used ones are kept. Raises `StoreError` when it cannot answer."""
+
+    async def use(self, client_id: str, jti: str, *, expires_at: float, now: float) -> bool:
+        """Mark an assertion as used; of all processes that do so at once, one gets True."""
+        ...
 
 
 class ClientAssertions:

@@ -5,19 +5,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote_plus
 
-from seed_oauth.client_assertion import ASSERTION_TYPE, BadAssertionError, ClientAssertions
 from seed_oauth.clients import (
     BadClientDocumentError,
     Client,
     ClientDocumentUnavailableError,
     ClientStore,
-    StoreError,
     TokenEndpointAuthMethod,
 )
-from seed_oauth.errors import OAuthError
+from seed_oauth.clients.assertion import ASSERTION_TYPE, BadAssertionError, ClientAssertions
+from seed_oauth.errors import OAuthError, StoreError
+from seed_oauth.http.parameters import MalformedRequestError
 from seed_oauth.outcomes import RevocationOutcome, TokenOutcome
-from seed_oauth.parameters import MalformedRequestError
-from seed_oauth.public_keys import BadSignatureError, unverified
+from seed_oauth.protocol.jwk import BadSignatureError, unverified
 
 Outcomes = type[TokenOutcome] | type[RevocationOutcome]
 

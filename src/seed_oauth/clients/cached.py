@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from time import monotonic
 
-from seed_oauth.clients import Client, ClientStore, StoreError
+from seed_oauth.clients import Client, ClientStore
+from seed_oauth.errors import StoreError
 
 LIFETIME = 5.0
 """Seconds after which a client is read anew, so that one revoked elsewhere is soon refused here."""

@@ -7,7 +7,7 @@ import httpx
 
 from seed_oauth.clients import BadClientDocumentError, Client
 from seed_oauth.clients.published import PublishedDocuments
-from seed_oauth.public_keys import BadKeysError, PublicKey, read_jwk_set
+from seed_oauth.protocol.jwk import BadKeysError, PublicKey, read_jwk_set
 
 MAXIMUM_JWK_SET = 32 * 1024
 """Bytes of a JWK Set; one with certificates in it is some 10 KiB."""

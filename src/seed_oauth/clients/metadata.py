@@ -5,9 +5,9 @@ from collections.abc import Collection, Mapping, Sequence
 
 import orjson
 
-from seed_oauth import redirect_uri, scope
 from seed_oauth.clients import TokenEndpointAuthMethod
 from seed_oauth.outcomes import GrantType
+from seed_oauth.protocol import redirect_uri, scope
 
 MAXIMUM_LISTED = 32
 """Redirect URIs of a client, and members of each other list."""

@@ -12,7 +12,7 @@ from seed_oauth.clients import BadClientDocumentError, Client, TokenEndpointAuth
 from seed_oauth.clients import metadata as client_metadata
 from seed_oauth.clients.metadata import BadMetadataError
 from seed_oauth.clients.published import PublishedDocuments
-from seed_oauth.public_keys import BadKeysError, read_jwk_set
+from seed_oauth.protocol.jwk import BadKeysError, read_jwk_set
 
 MAXIMUM_DOCUMENT = 5 * 1024
 """Bytes of a document, as the draft recommends."""

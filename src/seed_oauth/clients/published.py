@@ -12,6 +12,7 @@ import httpx
 import orjson
 
 from seed_oauth.clients import BadClientDocumentError, ClientDocumentUnavailableError
+from seed_oauth.http_client.guarded_transport import ForbiddenAddressError
 
 CAPACITY = 1000
 """Documents remembered at most; the one that was asked for longest ago goes first."""
@@ -43,10 +44,6 @@ _MAX_AGE = re.compile(r'max-age\s*=\s*"?(\d{1,9})')
 _GONE = frozenset({httpx.codes.NOT_FOUND, httpx.codes.GONE})
 
 Value = TypeVar("Value")
-
-
-class ForbiddenAddressError(httpx.ConnectError):
-    """The transport will not connect there."""
 
 
 @dataclass(frozen=True, slots=True)

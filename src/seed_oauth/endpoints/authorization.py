@@ -4,22 +4,16 @@ from collections.abc import Mapping
 
 from starlette.requests import Request
 
-from seed_oauth import pkce, redirect_uri, scope
-from seed_oauth.answer import Answer
-from seed_oauth.clients import (
-    BadClientDocumentError,
-    Client,
-    ClientDocumentUnavailableError,
-    ClientStore,
-    StoreError,
-)
+from seed_oauth.clients import BadClientDocumentError, Client, ClientDocumentUnavailableError, ClientStore
 from seed_oauth.clients.family import family_of
-from seed_oauth.errors import OAuthError
+from seed_oauth.errors import OAuthError, StoreError
 from seed_oauth.flows import AuthorizationRequest, Flow
-from seed_oauth.identity_provider import IdentityProviderError
+from seed_oauth.http.answer import Answer
+from seed_oauth.http.parameters import parse_form, read_form
+from seed_oauth.http.requested_resource import ProtectedResources
+from seed_oauth.identity_provider.client import IdentityProviderError
 from seed_oauth.outcomes import AuthorizationOutcome
-from seed_oauth.parameters import parse_form, read_form
-from seed_oauth.protected_resources import ProtectedResources
+from seed_oauth.protocol import pkce, redirect_uri, scope
 from seed_oauth.settings import Settings
 
 

@@ -10,15 +10,15 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from seed_oauth.answer import Answer
 from seed_oauth.errors import OAuthError
-from seed_oauth.lingering import lingering
+from seed_oauth.http.answer import Answer
+from seed_oauth.http.early_response import lingering
+from seed_oauth.http.error_response import error_response
+from seed_oauth.http.parameters import MAXIMUM_BODY, BodyTooLargeError, MalformedRequestError
 from seed_oauth.outcomes import Cause, EndpointOutcomes
-from seed_oauth.parameters import MAXIMUM_BODY, BodyTooLargeError, MalformedRequestError
 from seed_oauth.rate_limits import RateLimit
 from seed_oauth.telemetry import Telemetry
 from seed_oauth.telemetry.contract import ENDPOINTS
-from seed_oauth.wire import error_response
 
 Endpoint = Callable[[Request], Awaitable[Answer]]
 

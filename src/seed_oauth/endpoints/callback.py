@@ -5,15 +5,15 @@ from time import time
 
 from starlette.requests import Request
 
-from seed_oauth.answer import Answer, found
+from seed_oauth.envelopes.seal import ExpiredError, SealError
 from seed_oauth.errors import OAuthError
-from seed_oauth.flows.browser import Browser
+from seed_oauth.flows.browser_cookies import Browser
 from seed_oauth.flows.transaction import Code, UpstreamLogin
-from seed_oauth.identity_provider import IdentityProviderError
+from seed_oauth.http.answer import Answer, found
+from seed_oauth.http.parameters import add_to_query, parse_form
+from seed_oauth.identity_provider.client import IdentityProviderError
+from seed_oauth.identity_provider.metadata import MetadataSource
 from seed_oauth.outcomes import CallbackOutcome, ClientFamily
-from seed_oauth.parameters import add_to_query, parse_form
-from seed_oauth.provider_metadata import MetadataSource
-from seed_oauth.seal import ExpiredError, SealError
 from seed_oauth.settings import Settings
 
 _DENIED = (CallbackOutcome.DENIED, "the login was not completed at the identity provider")

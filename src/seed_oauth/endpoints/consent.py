@@ -5,16 +5,16 @@ from time import time
 
 from starlette.requests import Request
 
-from seed_oauth.answer import Answer
+from seed_oauth.envelopes.seal import ExpiredError, SealError
 from seed_oauth.errors import OAuthError
 from seed_oauth.flows.broker import BrokerFlow
-from seed_oauth.flows.browser import Browser, Consent
+from seed_oauth.flows.browser_cookies import Browser, Consent
 from seed_oauth.flows.transaction import Transaction
-from seed_oauth.identity_provider import IdentityProviderError
+from seed_oauth.http.answer import Answer
+from seed_oauth.http.pages import onward_page
+from seed_oauth.http.parameters import read_form
+from seed_oauth.identity_provider.client import IdentityProviderError
 from seed_oauth.outcomes import ClientFamily, ConsentOutcome
-from seed_oauth.pages import onward_page
-from seed_oauth.parameters import read_form
-from seed_oauth.seal import ExpiredError, SealError
 from seed_oauth.settings import Settings
 
 

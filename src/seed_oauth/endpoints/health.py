@@ -5,10 +5,11 @@ import asyncio
 from starlette.requests import Request
 from starlette.responses import Response
 
-from seed_oauth.answer import json_response
-from seed_oauth.clients import ClientStore, StoreError
-from seed_oauth.identity_provider import IdentityProviderError
-from seed_oauth.provider_metadata import MetadataSource
+from seed_oauth.clients import ClientStore
+from seed_oauth.errors import StoreError
+from seed_oauth.http.answer import json_response
+from seed_oauth.identity_provider.client import IdentityProviderError
+from seed_oauth.identity_provider.metadata import MetadataSource
 from seed_oauth.settings import Settings
 
 _PATIENCE = 1.0  # seconds that a probe waits for the identity provider; an attempt goes on without it

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from starlette.requests import Request
 from starlette.responses import Response
 
-from seed_oauth.answer import PUBLIC, json_response
+from seed_oauth.http.answer import PUBLIC, json_response
 from seed_oauth.outcomes import GrantType
-from seed_oauth.public_keys import SIGNING_ALGORITHMS
-from seed_oauth.resource import metadata_path
+from seed_oauth.protocol.jwk import SIGNING_ALGORITHMS
+from seed_oauth.protocol.resource import metadata_path
 from seed_oauth.settings import Settings
 
 _AUTH_METHODS = ["none", "client_secret_post", "client_secret_basic"]

@@ -5,13 +5,11 @@ from time import time
 
 from starlette.requests import Request
 
-from seed_oauth.answer import Answer, json_response
 from seed_oauth.clients import (
     PROTECTED,
     Client,
     ClientStore,
     QuotaExhaustedError,
-    StoreError,
     TokenEndpointAuthMethod,
     hash_secret,
     new_client_id,
@@ -20,9 +18,10 @@ from seed_oauth.clients import (
 from seed_oauth.clients import metadata as client_metadata
 from seed_oauth.clients.family import family_of
 from seed_oauth.clients.metadata import BadMetadataError, BadRedirectUrisError
-from seed_oauth.errors import OAuthError
+from seed_oauth.errors import OAuthError, StoreError
+from seed_oauth.http.answer import Answer, json_response
+from seed_oauth.http.parameters import read_json
 from seed_oauth.outcomes import RegistrationOutcome
-from seed_oauth.parameters import read_json
 from seed_oauth.settings import Settings
 
 _AUTH_METHODS: tuple[TokenEndpointAuthMethod, ...] = ("none", "client_secret_basic", "client_secret_post")

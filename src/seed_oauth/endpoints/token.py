@@ -4,17 +4,17 @@ from collections.abc import Mapping
 
 from starlette.requests import Request
 
-from seed_oauth import pkce, redirect_uri, scope
-from seed_oauth.answer import Answer, json_response
-from seed_oauth.client_authentication import ClientAuthentication
 from seed_oauth.clients import Client, ClientStore
+from seed_oauth.clients.authentication import ClientAuthentication
 from seed_oauth.clients.family import family_of
 from seed_oauth.errors import OAuthError
 from seed_oauth.flows import CodeRequest, Flow, RefreshRequest
-from seed_oauth.identity_provider import IdentityProviderError, IdentityProviderFailure
+from seed_oauth.http.answer import Answer, json_response
+from seed_oauth.http.parameters import read_form
+from seed_oauth.http.requested_resource import ProtectedResources
+from seed_oauth.identity_provider.client import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.outcomes import GrantType, TokenOutcome
-from seed_oauth.parameters import read_form
-from seed_oauth.protected_resources import ProtectedResources
+from seed_oauth.protocol import pkce, redirect_uri, scope
 from seed_oauth.settings import Settings
 
 _SUCCESSES = {

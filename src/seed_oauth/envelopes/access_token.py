@@ -7,7 +7,7 @@ for, and carries the identity provider's access token, for the MCP server's own 
 from dataclasses import dataclass
 from typing import Self
 
-from seed_oauth.seal import Purpose, Sealer
+from seed_oauth.envelopes.seal import Purpose, Sealer
 
 _LONGEST_LIFETIME = 86_400  # seconds; each has its own expiry within
 

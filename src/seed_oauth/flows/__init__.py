@@ -6,8 +6,8 @@ from typing import Protocol
 
 from starlette.requests import Request
 
-from seed_oauth.answer import Answer
 from seed_oauth.clients import Client
+from seed_oauth.http.answer import Answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

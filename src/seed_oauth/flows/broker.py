@@ -12,25 +12,24 @@ from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
-from seed_oauth import pages
-from seed_oauth.access_token import AccessToken
-from seed_oauth.answer import Answer, found
 from seed_oauth.clients import Client
 from seed_oauth.clients.family import family_of
-from seed_oauth.database import StoreError
-from seed_oauth.errors import OAuthError
+from seed_oauth.envelopes.access_token import AccessToken
+from seed_oauth.envelopes.seal import ExpiredError, SealError
+from seed_oauth.errors import OAuthError, StoreError
 from seed_oauth.flows import AuthorizationRequest, CodeRequest, RefreshRequest, TokenMembers, transaction
-from seed_oauth.flows.browser import Browser, Consent
+from seed_oauth.flows.browser_cookies import Browser, Consent
+from seed_oauth.flows.grants import GrantStore
 from seed_oauth.flows.rotation import Rotation
 from seed_oauth.flows.scopes import UpstreamScopes
 from seed_oauth.flows.tokens import TokenIssuer, claims_of
 from seed_oauth.flows.transaction import Code, Grant, Transaction, UpstreamLogin
-from seed_oauth.grants import GrantStore
-from seed_oauth.identity_provider import IdentityProvider
+from seed_oauth.http import pages
+from seed_oauth.http.answer import Answer, found
+from seed_oauth.http.parameters import add_to_query
+from seed_oauth.identity_provider.client import IdentityProvider
+from seed_oauth.identity_provider.metadata import MetadataSource
 from seed_oauth.outcomes import AuthorizationOutcome, GrantType, RevocationOutcome, TokenOutcome
-from seed_oauth.parameters import add_to_query
-from seed_oauth.provider_metadata import MetadataSource
-from seed_oauth.seal import ExpiredError, SealError
 from seed_oauth.settings import Settings
 
 _DAY = 86_400  # seconds

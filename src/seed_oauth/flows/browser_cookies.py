@@ -16,10 +16,10 @@ from urllib.parse import urlsplit
 from starlette.requests import Request, cookie_parser
 from starlette.responses import Response
 
+from seed_oauth.envelopes.seal import Purpose, SealError
 from seed_oauth.errors import OAuthError
 from seed_oauth.flows.transaction import Transaction
 from seed_oauth.outcomes import CallbackOutcome, ClientFamily, ConsentOutcome
-from seed_oauth.seal import Purpose, SealError
 from seed_oauth.settings import Settings
 
 _YEAR = 365 * 86_400  # seconds

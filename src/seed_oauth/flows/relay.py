@@ -6,14 +6,14 @@ It is for identity providers that accept the clients' redirect URIs.
 
 from starlette.requests import Request
 
-from seed_oauth.answer import Answer, found
 from seed_oauth.clients import Client
 from seed_oauth.clients.family import family_of
 from seed_oauth.flows import AuthorizationRequest, CodeRequest, RefreshRequest, TokenMembers
-from seed_oauth.identity_provider import IdentityProvider
+from seed_oauth.http.answer import Answer, found
+from seed_oauth.http.parameters import add_to_query
+from seed_oauth.identity_provider.client import IdentityProvider
+from seed_oauth.identity_provider.metadata import MetadataSource
 from seed_oauth.outcomes import AuthorizationOutcome, GrantType
-from seed_oauth.parameters import add_to_query
-from seed_oauth.provider_metadata import MetadataSource
 from seed_oauth.settings import Settings
 
 

@@ -5,14 +5,13 @@ from contextlib import suppress
 
 import anyio
 
-from seed_oauth.database import StoreError
-from seed_oauth.errors import OAuthError
+from seed_oauth.envelopes.seal import Purpose, Sealer, SealError
+from seed_oauth.errors import OAuthError, StoreError
 from seed_oauth.flows import TokenMembers
+from seed_oauth.flows.grants import GRACE, GrantStore, Turn
 from seed_oauth.flows.transaction import Grant
-from seed_oauth.grants import GRACE, GrantStore, Turn
-from seed_oauth.identity_provider import IdentityProviderError, IdentityProviderFailure
+from seed_oauth.identity_provider.client import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.outcomes import TokenOutcome
-from seed_oauth.seal import Purpose, Sealer, SealError
 
 _LOOK_AGAIN = 0.05  # seconds between two looks for the answer that another request is getting
 

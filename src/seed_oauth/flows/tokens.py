@@ -6,10 +6,10 @@ from typing import Any
 
 import orjson
 
-from seed_oauth import resource as resources
-from seed_oauth.access_token import AccessToken
+from seed_oauth.envelopes.access_token import AccessToken
 from seed_oauth.flows import TokenMembers
 from seed_oauth.flows.transaction import Grant
+from seed_oauth.protocol import resource as resources
 from seed_oauth.settings import Settings
 
 _LONGEST = 10 * 365 * 86_400  # seconds; what is said to last longer has no need to be told exactly

@@ -8,7 +8,7 @@ from base64 import urlsafe_b64encode
 from hashlib import sha256
 from typing import NamedTuple, Self
 
-from seed_oauth.seal import Purpose, Sealer
+from seed_oauth.envelopes.seal import Purpose, Sealer
 
 DECISION_LIFETIME = 600
 """Seconds that a person has to answer the question for consent."""

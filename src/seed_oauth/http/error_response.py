@@ -3,11 +3,11 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from seed_oauth.answer import NO_STORE, found, json_response
 from seed_oauth.errors import OAuthError
+from seed_oauth.http.answer import NO_STORE, found, json_response
+from seed_oauth.http.pages import error_page, onward_page
+from seed_oauth.http.parameters import add_to_query
 from seed_oauth.outcomes import AuthorizationOutcome, CallbackOutcome, ConsentOutcome
-from seed_oauth.pages import error_page, onward_page
-from seed_oauth.parameters import add_to_query
 
 _RETRY_AFTER = "5"  # seconds; the identity provider's own word goes before
 

@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 
 from starlette.responses import HTMLResponse, Response
 
-from seed_oauth.answer import NO_STORE
-from seed_oauth.redirect_uri import LOOPBACK_HOSTS
+from seed_oauth.http.answer import NO_STORE
+from seed_oauth.protocol.redirect_uri import LOOPBACK_HOSTS
 
 _MAXIMUM_NAME = 60  # characters; an honest name is a few words
 

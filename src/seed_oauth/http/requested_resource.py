@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from seed_oauth.errors import OAuthError
 from seed_oauth.outcomes import AuthorizationOutcome, TokenOutcome
-from seed_oauth.resource import canonical
+from seed_oauth.protocol.resource import canonical
 
 
 class ProtectedResources:

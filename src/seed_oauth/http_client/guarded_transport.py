@@ -16,8 +16,7 @@ import aiohttp
 import httpx
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from seed_oauth.clients.published import ForbiddenAddressError
-from seed_oauth.transport import AiohttpTransport
+from seed_oauth.http_client.transport import AiohttpTransport
 
 TIMEOUT = 5.0
 """Seconds for one whole request, from waiting for a connection to the last byte."""
@@ -58,6 +57,10 @@ def is_public(address: str) -> bool:
             return is_public(str(within))
     special = ip.is_multicast or ip.is_reserved or ip.is_unspecified or any(ip in network for network in _NEVER)
     return ip.is_global and not special
+
+
+class ForbiddenAddressError(httpx.ConnectError):
+    """The transport will not connect there."""
 
 
 class GuardedTransport(AiohttpTransport):

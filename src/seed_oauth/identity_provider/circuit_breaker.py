@@ -14,7 +14,7 @@ from typing import ParamSpec, TypeVar
 
 import structlog
 
-from seed_oauth.identity_provider import (
+from seed_oauth.identity_provider.client import (
     IdentityProvider,
     IdentityProviderError,
     IdentityProviderFailure,

@@ -13,8 +13,8 @@ from typing import Protocol
 import httpx
 import orjson
 
+from seed_oauth.http.parameters import encode_form
 from seed_oauth.outcomes import GrantType
-from seed_oauth.parameters import encode_form
 from seed_oauth.settings import Settings
 
 MAXIMUM_RESPONSE = 64 * 1024

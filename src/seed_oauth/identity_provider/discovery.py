@@ -10,18 +10,18 @@ from urllib.parse import urlsplit
 import httpx
 import structlog
 
-from seed_oauth.identity_provider import (
+from seed_oauth.identity_provider.client import (
     IdentityProviderError,
     IdentityProviderFailure,
     json_object,
     refusal_of,
     send,
 )
-from seed_oauth.provider_metadata import ProviderMetadata
-from seed_oauth.settings import PREFIX, Settings, checks
+from seed_oauth.identity_provider.metadata import ProviderMetadata
+from seed_oauth.identity_provider.timed import timed
+from seed_oauth.settings import PREFIX, Settings, validators
 from seed_oauth.telemetry import Telemetry
 from seed_oauth.telemetry.contract import Operation
-from seed_oauth.timed_identity_provider import timed
 
 _FRESH = 3600.0  # seconds until the metadata is read again
 _LONGEST_PAUSE = 60.0  # seconds between two attempts, however many have failed
@@ -229,7 +229,7 @@ def _url(document: dict[str, object], member: str, *, required: bool = False) ->
         return None
     try:
         # Of the endpoints only the one that browsers are sent to has its parameters in the URL.
-        return checks.authorization_url(checks.absolute_url(value if isinstance(value, str) else ""))
+        return validators.authorization_url(validators.absolute_url(value if isinstance(value, str) else ""))
     except ValueError as unusable:
         setting = f"{PREFIX}IDP_{member.removesuffix('_endpoint').removesuffix('_uri').upper()}_URL"
         raise MetadataError(f"{member} in the metadata {unusable}, or set {setting}") from None

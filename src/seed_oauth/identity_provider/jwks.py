@@ -9,12 +9,12 @@ from time import monotonic
 import httpx
 import structlog
 
-from seed_oauth.discovery import fetch
-from seed_oauth.identity_provider import IdentityProviderError, IdentityProviderFailure
-from seed_oauth.public_keys import BadKeysError, BadSignatureError, PublicKey, read_jwk_set, verify
+from seed_oauth.identity_provider.client import IdentityProviderError, IdentityProviderFailure
+from seed_oauth.identity_provider.discovery import fetch
+from seed_oauth.identity_provider.timed import timed
+from seed_oauth.protocol.jwk import BadKeysError, BadSignatureError, PublicKey, read_jwk_set, verify
 from seed_oauth.telemetry import Telemetry
 from seed_oauth.telemetry.contract import Operation
-from seed_oauth.timed_identity_provider import timed
 
 FRESH = 600.0
 """Seconds until the keys are fetched again, in the background: a key that was withdrawn is good that long."""

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from functools import partial
 from time import perf_counter
 
-from seed_oauth.identity_provider import (
+from seed_oauth.identity_provider.client import (
     IdentityProvider,
     IdentityProviderError,
     IdentityProviderFailure,

@@ -4,7 +4,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from seed_oauth.answer import PUBLIC
+from seed_oauth.http.answer import PUBLIC
 from seed_oauth.settings import Settings
 
 

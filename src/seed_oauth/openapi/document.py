@@ -15,8 +15,8 @@ from seed_oauth.outcomes import (
     RevocationOutcome,
     TokenOutcome,
 )
-from seed_oauth.resource import metadata_path
-from seed_oauth.reverse_proxy import METHODS
+from seed_oauth.protocol.resource import metadata_path
+from seed_oauth.resource_server.reverse_proxy import METHODS
 from seed_oauth.settings import Settings
 
 _FORM = "application/x-www-form-urlencoded"

@@ -13,6 +13,7 @@ from limits import RateLimitItem, parse_many
 from starlette.requests import ClientDisconnect, Request
 
 from seed_oauth.errors import OAuthError
+from seed_oauth.http.parameters import BodyTooLargeError, MalformedRequestError, read_form
 from seed_oauth.outcomes import (
     AuthorizationOutcome,
     CallbackOutcome,
@@ -23,7 +24,6 @@ from seed_oauth.outcomes import (
     RevocationOutcome,
     TokenOutcome,
 )
-from seed_oauth.parameters import BodyTooLargeError, MalformedRequestError, read_form
 from seed_oauth.rate_limits.client_address import ClientAddresses
 from seed_oauth.settings import Settings
 

@@ -11,9 +11,9 @@ from secrets import token_hex
 
 import structlog
 
-from seed_oauth.database import StoreError
+from seed_oauth.errors import StoreError
 from seed_oauth.rate_limits import RateLimits, Window
-from seed_oauth.redis_database import KEY_PREFIX, Client, RedisDatabase
+from seed_oauth.storage.redis.database import KEY_PREFIX, Client, RedisDatabase
 
 INTERVAL = 1.0
 """Seconds between two exchanges: what a limit may be exceeded by is what replicas let pass in that time."""

@@ -3,12 +3,17 @@
 from collections.abc import Callable, Mapping
 from time import monotonic, time
 
-from seed_oauth.access_token import AccessToken
+from seed_oauth.envelopes.access_token import AccessToken
+from seed_oauth.envelopes.seal import ExpiredError, SealError
 from seed_oauth.errors import OAuthError
-from seed_oauth.identity_provider import IdentityProvider, IdentityProviderError, IdentityProviderFailure
+from seed_oauth.identity_provider.client import IdentityProvider, IdentityProviderError, IdentityProviderFailure
+from seed_oauth.identity_provider.jwks import IssuerKeys, UnknownKeyError
+from seed_oauth.identity_provider.metadata import MetadataSource, ProviderMetadata
 from seed_oauth.outcomes import ResourceOutcome
-from seed_oauth.protection import VerifiedToken
-from seed_oauth.protection.claims import (
+from seed_oauth.protocol.jwk import BadSignatureError, unverified
+from seed_oauth.protocol.resource import canonical
+from seed_oauth.resource_server import VerifiedToken
+from seed_oauth.resource_server.claims import (
     bad_token,
     check_audience,
     check_issuer,
@@ -18,12 +23,7 @@ from seed_oauth.protection.claims import (
     token_of,
     wrong_audience,
 )
-from seed_oauth.protection.introspection import REMEMBERED_FOR, Introspection
-from seed_oauth.protection.issuer_keys import IssuerKeys, UnknownKeyError
-from seed_oauth.provider_metadata import MetadataSource, ProviderMetadata
-from seed_oauth.public_keys import BadSignatureError, unverified
-from seed_oauth.resource import canonical
-from seed_oauth.seal import ExpiredError, SealError
+from seed_oauth.resource_server.introspection import REMEMBERED_FOR, Introspection
 from seed_oauth.settings import Settings
 
 

@@ -4,8 +4,8 @@ from collections.abc import Collection, Mapping
 
 from seed_oauth.errors import OAuthError
 from seed_oauth.outcomes import ResourceOutcome
-from seed_oauth.protection import VerifiedToken
-from seed_oauth.resource import canonical
+from seed_oauth.protocol.resource import canonical
+from seed_oauth.resource_server import VerifiedToken
 
 Claims = Mapping[str, object]
 

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 
 from starlette.requests import Request
 
-from seed_oauth.cors import READABLE_HEADERS
 from seed_oauth.errors import OAuthError
+from seed_oauth.http.cors import READABLE_HEADERS
 from seed_oauth.outcomes import ResourceOutcome
-from seed_oauth.protection import VerifiedToken
-from seed_oauth.protection.bearer import BearerTokens
-from seed_oauth.protection.claims import bad_token
-from seed_oauth.resource import metadata_url
+from seed_oauth.protocol.resource import metadata_url
+from seed_oauth.resource_server import VerifiedToken
+from seed_oauth.resource_server.bearer import BearerTokens
+from seed_oauth.resource_server.claims import bad_token
 from seed_oauth.settings import Settings
 
 LONGEST_TOKEN = 16 * 1024

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 
-from seed_oauth.identity_provider import IdentityProvider
+from seed_oauth.identity_provider.client import IdentityProvider
 
 REMEMBERED_FOR = 60.0
 """Seconds that an answer is remembered: a token that was revoked is good that long (RFC 7662 §4)."""

@@ -6,14 +6,9 @@ from collections.abc import AsyncIterator
 from starlette.requests import ClientDisconnect, Request
 
 from seed_oauth.errors import OAuthError
+from seed_oauth.http.parameters import MalformedRequestError
+from seed_oauth.http.scope_keys import HALF_CLOSED
 from seed_oauth.outcomes import ResourceOutcome
-from seed_oauth.parameters import MalformedRequestError
-
-DRAINING = "seed_oauth.draining"
-"""In the state of a request's scope: an `asyncio.Event` that is set once the server is to stop."""
-
-HALF_CLOSED = "seed_oauth.half_closed"
-"""In the scope of a request whose client has shut its side down after it, and may be gone."""
 
 
 class ClientEnd:

@@ -11,13 +11,14 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 from yarl import URL
 
-from seed_oauth.answer import Answer
-from seed_oauth.client_end import DRAINING, ClientEnd
 from seed_oauth.errors import OAuthError
+from seed_oauth.http.answer import Answer
+from seed_oauth.http.scope_keys import DRAINING
 from seed_oauth.outcomes import ResourceOutcome
-from seed_oauth.protection import VerifiedToken
-from seed_oauth.protection.guard import Guard
-from seed_oauth.protection.headers import Headers, spelling, without_identity
+from seed_oauth.resource_server import VerifiedToken
+from seed_oauth.resource_server.guard import Guard
+from seed_oauth.resource_server.headers import Headers, spelling, without_identity
+from seed_oauth.resource_server.request_stream import ClientEnd
 from seed_oauth.settings import Settings
 
 METHODS = ("GET", "POST", "DELETE")

@@ -15,7 +15,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from seed_oauth.app import create_app
-from seed_oauth.client_end import DRAINING
+from seed_oauth.http.scope_keys import DRAINING
 from seed_oauth.server.connection_limits import Limits
 from seed_oauth.server.connections import Connection, Connections
 from seed_oauth.settings import PREFIX, Settings, SettingsError

@@ -6,7 +6,7 @@ from http import HTTPStatus
 import orjson
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from seed_oauth.answer import NO_STORE, json_response
+from seed_oauth.http.answer import NO_STORE, json_response
 
 _HEALTH = frozenset({"/healthz", "/readyz"})
 

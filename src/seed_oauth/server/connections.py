@@ -20,7 +20,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from seed_oauth.client_end import HALF_CLOSED
+from seed_oauth.http.scope_keys import HALF_CLOSED
 from seed_oauth.server.connection_limits import Limits, full, refusal
 
 

@@ -89,7 +89,7 @@ class Worker:
         os.set_blocking(writing, False)
         try:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "seed_oauth.worker", str(self._listening.fileno()), str(writing),
+                sys.executable, "-m", "seed_oauth.server.worker", str(self._listening.fileno()), str(writing),
                 pass_fds=(self._listening.fileno(), writing),
                 env={**os.environ, **self._settings.as_environment()},
                 # Ctrl-C is for the supervisor, which passes it on: a worker that got it twice would end at once.

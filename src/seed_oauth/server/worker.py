@@ -5,11 +5,10 @@ import os
 import socket
 import sys
 
-from seed_oauth import logs
 from seed_oauth.app import create_app
 from seed_oauth.server import Listener, run, run_together
 from seed_oauth.settings import Settings
-from seed_oauth.telemetry import ForwardingPipeline
+from seed_oauth.telemetry import ForwardingPipeline, logs
 
 SIGN_OF_LIFE_INTERVAL = 1.0
 """Seconds between two signs of life to the supervisor."""

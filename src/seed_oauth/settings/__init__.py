@@ -10,12 +10,12 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from seed_oauth import presets
-from seed_oauth.presets import Preset
-from seed_oauth.redirect_uri import LOOPBACK_HOSTS
-from seed_oauth.seal import Sealer
-from seed_oauth.settings import behind, checks, rate_limits, store, together
+from seed_oauth.envelopes.seal import Sealer
+from seed_oauth.protocol.redirect_uri import LOOPBACK_HOSTS
+from seed_oauth.settings import cross_checks, mcp_server, presets, rate_limits, validators
 from seed_oauth.settings.errors import PREFIX, SettingsError, readable, refuse_unknown_variables
+from seed_oauth.settings.presets import Preset
+from seed_oauth.settings.store_url import StoreUrl
 
 __all__ = ["PREFIX", "Settings", "SettingsError"]
 
@@ -29,63 +29,63 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    issuer: Annotated[str, AfterValidator(checks.issuer)] = ""
+    issuer: Annotated[str, AfterValidator(validators.issuer)] = ""
     """Our issuer identifier (RFC 8414 §2), the public URL of this server without a trailing slash."""
     host: str = "127.0.0.1"
-    port: checks.Port = 8000
+    port: validators.Port = 8000
     metrics_host: str = "127.0.0.1"
-    metrics_port: checks.Port = 9464
+    metrics_port: validators.Port = 9464
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     """Processes that answer requests; the metrics are those of all of them."""
     flow: Literal["broker", "relay"] = "broker"
     """`broker`: the identity provider knows one redirect URI, ours. `relay`: it knows those of the clients."""
 
-    idp_issuer: checks.IdpIssuer = None
+    idp_issuer: validators.IdpIssuer = None
     """The identity provider's issuer identifier: its metadata is read there, and URLs that are set here go before."""
     idp_preset: Literal["auto", "none", "entra", "google", "okta", "auth0", "keycloak", "github"] = "auto"
     """What is known of the identity provider, as defaults of the settings below; `auto` goes by `idp_issuer`."""
-    idp_authorization_url: checks.AuthorizationUrl = None
-    idp_token_url: checks.OptionalUrl = None
-    idp_revocation_url: checks.OptionalUrl = None
-    idp_jwks_url: checks.OptionalUrl = None
-    idp_introspection_url: checks.OptionalUrl = None
+    idp_authorization_url: validators.AuthorizationUrl = None
+    idp_token_url: validators.OptionalUrl = None
+    idp_revocation_url: validators.OptionalUrl = None
+    idp_jwks_url: validators.OptionalUrl = None
+    idp_introspection_url: validators.OptionalUrl = None
     idp_client_id: str | None = None
     idp_client_secret: SecretStr | None = None
     idp_token_auth_method: Literal["client_secret_basic", "client_secret_post"] = "client_secret_basic"  # noqa: S105 - a method's name
-    idp_authorization_parameters: checks.Parameters = {}
+    idp_authorization_parameters: validators.Parameters = {}
     """Sent with every authorization request, for example `{"access_type": "offline"}` (JSON). The value
     `{resource}` stands for the resource that the client asks for."""
-    idp_token_parameters: checks.Parameters = {}
+    idp_token_parameters: validators.Parameters = {}
     """Sent with every token request, for example `{"audience": "https://api"}` (JSON)."""
     idp_send_resource: bool = True
     """Pass `resource` (RFC 8707) on. Entra ID refuses it: switch it off there."""
-    idp_scopes: checks.Scopes = ()
+    idp_scopes: validators.Scopes = ()
     """Asked for at the identity provider besides what the client asks for; broker flow only."""
-    idp_dropped_scopes: checks.Scopes = ()
+    idp_dropped_scopes: validators.Scopes = ()
     """Never passed on, because the identity provider refuses them; broker flow only."""
     idp_connect_timeout: Annotated[float, Field(gt=0, le=60)] = 2.0
     """Seconds to connect to the identity provider."""
     idp_timeout: Annotated[float, Field(gt=0, le=120)] = 10.0
     """Seconds for one whole request to the identity provider."""
 
-    idp_audiences: checks.Names = ()
+    idp_audiences: validators.Names = ()
     """What `aud` of the identity provider's access tokens may be besides the resource, such as Entra's `api://…`."""
     idp_introspection: bool = True
     """Ask the identity provider about access tokens that are no JWT, where it has an endpoint for that (RFC 7662)."""
 
-    resources: checks.Urls = ()
+    resources: validators.Urls = ()
     """The MCP servers behind this door (RFC 8707 resource indicators), separated by commas.
     By default the one at `{issuer}/mcp`."""
-    scopes: checks.AdvertisedScopes = ()
+    scopes: validators.AdvertisedScopes = ()
     """The scopes that metadata advertises, separated by spaces or commas."""
-    required_scopes: checks.AdvertisedScopes = ()
+    required_scopes: validators.AdvertisedScopes = ()
     """The scopes that an access token must have, all of them, where this door protects the MCP server itself."""
-    private_use_schemes: checks.PrivateUseSchemes = ()
+    private_use_schemes: validators.PrivateUseSchemes = ()
     """Further private-use URI schemes that clients may register (RFC 8252 §7.1)."""
 
-    clients: checks.PreregisteredClients = ()
+    clients: validators.PreregisteredClients = ()
     """Clients that need not register (JSON list). You vouch for them: their users are not asked for consent."""
-    client_days: checks.Days = 90
+    client_days: validators.Days = 90
     """Days after which a registered client that is not used is forgotten; one that never got a token after one."""
     client_quota: Annotated[int, Field(ge=1)] = 100_000
     """Registered clients that are kept at most."""
@@ -94,7 +94,7 @@ class Settings(BaseSettings):
     client_documents_on_loopback: bool = False
     """For development: fetch such documents from this machine too, on any port."""
 
-    upstream: behind.Url = None
+    upstream: mcp_server.Url = None
     """The MCP server itself: requests to the protected resource that have a good access token are passed on to it."""
     upstream_timeout: Annotated[float, Field(gt=0, le=3600)] = 120.0
     """Seconds until its answer must have begun. An answer that has begun may take as long as it takes."""
@@ -105,7 +105,7 @@ class Settings(BaseSettings):
 
     consent_days: Annotated[float, Field(ge=0, le=365)] = 30
     """Days that a browser remembers a consent its user wants remembered; 0 asks every time."""
-    refresh_token_days: checks.Days = 90
+    refresh_token_days: validators.Days = 90
     """Days that a refresh token of the broker flow lasts unused, if the identity provider's lasts as long."""
     access_tokens: Literal["auto", "idp", "own"] = "auto"
     """What clients of the broker flow get. `idp`: the identity provider's access token. `own`: one of ours, that
@@ -113,7 +113,7 @@ class Settings(BaseSettings):
     access_token_seconds: Annotated[int, Field(ge=60, le=86_400)] = 3600
     """Seconds that an access token of ours lasts, if the identity provider's lasts as long."""
 
-    secret_keys: checks.SecretKeys = ()
+    secret_keys: validators.SecretKeys = ()
     """What seals envelopes, at least 32 random characters each, separated by commas: the first one seals, all
     of them open. With a loopback issuer a random one by default, which a restart forgets."""
 
@@ -129,7 +129,7 @@ class Settings(BaseSettings):
     trusted_proxies: rate_limits.Networks = ()
     """Addresses and networks of the reverse proxies whose X-Forwarded-For is believed."""
 
-    store_url: store.StoreUrl = "sqlite:///seed-oauth.db"
+    store_url: StoreUrl = "sqlite:///seed-oauth.db"
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -167,7 +167,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
-        together.check(self)
+        cross_checks.check(self)
         return self
 
     @cached_property
@@ -230,7 +230,7 @@ class Settings(BaseSettings):
     @cached_property
     def upstream_path(self) -> str:
         """Where below the issuer the one protected resource is, starting with a slash."""
-        return behind.path_of(self.protected_resources[0], self.issuer)
+        return mcp_server.path_of(self.protected_resources[0], self.issuer)
 
     @cached_property
     def sealer(self) -> Sealer:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from seed_oauth.settings import behind, preregistered, store
+from seed_oauth.settings import mcp_server, preregistered, store_url
 from seed_oauth.settings.errors import PREFIX
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ def check(settings: "Settings") -> None:
     """
     if settings.port == settings.metrics_port != 0 and settings.host == settings.metrics_host:
         raise ValueError(f"{PREFIX}METRICS_PORT must differ from {PREFIX}PORT: metrics are not public")
-    if settings.workers > 1 and settings.store_url == store.IN_MEMORY:
+    if settings.workers > 1 and settings.store_url == store_url.IN_MEMORY:
         raise ValueError(f"{PREFIX}STORE_URL must be a file or Redis: {PREFIX}WORKERS cannot share memory")
     if settings.idp_client_secret and not settings.idp_client_id:
         raise ValueError(f"{PREFIX}IDP_CLIENT_ID is missing beside {PREFIX}IDP_CLIENT_SECRET")
@@ -38,7 +38,7 @@ def check(settings: "Settings") -> None:
         # A token for one of them would be good for all of them.
         raise ValueError(f"{PREFIX}IDP_AUDIENCES stands for one resource: name one in {PREFIX}RESOURCES")
     if settings.upstream:
-        behind.check(settings.upstream, settings.port, settings.issuer, settings.protected_resources)
+        mcp_server.check(settings.upstream, settings.port, settings.issuer, settings.protected_resources)
         if not settings.can_check_tokens:
             raise ValueError(
                 f"{PREFIX}IDP_ISSUER is missing beside {PREFIX}UPSTREAM: without it no access token of the "

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator
 
-from seed_oauth.redirect_uri import LOOPBACK_HOSTS
-from seed_oauth.resource import canonical
+from seed_oauth.protocol.redirect_uri import LOOPBACK_HOSTS
+from seed_oauth.protocol.resource import canonical
 
 # RFC 6762, RFC 6761, RFC 8375, ICANN's resolution 2024.07.29.06, and a service of Kubernetes in another namespace.
 _PRIVATE_NAMES = (".local", ".localhost", ".home.arpa", ".internal", ".svc")

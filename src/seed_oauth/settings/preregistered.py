@@ -7,8 +7,8 @@ from typing import Annotated, Literal, Self
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-from seed_oauth import redirect_uri, scope
-from seed_oauth.public_keys import BadKeysError, read_jwk_set
+from seed_oauth.protocol import redirect_uri, scope
+from seed_oauth.protocol.jwk import BadKeysError, read_jwk_set
 
 _MINIMUM_SECRET = 32  # characters
 _DISTINCT = 12  # different ones among them, at the very least

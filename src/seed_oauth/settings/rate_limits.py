@@ -6,7 +6,7 @@ from typing import Annotated
 from limits import parse_many
 from pydantic import AfterValidator
 
-from seed_oauth.settings.checks import Names
+from seed_oauth.settings.validators import Names
 
 
 def _rate_limit(value: str) -> str:

@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from pydantic import AfterValidator, Field
 
-from seed_oauth.settings.behind import is_private
+from seed_oauth.settings.mcp_server import is_private
 
 SQLITE = "sqlite:///"
 IN_MEMORY = f"{SQLITE}:memory:"

@@ -8,8 +8,8 @@ from urllib.parse import parse_qsl, urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
-from seed_oauth.redirect_uri import LOOPBACK_HOSTS
-from seed_oauth.seal import MINIMUM_KEY_LENGTH
+from seed_oauth.envelopes.seal import MINIMUM_KEY_LENGTH
+from seed_oauth.protocol.redirect_uri import LOOPBACK_HOSTS
 from seed_oauth.settings import preregistered
 from seed_oauth.settings.preregistered import PreregisteredClient
 

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from seed_oauth.clients import RegisteredClients
-from seed_oauth.clients.assertions import SqliteUsedAssertions, UsedAssertions
-from seed_oauth.clients.sqlite import SqliteClientStore
-from seed_oauth.database import Database
-from seed_oauth.grants import GrantStore
-from seed_oauth.grants.sqlite import SqliteGrantStore
+from seed_oauth.clients.assertion import UsedAssertions
+from seed_oauth.flows.grants import GrantStore
 from seed_oauth.settings import Settings
-from seed_oauth.settings.store import is_redis
+from seed_oauth.settings.store_url import is_redis
+from seed_oauth.storage.sqlite.assertions import SqliteUsedAssertions
+from seed_oauth.storage.sqlite.clients import SqliteClientStore
+from seed_oauth.storage.sqlite.database import Database
+from seed_oauth.storage.sqlite.grants import SqliteGrantStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +41,9 @@ def open_stores(settings: Settings) -> Stores:
 
 def _in_redis(settings: Settings) -> Stores:
     # Who keeps things in SQLite does not pay for the library, in memory or at start.
-    from seed_oauth.clients.redis import RedisClientStore, RedisUsedAssertions  # noqa: PLC0415
-    from seed_oauth.grants.redis import RedisGrantStore  # noqa: PLC0415
-    from seed_oauth.redis_database import RedisDatabase  # noqa: PLC0415
+    from seed_oauth.storage.redis.clients import RedisClientStore, RedisUsedAssertions  # noqa: PLC0415
+    from seed_oauth.storage.redis.database import RedisDatabase  # noqa: PLC0415
+    from seed_oauth.storage.redis.grants import RedisGrantStore  # noqa: PLC0415
 
     database = RedisDatabase(settings.store_url)
     return Stores(

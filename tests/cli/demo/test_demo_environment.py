@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from seed_oauth.demo.browser import Browser, has_form, next_url
-from seed_oauth.demo.stage import Stage, open_stage
-from seed_oauth.demo.traffic import APPLICATIONS, Traffic, play
+from seed_oauth.cli.demo.browser import Browser, has_form, next_url
+from seed_oauth.cli.demo.environment import Stage, open_stage
+from seed_oauth.cli.demo.traffic import APPLICATIONS, Traffic, play
 from seed_oauth.outcomes import ClientFamily
 from seed_oauth.telemetry.contract import Step
 from tests.harness import Samples, samples_of

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from joserfc import jwt
 from joserfc.jwk import KeySet
 
-from seed_oauth.demo import shelf
-from seed_oauth.demo.identity_provider import DevelopmentIdentityProvider
-from seed_oauth.demo.misbehaviour import Behaviour, Weather
+from seed_oauth.cli.demo import expiring_store as shelf
+from seed_oauth.cli.demo.fault_injection import Behaviour, Weather
+from seed_oauth.cli.demo.identity_provider import DevelopmentIdentityProvider
 
 pytestmark = pytest.mark.anyio
 

@@ -10,14 +10,14 @@ import httpx
 import pytest
 
 from seed_oauth import Settings
-from seed_oauth.clients.sqlite import SqliteClientStore
-from seed_oauth.database import Database
-from seed_oauth.doctor import examine
-from seed_oauth.doctor.finding import Finding, Status, as_json_text, has_failed
+from seed_oauth.cli.doctor import examine
+from seed_oauth.cli.doctor.finding import Finding, Status, as_json_text, has_failed
 from seed_oauth.server import listen
+from seed_oauth.storage.sqlite.clients import SqliteClientStore
+from seed_oauth.storage.sqlite.database import Database
+from tests.cli.test_cli import free_port
 from tests.harness import PUBLIC, form_of, query_of
 from tests.redis_servers import RedisServer
-from tests.test_cli import free_port
 
 pytestmark = pytest.mark.anyio
 

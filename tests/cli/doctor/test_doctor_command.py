@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.test_cli import free_port, run, serving
 from tests.integration.real_parts import IDP_CLIENT_SECRET, identity_provider, idp_settings
-from tests.test_cli import free_port, run, serving
 
 pytestmark = pytest.mark.anyio
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 
-from seed_oauth.watch import WatchError, parse
+from seed_oauth.cli.watch import WatchError, parse
 
 OURS = 'oauth_token_exchanges_total{grant_type="refresh_token",result="success"} 3.0\n'
 

@@ -18,9 +18,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from seed_oauth.cli.watch import Watcher, WatchError, watch
 from seed_oauth.telemetry.contract import AUTHORIZATION_REQUESTS
-from seed_oauth.watch import Watcher, WatchError, watch
-from tests.test_cli import PATIENCE, free_port
+from tests.cli.test_cli import PATIENCE, free_port
 
 pytestmark = pytest.mark.anyio
 

@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.segment import Segment
 from rich.text import Text
 
+from seed_oauth.cli.watch import Flow, parse, render
+from seed_oauth.cli.watch.charts import NOTHING
 from seed_oauth.outcomes import AuthorizationOutcome, Outcome, RegistrationOutcome, TokenOutcome
 from seed_oauth.telemetry.contract import (
     AUTHORIZATION_REQUESTS,
@@ -32,8 +34,6 @@ from seed_oauth.telemetry.contract import (
     Step,
     error_attributes,
 )
-from seed_oauth.watch import Flow, parse, render
-from seed_oauth.watch.charts import NOTHING
 
 
 class Instance:

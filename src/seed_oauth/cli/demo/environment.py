@@ -11,8 +11,8 @@ from time import perf_counter, time
 import anyio
 
 from seed_oauth.app import create_app
-from seed_oauth.demo.identity_provider import DevelopmentIdentityProvider
-from seed_oauth.demo.visit import VisitingClient
+from seed_oauth.cli.demo.identity_provider import DevelopmentIdentityProvider
+from seed_oauth.cli.demo.visit import VisitingClient
 from seed_oauth.server import Listener, listen
 from seed_oauth.settings import Settings
 from seed_oauth.telemetry import Pipeline, create_metrics_app

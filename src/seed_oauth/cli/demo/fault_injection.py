@@ -4,8 +4,8 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from seed_oauth.demo.refusal import Refusal
-from seed_oauth.demo.shelf import Shelf
+from seed_oauth.cli.demo.expiring_store import Shelf
+from seed_oauth.cli.demo.refusal import Refusal
 
 
 @dataclass(frozen=True, kw_only=True)

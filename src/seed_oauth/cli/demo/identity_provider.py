@@ -23,12 +23,12 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from seed_oauth.answer import NO_STORE
-from seed_oauth.demo.misbehaviour import Behaviour, Scripts, Weather
-from seed_oauth.demo.refusal import REFUSALS, Refusal, refused, required
-from seed_oauth.demo.shelf import Shelf
-from seed_oauth.demo.tokens import ACCESS_TOKEN_LIFETIME, ALGORITHM, Grant, Signer
-from seed_oauth.parameters import add_to_query, parse_form, read_form
+from seed_oauth.cli.demo.expiring_store import Shelf
+from seed_oauth.cli.demo.fault_injection import Behaviour, Scripts, Weather
+from seed_oauth.cli.demo.refusal import REFUSALS, Refusal, refused, required
+from seed_oauth.cli.demo.tokens import ACCESS_TOKEN_LIFETIME, ALGORITHM, Grant, Signer
+from seed_oauth.http.answer import NO_STORE
+from seed_oauth.http.parameters import add_to_query, parse_form, read_form
 
 CODE_LIFETIME = 60.0
 REFRESH_TOKEN_LIFETIME = 86_400.0

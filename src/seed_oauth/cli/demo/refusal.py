@@ -7,8 +7,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from seed_oauth.answer import NO_STORE
-from seed_oauth.parameters import BodyTooLargeError, MalformedRequestError
+from seed_oauth.http.answer import NO_STORE
+from seed_oauth.http.parameters import BodyTooLargeError, MalformedRequestError
 
 
 @dataclass(eq=False)

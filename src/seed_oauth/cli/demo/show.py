@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Column, Table
 
-from seed_oauth.demo.stage import Stage, open_stage
-from seed_oauth.demo.traffic import Scene, Traffic, play, play_on
-from seed_oauth.demo.user import Sample
+from seed_oauth.cli.demo.environment import Stage, open_stage
+from seed_oauth.cli.demo.traffic import Scene, Traffic, play, play_on
+from seed_oauth.cli.demo.user import Sample
+from seed_oauth.cli.watch import Watcher, display
 from seed_oauth.telemetry.contract import CONTRACT
-from seed_oauth.watch import Watcher, display
 
 _TITLE = "seed-oauth demo"
 

@@ -12,10 +12,10 @@ from typing import Any, Self
 import anyio
 import httpx
 
-from seed_oauth.demo.browser import Browser
-from seed_oauth.demo.misbehaviour import Behaviour
-from seed_oauth.demo.stage import Stage
-from seed_oauth.demo.user import Application, Sample, User
+from seed_oauth.cli.demo.browser import Browser
+from seed_oauth.cli.demo.environment import Stage
+from seed_oauth.cli.demo.fault_injection import Behaviour
+from seed_oauth.cli.demo.user import Application, Sample, User
 
 APPLICATIONS = (
     Application("Claude", "https://claude.ai/api/mcp/auth_callback"),

@@ -9,9 +9,9 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import httpx
 
-from seed_oauth.demo.browser import Browser, has_form, next_url
-from seed_oauth.demo.misbehaviour import Behaviour
-from seed_oauth.demo.stage import Stage
+from seed_oauth.cli.demo.browser import Browser, has_form, next_url
+from seed_oauth.cli.demo.environment import Stage
+from seed_oauth.cli.demo.fault_injection import Behaviour
 from seed_oauth.flows.transaction import code_challenge
 from seed_oauth.outcomes import GrantType
 

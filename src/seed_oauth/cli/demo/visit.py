@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from seed_oauth.demo.shelf import Shelf
+from seed_oauth.cli.demo.expiring_store import Shelf
 from seed_oauth.flows.tokens import claims_of
 from seed_oauth.flows.transaction import LOGIN_LIFETIME, code_challenge
 from seed_oauth.outcomes import GrantType

@@ -5,12 +5,12 @@ from collections.abc import Callable
 
 import httpx
 
-from seed_oauth.doctor.finding import Finding, failed, ok, skipped, warning
-from seed_oauth.doctor.here import check_metrics_port, check_rate_limits, check_secret_keys, check_store
-from seed_oauth.doctor.identity_provider import check_identity_provider
-from seed_oauth.doctor.public import check_public_metadata, check_resources
+from seed_oauth.cli.doctor.finding import Finding, failed, ok, skipped, warning
+from seed_oauth.cli.doctor.identity_provider import check_identity_provider
+from seed_oauth.cli.doctor.local import check_metrics_port, check_rate_limits, check_secret_keys, check_store
+from seed_oauth.cli.doctor.public import check_public_metadata, check_resources
+from seed_oauth.http_client.transport import IdentityProviderTransport
 from seed_oauth.settings import PREFIX, Settings, SettingsError
-from seed_oauth.transport import IdentityProviderTransport
 
 
 async def examine(

@@ -7,14 +7,14 @@ from functools import partial
 
 import httpx
 
-from seed_oauth.discovery import check_issuer, fetch, find_document, metadata_of, well_known_urls
-from seed_oauth.doctor.finding import Finding, failed, ok, skipped, unknown, warning
-from seed_oauth.doctor.redirect_uri import check_redirect_uri
-from seed_oauth.identity_provider import HttpIdentityProvider, IdentityProviderError, IdentityProviderFailure
+from seed_oauth.cli.doctor.finding import Finding, failed, ok, skipped, unknown, warning
+from seed_oauth.cli.doctor.redirect_uri import check_redirect_uri
+from seed_oauth.http_client.transport import AuthenticatedTransport
+from seed_oauth.identity_provider.client import HttpIdentityProvider, IdentityProviderError, IdentityProviderFailure
+from seed_oauth.identity_provider.discovery import check_issuer, fetch, find_document, metadata_of, well_known_urls
+from seed_oauth.identity_provider.metadata import ConfiguredMetadata, ProviderMetadata
 from seed_oauth.outcomes import GrantType
-from seed_oauth.provider_metadata import ConfiguredMetadata, ProviderMetadata
 from seed_oauth.settings import PREFIX, Settings
-from seed_oauth.transport import AuthenticatedTransport
 
 _MOST_CLOCK_SKEW = 60.0  # seconds; verifiers of tokens commonly allow as much
 

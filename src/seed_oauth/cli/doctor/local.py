@@ -5,14 +5,14 @@ from pathlib import Path
 
 import httpx
 
-from seed_oauth.database import StoreError
-from seed_oauth.doctor.finding import Finding, failed, ok, skipped, warning
-from seed_oauth.doctor.redis import check_redis
-from seed_oauth.identity_provider import IdentityProviderError, send
+from seed_oauth.cli.doctor.finding import Finding, failed, ok, skipped, warning
+from seed_oauth.cli.doctor.redis import check_redis
+from seed_oauth.errors import StoreError
+from seed_oauth.identity_provider.client import IdentityProviderError, send
 from seed_oauth.server import base_url, listen
 from seed_oauth.settings import PREFIX, Settings, SettingsError
-from seed_oauth.settings.store import SQLITE, is_redis
-from seed_oauth.store import open_stores
+from seed_oauth.settings.store_url import SQLITE, is_redis
+from seed_oauth.storage.open import open_stores
 from seed_oauth.telemetry.contract import AUTHORIZATION_REQUESTS
 
 _FOR_OTHERS = 0o077

@@ -4,9 +4,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from seed_oauth.doctor.finding import Finding, failed, ok, skipped, warning
-from seed_oauth.doctor.here import local_url
-from seed_oauth.identity_provider import IdentityProviderError, json_object, send
+from seed_oauth.cli.doctor.finding import Finding, failed, ok, skipped, warning
+from seed_oauth.cli.doctor.local import local_url
+from seed_oauth.identity_provider.client import IdentityProviderError, json_object, send
 from seed_oauth.settings import PREFIX, Settings
 
 _CHECK = "public metadata"

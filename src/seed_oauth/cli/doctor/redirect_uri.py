@@ -12,10 +12,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 
-from seed_oauth.doctor.finding import Finding, failed, ok, skipped, unknown
-from seed_oauth.identity_provider import IdentityProviderError, send
-from seed_oauth.parameters import add_to_query
-from seed_oauth.provider_metadata import ProviderMetadata
+from seed_oauth.cli.doctor.finding import Finding, failed, ok, skipped, unknown
+from seed_oauth.http.parameters import add_to_query
+from seed_oauth.identity_provider.client import IdentityProviderError, send
+from seed_oauth.identity_provider.metadata import ProviderMetadata
 from seed_oauth.settings import PREFIX, Settings
 
 _CHECK = "redirect URI"

@@ -1,15 +1,15 @@
 """What the doctor looks at in a Redis that keeps clients."""
 
-from seed_oauth.database import StoreError
-from seed_oauth.doctor.finding import Finding, failed, ok, warning
+from seed_oauth.cli.doctor.finding import Finding, failed, ok, warning
+from seed_oauth.errors import StoreError
 from seed_oauth.settings import PREFIX, Settings
-from seed_oauth.settings.store import shown
+from seed_oauth.settings.store_url import shown
 
 
 async def check_redis(settings: Settings) -> Finding:
     """Whether clients can be kept there, and whether it keeps them."""
-    from seed_oauth.clients.redis import RedisClientStore  # noqa: PLC0415 - see `store`
-    from seed_oauth.redis_database import RedisDatabase  # noqa: PLC0415 - the same
+    from seed_oauth.storage.redis.clients import RedisClientStore  # noqa: PLC0415 - see `store`
+    from seed_oauth.storage.redis.database import RedisDatabase  # noqa: PLC0415 - the same
 
     where = shown(settings.store_url)
     database = RedisDatabase(settings.store_url)

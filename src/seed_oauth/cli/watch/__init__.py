@@ -3,9 +3,9 @@
 Import this only where it is shown: it needs rich, and the other commands start faster without.
 """
 
-from seed_oauth.watch.exposition import Snapshot, WatchError, parse
-from seed_oauth.watch.flow import Flow
-from seed_oauth.watch.view import render
-from seed_oauth.watch.watcher import Watcher, display, watch
+from seed_oauth.cli.watch.exposition import Snapshot, WatchError, parse
+from seed_oauth.cli.watch.flow import Flow
+from seed_oauth.cli.watch.view import render
+from seed_oauth.cli.watch.watcher import Watcher, display, watch
 
 __all__ = ["Flow", "Snapshot", "WatchError", "Watcher", "display", "parse", "render", "watch"]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from seed_oauth.cli.watch.samples import Key, Samples
 from seed_oauth.telemetry.contract import CONTRACT
-from seed_oauth.watch.samples import Key, Samples
 
 NAMES = frozenset(f"{series.name}_bucket" if series.buckets else series.name for series in CONTRACT)
 """The samples that are kept, named as they are printed."""

@@ -3,6 +3,8 @@
 from collections import deque
 from dataclasses import dataclass
 
+from seed_oauth.cli.watch.exposition import Snapshot
+from seed_oauth.cli.watch.samples import Samples
 from seed_oauth.telemetry.contract import (
     AUTHORIZATION_REQUESTS,
     DCR_REGISTRATIONS,
@@ -11,8 +13,6 @@ from seed_oauth.telemetry.contract import (
     TOKEN_EXCHANGES,
     UPSTREAM_REQUESTS,
 )
-from seed_oauth.watch.exposition import Snapshot
-from seed_oauth.watch.samples import Samples
 
 ACTIVITY = (AUTHORIZATION_REQUESTS, TOKEN_EXCHANGES, DCR_REGISTRATIONS, ERRORS, UPSTREAM_REQUESTS, FLOW_STEPS)
 """The counters of which at least one moves with every request."""

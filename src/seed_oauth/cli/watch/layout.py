@@ -7,10 +7,10 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from seed_oauth.cli.watch.charts import duration, goodness, percent
+from seed_oauth.cli.watch.flow import Flow
+from seed_oauth.cli.watch.samples import Samples
 from seed_oauth.telemetry.contract import Series
-from seed_oauth.watch.charts import duration, goodness, percent
-from seed_oauth.watch.flow import Flow
-from seed_oauth.watch.samples import Samples
 
 
 def rated(

@@ -7,10 +7,10 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from seed_oauth.cli.watch.charts import NOTHING, Bar, count, goodness, per_second, percent
+from seed_oauth.cli.watch.flow import Flow
+from seed_oauth.cli.watch.layout import columns, panel, quantile, title
 from seed_oauth.telemetry.contract import AUTHORIZATION_WAIT, CALLBACKS, CONSENT_DECISIONS, FLOW_STEPS, Series, Step
-from seed_oauth.watch.charts import NOTHING, Bar, count, goodness, per_second, percent
-from seed_oauth.watch.flow import Flow
-from seed_oauth.watch.layout import columns, panel, quantile, title
 
 DECISIONS = {"approved": "green", "denied": "blue"}
 CALLBACK_RESULTS = {"success": "green", "denied": "blue", "error": "red"}

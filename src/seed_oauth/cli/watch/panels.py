@@ -7,6 +7,11 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from seed_oauth.cli.watch.charts import NOTHING, Bar, Sparkline, count, goodness, per_second, percent
+from seed_oauth.cli.watch.flow import Flow
+from seed_oauth.cli.watch.layout import columns, panel, quantile, rated, title, words
+from seed_oauth.cli.watch.login import came_back, consented
+from seed_oauth.cli.watch.samples import Samples
 from seed_oauth.outcomes import Cause, GrantType
 from seed_oauth.telemetry.contract import (
     AUTHORIZATION_REQUESTS,
@@ -18,11 +23,6 @@ from seed_oauth.telemetry.contract import (
     UPSTREAM_REQUESTS,
     Series,
 )
-from seed_oauth.watch.charts import NOTHING, Bar, Sparkline, count, goodness, per_second, percent
-from seed_oauth.watch.flow import Flow
-from seed_oauth.watch.layout import columns, panel, quantile, rated, title, words
-from seed_oauth.watch.login import came_back, consented
-from seed_oauth.watch.samples import Samples
 
 SUCCESS = {"result": "success"}
 OK = {"outcome": "ok"}

@@ -9,10 +9,10 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from seed_oauth.watch.charts import ASCII
-from seed_oauth.watch.flow import Flow
-from seed_oauth.watch.login import login, login_in_short
-from seed_oauth.watch.panels import authorization, errors, exchanges, identity_provider, registration
+from seed_oauth.cli.watch.charts import ASCII
+from seed_oauth.cli.watch.flow import Flow
+from seed_oauth.cli.watch.login import login, login_in_short
+from seed_oauth.cli.watch.panels import authorization, errors, exchanges, identity_provider, registration
 
 PAIRED = 72
 """From this width on, authorization and registration stand side by side …"""

@@ -12,9 +12,9 @@ import httpx
 from rich.console import Console, RenderableType
 from rich.live import Live
 
-from seed_oauth.watch.exposition import WatchError, parse
-from seed_oauth.watch.flow import Flow
-from seed_oauth.watch.view import View, render
+from seed_oauth.cli.watch.exposition import WatchError, parse
+from seed_oauth.cli.watch.flow import Flow
+from seed_oauth.cli.watch.view import View, render
 
 MOST_BYTES = 4 * 1024 * 1024
 """An exposition is some 10 kB; whatever sends more than this is no metrics listener of ours."""

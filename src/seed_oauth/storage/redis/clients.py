@@ -21,10 +21,10 @@ from seed_oauth.clients import (
     ClientPage,
     QuotaExhaustedError,
     StoredClient,
-    StoreError,
     forgotten_since,
 )
-from seed_oauth.redis_database import KEY_PREFIX, RedisDatabase
+from seed_oauth.errors import StoreError
+from seed_oauth.storage.redis.database import KEY_PREFIX, RedisDatabase
 
 _DAY = 86_400
 

@@ -20,8 +20,8 @@ from redis.exceptions import (
     TimeoutError,  # noqa: A004 - the same
 )
 
-from seed_oauth.database import StoreError
-from seed_oauth.settings.store import RedisLocation, locate
+from seed_oauth.errors import StoreError
+from seed_oauth.settings.store_url import RedisLocation, locate
 
 KEY_PREFIX = "seed-oauth:"
 

@@ -3,8 +3,8 @@
 Each method is one script, so that of many hosts that ask at once one has the turn.
 """
 
-from seed_oauth.grants import GRACE, Turn
-from seed_oauth.redis_database import KEY_PREFIX, RedisDatabase
+from seed_oauth.flows.grants import GRACE, Turn
+from seed_oauth.storage.redis.database import KEY_PREFIX, RedisDatabase
 
 # KEYS: the grant, its answer. ARGV: generation, now, until, expires_at (rounded up), GRACE.
 _TAKE_TURN = """

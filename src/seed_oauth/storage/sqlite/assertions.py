@@ -1,10 +1,9 @@
-"""Which client assertions were used: each is good for one request."""
+"""Which client assertions were used."""
 
 import sqlite3
 from hashlib import sha256
-from typing import Protocol
 
-from seed_oauth.database import Database
+from seed_oauth.storage.sqlite.database import Database
 
 _FORGOTTEN_AT_ONCE = 100  # rows, so that no single request pays for all that has expired
 
@@ -12,14 +11,6 @@ _INSERT = "INSERT INTO assertions (assertion_hash, expires_at) VALUES (?, ?) ON 
 _FORGET = """
     DELETE FROM assertions WHERE assertion_hash IN (SELECT assertion_hash FROM assertions WHERE expires_at < ? LIMIT ?)
 """
-
-
-class UsedAssertions(Protocol):
-    """Where the used ones are kept. Raises `StoreError` when it cannot answer."""
-
-    async def use(self, client_id: str, jti: str, *, expires_at: float, now: float) -> bool:
-        """Mark an assertion as used; of all processes that do so at once, one gets True."""
-        ...
 
 
 class SqliteUsedAssertions:

@@ -7,17 +7,9 @@ from time import time
 
 import orjson
 
-from seed_oauth.clients import (
-    PROTECTED,
-    QUOTA,
-    Client,
-    ClientPage,
-    QuotaExhaustedError,
-    StoredClient,
-    StoreError,
-    forgotten_since,
-)
-from seed_oauth.database import Database, Work
+from seed_oauth.clients import PROTECTED, QUOTA, Client, ClientPage, QuotaExhaustedError, StoredClient, forgotten_since
+from seed_oauth.errors import StoreError
+from seed_oauth.storage.sqlite.database import Database, Work
 
 # Registrations make the table grow, so every so often one of them has cleared away what has expired, and some of the
 # unused where it is full. There is no index for that, which every registration would pay for: the whole table is looked

@@ -9,7 +9,8 @@ from contextlib import suppress
 from itertools import chain
 from typing import TypeVar
 
-from seed_oauth.settings.store import SQLITE
+from seed_oauth.errors import StoreError
+from seed_oauth.settings.store_url import SQLITE
 
 _BUSY_TIMEOUT = 2.0  # seconds that one process waits for another's write
 
@@ -75,10 +76,6 @@ _IS_CURRENT = "SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND nam
 
 Result = TypeVar("Result")
 Work = Callable[[sqlite3.Connection], Result]
-
-
-class StoreError(Exception):
-    """The store cannot answer now: gone, locked, full or corrupt."""
 
 
 class Database:

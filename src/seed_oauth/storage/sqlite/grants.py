@@ -2,8 +2,8 @@
 
 import sqlite3
 
-from seed_oauth.database import Database
-from seed_oauth.grants import GRACE, Turn
+from seed_oauth.flows.grants import GRACE, Turn
+from seed_oauth.storage.sqlite.database import Database
 
 _FORGOTTEN_AT_ONCE = 100  # rows, so that no single request pays for all that has expired
 

@@ -1,0 +1,1 @@
+"""Where clients, grants and used assertions are kept: SQLite or Redis."""

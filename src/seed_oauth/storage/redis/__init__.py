@@ -1,0 +1,1 @@
+"""The stores in Redis, which several hosts share."""

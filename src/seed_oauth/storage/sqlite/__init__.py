@@ -1,0 +1,1 @@
+"""The stores in one SQLite database, which the processes of one host share."""
