@@ -143,7 +143,7 @@ def _endpoints(settings: Settings, pipeline: Recording, parts: Parts) -> list[Ba
     endpoints: list[BaseRoute] = []
     if parts.proxy:
         # Clients write the resource with and without a slash at its end (PROTOCOL A9).
-        spellings = {settings.upstream_path, settings.upstream_path.rstrip("/") + "/"}
+        spellings = {settings.mcp_server_path, settings.mcp_server_path.rstrip("/") + "/"}
         endpoints += [counted(path, parts.proxy, ResourceOutcome, *METHODS, cors=RESOURCE_CORS) for path in spellings]
     authorization = AuthorizationEndpoint(settings, parts.clients, parts.flow)
     token = TokenEndpoint(settings, parts.authentication, parts.flow, parts.clients)

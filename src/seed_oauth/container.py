@@ -100,7 +100,7 @@ class Parts:
 
         self._closable: list[_Closable] = [identity_provider, self.clients, keys, client_documents, stores]
         self.proxy: ReverseProxy | None = None
-        if settings.upstream:
+        if settings.mcp_server:
             tokens = BearerTokens(
                 settings, self.metadata, identity_provider, IssuerKeys(bare, pipeline.telemetry), now=now
             )

@@ -19,7 +19,7 @@ class Cause(StrEnum):
     """The software that asked: an MCP client sent something it must not."""
     USER = "user"
     """The person, or what they did: gave up, or took too long."""
-    UPSTREAM = "upstream"
+    IDP = "idp"
     """The identity provider."""
     SERVER = "server"
     """This front door: its settings, its store, its code."""
@@ -89,7 +89,7 @@ class AuthorizationOutcome(Outcome):
     UNSUPPORTED_RESPONSE_TYPE = "error", "unsupported_response_type", 400, Cause.CLIENT
     BAD_SCOPE = "error", "invalid_scope", 400, Cause.CLIENT
     BAD_RESOURCE = "error", "invalid_target", 400, Cause.CLIENT
-    IDP_UNAVAILABLE = "error", "temporarily_unavailable", 503, Cause.UPSTREAM
+    IDP_UNAVAILABLE = "error", "temporarily_unavailable", 503, Cause.IDP
     CANCELLED = "error", "server_error", 503, Cause.USER
     UNEXPECTED = "error", "server_error", 500, Cause.SERVER
     # … and the one way to succeed. Where the user is asked for consent first, the request is not decided yet:
@@ -109,7 +109,7 @@ class ConsentOutcome(Outcome):
     EXPIRED = None, "invalid_request", 400, Cause.USER
     OTHER_BROWSER = None, "access_denied", 403, Cause.USER
     NO_DECISION = None, "invalid_request", 400, Cause.CLIENT
-    IDP_UNAVAILABLE = "error", "temporarily_unavailable", 503, Cause.UPSTREAM
+    IDP_UNAVAILABLE = "error", "temporarily_unavailable", 503, Cause.IDP
     DENIED = "error", "access_denied", 200, Cause.USER
     CANCELLED = None, "server_error", 503, Cause.USER
     UNEXPECTED = "error", "server_error", 500, Cause.SERVER
@@ -127,14 +127,14 @@ class CallbackOutcome(Outcome):
     EXPIRED = "error", "invalid_request", 400, Cause.USER
     OTHER_BROWSER = "error", "access_denied", 403, Cause.USER
     # An answer of another authorization server than the one that was asked (RFC 9207 §2.4).
-    WRONG_ISSUER = "error", "invalid_request", 400, Cause.UPSTREAM
+    WRONG_ISSUER = "error", "invalid_request", 400, Cause.IDP
     # What the identity provider answered instead of a code (RFC 6749 §4.1.2.1), told to the client.
     DENIED = "denied", "access_denied", 302, Cause.USER
     IDP_INVALID_SCOPE = "error", "invalid_scope", 302, Cause.CLIENT
     IDP_INVALID_TARGET = "error", "invalid_target", 302, Cause.CLIENT
     IDP_REFUSED = "error", "server_error", 302, Cause.SERVER
-    IDP_FAILED = "error", "temporarily_unavailable", 302, Cause.UPSTREAM
-    NO_CODE = "error", "server_error", 302, Cause.UPSTREAM
+    IDP_FAILED = "error", "temporarily_unavailable", 302, Cause.IDP
+    NO_CODE = "error", "server_error", 302, Cause.IDP
     CANCELLED = "error", "server_error", 503, Cause.USER
     UNEXPECTED = "error", "server_error", 500, Cause.SERVER
     RETURNED = "success", None, 302, None
@@ -172,8 +172,8 @@ class TokenOutcome(Outcome):
     REFRESH_TOKEN_REVOKED = None, "invalid_grant", 400, Cause.CLIENT
     STORE_FAILED = None, "temporarily_unavailable", 503, Cause.SERVER
     # The identity provider does not answer, so it was not asked: what was presented is as good as before.
-    CIRCUIT_OPEN = None, "temporarily_unavailable", 503, Cause.UPSTREAM
-    TOO_MANY_IN_FLIGHT = None, "temporarily_unavailable", 503, Cause.UPSTREAM
+    CIRCUIT_OPEN = None, "temporarily_unavailable", 503, Cause.IDP
+    TOO_MANY_IN_FLIGHT = None, "temporarily_unavailable", 503, Cause.IDP
     # Definite refusals by the identity provider, passed on faithfully.
     IDP_INVALID_GRANT = None, "invalid_grant", 400, Cause.CLIENT
     IDP_INVALID_REQUEST = None, "invalid_request", 400, Cause.CLIENT
@@ -184,13 +184,13 @@ class TokenOutcome(Outcome):
     # It refused *our* credentials. A client that heard invalid_client would register again, for ever.
     IDP_REFUSED_OUR_CREDENTIALS = None, "server_error", 502, Cause.SERVER
     # Trouble that may pass: never invalid_grant, on which clients throw good tokens away.
-    IDP_UNREACHABLE = None, "temporarily_unavailable", 503, Cause.UPSTREAM
-    IDP_TIMEOUT = None, "temporarily_unavailable", 503, Cause.UPSTREAM
-    IDP_RATE_LIMITED = None, "temporarily_unavailable", 503, Cause.UPSTREAM
-    IDP_SERVER_ERROR = None, "temporarily_unavailable", 502, Cause.UPSTREAM
-    IDP_INVALID_RESPONSE = None, "temporarily_unavailable", 502, Cause.UPSTREAM
+    IDP_UNREACHABLE = None, "temporarily_unavailable", 503, Cause.IDP
+    IDP_TIMEOUT = None, "temporarily_unavailable", 503, Cause.IDP
+    IDP_RATE_LIMITED = None, "temporarily_unavailable", 503, Cause.IDP
+    IDP_SERVER_ERROR = None, "temporarily_unavailable", 502, Cause.IDP
+    IDP_INVALID_RESPONSE = None, "temporarily_unavailable", 502, Cause.IDP
     # Tokens of another login than the one that was begun (OpenID Connect Core §3.1.3.7).
-    IDP_WRONG_NONCE = None, "server_error", 502, Cause.UPSTREAM
+    IDP_WRONG_NONCE = None, "server_error", 502, Cause.IDP
     CANCELLED = None, "server_error", 503, Cause.USER
     UNEXPECTED = None, "server_error", 500, Cause.SERVER
     EXCHANGED = None, None, 200, None
@@ -229,7 +229,7 @@ class RevocationOutcome(Outcome):
     CLIENT_LOOKUP_FAILED = None, "temporarily_unavailable", 503, Cause.SERVER
     MISSING_PARAMETER = None, "invalid_request", 400, Cause.CLIENT
     IDP_REFUSED_OUR_CREDENTIALS = None, "server_error", 502, Cause.SERVER
-    IDP_FAILED = None, "temporarily_unavailable", 503, Cause.UPSTREAM
+    IDP_FAILED = None, "temporarily_unavailable", 503, Cause.IDP
     CANCELLED = None, "server_error", 503, Cause.USER
     UNEXPECTED = None, "server_error", 500, Cause.SERVER
     REVOKED = None, None, 200, None
@@ -259,12 +259,12 @@ class ResourceOutcome(Outcome):
     INSUFFICIENT_SCOPE = None, "insufficient_scope", 403, Cause.CLIENT
     # Whether the token is good cannot be told now: never 401, on which clients throw good tokens away.
     NOT_CONFIGURED = None, "server_error", 503, Cause.SERVER
-    TOKEN_CHECK_UNAVAILABLE = None, "temporarily_unavailable", 503, Cause.UPSTREAM
+    TOKEN_CHECK_UNAVAILABLE = None, "temporarily_unavailable", 503, Cause.IDP
     TOKEN_CHECK_REFUSED = None, "server_error", 502, Cause.SERVER
     # The token is good, and the MCP server behind the reverse proxy is not there.
-    UPSTREAM_UNREACHABLE = None, "temporarily_unavailable", 502, Cause.SERVER
-    UPSTREAM_TIMEOUT = None, "temporarily_unavailable", 504, Cause.SERVER
-    UPSTREAM_INVALID_RESPONSE = None, "server_error", 502, Cause.SERVER
+    MCP_SERVER_UNREACHABLE = None, "temporarily_unavailable", 502, Cause.SERVER
+    MCP_SERVER_TIMEOUT = None, "temporarily_unavailable", 504, Cause.SERVER
+    MCP_SERVER_INVALID_RESPONSE = None, "server_error", 502, Cause.SERVER
     CANCELLED = None, "server_error", 503, Cause.USER
     UNEXPECTED = None, "server_error", 500, Cause.SERVER
     ALLOWED = None, None, 200, None

@@ -23,7 +23,7 @@ from seed_oauth.telemetry.contract import (
     AUTHORIZATION_REQUESTS,
     DCR_REGISTRATIONS,
     TOKEN_EXCHANGES,
-    UpstreamOutcome,
+    IdpOutcome,
 )
 from seed_oauth.telemetry.pipeline import Pipeline
 
@@ -38,7 +38,7 @@ def traffic(pipeline: Pipeline) -> Callable[[int], None]:
     telemetry = pipeline.telemetry
     authorizations = itertools.cycle(AuthorizationOutcome)
     registrations = itertools.cycle(RegistrationOutcome)
-    exchanges = itertools.cycle(itertools.product(GrantType, UpstreamOutcome, SECONDS))
+    exchanges = itertools.cycle(itertools.product(GrantType, IdpOutcome, SECONDS))
     endpoints = itertools.cycle(("authorize", "token", "register"))
 
     def record(requests: int) -> None:

@@ -201,10 +201,10 @@ def test_an_unsafe_setting_is_told_in_a_line_before_any_port_opens(tmp_path: Pat
     assert done.stderr.startswith("seed-oauth: SEED_OAUTH_ISSUER is missing")
 
 
-def test_an_upstream_that_is_given_as_an_option_is_checked_as_the_setting_is(tmp_path: Path) -> None:
-    done = run("serve", "--upstream", "http://mcp.example/mcp", folder=tmp_path)
+def test_an_mcp_server_that_is_given_as_an_option_is_checked_as_the_setting_is(tmp_path: Path) -> None:
+    done = run("serve", "--mcp-server", "http://mcp.example/mcp", folder=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.startswith("seed-oauth: SEED_OAUTH_UPSTREAM must use https")
+    assert done.stderr.startswith("seed-oauth: SEED_OAUTH_MCP_SERVER must use https")
 
 
 def test_watch_says_what_to_do_when_there_is_nothing_to_watch(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ BESIDE = """\
 ### Beside them
 
 `http_client_request_duration_seconds` is the httpx instrumentation's view of the requests to the identity provider.
-It knows only those that were answered; `oauth_upstream_requests_total` knows all. `process_*` describes the process
+It knows only those that were answered; `oauth_idp_requests_total` knows all. `process_*` describes the process
 that is scraped (with several workers that is the supervisor), and only a scrape shows it. `target_info` names the
 service and its version.
 """
@@ -32,7 +32,7 @@ REASONS = """\
 ## Reasons
 
 Every way in which a request can end. `reason` is what `oauth_errors_total` and the log call it; `error` and the status
-are what the client is told. Only the causes `upstream` and `server` are trouble of the operator's.
+are what the client is told. Only the causes `idp` and `server` are trouble of the operator's.
 """
 
 

@@ -134,7 +134,7 @@ async def test_the_server_starts_as_shown_and_answers_as_shown(tmp_path: Path) -
 
 
 async def test_the_server_stands_before_an_mcp_server_as_shown(tmp_path: Path) -> None:
-    commands = block("serve").replace("seed-oauth serve\n", "") + block("upstream")
+    commands = block("serve").replace("seed-oauth serve\n", "") + block("mcp-server")
     async with serving_as_shown(commands, tmp_path) as (http, port):
         response = await http.post(f"http://127.0.0.1:{port}/mcp")
     assert response.status_code == 401

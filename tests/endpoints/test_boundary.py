@@ -291,7 +291,7 @@ async def test_an_exchange_that_is_cancelled_stops_its_timer_and_is_one_failure(
         grant_type = GrantType.AUTHORIZATION_CODE
         assert await door.value("oauth_token_exchanges_total", grant_type=grant_type, result="failure") == 1
         assert await door.value("oauth_token_exchange_duration_seconds_count", grant_type=grant_type) == 1
-        assert await door.value("oauth_upstream_requests_total", operation="token", outcome="cancelled") == 1
+        assert await door.value("oauth_idp_requests_total", operation="token", outcome="cancelled") == 1
         assert await door.error_count(TokenOutcome.CANCELLED) == 1
 
 

@@ -47,7 +47,7 @@ class Case:
 SUCCESS = {'oauth_authorization_requests_total{result="success"}': 1.0}
 IDP_DOWN = {
     'oauth_authorization_requests_total{result="error"}': 1.0,
-    'oauth_errors_total{cause="upstream",endpoint="authorize",reason="idp_unavailable"}': 1.0,
+    'oauth_errors_total{cause="idp",endpoint="authorize",reason="idp_unavailable"}': 1.0,
 }
 CASES = [
     # `success` is the redirect to the identity provider, not the question that comes before it.
@@ -101,22 +101,22 @@ async def test_the_same_checks_in_the_same_order_come_before_the_question(case: 
 
 async def test_the_identity_provider_is_asked_with_a_state_and_a_pkce_pair_of_our_own() -> None:
     async with BrokerDoor() as door:
-        upstream = query_of(await door.person.reaches_idp(scope="mail files"))
-    assert upstream == {
+        idp = query_of(await door.person.reaches_idp(scope="mail files"))
+    assert idp == {
         "response_type": "code",
         "client_id": "proxy",
         "redirect_uri": f"{ISSUER}/oauth/callback",
-        "code_challenge": upstream["code_challenge"],
+        "code_challenge": idp["code_challenge"],
         "code_challenge_method": "S256",
-        "state": upstream["state"],
+        "state": idp["state"],
         "scope": "mail files",
         "resource": f"{ISSUER}/mcp",
     }
-    assert upstream["code_challenge"] != CODE_CHALLENGE
-    assert len(upstream["code_challenge"]) == 43
+    assert idp["code_challenge"] != CODE_CHALLENGE
+    assert len(idp["code_challenge"]) == 43
     # Nothing of the client's is to be read there.
     for ours in (CALLBACK, "opaque", CODE_CHALLENGE, PUBLIC.client_id + '"'):
-        assert ours not in upstream["state"]
+        assert ours not in idp["state"]
 
 
 async def test_each_login_has_a_state_a_pkce_pair_and_a_nonce_of_its_own() -> None:
@@ -132,7 +132,7 @@ class Asked:
 
     changes: Mapping[str, str | None]
     settings: Mapping[str, Any]
-    upstream: Mapping[str, str | None]
+    idp: Mapping[str, str | None]
 
 
 ASKED = [
@@ -160,17 +160,17 @@ ASKED = [
 @pytest.mark.parametrize("asked", ASKED, ids=lambda asked: f"{asked.changes}-{asked.settings}")
 async def test_the_identity_provider_is_asked_for_what_the_client_and_the_operator_want(asked: Asked) -> None:
     async with BrokerDoor(settings=asked.settings) as door:
-        upstream = query_of(await door.person.reaches_idp(**asked.changes))
-    assert {name: upstream.get(name) for name in asked.upstream} == asked.upstream
+        idp = query_of(await door.person.reaches_idp(**asked.changes))
+    assert {name: idp.get(name) for name in asked.idp} == asked.idp
 
 
 async def test_a_nonce_is_sent_where_an_id_token_is_asked_for() -> None:
     """OpenID Connect Core §3.1.2.1; it is a hash, so the state does not tell it."""
     async with BrokerDoor(settings={"idp_scopes": "openid"}) as door:
-        upstream = query_of(await door.person.reaches_idp())
-    assert len(upstream["nonce"]) == 43
-    assert upstream["nonce"] != upstream["code_challenge"]
-    assert upstream["nonce"] not in upstream["state"]
+        idp = query_of(await door.person.reaches_idp())
+    assert len(idp["nonce"]) == 43
+    assert idp["nonce"] != idp["code_challenge"]
+    assert idp["nonce"] not in idp["state"]
 
 
 async def test_the_identity_providers_own_query_survives() -> None:

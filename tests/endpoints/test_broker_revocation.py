@@ -30,7 +30,7 @@ def of_ours(door: BrokerDoor, expires_at: int) -> str:
         scope="",
         expires_at=expires_at,
         subject=None,
-        upstream_access_token="the upstream token",
+        idp_access_token="the idp token",
     )
     return token.sealed(Settings(**{**SETTINGS, **door.settings}).sealer, door.now())
 
@@ -50,7 +50,7 @@ async def test_a_refresh_token_is_void_here_and_the_one_within_it_there() -> Non
         assert form == {"token": form["token"], "token_type_hint": "refresh_token"}
         assert form["token"] != tokens["refresh_token"]
         assert await refreshes(door, tokens["refresh_token"]) == 400
-        assert await door.value("oauth_upstream_requests_total", operation="revocation", outcome="ok") == 1
+        assert await door.value("oauth_idp_requests_total", operation="revocation", outcome="ok") == 1
 
 
 async def test_a_refresh_token_that_was_used_voids_its_successor_as_well() -> None:
@@ -89,7 +89,7 @@ async def test_an_access_token_of_ours_has_the_one_within_it_revoked() -> None:
     async with BrokerDoor() as door:
         assert (await revoke(door, of_ours(door, 2**40))).status_code == 200
         form = form_of(door.idp_requests[-1])
-        assert form == {"token": "the upstream token", "token_type_hint": "access_token"}
+        assert form == {"token": "the idp token", "token_type_hint": "access_token"}
 
 
 async def test_any_other_token_is_for_the_identity_provider_to_know() -> None:

@@ -63,7 +63,7 @@ async def refresh_token(door: BrokerDoor) -> str:
 
 async def access_token(door: BrokerDoor) -> str:
     return AccessToken(
-        client_id="public", resource=RESOURCE, scope="", expires_at=2**40, subject=None, upstream_access_token="at"
+        client_id="public", resource=RESOURCE, scope="", expires_at=2**40, subject=None, idp_access_token="at"
     ).sealed(settings_of(door).sealer, door.now())
 
 
@@ -170,7 +170,7 @@ async def test_the_same_checks_in_the_same_order_come_before_any_envelope_is_ope
 
 
 @pytest.mark.parametrize("good", [code_form, refresh_form], ids=["code", "refresh"])
-@pytest.mark.parametrize("case", FAILED, ids=lambda case: f"{case.row.reason}-{case.upstream}")
+@pytest.mark.parametrize("case", FAILED, ids=lambda case: f"{case.row.reason}-{case.idp}")
 async def test_an_exchange_that_fails_is_counted_and_timed_once_and_nothing_of_ours_is_spent(
     case: Failed, good: Callable[..., Awaitable[Form]]
 ) -> None:
@@ -188,8 +188,8 @@ async def test_an_exchange_that_fails_is_counted_and_timed_once_and_nothing_of_o
             f'oauth_token_exchanges_total{{{labels},result="failure"}}': 1,
             f"oauth_token_exchange_duration_seconds_count{{{labels}}}": 1,
             f'oauth_errors_total{{cause="{case.row.cause}",endpoint="token",reason="{case.row.reason}"}}': 1,
-            f'oauth_upstream_requests_total{{operation="token",outcome="{case.upstream}"}}': 1,
-            f'oauth_upstream_request_duration_seconds_count{{operation="token",outcome="{case.upstream}"}}': 1,
+            f'oauth_idp_requests_total{{operation="token",outcome="{case.idp}"}}': 1,
+            f'oauth_idp_request_duration_seconds_count{{operation="token",outcome="{case.idp}"}}': 1,
         }
         # This identity provider had not spent anything, so the same request goes through now.
         door.idp = provider
@@ -225,8 +225,8 @@ async def test_a_code_is_exchanged_with_our_own_verifier_and_redirect_uri() -> N
         assert increases(before, await door.samples()) == {
             'oauth_token_exchanges_total{grant_type="authorization_code",result="success"}': 1,
             'oauth_token_exchange_duration_seconds_count{grant_type="authorization_code"}': 1,
-            'oauth_upstream_requests_total{operation="token",outcome="ok"}': 1,
-            'oauth_upstream_request_duration_seconds_count{operation="token",outcome="ok"}': 1,
+            'oauth_idp_requests_total{operation="token",outcome="ok"}': 1,
+            'oauth_idp_request_duration_seconds_count{operation="token",outcome="ok"}': 1,
         }
 
 
@@ -283,15 +283,15 @@ def answering(members: Mapping[str, object]) -> Callable[[httpx.Request], httpx.
 
 async def code_of(door: BrokerDoor, **changes: str | None) -> tuple[str, dict[str, str]]:
     """A code for a login at an identity provider that `door.idp` plays, and what that was asked."""
-    upstream = query_of(await door.person.reaches_idp(**changes))
-    returned = await door.person.returns(code="upstream code", state=upstream["state"])
-    return query_of(returned.headers["location"])["code"], upstream
+    idp = query_of(await door.person.reaches_idp(**changes))
+    returned = await door.person.returns(code="idp code", state=idp["state"])
+    return query_of(returned.headers["location"])["code"], idp
 
 
 async def test_an_id_token_of_this_login_says_who_has_logged_in() -> None:
     async with BrokerDoor(settings={"idp_scopes": "openid", "access_tokens": "own"}) as door:
-        code, upstream = await code_of(door)
-        claims = {"sub": "somebody", "nonce": upstream["nonce"]}
+        code, idp = await code_of(door)
+        claims = {"sub": "somebody", "nonce": idp["nonce"]}
         door.idp = answering({"id_token": jwt_of(claims), "refresh_token": "rt"})
         members = json_of(await door.token(code_request(code=code)))
         assert "id_token" not in members, "it is addressed to us"
@@ -325,8 +325,8 @@ async def test_an_id_token_of_another_login_is_not_taken(nonce: object) -> None:
 async def test_an_id_token_that_nobody_asked_for_or_that_says_nothing_stops_no_login(id_token: object) -> None:
     """Google gives one with the scope email, and there was no nonce to repeat."""
     async with BrokerDoor(idp=answering({"id_token": id_token})) as door:
-        code, upstream = await code_of(door, scope="email")
-        assert "nonce" not in upstream
+        code, idp = await code_of(door, scope="email")
+        assert "nonce" not in idp
         assert (await door.token(code_request(code=code))).status_code == 200
 
 
@@ -340,7 +340,7 @@ FOR_US = {"aud": RESOURCE}
 class Issued:
     """What the identity provider gives, and what the client gets of it."""
 
-    upstream: Mapping[str, object]
+    idp: Mapping[str, object]
     passed_on: bool
     expires_in: int | None
     policy: str = "auto"
@@ -387,22 +387,22 @@ async def test_a_client_gets_an_access_token_that_is_for_the_resource(issued: Is
     clock = Clock()
     async with BrokerDoor(settings={"access_tokens": issued.policy}, now=clock) as door:
         code, _ = await code_of(door, scope="mail")
-        door.idp = answering({**issued.upstream, "refresh_token": "rt"})
+        door.idp = answering({**issued.idp, "refresh_token": "rt"})
         members = json_of(await door.token(code_request(code=code)))
         if grant == "refresh":
             members = json_of(await door.token(refresh_request(refresh_token=members["refresh_token"])))
         assert members.get("expires_in") == issued.expires_in
         if issued.passed_on:
-            assert members["access_token"] == issued.upstream["access_token"]
+            assert members["access_token"] == issued.idp["access_token"]
             return
-        assert str(issued.upstream["access_token"]) not in members["access_token"]
+        assert str(issued.idp["access_token"]) not in members["access_token"]
         assert AccessToken.opened(settings_of(door).sealer, members["access_token"], clock()) == AccessToken(
             client_id="public",
             resource=RESOURCE,
             scope="mail",
             expires_at=int(clock()) + (issued.expires_in or 0),
             subject=None,
-            upstream_access_token=str(issued.upstream["access_token"]),
+            idp_access_token=str(issued.idp["access_token"]),
         )
 
 
@@ -420,7 +420,7 @@ class Told:
     """What the client asks for and the identity provider answers, and what the client is told."""
 
     asked: str | None
-    upstream: str | None
+    idp: str | None
     told: str | None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -440,7 +440,7 @@ TOLD = [
 
 @pytest.mark.parametrize("case", TOLD, ids=str)
 async def test_a_client_is_told_which_scopes_it_got_and_not_what_we_got_for_ourselves(case: Told) -> None:
-    answer = {} if case.upstream is None else {"scope": case.upstream}
+    answer = {} if case.idp is None else {"scope": case.idp}
     async with BrokerDoor(settings=case.settings, idp=answering(answer)) as door:
         code, _ = await code_of(door, scope=case.asked)
         members = json_of(await door.token(code_request(code=code)))
@@ -451,14 +451,14 @@ async def test_a_refresh_may_narrow_the_scope_of_an_access_token_but_not_of_the_
     """PROTOCOL T8 (RFC 6749 §6)."""
     async with BrokerDoor(settings={"idp_scopes": "openid"}) as door:
         tokens = await door.login(scope="mail files")
-        for asked, upstream, told in (
+        for asked, idp, told in (
             ("mail", "mail openid", "mail"),
             (None, None, "mail files"),
             ("files", "files openid", "files"),
         ):
             form = refresh_request(refresh_token=tokens["refresh_token"], scope=asked)
             tokens = json_of(await door.token(form))
-            assert form_of(door.idp_requests[-1]).get("scope") == upstream
+            assert form_of(door.idp_requests[-1]).get("scope") == idp
             assert tokens["scope"] == told
 
 
@@ -486,10 +486,10 @@ async def test_a_scope_that_is_never_passed_on_may_be_asked_for_in_a_refresh_and
     """Clients ask for offline_access always."""
     async with BrokerDoor(settings={"idp_dropped_scopes": "offline_access"}) as door:
         tokens = await door.login(scope="mail offline_access")
-        for asked, upstream in (("mail offline_access", "mail"), ("offline_access", None)):
+        for asked, idp in (("mail offline_access", "mail"), ("offline_access", None)):
             form = refresh_request(refresh_token=tokens["refresh_token"], scope=asked)
             tokens = json_of(await door.token(form))
-            assert form_of(door.idp_requests[-1]).get("scope") == upstream
+            assert form_of(door.idp_requests[-1]).get("scope") == idp
 
 
 # Refresh tokens
@@ -503,18 +503,18 @@ async def test_a_refresh_token_is_exchanged_for_new_ones_and_says_nothing_to_any
         assert response.status_code == 200
         renewed = json_of(response)
         assert renewed["refresh_token"] != tokens["refresh_token"]
-        upstream = form_of(door.idp_requests[-1])
-        assert upstream == {
+        idp = form_of(door.idp_requests[-1])
+        assert idp == {
             "grant_type": "refresh_token",
-            "refresh_token": upstream["refresh_token"],
+            "refresh_token": idp["refresh_token"],
             "resource": RESOURCE,
         }
-        assert upstream["refresh_token"] not in tokens["refresh_token"]
+        assert idp["refresh_token"] not in tokens["refresh_token"]
         assert increases(before, await door.samples()) == {
             'oauth_token_exchanges_total{grant_type="refresh_token",result="success"}': 1,
             'oauth_token_exchange_duration_seconds_count{grant_type="refresh_token"}': 1,
-            'oauth_upstream_requests_total{operation="token",outcome="ok"}': 1,
-            'oauth_upstream_request_duration_seconds_count{operation="token",outcome="ok"}': 1,
+            'oauth_idp_requests_total{operation="token",outcome="ok"}': 1,
+            'oauth_idp_request_duration_seconds_count{operation="token",outcome="ok"}': 1,
         }
 
 
@@ -533,7 +533,7 @@ async def test_where_the_identity_provider_gives_no_refresh_token_there_is_none(
         assert "refresh_token" not in json_of(await door.token(code_request(code=code)))
 
 
-async def test_an_upstream_refresh_token_that_is_not_rotated_goes_on_to_be_the_one() -> None:
+async def test_an_idp_refresh_token_that_is_not_rotated_goes_on_to_be_the_one() -> None:
     """Google; ours is rotated all the same."""
     async with BrokerDoor() as door:
         code, _ = await code_of(door)
@@ -697,7 +697,7 @@ async def test_an_exchange_that_is_cancelled_gives_its_turn_back(cancelled_by: s
                 group.cancel_scope.cancel()
         assert grants.reached == ["take_turn", "abandon"]
         assert await door.error_count(Row.CANCELLED) == 1
-        assert await door.value("oauth_upstream_requests_total", operation="token", outcome="cancelled") == 1
+        assert await door.value("oauth_idp_requests_total", operation="token", outcome="cancelled") == 1
         door.idp = provider
         assert (await door.token(form)).status_code == 200
 

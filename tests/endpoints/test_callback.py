@@ -23,7 +23,7 @@ class Case:
     """A return that ends in `row`: what the identity provider sends besides a good state, and in whose browser."""
 
     row: Row
-    sent: Mapping[str, str | None] = field(default_factory=lambda: {"code": "upstream code"})
+    sent: Mapping[str, str | None] = field(default_factory=lambda: {"code": "idp code"})
     by: str = "the same"
     after: float = 0.0
     told: bool = False
@@ -123,14 +123,14 @@ async def test_a_code_of_ours_goes_to_the_client_with_its_state_and_our_issuer(s
         state = query_of(await door.person.reaches_idp())["state"]
         clock.seconds += 42
         before = await door.samples()
-        response = await door.person.returns(code="upstream code", state=state, **sent)
+        response = await door.person.returns(code="idp code", state=state, **sent)
 
         assert response.status_code == 302
         assert response.headers["referrer-policy"] == "no-referrer"
         answer = query_of(response.headers["location"])
         assert answer.keys() == {"code", "state", "iss"}
         assert (answer["state"], answer["iss"]) == ("opaque state", ISSUER)
-        assert "upstream" not in answer["code"]
+        assert "idp" not in answer["code"]
         after = await door.samples()
         assert increases(before, after) == {
             'oauth_callbacks_total{result="success"}': 1,
@@ -145,11 +145,9 @@ async def test_an_issuer_is_told_to_strict_clients_byte_for_byte() -> None:
     issuer = f"{ISSUER}/tenant"
     async with BrokerDoor(settings={"issuer": issuer}) as door:
         assert json_of(await door.http.get("/.well-known/oauth-authorization-server/tenant"))["issuer"] == issuer
-        upstream = query_of(await door.person.reaches_idp())
-        assert upstream["redirect_uri"] == f"{issuer}/oauth/callback"
-        response = await door.person.http.get(
-            "/tenant/oauth/callback", params={"code": "x", "state": upstream["state"]}
-        )
+        idp = query_of(await door.person.reaches_idp())
+        assert idp["redirect_uri"] == f"{issuer}/oauth/callback"
+        response = await door.person.http.get("/tenant/oauth/callback", params={"code": "x", "state": idp["state"]})
     assert query_of(response.headers["location"])["iss"] == issuer
 
 
@@ -286,8 +284,8 @@ async def test_state_comes_back_exactly_as_sent_and_never_breaks_a_header(state:
     """PROTOCOL A5, THREATS 14."""
     async with BrokerDoor() as door:
         success = await door.person.logs_in(await door.person.reaches_idp(state=state))
-        upstream = query_of(await door.person.reaches_idp(state=state))["state"]
-        refusal = await door.person.returns(state=upstream, error="access_denied")
+        idp = query_of(await door.person.reaches_idp(state=state))["state"]
+        refusal = await door.person.returns(state=idp, error="access_denied")
     for response in (success, refusal):
         assert response.headers["location"].isascii()
         assert query_of(response.headers["location"])["state"] == state

@@ -32,7 +32,7 @@ async def test_a_token_is_revoked_at_the_identity_provider(door: FrontDoor) -> N
     assert str(sent.url) == "https://idp.example/revoke"
     assert form_of(sent) == {"token": "the token", "token_type_hint": "refresh_token"}
     assert sent.headers["authorization"].startswith("Basic ")
-    assert await door.value("oauth_upstream_requests_total", operation="revocation", outcome="ok") == 1
+    assert await door.value("oauth_idp_requests_total", operation="revocation", outcome="ok") == 1
 
 
 async def test_a_token_that_the_identity_provider_does_not_know_is_revoked_too() -> None:

@@ -117,7 +117,7 @@ class Failed:
     idp: IdentityProvider
     error: str
     status: int
-    upstream: str
+    idp_outcome: str
 
 
 def answers(status: int, error: str | None = None, **options: Any) -> IdentityProvider:
@@ -174,7 +174,7 @@ FAILED = [
 
 
 @pytest.mark.parametrize("grant", [code_request(), refresh_request()], ids=["code", "refresh"])
-@pytest.mark.parametrize("case", FAILED, ids=lambda case: f"{case.row.reason}-{case.upstream}")
+@pytest.mark.parametrize("case", FAILED, ids=lambda case: f"{case.row.reason}-{case.idp_outcome}")
 async def test_an_exchange_that_fails_is_counted_and_timed_once(case: Failed, grant: dict[str, str]) -> None:
     async with FrontDoor(idp=case.idp) as door:
         before = await door.samples()
@@ -191,8 +191,8 @@ async def test_an_exchange_that_fails_is_counted_and_timed_once(case: Failed, gr
             f'oauth_token_exchanges_total{{{labels},result="failure"}}': 1,
             f"oauth_token_exchange_duration_seconds_count{{{labels}}}": 1,
             f'oauth_errors_total{{cause="{case.row.cause}",endpoint="token",reason="{case.row.reason}"}}': 1,
-            f'oauth_upstream_requests_total{{operation="token",outcome="{case.upstream}"}}': 1,
-            f'oauth_upstream_request_duration_seconds_count{{operation="token",outcome="{case.upstream}"}}': 1,
+            f'oauth_idp_requests_total{{operation="token",outcome="{case.idp_outcome}"}}': 1,
+            f'oauth_idp_request_duration_seconds_count{{operation="token",outcome="{case.idp_outcome}"}}': 1,
         }
         assert len(door.idp_requests) == 1, "a code must never be sent twice"
 
@@ -220,8 +220,8 @@ async def test_a_code_is_exchanged_with_the_proxys_own_credentials(door: FrontDo
     assert grown == {
         'oauth_token_exchanges_total{grant_type="authorization_code",result="success"}': 1,
         'oauth_token_exchange_duration_seconds_count{grant_type="authorization_code"}': 1,
-        'oauth_upstream_requests_total{operation="token",outcome="ok"}': 1,
-        'oauth_upstream_request_duration_seconds_count{operation="token",outcome="ok"}': 1,
+        'oauth_idp_requests_total{operation="token",outcome="ok"}': 1,
+        'oauth_idp_request_duration_seconds_count{operation="token",outcome="ok"}': 1,
     }
 
 

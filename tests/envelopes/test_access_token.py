@@ -14,7 +14,7 @@ TOKEN = AccessToken(
     scope="mail files",
     expires_at=int(NOW) + 3600,
     subject="somebody",
-    upstream_access_token="the token of the identity provider",
+    idp_access_token="the token of the identity provider",
 )
 
 
@@ -34,7 +34,7 @@ def test_nobody_else_reads_or_makes_one() -> None:
 
 @pytest.mark.parametrize("purpose", [purpose for purpose in Purpose if purpose is not Purpose.ACCESS_TOKEN])
 def test_no_other_envelope_is_an_access_token(purpose: Purpose) -> None:
-    content = ["client", "https://door.example/mcp", "mail", int(NOW) + 3600, None, "upstream"]
+    content = ["client", "https://door.example/mcp", "mail", int(NOW) + 3600, None, "idp"]
     with pytest.raises(SealError):
         AccessToken.opened(SEALER, SEALER.seal(purpose, content, NOW), NOW)
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from seed_oauth.outcomes import Outcome
-from seed_oauth.telemetry.contract import ENDPOINTS, UpstreamOutcome, error_attributes
+from seed_oauth.telemetry.contract import ENDPOINTS, IdpOutcome, error_attributes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +15,7 @@ class Fault:
     outcome: Outcome | None
     """The row in which the request ends that it happens to; status, `error` and cause follow from it. None where no
     request ends by it."""
-    upstream: UpstreamOutcome | None = None
+    idp: IdpOutcome | None = None
     """How the request to the identity provider is counted; None where there was none."""
     retry_after: str | None = None
     """The Retry-After that the client is told, in seconds."""
@@ -41,7 +41,7 @@ class Fault:
             return "nothing"
         row = f"`{ENDPOINTS[type(self.outcome)]}` `{self.outcome.reason}`"
         cause = f", cause `{self.outcome.cause}`" if self.outcome.cause else ""
-        exchange = f"; upstream `{self.upstream}`" if self.upstream else ""
+        exchange = f"; idp `{self.idp}`" if self.idp else ""
         return row + cause + exchange
 
 
@@ -55,13 +55,13 @@ def counted(fault: Fault, times: int = 1) -> dict[str, float]:
         grown[f"oauth_errors_total{{{labels}}}"] = times
     if fault.outcome.result:
         grown[f'oauth_authorization_requests_total{{result="{fault.outcome.result}"}}'] = times
-    if fault.upstream:
-        result = "success" if fault.upstream is UpstreamOutcome.OK else "failure"
-        upstream = f'{{operation="token",outcome="{fault.upstream}"}}'
+    if fault.idp:
+        result = "success" if fault.idp is IdpOutcome.OK else "failure"
+        idp = f'{{operation="token",outcome="{fault.idp}"}}'
         grown |= {
             f'oauth_token_exchanges_total{{grant_type="authorization_code",result="{result}"}}': times,
             'oauth_token_exchange_duration_seconds_count{grant_type="authorization_code"}': times,
-            f"oauth_upstream_requests_total{upstream}": times,
-            f"oauth_upstream_request_duration_seconds_count{upstream}": times,
+            f"oauth_idp_requests_total{idp}": times,
+            f"oauth_idp_request_duration_seconds_count{idp}": times,
         }
     return grown

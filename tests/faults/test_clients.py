@@ -15,7 +15,7 @@ from seed_oauth import create_metrics_app
 from seed_oauth.outcomes import AuthorizationOutcome, TokenOutcome
 from seed_oauth.server.connection_limits import Limits
 from seed_oauth.server.connections import Connections
-from seed_oauth.telemetry.contract import UpstreamOutcome
+from seed_oauth.telemetry.contract import IdpOutcome
 from tests.broker import Clock
 from tests.faults.fault import Fault, counted
 from tests.faults.served import (
@@ -87,7 +87,7 @@ async def refused(client: RawClient) -> str:
 @fault(
     name="gone before the answer",
     outcome=TokenOutcome.EXCHANGED,
-    upstream=UpstreamOutcome.OK,
+    idp=IdpOutcome.OK,
     client_sees=NOBODY,
     afterwards="the exchange went on, because the code is spent either way; it is counted once, by how it ended",
 )
@@ -117,7 +117,7 @@ async def gone_in_the_body(at: Served) -> str:
 @fault(
     name="half-closed after its request",
     outcome=TokenOutcome.EXCHANGED,
-    upstream=UpstreamOutcome.OK,
+    idp=IdpOutcome.OK,
     afterwards="the connection closes after the answer",
     client_sees="200",
 )
@@ -204,7 +204,7 @@ async def slow_body(at: Served) -> str:
     name="slowloris: the head of a second request, while the first is answered",
     limits=replace(ROOMY, head=SOON, lingering=SOON),
     outcome=TokenOutcome.EXCHANGED,
-    upstream=UpstreamOutcome.OK,
+    idp=IdpOutcome.OK,
     client_sees=f"200, then 408 `invalid_request`, then {CLOSES}",
     afterwards="the first has its answer, and the second its time from then on",
 )
@@ -495,7 +495,7 @@ async def broken_chunks(at: Served) -> str:
 @fault(
     name="a request, and then what is not HTTP",
     outcome=TokenOutcome.EXCHANGED,
-    upstream=UpstreamOutcome.OK,
+    idp=IdpOutcome.OK,
     client_sees=f"200, then {CLOSES}",
     afterwards="the request has its answer, which no other comes before",
 )
@@ -533,7 +533,7 @@ async def more_than_room(at: Served) -> str:
     limits=replace(ROOMY, connections=4),
     times=4,
     outcome=TokenOutcome.EXCHANGED,
-    upstream=UpstreamOutcome.OK,
+    idp=IdpOutcome.OK,
     client_sees=f"503 `temporarily_unavailable`, `Retry-After: 5`, then {CLOSES}",
     afterwards="those that were there have their answers, and `/healthz` has one meanwhile",
 )
@@ -558,7 +558,7 @@ async def more_requests_than_room(at: Served) -> str:
     name="a flood of connections while all are busy",
     limits=replace(ROOMY, connections=1),
     outcome=TokenOutcome.EXCHANGED,
-    upstream=UpstreamOutcome.OK,
+    idp=IdpOutcome.OK,
     client_sees=RESET,
     afterwards="each that comes takes the place of the one before it; those that are busy keep theirs",
 )

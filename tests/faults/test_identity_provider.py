@@ -16,7 +16,7 @@ from seed_oauth import Settings
 from seed_oauth.http_client.transport import IdentityProviderTransport
 from seed_oauth.identity_provider.circuit_breaker import FAILURES, MOST_IN_FLIGHT, PAUSE
 from seed_oauth.outcomes import Outcome, TokenOutcome
-from seed_oauth.telemetry.contract import UpstreamOutcome
+from seed_oauth.telemetry.contract import IdpOutcome
 from tests.broker import BROKER, BrokerDoor, Clock
 from tests.certificates import serving, trusting
 from tests.cli.test_cli import PATIENCE
@@ -71,38 +71,34 @@ def case(
     name: str,
     bring: Bring,
     row: Row,
-    upstream: UpstreamOutcome,
+    idp: IdpOutcome,
     *,
     sent: bool,
     retry_after: str | None = "5",
     **how: Any,
 ) -> Case:
-    fault = Fault(
-        name=name, outcome=row, upstream=upstream, retry_after=retry_after, afterwards=SENT if sent else UNSENT
-    )
+    fault = Fault(name=name, outcome=row, idp=idp, retry_after=retry_after, afterwards=SENT if sent else UNSENT)
     return Case(fault=fault, bring=bring, sent=sent, **how)
 
 
 def unreachable(name: str, bring: Bring, *, sent: bool = False, **how: Any) -> Case:
-    return case(name, bring, Row.IDP_UNREACHABLE, UpstreamOutcome.CONNECT_ERROR, sent=sent, **how)
+    return case(name, bring, Row.IDP_UNREACHABLE, IdpOutcome.CONNECT_ERROR, sent=sent, **how)
 
 
 def late(name: str, bring: Bring, *, sent: bool = True) -> Case:
-    return case(name, bring, Row.IDP_TIMEOUT, UpstreamOutcome.TIMEOUT, sent=sent)
+    return case(name, bring, Row.IDP_TIMEOUT, IdpOutcome.TIMEOUT, sent=sent)
 
 
-def nonsense(name: str, manner: Manner, upstream: UpstreamOutcome = UpstreamOutcome.INVALID_RESPONSE) -> Case:
-    return case(name, doing(manner), Row.IDP_INVALID_RESPONSE, upstream, sent=True)
+def nonsense(name: str, manner: Manner, idp: IdpOutcome = IdpOutcome.INVALID_RESPONSE) -> Case:
+    return case(name, doing(manner), Row.IDP_INVALID_RESPONSE, idp, sent=True)
 
 
-def answered(name: str, row: Row, upstream: UpstreamOutcome, answer: bytes, retry_after: str | None = "5") -> Case:
-    return case(name, doing(answering(answer)), row, upstream, sent=True, retry_after=retry_after)
+def answered(name: str, row: Row, idp: IdpOutcome, answer: bytes, retry_after: str | None = "5") -> Case:
+    return case(name, doing(answering(answer)), row, idp, sent=True, retry_after=retry_after)
 
 
 def granted(name: str, manner: Manner, *, kept: bool = False) -> Case:
-    fault = Fault(
-        name=name, outcome=Row.EXCHANGED, upstream=UpstreamOutcome.OK, afterwards="Nobody has noticed anything."
-    )
+    fault = Fault(name=name, outcome=Row.EXCHANGED, idp=IdpOutcome.OK, afterwards="Nobody has noticed anything.")
     return Case(fault=fault, bring=doing(manner), sent=True, kept=kept)
 
 
@@ -188,7 +184,6 @@ def with_error(error: str, status: str = "200 OK", *headers: str) -> bytes:
 HTML = f"<h1>{PROSE}</h1>".encode()
 TOMORROW = "Fri, 31 Dec 9999 23:59:59 GMT"
 HTTP_1_0 = b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n" + json.dumps(TOKENS).encode()
-Upstream = UpstreamOutcome
 
 CASES = [
     unreachable("refused", refusing),
@@ -211,18 +206,18 @@ CASES = [
     nonsense("invalid JSON", answering(response(b'{"access_token": '))),
     nonsense("JSON array", answering(response(json.dumps([TOKENS]).encode()))),
     nonsense("redirect", answering(response(HTML, "307 Temporary Redirect", "Location: /token"))),
-    answered("200 with `error`: a refusal", Row.IDP_INVALID_GRANT, Upstream.HTTP_4XX,
+    answered("200 with `error`: a refusal", Row.IDP_INVALID_GRANT, IdpOutcome.HTTP_4XX,
              with_error("invalid_grant"), None),
-    nonsense("200 with `error`: a word of its own", answering(with_error(PROSE)), Upstream.HTTP_4XX),
-    answered("500", Row.IDP_SERVER_ERROR, Upstream.HTTP_5XX, with_error("server_error", "500 Oops")),
-    answered("502 in HTML", Row.IDP_SERVER_ERROR, Upstream.HTTP_5XX, response(HTML, "502 Bad Gateway")),
-    answered("503 with Retry-After", Row.IDP_SERVER_ERROR, Upstream.HTTP_5XX,
+    nonsense("200 with `error`: a word of its own", answering(with_error(PROSE)), IdpOutcome.HTTP_4XX),
+    answered("500", Row.IDP_SERVER_ERROR, IdpOutcome.HTTP_5XX, with_error("server_error", "500 Oops")),
+    answered("502 in HTML", Row.IDP_SERVER_ERROR, IdpOutcome.HTTP_5XX, response(HTML, "502 Bad Gateway")),
+    answered("503 with Retry-After", Row.IDP_SERVER_ERROR, IdpOutcome.HTTP_5XX,
              response(HTML, "503 Maintenance", "Retry-After: 120"), "120"),
-    answered("429 with Retry-After", Row.IDP_RATE_LIMITED, Upstream.HTTP_4XX,
+    answered("429 with Retry-After", Row.IDP_RATE_LIMITED, IdpOutcome.HTTP_4XX,
              with_error("slow_down", "429 Slow Down", "Retry-After: 7"), "7"),
-    answered("429 with a far date in Retry-After", Row.IDP_RATE_LIMITED, Upstream.HTTP_4XX,
+    answered("429 with a far date in Retry-After", Row.IDP_RATE_LIMITED, IdpOutcome.HTTP_4XX,
              with_error("slow_down", "429 Slow Down", f"Retry-After: {TOMORROW}"), "3600"),
-    answered("429 with nonsense in Retry-After", Row.IDP_RATE_LIMITED, Upstream.HTTP_4XX,
+    answered("429 with nonsense in Retry-After", Row.IDP_RATE_LIMITED, IdpOutcome.HTTP_4XX,
              with_error("slow_down", "429 Slow Down", f"Retry-After: {PROSE}")),
     granted("HTTP/1.0", answering(HTTP_1_0)),
     granted("kept connection closed while idle", closes_when_idle, kept=True),
@@ -335,13 +330,13 @@ def row_of(fault: Fault, grant: str) -> Outcome:
 
 def counted(fault: Fault, grant: str) -> dict[str, float]:
     """One exchange, one request to the identity provider, each with its duration, and one error if it is one."""
-    row, upstream = row_of(fault, grant), fault.upstream
+    row, idp = row_of(fault, grant), fault.idp
     result = "failure" if row.cause else "success"
     once = [
         f'oauth_token_exchanges_total{{grant_type="{grant}",result="{result}"}}',
         f'oauth_token_exchange_duration_seconds_count{{grant_type="{grant}"}}',
-        f'oauth_upstream_requests_total{{operation="token",outcome="{upstream}"}}',
-        f'oauth_upstream_request_duration_seconds_count{{operation="token",outcome="{upstream}"}}',
+        f'oauth_idp_requests_total{{operation="token",outcome="{idp}"}}',
+        f'oauth_idp_request_duration_seconds_count{{operation="token",outcome="{idp}"}}',
     ]
     if row.cause:
         once.append(f'oauth_errors_total{{cause="{row.cause}",endpoint="token",reason="{row.reason}"}}')
@@ -364,7 +359,7 @@ async def test_what_the_identity_provider_does_wrong_is_told_counted_and_over_wh
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     fault, replica = case.fault, Replica()
     row = row_of(fault, grant)
-    timeout = SOON if fault.upstream is UpstreamOutcome.TIMEOUT else PATIENCE
+    timeout = SOON if fault.idp is IdpOutcome.TIMEOUT else PATIENCE
     form, before_it = await replica.form(grant), await replica.form(grant)
     async with faulty_server(serving("127.0.0.1", case.host) if case.tls else None) as idp:
         url = idp.url.replace("127.0.0.1", case.host)

@@ -19,7 +19,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 
 from seed_oauth import Settings
 from seed_oauth.outcomes import TokenOutcome
-from seed_oauth.telemetry.contract import UpstreamOutcome
+from seed_oauth.telemetry.contract import IdpOutcome
 from seed_oauth.telemetry.push import SHUTDOWN_TIMEOUT
 from tests.broker import BrokerDoor, Clock
 from tests.cli.test_cli import PATIENCE, Server, free_port, serving
@@ -179,7 +179,7 @@ def samples_in(push: bytes) -> Samples:
 @fault(
     name="SIGTERM in mid-exchange",
     outcome=TokenOutcome.EXCHANGED,
-    upstream=UpstreamOutcome.OK,
+    idp=IdpOutcome.OK,
     client_sees="200",
     afterwards="new connections are refused, requests have 30 seconds, the last counts are pushed; exit code 0",
 )
@@ -190,7 +190,7 @@ async def sigterm(at: Stage) -> str:
 @fault(
     name="SIGTERM in mid-exchange, to the supervisor of two workers",
     outcome=TokenOutcome.EXCHANGED,
-    upstream=UpstreamOutcome.OK,
+    idp=IdpOutcome.OK,
     client_sees="200",
     afterwards="the same: each worker finishes what it has, then the supervisor pushes",
 )
@@ -201,7 +201,7 @@ async def sigterm_to_the_supervisor(at: Stage) -> str:
 @fault(
     name="still under way when the 30 seconds after SIGTERM are over",
     outcome=TokenOutcome.CANCELLED,
-    upstream=UpstreamOutcome.CANCELLED,
+    idp=IdpOutcome.CANCELLED,
     client_sees="500",
     afterwards="the request to the identity provider is broken off, and its timer stopped",
 )
@@ -265,10 +265,10 @@ async def sigterm_while_listening(at: Stage) -> str:
             writer.write(b"b\r\ndata: 2\r\n\r\n\r\n0\r\n\r\n")
         await reader.read()
 
-    port, upstream = free_port(), await at.stack.enter_async_context(listening(mcp_server))
+    port, mcp_port = free_port(), await at.stack.enter_async_context(listening(mcp_server))
     issuer = f"http://127.0.0.1:{port}"
     settings = {"issuer": issuer, "secret_keys": SECRET_KEY, "access_tokens": "own", "flow": "broker"}
-    settings["upstream"] = f"http://127.0.0.1:{upstream}/mcp"
+    settings["mcp_server"] = f"http://127.0.0.1:{mcp_port}/mcp"
     server = await at.begin({f"SEED_OAUTH_{name.upper()}": value for name, value in settings.items()}, port=port)
     token = own_token(Settings.load(**settings), resource=f"{issuer}/mcp")
     headers = {"Authorization": f"Bearer {token}"}
@@ -313,7 +313,7 @@ async def sigkill_of_a_worker(at: Stage) -> str:
 @fault(
     name="a worker's event loop is blocked",
     outcome=TokenOutcome.EXCHANGED,
-    upstream=UpstreamOutcome.OK,
+    idp=IdpOutcome.OK,
     client_sees="200",
     afterwards="another worker answers, and `seed_oauth_worker_up` of the blocked one is 0 within 3 seconds",
 )
@@ -333,7 +333,7 @@ async def blocked_loop(at: Stage) -> str:
 @fault(
     name="1,000 idle connections",
     outcome=TokenOutcome.EXCHANGED,
-    upstream=UpstreamOutcome.OK,
+    idp=IdpOutcome.OK,
     client_sees="200",
     afterwards="others are answered; each takes some 10 KB until its time is over",
 )
@@ -357,7 +357,7 @@ def resident_memory(server: Server) -> int:
 @fault(
     name="out of file descriptors",
     outcome=TokenOutcome.EXCHANGED,
-    upstream=UpstreamOutcome.OK,
+    idp=IdpOutcome.OK,
     client_sees="200",
     afterwards="there are never more connections than descriptors for them and for who is asked behind: the one that "
     "has been waited for longest makes room",
@@ -380,7 +380,7 @@ async def out_of_files(at: Stage) -> str:
 @fault(
     name="the clock steps back an hour in the middle of a login",
     outcome=TokenOutcome.EXCHANGED,
-    upstream=UpstreamOutcome.OK,
+    idp=IdpOutcome.OK,
     client_sees="200",
     afterwards="what was sealed before the step opens, nobody waited for less than no time, and tokens are refreshed; "
     "deadlines and durations do not ask that clock",
@@ -431,7 +431,7 @@ async def standing_still() -> AsyncIterator[str]:
 
 COSTS_NOTHING = {
     "outcome": TokenOutcome.EXCHANGED,
-    "upstream": UpstreamOutcome.OK,
+    "idp": IdpOutcome.OK,
     "client_sees": "200",
 }
 

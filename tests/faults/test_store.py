@@ -39,7 +39,7 @@ TITLE = "Our store"
 
 PREREGISTERED = "ours"
 
-_COUNTERS = {"oauth_errors_total", "oauth_upstream_requests_total"}
+_COUNTERS = {"oauth_errors_total", "oauth_idp_requests_total"}
 
 Form = dict[str, str]
 

@@ -17,7 +17,7 @@ from tests.broker import Clock, PlayedGrants
 pytestmark = pytest.mark.anyio
 
 SEALER = Sealer(["the key that seals, of random characters"])
-GRANT = Grant("grant", 0, "client", None, "https://door.example/mcp", None, "upstream refresh token")
+GRANT = Grant("grant", 0, "client", None, "https://door.example/mcp", None, "idp refresh token")
 PATIENCE = 11.0
 
 

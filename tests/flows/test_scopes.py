@@ -5,26 +5,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seed_oauth import Settings
-from seed_oauth.flows.scopes import UpstreamScopes
+from seed_oauth.flows.scopes import IdpScopes
 
 names = st.lists(st.sampled_from(["mail", "files", "openid", "offline_access", "admin"]), max_size=5)
 scopes = names.map(" ".join)
 
 
-def upstream_scopes(added: str = "openid", dropped: str = "offline_access") -> UpstreamScopes:
-    return UpstreamScopes(Settings.load(idp_scopes=added, idp_dropped_scopes=dropped))
+def idp_scopes(added: str = "openid", dropped: str = "offline_access") -> IdpScopes:
+    return IdpScopes(Settings.load(idp_scopes=added, idp_dropped_scopes=dropped))
 
 
 @given(scopes)
 def test_all_but_what_is_dropped_is_asked_for_once_and_ours_besides(scope: str) -> None:
-    asked = upstream_scopes().asked_for(scope)
+    asked = idp_scopes().asked_for(scope)
     assert len(asked) == len(set(asked))
     assert set(asked) == (set(scope.split()) - {"offline_access"}) | {"openid"}
 
 
 @given(scopes, scopes)
 def test_a_client_is_told_of_what_it_asked_for_and_of_nothing_that_is_ours_alone(scope: str, granted: str) -> None:
-    told = set((upstream_scopes().told(granted, scope) or "").split())
+    told = set((idp_scopes().told(granted, scope) or "").split())
     assert told <= set(granted.split())
     assert ("openid" in told) == ("openid" in scope.split() and "openid" in granted.split())
 
@@ -32,7 +32,7 @@ def test_a_client_is_told_of_what_it_asked_for_and_of_nothing_that_is_ours_alone
 @given(scopes, scopes)
 def test_no_refresh_gets_more_than_was_granted(scope: str, granted: str) -> None:
     """PROTOCOL T8."""
-    exceeds = upstream_scopes().exceeds(scope, granted)
+    exceeds = idp_scopes().exceeds(scope, granted)
     assert exceeds == bool(set(scope.split()) - {"offline_access"} - set(granted.split()))
 
 
@@ -41,4 +41,4 @@ def test_no_refresh_gets_more_than_was_granted(scope: str, granted: str) -> None
     [("mail", None, True), ("offline_access", None, False), ("mail", "mail files", False), ("mail", "mailbox", True)],
 )
 def test_what_was_granted_without_names_has_none(scope: str, granted: str | None, exceeds: bool) -> None:
-    assert upstream_scopes().exceeds(scope, granted) == exceeds
+    assert idp_scopes().exceeds(scope, granted) == exceeds

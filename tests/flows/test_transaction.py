@@ -14,8 +14,8 @@ from seed_oauth.flows.transaction import (
     LOGIN_LIFETIME,
     Code,
     Grant,
+    IdpLogin,
     Transaction,
-    UpstreamLogin,
 )
 from seed_oauth.protocol import pkce
 from tests.harness import CODE_CHALLENGE, CODE_VERIFIER
@@ -39,15 +39,15 @@ transactions = st.builds(
 BEGUN = Transaction(
     "client", "other", "https://app.example/", "state", "challenge", "mail", "https://door.example", "b"
 )
-LOGIN = UpstreamLogin.begin(BEGUN, NOW)
-CODE = Code.of(LOGIN, "upstream code")
-GRANT = Grant.by(CODE, "mail", "somebody")._replace(upstream_refresh_token="upstream refresh token")
+LOGIN = IdpLogin.begin(BEGUN, NOW)
+CODE = Code.of(LOGIN, "idp code")
+GRANT = Grant.by(CODE, "mail", "somebody")._replace(idp_refresh_token="idp refresh token")
 
 # Each envelope: how it is sealed, how it is opened, and how many seconds it is good.
 ENVELOPES: dict[str, tuple[Callable[[Sealer, float], str], Callable[[str, float], object], float, object]] = {
     "question":
         (BEGUN.awaiting_decision, lambda it, now: Transaction.decided(SEALER, it, now), DECISION_LIFETIME, BEGUN),
-    "state": (LOGIN.state, lambda it, now: UpstreamLogin.returned(SEALER, it, now), LOGIN_LIFETIME, LOGIN),
+    "state": (LOGIN.state, lambda it, now: IdpLogin.returned(SEALER, it, now), LOGIN_LIFETIME, LOGIN),
     "code": (CODE.sealed, lambda it, now: Code.opened(SEALER, it, now), CODE_LIFETIME, CODE),
     "grant": (GRANT.sealed, lambda it, now: Grant.opened(SEALER, it, lifetime=DAY, now=now), DAY, GRANT),
 }  # fmt: skip
@@ -56,9 +56,9 @@ ENVELOPES: dict[str, tuple[Callable[[Sealer, float], str], Callable[[str, float]
 @given(transactions)
 def test_a_transaction_is_the_same_after_every_step(begun: Transaction) -> None:
     assert Transaction.decided(SEALER, begun.awaiting_decision(SEALER, NOW), NOW) == begun
-    login = UpstreamLogin.begin(begun, NOW)
-    assert UpstreamLogin.returned(SEALER, login.state(SEALER, NOW), NOW) == login
-    code = Code.of(login, "upstream code")
+    login = IdpLogin.begin(begun, NOW)
+    assert IdpLogin.returned(SEALER, login.state(SEALER, NOW), NOW) == login
+    code = Code.of(login, "idp code")
     assert Code.opened(SEALER, code.sealed(SEALER, NOW), NOW) == code
 
 
@@ -81,7 +81,7 @@ def test_no_envelope_passes_for_another(name: str, other: str) -> None:
 
 
 def test_what_each_login_needs_is_derived_from_a_secret_of_its_own() -> None:
-    secrets = {UpstreamLogin.begin(BEGUN, NOW).secret for _ in range(100)}
+    secrets = {IdpLogin.begin(BEGUN, NOW).secret for _ in range(100)}
     assert len(secrets) == 100
     derived = [make(secret) for secret in secrets for make in (transaction.code_verifier, transaction.nonce)]
     assert len(set(derived)) == 200

@@ -184,7 +184,7 @@ class Outage:
 
 
 def counted(row: Outcome, endpoint: str) -> dict[str, float]:
-    return {f'oauth_errors_total{{cause="upstream",endpoint="{endpoint}",reason="{row.reason}"}}': 1}
+    return {f'oauth_errors_total{{cause="idp",endpoint="{endpoint}",reason="{row.reason}"}}': 1}
 
 
 @pytest.mark.parametrize("form", [code_request(), refresh_request()], ids=["code", "refresh"])

@@ -87,8 +87,8 @@ async def test_the_metadata_is_read_at_start_and_used_for_logins() -> None:
         assert (await door.token(code_request())).status_code == 200
         assert [str(request.url) for request in door.idp_requests] == [OPENID, f"{IDP}/token"]
         counted = {"operation": "discovery", "outcome": "ok"}
-        assert await door.value("oauth_upstream_requests_total", **counted) == 1
-        assert await door.value("oauth_upstream_request_duration_seconds_count", **counted) == 1
+        assert await door.value("oauth_idp_requests_total", **counted) == 1
+        assert await door.value("oauth_idp_request_duration_seconds_count", **counted) == 1
 
 
 async def test_our_credentials_are_never_sent_along() -> None:
@@ -237,7 +237,7 @@ async def test_a_failed_attempt_is_an_error_of_the_identity_provider_and_counted
         assert json_of(ready)["problems"] == [
             f"the identity provider's metadata (SEED_OAUTH_IDP_ISSUER) is not read yet: {failure.value}"
         ]
-        assert await door.value("oauth_upstream_requests_total", operation="discovery", outcome=outcome) == 1
+        assert await door.value("oauth_idp_requests_total", operation="discovery", outcome=outcome) == 1
         # No exchange was tried, so none is counted.
         assert await door.value("oauth_token_exchanges_total", grant_type="authorization_code", result="failure") == 0
 
@@ -380,4 +380,4 @@ async def test_an_attempt_under_way_is_given_up_when_the_app_stops() -> None:
         await begun.wait()
         ready = await door.http.get("/readyz")
         assert "is not read yet: timeout" in json_of(ready)["problems"][0]
-    assert await door.value("oauth_upstream_requests_total", operation="discovery", outcome="cancelled") == 1
+    assert await door.value("oauth_idp_requests_total", operation="discovery", outcome="cancelled") == 1

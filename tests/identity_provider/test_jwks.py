@@ -36,8 +36,8 @@ async def background() -> None:
         await asyncio.sleep(0)
 
 
-async def upstream_requests(checker: Checker, **labels: str) -> float:
-    return await FrontDoor(pipeline=checker.pipeline).value("oauth_upstream_requests_total", **labels)
+async def idp_requests(checker: Checker, **labels: str) -> float:
+    return await FrontDoor(pipeline=checker.pipeline).value("oauth_idp_requests_total", **labels)
 
 
 async def test_keys_are_fetched_once_and_the_fetch_is_recorded() -> None:
@@ -45,7 +45,7 @@ async def test_keys_are_fetched_once_and_the_fetch_is_recorded() -> None:
     for _ in range(3):
         await checker.keys.verify(JWKS, signed(claims()), "rsa")
     assert len(checker.idp.requests) == 1
-    assert await upstream_requests(checker, operation="jwks", outcome="ok") == 1
+    assert await idp_requests(checker, operation="jwks", outcome="ok") == 1
 
 
 async def test_a_token_signed_with_a_new_key_is_good_at_once() -> None:
@@ -141,7 +141,7 @@ async def test_as_long_as_no_key_is_known_it_is_tried_again_soon() -> None:
     checker.idp.failure = None
     checker.clock.now += 5
     assert (await checker.tokens.verify(signed(claims()), RESOURCE)).subject == "alice"
-    assert await upstream_requests(checker, operation="jwks", outcome="connect_error") == 1
+    assert await idp_requests(checker, operation="jwks", outcome="connect_error") == 1
 
 
 async def test_a_token_without_a_key_id_is_tried_with_every_key_and_with_new_ones() -> None:
@@ -192,7 +192,7 @@ async def test_an_answer_about_an_opaque_token_is_remembered_for_a_minute() -> N
     checker.clock.now += REMEMBERED_FOR - 1
     await checker.tokens.verify("opaque", RESOURCE)
     assert len(checker.idp.requests) == 1
-    assert await upstream_requests(checker, operation="introspection", outcome="ok") == 1
+    assert await idp_requests(checker, operation="introspection", outcome="ok") == 1
     checker.clock.now += 1
     with pytest.raises(OAuthError) as refused:
         await checker.tokens.verify("opaque", RESOURCE)

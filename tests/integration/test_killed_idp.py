@@ -47,13 +47,13 @@ async def test_a_killed_idp_is_503_and_one_failure_for_each_exchange_until_it_is
             assert json_of(response)["error"] == "temporarily_unavailable"  # never invalid_grant
             assert int(response.headers["retry-after"]) > 0
         assert increases(before, await scrape(server)) == {
-            'oauth_errors_total{cause="upstream",endpoint="token",reason="idp_unreachable"}': 3,
+            'oauth_errors_total{cause="idp",endpoint="token",reason="idp_unreachable"}': 3,
             'oauth_token_exchange_duration_seconds_count{grant_type="authorization_code"}': 2,
             'oauth_token_exchange_duration_seconds_count{grant_type="refresh_token"}': 1,
             'oauth_token_exchanges_total{grant_type="authorization_code",result="failure"}': 2,
             'oauth_token_exchanges_total{grant_type="refresh_token",result="failure"}': 1,
-            'oauth_upstream_request_duration_seconds_count{operation="token",outcome="connect_error"}': 3,
-            'oauth_upstream_requests_total{operation="token",outcome="connect_error"}': 3,
+            'oauth_idp_request_duration_seconds_count{operation="token",outcome="connect_error"}': 3,
+            'oauth_idp_requests_total{operation="token",outcome="connect_error"}': 3,
         }
 
         async with identity_provider(tmp_path, port):
@@ -112,8 +112,8 @@ async def test_a_client_that_leaves_during_an_exchange_is_counted_once(tmp_path:
         once = {
             'oauth_token_exchange_duration_seconds_count{grant_type="authorization_code"}': 1,
             'oauth_token_exchanges_total{grant_type="authorization_code",result="success"}': 1,
-            'oauth_upstream_request_duration_seconds_count{operation="token",outcome="ok"}': 1,
-            'oauth_upstream_requests_total{operation="token",outcome="ok"}': 1,
+            'oauth_idp_request_duration_seconds_count{operation="token",outcome="ok"}': 1,
+            'oauth_idp_requests_total{operation="token",outcome="ok"}': 1,
         }
         assert increases(before, await scrape(server)) == once
 

@@ -139,6 +139,6 @@ async def test_each_of_ten_thousand_exchanges_is_answered_and_counted_once_and_s
     assert reasons == {row.reason: count for row, count in rows.items()}
     assert exchanged["oauth_token_exchanges_total"] == EXCHANGES
     assert exchanged["oauth_token_exchange_duration_seconds_count"] == EXCHANGES
-    assert exchanged["oauth_upstream_requests_total"] == EXCHANGES
+    assert exchanged["oauth_idp_requests_total"] == EXCHANGES
     # … and was sent once.
     assert Counter(map(grant_in, idp.requests)) == dict.fromkeys(planned, 1)

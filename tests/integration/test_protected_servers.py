@@ -36,7 +36,7 @@ async def test_an_sdk_takes_the_whole_path_to_a_server_behind_the_reverse_proxy(
     door, inner = f"http://127.0.0.1:{free_port()}", f"http://127.0.0.1:{free_port()}/mcp"
     resource = f"{door}/mcp"
     async with register(redirect_uris=[f"{door}/oauth/callback"], resource=resource) as registration:
-        environment = {**registration.settings, "SEED_OAUTH_UPSTREAM": inner}
+        environment = {**registration.settings, "SEED_OAUTH_MCP_SERVER": inner}
         async with (
             serving(tmp_path, environment, port=urlsplit(door).port),
             mcp_server(tmp_path, inner),
@@ -54,7 +54,7 @@ def own_token(settings: Settings, subject: str) -> str:
         scope="",
         expires_at=int(time()) + 300,
         subject=subject,
-        upstream_access_token="the token of the identity provider",
+        idp_access_token="the token of the identity provider",
     ).sealed(settings.sealer, time())
 
 
@@ -97,7 +97,7 @@ async def test_the_example_protects_itself_and_knows_who_calls(tmp_path: Path) -
 async def test_a_server_behind_the_reverse_proxy_is_told_who_calls_and_not_with_what(tmp_path: Path) -> None:
     """THREATS 15."""
     door, inner = f"http://127.0.0.1:{free_port()}", f"http://127.0.0.1:{free_port()}/mcp"
-    settings = settings_of(door, upstream=inner)
+    settings = settings_of(door, mcp_server=inner)
     async with (
         serving(tmp_path, settings.as_environment(), port=urlsplit(door).port),
         mcp_server(tmp_path, inner),
@@ -107,5 +107,5 @@ async def test_a_server_behind_the_reverse_proxy_is_told_who_calls_and_not_with_
     headers = told.structured_content
     assert headers is not None
     assert headers["x-seed-oauth-subject"] == "alice"
-    assert headers["x-seed-oauth-upstream-token"] == "the%20token%20of%20the%20identity%20provider"
+    assert headers["x-seed-oauth-idp-token"] == "the%20token%20of%20the%20identity%20provider"
     assert "authorization" not in headers

@@ -67,13 +67,13 @@ def everything_under(name: str, node: object) -> Iterator[Any]:
             yield from everything_under(name, item)
 
 
-async def come_back(door: str, client_id: str, upstream_code: str) -> dict[str, str]:
+async def come_back(door: str, client_id: str, idp_code: str) -> dict[str, str]:
     """Log in at the identity provider, which would give this code; the secrets of ours that are under way."""
     challenge = code_challenge(CANARIES["verifier"])
     async with Browser() as browser:
         request = {"client_id": client_id, "state": CANARIES["state"], "code_challenge": challenge}
         state = query_of(await sent_to_idp(browser, door, **request))["state"]
-        answer = urlencode({"code": upstream_code, "state": state})
+        answer = urlencode({"code": idp_code, "state": state})
         returned = await browser.open(f"{door}/oauth/callback?{answer}")
     return {"state of ours": state, "code of ours": query_of(onward(returned))["code"]}
 
@@ -96,8 +96,8 @@ async def test_a_slow_exchange_leads_from_its_bucket_to_its_trace_and_tells_no_s
         async with serving(tmp_path, environment) as server:
             secrets = {**CANARIES}
             client_id = await client_id_from(server.http, server.url)
-            for upstream_code in (CANARIES["code"], SLOW):
-                secrets |= await come_back(server.url, client_id, upstream_code)
+            for idp_code in (CANARIES["code"], SLOW):
+                secrets |= await come_back(server.url, client_id, idp_code)
                 form = {"client_id": client_id, "code": secrets["code of ours"], "code_verifier": CANARIES["verifier"]}
                 exchanged = await server.http.post(f"{server.url}/oauth/token", data=code_request(**form))
                 assert exchanged.status_code == 200

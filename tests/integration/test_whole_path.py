@@ -80,7 +80,7 @@ async def test_an_sdk_does_the_same_with_the_mcp_server_behind_the_door(
     async with register(redirect_uris=[f"{door}/oauth/callback"], resource=public) as registration:
         environment = {
             **registration.settings,
-            "SEED_OAUTH_UPSTREAM": behind,
+            "SEED_OAUTH_MCP_SERVER": behind,
             "SEED_OAUTH_REQUIRED_SCOPES": SCOPE,
             "SEED_OAUTH_ACCESS_TOKENS": access_tokens,
         }

@@ -57,11 +57,11 @@ def counts_of(predicted: Predicted) -> Counts:
         result, outcome = ("success", "ok") if succeeded else ("failure", "http_4xx")
         count("oauth_token_exchanges_total", grant_type=grant_type, result=result)
         count("oauth_token_exchange_duration_seconds_count", grant_type=grant_type)
-        count("oauth_upstream_requests_total", operation="token", outcome=outcome)
-        count("oauth_upstream_request_duration_seconds_count", operation="token", outcome=outcome)
+        count("oauth_idp_requests_total", operation="token", outcome=outcome)
+        count("oauth_idp_request_duration_seconds_count", operation="token", outcome=outcome)
     if predicted.revokes:
-        count("oauth_upstream_requests_total", operation="revocation", outcome="ok")
-        count("oauth_upstream_request_duration_seconds_count", operation="revocation", outcome="ok")
+        count("oauth_idp_requests_total", operation="revocation", outcome="ok")
+        count("oauth_idp_request_duration_seconds_count", operation="revocation", outcome="ok")
     return counts
 
 

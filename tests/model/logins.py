@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from seed_oauth.outcomes import AuthorizationOutcome, Outcome, RegistrationOutcome
 from tests.harness import json_of
 from tests.model.model import RESOURCES, Predicted
-from tests.model.things import UNKNOWN, Asked, Browser, Login, Question, Software, UpstreamCode, challenge_of
+from tests.model.things import UNKNOWN, Asked, Browser, IdpCode, Login, Question, Software, challenge_of
 from tests.model.world import World
 
 Step = TypeVar("Step", bound=Callable[..., None])
@@ -247,21 +247,21 @@ class Logins(RuleBasedStateMachine):
     def logs_in(self, login: Login) -> None:
         self.run(self.world.logs_in(login))
 
-    @there_are("upstream_codes")
-    @rule(code=one_of("upstream_codes"))
-    def returns(self, code: UpstreamCode) -> None:
+    @there_are("idp_codes")
+    @rule(code=one_of("idp_codes"))
+    def returns(self, code: IdpCode) -> None:
         self.run(self.world.returns(code.login, code.login.asked.browser, code))
 
     @there_are("logins")
     @rule(
         login=one_of("logins"),
         browser=one_of("browsers") | st.none(),
-        code=one_or_none("upstream_codes"),
+        code=one_or_none("idp_codes"),
         iss=st.sampled_from(["https://idp.example"] * 3 + ["https://evil.example", None]),
         error=st.sampled_from([None] * 3 + ["access_denied", "something_else"]),
     )
     def returns_somehow(
-        self, login: Login, browser: Browser | None, code: UpstreamCode | None, iss: str | None, error: str | None
+        self, login: Login, browser: Browser | None, code: IdpCode | None, iss: str | None, error: str | None
     ) -> None:
         """THREATS 5 and 6: perhaps with another login's code, in another browser, or from elsewhere."""
         self.run(self.world.returns(login, browser or login.asked.browser, code, iss=iss, error=error))

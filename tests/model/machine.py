@@ -59,7 +59,7 @@ class FlowMachine(Logins):
             self.approves(world.questions[-1], remember=verifier == VERIFIERS[1])
         self.logs_in_and_gets_tokens(world.logins[0], sends_redirect_uri=True, twice=False)
         self.logs_in(world.logins[1])
-        self.returns(world.upstream_codes[1])
+        self.returns(world.idp_codes[1])
 
     # Clients redeem codes.
 
@@ -67,8 +67,8 @@ class FlowMachine(Logins):
     @rule(login=one_of("logins"), sends_redirect_uri=st.booleans(), twice=rarely)
     def logs_in_and_gets_tokens(self, login: Login, sends_redirect_uri: bool, twice: bool) -> None:
         """THREATS 3: perhaps redeemed twice at once."""
-        upstream = self.run(self.world.logs_in(login))
-        code = self.run(self.world.returns(login, login.asked.browser, upstream))
+        idp = self.run(self.world.logs_in(login))
+        code = self.run(self.world.returns(login, login.asked.browser, idp))
         if code is not None:
             uri = code.asked.redirect_uri if sends_redirect_uri else None
             self._redeems(_rightly(code, uri), credentials(code.asked.client), times=1 + twice)

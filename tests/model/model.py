@@ -23,13 +23,13 @@ from tests.model.things import (
     Browser,
     Code,
     Granted,
+    IdpCode,
     Login,
     Question,
     RefreshToken,
     Row,
     Sealed,
     Software,
-    UpstreamCode,
     challenge_of,
 )
 
@@ -38,8 +38,8 @@ REFRESH_TOKEN_DAYS = 1.0
 CONSENT_DAYS = 0.5
 RESOURCES = ("https://door.example/mcp", "https://door.example/other")
 
-_UPSTREAM_CODE = 60
-_UPSTREAM_REFRESH_TOKEN = DAY
+_IDP_CODE = 60
+_IDP_REFRESH_TOKEN = DAY
 
 
 class Opened(Enum):
@@ -155,7 +155,7 @@ class Model:
         """Redeem a code; the identity provider's inside is spent by it."""
         if refusal := self._code_refusal(sent):
             return Predicted(row=refusal)
-        succeeded = sent.code.upstream is not None and self._is_redeemed(sent.code.upstream, sent.code.login)
+        succeeded = sent.code.idp is not None and self._is_redeemed(sent.code.idp, sent.code.login)
         row = TokenOutcome.EXCHANGED if succeeded else TokenOutcome.IDP_INVALID_GRANT
         return Predicted(row=row, exchange=(GrantType.AUTHORIZATION_CODE, succeeded))
 
@@ -177,10 +177,10 @@ class Model:
             return TokenOutcome.BAD_CODE_VERIFIER
         return TokenOutcome.BAD_RESOURCE if sent.resource not in {None, asked.resource} else None
 
-    def _is_redeemed(self, upstream: UpstreamCode, login: Login) -> bool:
-        lasts = self.elapsed < upstream.issued_at + _UPSTREAM_CODE
-        good = lasts and not upstream.spent and upstream.login is login
-        upstream.spent = True
+    def _is_redeemed(self, idp: IdpCode, login: Login) -> bool:
+        lasts = self.elapsed < idp.issued_at + _IDP_CODE
+        good = lasts and not idp.spent and idp.login is login
+        idp.spent = True
         return good
 
     def refreshes(self, sent: Refresh) -> Predicted:
@@ -207,10 +207,10 @@ class Model:
         expires_at = now + REFRESH_TOKEN_DAYS * DAY
         row = token.grant.row = token.grant.row or Row(generation=0, expires_at=0)
         row.generation, row.expires_at = token.generation, expires_at
-        succeeded = not token.upstream.gone and self.elapsed < token.upstream.issued_at + _UPSTREAM_REFRESH_TOKEN
+        succeeded = not token.idp.gone and self.elapsed < token.idp.issued_at + _IDP_REFRESH_TOKEN
         if not succeeded:
             return Predicted(row=TokenOutcome.IDP_INVALID_GRANT, exchange=(GrantType.REFRESH_TOKEN, False))
-        token.upstream.gone = True
+        token.idp.gone = True
         row.generation, row.answered_at = token.generation + 1, now
         row.answer = self.keys[0]
         return Predicted(row=TokenOutcome.REFRESHED, exchange=(GrantType.REFRESH_TOKEN, True))
@@ -236,7 +236,7 @@ class Model:
         if opened is Opened.EXPIRED or client is not token.grant.asked.client:
             return Predicted(row=RevocationOutcome.REVOKED)
         self._revoke(token.grant)
-        token.upstream.gone = True
+        token.idp.gone = True
         return Predicted(row=RevocationOutcome.REVOKED, revokes=True)
 
     def _revoke(self, grant: Granted) -> None:

@@ -73,7 +73,7 @@ class Login:
 
 
 @dataclass(eq=False, kw_only=True)
-class UpstreamCode:
+class IdpCode:
     """A code of the identity provider."""
 
     login: Login
@@ -87,7 +87,7 @@ class Code:
     """A code of the door's, whose inner one need not be of the same login: who returns may have stolen it."""
 
     login: Login
-    upstream: UpstreamCode | None
+    idp: IdpCode | None
     sealed: Sealed
     worked: int = 0
 
@@ -97,11 +97,11 @@ class Code:
 
     @property
     def spent(self) -> bool:
-        return self.upstream is None or self.upstream.spent
+        return self.idp is None or self.idp.spent
 
 
 @dataclass(eq=False, kw_only=True)
-class UpstreamRefreshToken:
+class IdpRefreshToken:
     """A refresh token of the identity provider."""
 
     issued_at: float
@@ -134,7 +134,7 @@ class RefreshToken:
 
     grant: Granted
     generation: int
-    upstream: UpstreamRefreshToken
+    idp: IdpRefreshToken
     sealed: Sealed
     worked_at: float | None = None
     """When it first worked, by the door's clock."""

@@ -33,12 +33,12 @@ from tests.model.things import (
     Browser,
     Code,
     Granted,
+    IdpCode,
+    IdpRefreshToken,
     Login,
     Question,
     RefreshToken,
     Software,
-    UpstreamCode,
-    UpstreamRefreshToken,
 )
 
 Auth = tuple[str, str] | None
@@ -64,7 +64,7 @@ class World:
         self.browsers: list[Browser] = []
         self.questions: list[Question] = []
         self.logins: list[Login] = []
-        self.upstream_codes: list[UpstreamCode] = []
+        self.idp_codes: list[IdpCode] = []
         self.codes: list[Code] = []
         self.refresh_tokens: list[RefreshToken] = []
 
@@ -183,20 +183,20 @@ class World:
             if remember:
                 self.model.remembers(asked, "")
 
-    async def logs_in(self, login: Login) -> UpstreamCode:
+    async def logs_in(self, login: Login) -> IdpCode:
         """Log in at the identity provider, which lets everybody in."""
         async with httpx.AsyncClient(transport=httpx.ASGITransport(self.provider.app)) as http:
             returned = query_of((await http.get(login.url)).headers["location"])
         assert returned["state"] == login.sealed.envelope
-        code = UpstreamCode(login=login, value=returned["code"], issued_at=self.model.elapsed)
-        self.upstream_codes.append(code)
+        code = IdpCode(login=login, value=returned["code"], issued_at=self.model.elapsed)
+        self.idp_codes.append(code)
         return code
 
     async def returns(
         self,
         login: Login,
         browser: Browser,
-        code: UpstreamCode | None,
+        code: IdpCode | None,
         *,
         iss: str | None = "https://idp.example",
         error: str | None = None,
@@ -213,7 +213,7 @@ class World:
             return None
         told = query_of(response.headers["location"])
         assert told.get("state") == asked.state
-        self.codes.append(Code(login=login, upstream=code, sealed=self.model.sealed(told["code"])))
+        self.codes.append(Code(login=login, idp=code, sealed=self.model.sealed(told["code"])))
         return self.codes[-1]
 
     # What a client does.
@@ -257,7 +257,7 @@ class World:
             RefreshToken(
                 grant=grant,
                 generation=generation,
-                upstream=UpstreamRefreshToken(issued_at=self.model.elapsed),
+                idp=IdpRefreshToken(issued_at=self.model.elapsed),
                 sealed=self.model.sealed(tokens["refresh_token"]),
             )
         )

@@ -20,7 +20,7 @@ DOORS: Mapping[str, Mapping[str, Any]] = {
     "relay without revocation or documents": {"idp_revocation_url": None, "client_id_metadata_documents": False},
     "an issuer with a path": {"issuer": f"{ISSUER}/tenant"},
     "a server behind it": {
-        "upstream": "http://127.0.0.1:9000/mcp",
+        "mcp_server": "http://127.0.0.1:9000/mcp",
         "idp_issuer": "https://idp.example",
         "required_scopes": "mail",
     },

@@ -87,7 +87,7 @@ def own_token(settings: Settings, **changes: Any) -> str:
         "scope": "files:read files:write",
         "expires_at": int(NOW) + 300,
         "subject": "alice",
-        "upstream_access_token": "the token of the identity provider",
+        "idp_access_token": "the token of the identity provider",
     }
     return AccessToken(**{**good, **changes}).sealed(settings.sealer, NOW)
 

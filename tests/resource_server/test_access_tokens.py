@@ -47,7 +47,7 @@ async def test_a_jwt_of_the_identity_provider_for_this_resource_is_good(key: Any
     assert token.scopes == {"files:read", "files:write"}
     assert token.expires_at == NOW + 300
     assert token.claims["aud"] == RESOURCE
-    assert token.upstream_token is None
+    assert token.idp_token is None
     (asked,) = checker.idp.requests
     assert str(asked.url) == f"{IDP}/keys"
     assert "authorization" not in asked.headers
@@ -60,7 +60,7 @@ async def test_a_token_of_ours_carries_the_identity_providers_token_and_needs_no
     assert (token.subject, token.client_id) == ("alice", "https://app.example/client.json")
     assert token.issuer == "https://door.example"
     assert token.scopes == {"files:read", "files:write"}
-    assert token.upstream_token == "the token of the identity provider"
+    assert token.idp_token == "the token of the identity provider"
     assert "the token of the identity provider" not in repr(token)
     assert checker.idp.requests == []
 

@@ -43,7 +43,7 @@ async def mcp(request: Request) -> Response:
     return JSONResponse(
         {
             "subject": token.subject,
-            "upstream_token": token.upstream_token,
+            "idp_token": token.idp_token,
             "user": [request.user.is_authenticated, request.user.display_name, request.user.identity],
             "user_is_of_the_token": request.user.token is token,
             "scopes": request.auth.scopes,
@@ -171,7 +171,7 @@ async def test_each_way_not_to_get_through_has_its_answer_and_is_counted_once(ca
         token = value.partition(" ")[2].strip()
         assert not token or token not in response.text + repr(response.headers)
     row = f'oauth_errors_total{{cause="{case.row.cause}",endpoint="resource",reason="{case.row.reason}"}}'
-    assert {name: by for name, by in grown.items() if not name.startswith("oauth_upstream")} == {row: 1}
+    assert {name: by for name, by in grown.items() if not name.startswith("oauth_idp")} == {row: 1}
     if case.row.status in {400, 401, 403}:
         challenge = case.challenge + re.escape(f'resource_metadata="{METADATA_URL}", scope="files:read files:write"')
         assert re.fullmatch(f"Bearer {challenge}", response.headers["www-authenticate"])
@@ -194,19 +194,19 @@ async def test_what_a_good_token_says_is_known_to_the_app_and_the_token_is_not(s
     assert seen["user"] == [True, "alice", "alice"]
     assert seen["user_is_of_the_token"]
     assert seen["scopes"] == ["files:read", "files:write"]
-    assert seen["upstream_token"] is None
+    assert seen["idp_token"] is None
     assert "authorization" not in seen["headers"]
     assert re.fullmatch("[0-9a-f]{16}", response.headers["x-correlation-id"])
     grown = increases(before, await door.samples())
     assert not [name for name in grown if name.startswith("oauth_errors")]
-    assert grown['oauth_upstream_requests_total{operation="jwks",outcome="ok"}'] == 1
+    assert grown['oauth_idp_requests_total{operation="jwks",outcome="ok"}'] == 1
 
 
 async def test_a_token_of_ours_tells_the_app_the_identity_providers_token() -> None:
     async with Protected(settings={"access_tokens": "own", "idp_issuer": None}) as server:
         token = own_token(server.all_settings, subject=None)
         seen = json_of(await server.get(f"Bearer {token}"))
-    assert seen["upstream_token"] == "the token of the identity provider"
+    assert seen["idp_token"] == "the token of the identity provider"
     assert seen["user"] == [True, "", ""]
     assert server.idp.requests == []
 
@@ -215,7 +215,7 @@ async def test_a_token_of_ours_tells_the_app_the_identity_providers_token() -> N
     "name",
     [
         "X-Seed-OAuth-Subject",
-        "x-seed-oauth-upstream-token",
+        "x-seed-oauth-idp-token",
         "X_Seed_OAuth_Subject",
         "X.Seed.OAuth-Subject",
         "X-Seed-OAuth-New",

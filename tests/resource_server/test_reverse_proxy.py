@@ -56,7 +56,7 @@ class Door:
 
 
 @asynccontextmanager
-async def door_before(upstream_port: int, **settings: Any) -> AsyncIterator[Door]:
+async def door_before(mcp_server_port: int, **settings: Any) -> AsyncIterator[Door]:
     pipeline, idp = Pipeline(), Idp()
     with listen("127.0.0.1", 0, "PORT") as public:
         url = f"http://127.0.0.1:{public.getsockname()[1]}"
@@ -65,7 +65,7 @@ async def door_before(upstream_port: int, **settings: Any) -> AsyncIterator[Door
                 "issuer": url,
                 "secret_keys": SECRET_KEY,
                 "access_tokens": "own",
-                "upstream": f"http://127.0.0.1:{upstream_port}/inner/mcp",
+                "mcp_server": f"http://127.0.0.1:{mcp_server_port}/inner/mcp",
                 "store_url": "sqlite:///:memory:",
                 **settings,
             }
@@ -129,7 +129,7 @@ async def test_a_request_with_a_good_token_reaches_the_server_and_its_answer_the
         sent = dict(server.headers)
         assert sent["content-type"] == "application/json"
         assert sent["mcp-session-id"] == "s1"
-        assert sent["host"] == httpx.URL(door.settings.upstream or "").netloc.decode()
+        assert sent["host"] == httpx.URL(door.settings.mcp_server or "").netloc.decode()
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
@@ -154,14 +154,14 @@ async def test_who_asks_is_told_in_headers_and_the_clients_token_is_not() -> Non
         assert sent["x-seed-oauth-subject"] == "Zo%C3%AB%0D%0AX-Admin:%201%20100%25"
         assert sent["x-seed-oauth-client-id"] == "https://app.example/c?d=%2541"
         assert sent["x-seed-oauth-scope"] == "a b"
-        assert sent["x-seed-oauth-upstream-token"] == "the%20token%20of%20the%20identity%20provider"
+        assert sent["x-seed-oauth-idp-token"] == "the%20token%20of%20the%20identity%20provider"
         assert "authorization" not in sent
         assert headers["Authorization"][7:].encode() not in server.heads[0]
 
 
 async def test_what_is_not_known_of_the_client_is_not_told() -> None:
     server = Recorder()
-    async with door_with(server, upstream_send_token=False) as door:
+    async with door_with(server, mcp_server_send_token=False) as door:
         await door.http.get(door.mcp, headers=door.headers(subject=None, scope=""))
         names = {name for name, _ in server.headers if name.startswith("x-seed-oauth-")}
         assert names == {"x-seed-oauth-client-id"}
@@ -171,7 +171,7 @@ async def test_what_is_not_known_of_the_client_is_not_told() -> None:
     "name",
     [
         "X-Seed-OAuth-Subject",
-        "X-Seed-OAuth-Upstream-Token",
+        "X-Seed-OAuth-IdP-Token",
         "X-Seed-OAuth-Anything",
         "x_seed_oauth_subject",
         "X-Seed_OAuth.Scope",
@@ -401,12 +401,12 @@ async def gone(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
 
 
 TROUBLE: Mapping[str, tuple[Handler, ResourceOutcome]] = {
-    "gone": (gone, ResourceOutcome.UPSTREAM_UNREACHABLE),
-    "silent": (answering(then_hang=True), ResourceOutcome.UPSTREAM_TIMEOUT),
-    "no HTTP": (answering(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"), ResourceOutcome.UPSTREAM_INVALID_RESPONSE),
+    "gone": (gone, ResourceOutcome.MCP_SERVER_UNREACHABLE),
+    "silent": (answering(then_hang=True), ResourceOutcome.MCP_SERVER_TIMEOUT),
+    "no HTTP": (answering(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"), ResourceOutcome.MCP_SERVER_INVALID_RESPONSE),
     "redirect": (
         answering(response(b"", b"307 Temporary Redirect", b"Location: http://127.0.0.1:9/mcp/\r\n")),
-        ResourceOutcome.UPSTREAM_INVALID_RESPONSE,
+        ResourceOutcome.MCP_SERVER_INVALID_RESPONSE,
     ),
 }
 
@@ -414,8 +414,8 @@ TROUBLE: Mapping[str, tuple[Handler, ResourceOutcome]] = {
 @pytest.mark.parametrize("trouble", TROUBLE)
 async def test_trouble_with_the_server_is_an_answer_and_counted(trouble: str) -> None:
     handler, row = TROUBLE[trouble]
-    patience = 0.2 if row is ResourceOutcome.UPSTREAM_TIMEOUT else PATIENCE
-    async with door_with(handler, upstream_timeout=patience) as door:
+    patience = 0.2 if row is ResourceOutcome.MCP_SERVER_TIMEOUT else PATIENCE
+    async with door_with(handler, mcp_server_timeout=patience) as door:
         answer = await door.http.post(door.mcp, content=b"{}", headers=door.headers())
         assert (answer.status_code, json_of(answer)["error"]) == (row.status, row.error)
         assert "location" not in answer.headers
@@ -432,14 +432,14 @@ async def test_a_server_that_is_not_there_is_a_502_and_found_again_when_it_is() 
         answer = await door.http.get(door.mcp, headers=door.headers())
         assert answer.status_code == 502
         assert answer.headers["retry-after"] == "5"
-        assert await door.error_count(ResourceOutcome.UPSTREAM_UNREACHABLE) == 1
+        assert await door.error_count(ResourceOutcome.MCP_SERVER_UNREACHABLE) == 1
         async with await asyncio.start_server(says_hello, "127.0.0.1", port):
             assert (await door.http.get(door.mcp, headers=door.headers())).text == "hello"
 
 
 async def test_a_body_whose_length_is_over_the_limit_is_refused_before_the_server_hears_of_it() -> None:
     server = Recorder()
-    async with door_with(server, upstream_body_limit=1024) as door:
+    async with door_with(server, mcp_server_body_limit=1024) as door:
         answer = await door.http.post(door.mcp, content=b"a" * 1025, headers=door.headers())
         assert answer.status_code == 413
         assert "1024 bytes" in json_of(answer)["error_description"]
@@ -450,7 +450,7 @@ async def test_a_body_whose_length_is_over_the_limit_is_refused_before_the_serve
 
 async def test_a_body_without_a_length_is_given_up_when_it_is_over_the_limit() -> None:
     handler, reached, ended = closed(says_nothing)
-    async with door_with(handler, upstream_body_limit=1024) as door:
+    async with door_with(handler, mcp_server_body_limit=1024) as door:
         head = f"POST /mcp HTTP/1.1\r\nHost: x\r\nAuthorization: {door.headers()['Authorization']}\r\n"
         reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
         writer.write(f"{head}Transfer-Encoding: chunked\r\n\r\n200\r\n{'a' * 512}\r\n".encode())
@@ -517,7 +517,7 @@ async def test_an_issuer_with_a_path_has_its_resource_there_with_and_without_a_p
             issuer="https://door.example/tenant",
             secret_keys=(SecretStr(SECRET_KEY),),
             access_tokens="own",
-            upstream=f"http://127.0.0.1:{port}/mcp",
+            mcp_server=f"http://127.0.0.1:{port}/mcp",
             store_url="sqlite:///:memory:",
         )
         app = create_app(settings, pipeline=Pipeline())
@@ -557,8 +557,8 @@ async def test_a_body_is_passed_on_whatever_pieces_it_comes_in_and_a_length_that
 def test_every_row_of_the_table_has_a_case() -> None:
     by_name = {
         ResourceOutcome.ALLOWED,
-        ResourceOutcome.UPSTREAM_UNREACHABLE,
-        ResourceOutcome.UPSTREAM_TIMEOUT,
-        ResourceOutcome.UPSTREAM_INVALID_RESPONSE,
+        ResourceOutcome.MCP_SERVER_UNREACHABLE,
+        ResourceOutcome.MCP_SERVER_TIMEOUT,
+        ResourceOutcome.MCP_SERVER_INVALID_RESPONSE,
     }
     assert {case.row for case in CASES} | by_name | rows_of_every_endpoint(ResourceOutcome) == set(ResourceOutcome)

@@ -14,7 +14,7 @@ GOOD: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(
-    "upstream",
+    "mcp_server",
     [
         "http://127.0.0.1:9000/mcp",
         "http://[::1]:9000/mcp",
@@ -28,24 +28,24 @@ GOOD: dict[str, Any] = {
         "https://mcp.example/inner/mcp",
     ],
 )
-def test_an_upstream_is_on_this_machine_in_a_private_network_or_behind_tls(upstream: str) -> None:
-    assert Settings.load(**GOOD, upstream=upstream).upstream == upstream
+def test_an_mcp_server_is_on_this_machine_in_a_private_network_or_behind_tls(mcp_server: str) -> None:
+    assert Settings.load(**GOOD, mcp_server=mcp_server).mcp_server == mcp_server
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"upstream": "http://mcp.example/mcp"}, "SEED_OAUTH_UPSTREAM must use https"),
-        ({"upstream": "http://93.184.215.14/mcp"}, "SEED_OAUTH_UPSTREAM must use https"),
-        ({"upstream": "ftp://mcp/mcp"}, "SEED_OAUTH_UPSTREAM must be an absolute URL"),
-        ({"upstream": "mcp:9000"}, "SEED_OAUTH_UPSTREAM must be an absolute URL"),
-        ({"upstream": "http://[::1"}, "SEED_OAUTH_UPSTREAM is not a URL"),
-        ({"upstream": "http://mcp:99999/"}, "SEED_OAUTH_UPSTREAM is not a URL"),
-        ({"upstream": "http://mcp/mcp?a=b"}, "SEED_OAUTH_UPSTREAM must have neither a query"),
-        ({"upstream": "http://mcp/mcp#"}, "SEED_OAUTH_UPSTREAM must have neither a query"),
-        ({"upstream": "http://me:secret@mcp/mcp"}, "SEED_OAUTH_UPSTREAM must have neither a query"),
-        ({"upstream": "http://127.0.0.1:8000/mcp"}, "SEED_OAUTH_UPSTREAM is this door itself"),
-        ({"upstream": "https://door.example/mcp/"}, "SEED_OAUTH_UPSTREAM is this door itself"),
+        ({"mcp_server": "http://mcp.example/mcp"}, "SEED_OAUTH_MCP_SERVER must use https"),
+        ({"mcp_server": "http://93.184.215.14/mcp"}, "SEED_OAUTH_MCP_SERVER must use https"),
+        ({"mcp_server": "ftp://mcp/mcp"}, "SEED_OAUTH_MCP_SERVER must be an absolute URL"),
+        ({"mcp_server": "mcp:9000"}, "SEED_OAUTH_MCP_SERVER must be an absolute URL"),
+        ({"mcp_server": "http://[::1"}, "SEED_OAUTH_MCP_SERVER is not a URL"),
+        ({"mcp_server": "http://mcp:99999/"}, "SEED_OAUTH_MCP_SERVER is not a URL"),
+        ({"mcp_server": "http://mcp/mcp?a=b"}, "SEED_OAUTH_MCP_SERVER must have neither a query"),
+        ({"mcp_server": "http://mcp/mcp#"}, "SEED_OAUTH_MCP_SERVER must have neither a query"),
+        ({"mcp_server": "http://me:secret@mcp/mcp"}, "SEED_OAUTH_MCP_SERVER must have neither a query"),
+        ({"mcp_server": "http://127.0.0.1:8000/mcp"}, "SEED_OAUTH_MCP_SERVER is this door itself"),
+        ({"mcp_server": "https://door.example/mcp/"}, "SEED_OAUTH_MCP_SERVER is this door itself"),
         ({"resources": "https://door.example/a https://door.example/b"}, "name one in SEED_OAUTH_RESOURCES"),
         ({"resources": "https://elsewhere.example/mcp"}, "must be below SEED_OAUTH_ISSUER"),
         ({"issuer": "https://door.example/tenant", "resources": "https://door.example/tenant2/mcp"}, "must be below"),
@@ -53,15 +53,15 @@ def test_an_upstream_is_on_this_machine_in_a_private_network_or_behind_tls(upstr
         ({"resources": "https://door.example/.well-known/mcp"}, "at a path of its own"),
         ({"resources": "https://door.example/healthz"}, "at a path of its own"),
         ({"resources": "https://door.example/{path}"}, "at a path of its own"),
-        ({"idp_issuer": None}, "SEED_OAUTH_IDP_ISSUER is missing beside SEED_OAUTH_UPSTREAM"),
+        ({"idp_issuer": None}, "SEED_OAUTH_IDP_ISSUER is missing beside SEED_OAUTH_MCP_SERVER"),
         ({"idp_issuer": None, "flow": "relay", "access_tokens": "own"}, "SEED_OAUTH_IDP_ISSUER is missing"),
-        ({"upstream_timeout": 0}, "SEED_OAUTH_UPSTREAM_TIMEOUT"),
-        ({"upstream_body_limit": 10}, "SEED_OAUTH_UPSTREAM_BODY_LIMIT"),
+        ({"mcp_server_timeout": 0}, "SEED_OAUTH_MCP_SERVER_TIMEOUT"),
+        ({"mcp_server_body_limit": 10}, "SEED_OAUTH_MCP_SERVER_BODY_LIMIT"),
     ],
 )
-def test_an_upstream_that_is_unsafe_or_cannot_be_served_is_refused(given: dict[str, Any], message: str) -> None:
+def test_an_mcp_server_that_is_unsafe_or_cannot_be_served_is_refused(given: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message) as refused:
-        Settings.load(**{**GOOD, "upstream": "http://mcp:9000/mcp", **given})
+        Settings.load(**{**GOOD, "mcp_server": "http://mcp:9000/mcp", **given})
     assert "secret@" not in str(refused.value)
 
 
@@ -74,7 +74,7 @@ def test_an_upstream_that_is_unsafe_or_cannot_be_served_is_refused(given: dict[s
     ],
 )
 def test_there_is_more_than_one_way_to_check_tokens(given: dict[str, Any]) -> None:
-    assert Settings.load(**{**GOOD, "idp_issuer": None, "upstream": "http://mcp/", **given}).can_check_tokens
+    assert Settings.load(**{**GOOD, "idp_issuer": None, "mcp_server": "http://mcp/", **given}).can_check_tokens
 
 
 @pytest.mark.parametrize(
@@ -88,8 +88,8 @@ def test_there_is_more_than_one_way_to_check_tokens(given: dict[str, Any]) -> No
     ],
 )
 def test_the_resource_is_served_where_it_says_it_is(issuer: str, resource: str | None, path: str) -> None:
-    given = {**GOOD, "issuer": issuer, "upstream": "http://mcp/", **({"resources": resource} if resource else {})}
-    assert Settings.load(**given).upstream_path == path
+    given = {**GOOD, "issuer": issuer, "mcp_server": "http://mcp/", **({"resources": resource} if resource else {})}
+    assert Settings.load(**given).mcp_server_path == path
 
 
 def test_an_audience_of_the_identity_providers_own_stands_for_one_resource() -> None:
@@ -100,8 +100,8 @@ def test_an_audience_of_the_identity_providers_own_stands_for_one_resource() -> 
 def test_another_process_reads_the_same_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings.load(
         **GOOD,
-        upstream="http://mcp:9000/mcp",
-        upstream_send_token=False,
+        mcp_server="http://mcp:9000/mcp",
+        mcp_server_send_token=False,
         idp_audiences="api://x y",
         required_scopes="a b",
     )

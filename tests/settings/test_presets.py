@@ -108,12 +108,12 @@ async def refreshed(door: BrokerDoor, tokens: Mapping[str, str]) -> dict[str, An
     return json_of(response)
 
 
-def is_ours(door: BrokerDoor, token: str, upstream: str) -> bool:
+def is_ours(door: BrokerDoor, token: str, idp: str) -> bool:
     """Whether an access token is one of the door's own, for the resource, with the identity provider's inside."""
-    if token == upstream:
+    if token == idp:
         return False
     opened = AccessToken.opened(Sealer(door.settings["secret_keys"]), token, door.now())
-    return (opened.resource, opened.upstream_access_token) == (RESOURCE, upstream)
+    return (opened.resource, opened.idp_access_token) == (RESOURCE, idp)
 
 
 def has_credentials_in_form(form: Mapping[str, str]) -> bool:

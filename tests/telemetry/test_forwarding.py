@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from seed_oauth import Pipeline
 from seed_oauth.outcomes import GrantType, Outcome
 from seed_oauth.telemetry import ForwardingPipeline, Telemetry
-from seed_oauth.telemetry.contract import ENDPOINTS, Operation, UpstreamOutcome
+from seed_oauth.telemetry.contract import ENDPOINTS, IdpOutcome, Operation
 from seed_oauth.telemetry.forwarding import Replay
 from tests.harness import TOKENS, FrontDoor, code_request, refresh_request
 
@@ -52,11 +52,11 @@ def play(telemetry: Telemetry, seed: int, requests: int) -> None:
     chance = random.Random(seed)  # noqa: S311 - a repeatable mix
     for _ in range(requests):
         seconds = chance.choice([0.05, 0.3, 0.7, 1.5, 3.0, 7.0])
-        upstream = chance.choice(list(UpstreamOutcome))
+        idp = chance.choice(list(IdpOutcome))
         if chance.random() < 0.4:
-            telemetry.record_exchange(chance.choice(list(GrantType)), upstream, seconds)
+            telemetry.record_exchange(chance.choice(list(GrantType)), idp, seconds)
         elif chance.random() < 0.2:
-            telemetry.record_upstream_request(Operation.REVOCATION, upstream, seconds)
+            telemetry.record_idp_request(Operation.REVOCATION, idp, seconds)
         telemetry.record(chance.choice(OUTCOMES))
 
 
@@ -111,7 +111,7 @@ def test_a_supervisor_that_stands_still_for_a_while_loses_nothing(bursts: list[i
     pipe = make_pipe(Pipeline())
     for requests in bursts:  # far more than a pipe holds
         for _ in range(requests):
-            pipe.worker.telemetry.record_exchange(GrantType.REFRESH_TOKEN, UpstreamOutcome.OK, 0.2)
+            pipe.worker.telemetry.record_exchange(GrantType.REFRESH_TOKEN, IdpOutcome.OK, 0.2)
             pipe.worker.telemetry.record(OUTCOMES[0])
     for _ in range(len(bursts) * 10 + 10):
         pipe.replay.read()

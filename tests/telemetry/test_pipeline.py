@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from seed_oauth import Pipeline, create_metrics_app
 from seed_oauth.outcomes import GrantType
-from seed_oauth.telemetry.contract import CONTRACT, ENDPOINTS, ExchangeResult, Kind, Operation, UpstreamOutcome
+from seed_oauth.telemetry.contract import CONTRACT, ENDPOINTS, ExchangeResult, IdpOutcome, Kind, Operation
 from tests.broker import BrokerDoor
 from tests.harness import FrontDoor, code_request, refresh_request, samples_of
 
@@ -107,11 +107,11 @@ async def test_a_scrape_does_not_grow_with_the_requests_it_tells_of() -> None:
             for outcomes in ENDPOINTS:
                 for outcome in outcomes:
                     pipeline.telemetry.record(outcome, waited=3.0)
-            for upstream in UpstreamOutcome:
+            for idp in IdpOutcome:
                 for grant_type in GrantType:
-                    pipeline.telemetry.record_exchange(grant_type, upstream, 0.05)
+                    pipeline.telemetry.record_exchange(grant_type, idp, 0.05)
                 for operation in set(Operation) - {Operation.TOKEN}:
-                    pipeline.telemetry.record_upstream_request(operation, upstream, 0.05)
+                    pipeline.telemetry.record_idp_request(operation, idp, 0.05)
 
     record_everything(1)
     once = await door.samples()

@@ -32,8 +32,8 @@ def serve(
         int | None, typer.Option(help=f"Port of the metrics listener ({PREFIX}METRICS_PORT, 9464).")
     ] = None,
     workers: Annotated[int | None, typer.Option(help=f"Processes that answer ({PREFIX}WORKERS, 1).")] = None,
-    upstream: Annotated[
-        str | None, typer.Option(help=f"The MCP server to protect, http://127.0.0.1:9000/mcp ({PREFIX}UPSTREAM).")
+    mcp_server: Annotated[
+        str | None, typer.Option(help=f"The MCP server to protect, http://127.0.0.1:9000/mcp ({PREFIX}MCP_SERVER).")
     ] = None,
 ) -> None:
     """Run the front door; everything else is set by SEED_OAUTH_* environment variables."""
@@ -41,7 +41,7 @@ def serve(
     from seed_oauth.server import supervisor
     from seed_oauth.telemetry import logs
 
-    given = {"host": host, "port": port, "metrics_port": metrics_port, "workers": workers, "upstream": upstream}
+    given = {"host": host, "port": port, "metrics_port": metrics_port, "workers": workers, "mcp_server": mcp_server}
     settings = Settings.load(**{name: value for name, value in given.items() if value is not None})
     logs.configure(settings)
     server.run(server.serve(settings) if settings.workers == 1 else supervisor.serve(settings))

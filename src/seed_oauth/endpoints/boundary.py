@@ -22,7 +22,7 @@ from seed_oauth.telemetry.contract import ENDPOINTS
 
 Endpoint = Callable[[Request], Awaitable[Answer]]
 
-_OUR_TROUBLE = frozenset({Cause.UPSTREAM, Cause.SERVER})
+_OUR_TROUBLE = frozenset({Cause.IDP, Cause.SERVER})
 
 # A link preview or a preflight is not somebody logging in.
 _UNCOUNTED_METHODS = frozenset({"HEAD", "OPTIONS"})

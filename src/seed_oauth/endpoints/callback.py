@@ -8,7 +8,7 @@ from starlette.requests import Request
 from seed_oauth.envelopes.seal import ExpiredError, SealError
 from seed_oauth.errors import OAuthError
 from seed_oauth.flows.browser_cookies import Browser
-from seed_oauth.flows.transaction import Code, UpstreamLogin
+from seed_oauth.flows.transaction import Code, IdpLogin
 from seed_oauth.http.answer import Answer, found
 from seed_oauth.http.parameters import add_to_query, parse_form
 from seed_oauth.identity_provider.client import IdentityProviderError
@@ -61,7 +61,7 @@ class CallbackEndpoint:
         Browser(self._settings, request).check_bound_by(begun.browser, CallbackOutcome.OTHER_BROWSER, family)
         await self._check_issuer(parameters)
         try:
-            code = Code.of(login, _upstream_code(parameters)).sealed(self._settings.sealer, self._now())
+            code = Code.of(login, _idp_code(parameters)).sealed(self._settings.sealer, self._now())
         except OAuthError as error:
             error.client_family = family
             raise error.sent_to(begun.redirect_uri, begun.state) from None
@@ -71,9 +71,9 @@ class CallbackEndpoint:
         waited = max(self._now() - login.begun_at, 0.0)
         return Answer(CallbackOutcome.RETURNED, found(location), family, waited)
 
-    def _login(self, parameters: Mapping[str, str]) -> UpstreamLogin:
+    def _login(self, parameters: Mapping[str, str]) -> IdpLogin:
         try:
-            return UpstreamLogin.returned(self._settings.sealer, parameters.get("state", ""), self._now())
+            return IdpLogin.returned(self._settings.sealer, parameters.get("state", ""), self._now())
         except ExpiredError:
             raise OAuthError(
                 CallbackOutcome.EXPIRED, "the login took too long: connect again from your application"
@@ -99,7 +99,7 @@ class CallbackEndpoint:
             )
 
 
-def _upstream_code(parameters: Mapping[str, str]) -> str:
+def _idp_code(parameters: Mapping[str, str]) -> str:
     if "error" in parameters:
         raise OAuthError(*_ERRORS.get(parameters["error"], _REFUSED))
     if "code" not in parameters:

@@ -25,13 +25,13 @@ class AccessToken:
     """Seconds since the epoch."""
     subject: str | None
     """Who has logged in, as the identity provider calls them; None when it did not tell."""
-    upstream_access_token: str
+    idp_access_token: str
     """The identity provider's own access token."""
 
     def sealed(self, sealer: Sealer, now: float) -> str:
         """The token as a client gets it."""
         content = [
-            self.client_id, self.resource, self.scope, self.expires_at, self.subject, self.upstream_access_token,
+            self.client_id, self.resource, self.scope, self.expires_at, self.subject, self.idp_access_token,
         ]  # fmt: skip
         return sealer.seal(Purpose.ACCESS_TOKEN, content, now)
 
@@ -43,12 +43,12 @@ class AccessToken:
             SealError: it is none of ours.
         """
         content = sealer.open(Purpose.ACCESS_TOKEN, token, lifetime=_LONGEST_LIFETIME, now=now)
-        client_id, resource, scope, expires_at, subject, upstream_access_token = content
+        client_id, resource, scope, expires_at, subject, idp_access_token = content
         return cls(
             client_id=client_id,
             resource=resource,
             scope=scope,
             expires_at=expires_at,
             subject=subject,
-            upstream_access_token=upstream_access_token,
+            idp_access_token=idp_access_token,
         )

@@ -21,9 +21,9 @@ from seed_oauth.flows import AuthorizationRequest, CodeRequest, RefreshRequest, 
 from seed_oauth.flows.browser_cookies import Browser, Consent
 from seed_oauth.flows.grants import GrantStore
 from seed_oauth.flows.rotation import Rotation
-from seed_oauth.flows.scopes import UpstreamScopes
+from seed_oauth.flows.scopes import IdpScopes
 from seed_oauth.flows.tokens import TokenIssuer, claims_of
-from seed_oauth.flows.transaction import Code, Grant, Transaction, UpstreamLogin
+from seed_oauth.flows.transaction import Code, Grant, IdpLogin, Transaction
 from seed_oauth.http import pages
 from seed_oauth.http.answer import Answer, found
 from seed_oauth.http.parameters import add_to_query
@@ -54,7 +54,7 @@ class BrokerFlow:
         self._grants = grants
         self._now = now
         self._sealer = settings.sealer
-        self._scopes = UpstreamScopes(settings)
+        self._scopes = IdpScopes(settings)
         self._issuer = TokenIssuer(settings)
         self._rotation = Rotation(grants, self._sealer, now, patience=settings.idp_timeout + _MARGIN)
         self._refresh_token_lifetime = settings.refresh_token_days * _DAY
@@ -69,8 +69,8 @@ class BrokerFlow:
     async def begin(self, asked: AuthorizationRequest, request: Request) -> Answer:
         """Ask the user for consent, or send the browser to the identity provider where that is settled.
 
-        One upstream client_id serves all clients, so the identity provider's own consent says nothing about
-        them (MCP Authorization, "Confused Deputy"). Those that the operator registered need none.
+        One client_id at the identity provider serves all clients, so its own consent says nothing about them
+        (MCP Authorization, "Confused Deputy"). Those that the operator registered need none.
         """
         now = self._now()
         browser = Browser(self._settings, request)
@@ -95,7 +95,7 @@ class BrokerFlow:
         """Where at the identity provider to send the browser."""
         metadata = await self._metadata.get()
         now = self._now()
-        login = UpstreamLogin.begin(begun, now)
+        login = IdpLogin.begin(begun, now)
         scopes = self._scopes.asked_for(begun.scope)
         parameters = {
             **self._fixed_parameters,
@@ -115,7 +115,7 @@ class BrokerFlow:
         metadata = await self._metadata.get()
         code = self._code(presented)
         parameters = {
-            "code": code.upstream_code,
+            "code": code.idp_code,
             "code_verifier": transaction.code_verifier(code.secret),
             "redirect_uri": self._settings.callback_url,
             **self._resource_parameter(code.resource),
@@ -141,7 +141,7 @@ class BrokerFlow:
         metadata = await self._metadata.get()
         grant = self._grant(presented)
         parameters = {
-            "refresh_token": grant.upstream_refresh_token,
+            "refresh_token": grant.idp_refresh_token,
             **self._resource_parameter(grant.resource),
         }
         if presented.scope is not None and (scopes := self._scopes.asked_for(presented.scope)):
@@ -161,9 +161,9 @@ class BrokerFlow:
     async def revoke(self, token: str, token_type_hint: str | None, client: Client) -> None:
         """Revoke a refresh token's grant here, and the identity provider's token there (RFC 7009 §2.1)."""
         metadata = await self._metadata.get()
-        upstream_token, hint = await self._revoked_here(token, token_type_hint, client)
-        if upstream_token is not None and metadata.revocation_endpoint is not None:
-            parameters = {"token": upstream_token} | ({"token_type_hint": hint} if hint else {})
+        idp_token, hint = await self._revoked_here(token, token_type_hint, client)
+        if idp_token is not None and metadata.revocation_endpoint is not None:
+            parameters = {"token": idp_token} | ({"token_type_hint": hint} if hint else {})
             await self._identity_provider.revoke(metadata.revocation_endpoint, parameters)
 
     async def _revoked_here(
@@ -176,7 +176,7 @@ class BrokerFlow:
         except ExpiredError:
             return None, None  # as good as revoked
         except SealError:
-            return self._upstream_access_token(token, token_type_hint, client, now)
+            return self._idp_access_token(token, token_type_hint, client, now)
         if grant.client_id != client.client_id:
             return None, None
         try:
@@ -185,9 +185,9 @@ class BrokerFlow:
             raise OAuthError(
                 RevocationOutcome.STORE_FAILED, "the token could not be revoked yet, try again"
             ) from failure
-        return grant.upstream_refresh_token, "refresh_token"
+        return grant.idp_refresh_token, "refresh_token"
 
-    def _upstream_access_token(
+    def _idp_access_token(
         self, token: str, token_type_hint: str | None, client: Client, now: float
     ) -> tuple[str | None, str | None]:
         try:
@@ -196,7 +196,7 @@ class BrokerFlow:
             return None, None
         except SealError:
             return token, token_type_hint  # the identity provider's own, if it is any
-        return (opened.upstream_access_token, "access_token") if opened.client_id == client.client_id else (None, None)
+        return (opened.idp_access_token, "access_token") if opened.client_id == client.client_id else (None, None)
 
     def _code(self, presented: CodeRequest) -> Code:
         """The code, after every check of what it was bound to (RFC 6749 §4.1.3, RFC 7636 §4.6)."""

@@ -3,7 +3,7 @@
 from seed_oauth.settings import Settings
 
 
-class UpstreamScopes:
+class IdpScopes:
     """The two scopes of a login in the broker flow: what the client asks for, and what we ask for."""
 
     def __init__(self, settings: Settings) -> None:
@@ -19,14 +19,14 @@ class UpstreamScopes:
         wanted = [one for one in (scope or "").split() if one not in self._dropped]
         return list(dict.fromkeys([*wanted, *self._added]))
 
-    def told(self, upstream: object, scope: str | None) -> str | None:
+    def told(self, idp_scope: object, scope: str | None) -> str | None:
         """What the client is told that it got (RFC 6749 §5.1), None when there is nothing to tell.
 
-        `upstream` is what the identity provider said, and `scope` what the client asked for. What we asked for
+        `idp_scope` is what the identity provider said, and `scope` what the client asked for. What we asked for
         on our own account is none of the client's.
         """
         wanted = (scope or "").split()
-        granted = upstream.split() if isinstance(upstream, str) else self.asked_for(scope)
+        granted = idp_scope.split() if isinstance(idp_scope, str) else self.asked_for(scope)
         ours = frozenset(self._added) - frozenset(wanted)
         return " ".join(one for one in granted if one not in ours) or None
 

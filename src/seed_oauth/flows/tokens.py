@@ -49,35 +49,35 @@ class TokenIssuer:
         self._seconds = settings.access_token_seconds
         self._sealer = settings.sealer
 
-    def members(self, upstream: TokenMembers, grant: Grant, scope: str | None, now: float) -> TokenMembers:
-        """The members of the client's token response (RFC 6749 §5.1), with a refresh token if there is one upstream.
+    def members(self, idp: TokenMembers, grant: Grant, scope: str | None, now: float) -> TokenMembers:
+        """The members of the client's token response (RFC 6749 §5.1), with a refresh token if one was given to us.
 
         `scope` is that of the access token, as the client is told.
 
         An ID token stays here: it is addressed to us, and says nothing to an MCP client.
         """
-        members = self._access_token(upstream, grant, scope, now)
+        members = self._access_token(idp, grant, scope, now)
         if scope is not None:
             members["scope"] = scope
         # Where the identity provider does not rotate its refresh token, it goes on to be the one.
-        upstream_refresh_token = upstream.get("refresh_token") or grant.upstream_refresh_token
-        if upstream_refresh_token:
-            kept = grant._replace(upstream_refresh_token=str(upstream_refresh_token))
+        idp_refresh_token = idp.get("refresh_token") or grant.idp_refresh_token
+        if idp_refresh_token:
+            kept = grant._replace(idp_refresh_token=str(idp_refresh_token))
             members["refresh_token"] = kept.sealed(self._sealer, now)
         return members
 
-    def _access_token(self, upstream: TokenMembers, grant: Grant, scope: str | None, now: float) -> dict[str, object]:
+    def _access_token(self, idp: TokenMembers, grant: Grant, scope: str | None, now: float) -> dict[str, object]:
         """`access_token` and `expires_in`: the identity provider's, or one of ours with that inside.
 
         The identity provider's is passed on where it is meant for the MCP server. One that is opaque or meant
         for somebody else (the provider's own API) never is: any server it is sent to could use it there
         (MCP Authorization, "Token passthrough").
         """
-        upstream_token = str(upstream["access_token"])
-        expires_in = _seconds(upstream.get("expires_in"))
-        if self._policy == "idp" or (self._policy == "auto" and is_meant_for(upstream_token, grant.resource)):
+        idp_token = str(idp["access_token"])
+        expires_in = _seconds(idp.get("expires_in"))
+        if self._policy == "idp" or (self._policy == "auto" and is_meant_for(idp_token, grant.resource)):
             lasts = {} if expires_in is None else {"expires_in": expires_in}
-            return {"access_token": upstream_token, **lasts}
+            return {"access_token": idp_token, **lasts}
         seconds = self._seconds if expires_in is None else min(self._seconds, expires_in)
         token = AccessToken(
             client_id=grant.client_id,
@@ -85,7 +85,7 @@ class TokenIssuer:
             scope=scope or "",
             expires_at=int(now) + seconds,
             subject=grant.subject,
-            upstream_access_token=upstream_token,
+            idp_access_token=idp_token,
         )
         return {"access_token": token.sealed(self._sealer, now), "expires_in": seconds}
 

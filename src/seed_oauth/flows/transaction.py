@@ -45,7 +45,7 @@ class Transaction(NamedTuple):
         return cls(*sealer.open(Purpose.CONSENT, envelope, lifetime=DECISION_LIFETIME, now=now))
 
 
-class UpstreamLogin(NamedTuple):
+class IdpLogin(NamedTuple):
     """A transaction whose user is at the identity provider."""
 
     transaction: Transaction
@@ -77,7 +77,7 @@ class UpstreamLogin(NamedTuple):
 class Code(NamedTuple):
     """What a code of ours holds. It is good for one use because the identity provider's code within is."""
 
-    upstream_code: str
+    idp_code: str
     secret: str
     client_id: str
     redirect_uri: str
@@ -86,11 +86,11 @@ class Code(NamedTuple):
     resource: str
 
     @classmethod
-    def of(cls, login: UpstreamLogin, upstream_code: str) -> Self:
+    def of(cls, login: IdpLogin, idp_code: str) -> Self:
         """The code for a login that has succeeded."""
         transaction = login.transaction
         return cls(
-            upstream_code,
+            idp_code,
             login.secret,
             transaction.client_id,
             transaction.redirect_uri,
@@ -124,7 +124,7 @@ class Grant(NamedTuple):
     resource: str
     subject: str | None
     """Who has logged in, as the identity provider calls them; None when it did not tell."""
-    upstream_refresh_token: str = ""
+    idp_refresh_token: str = ""
 
     @classmethod
     def by(cls, code: Code, scope: str | None, subject: str | None) -> Self:

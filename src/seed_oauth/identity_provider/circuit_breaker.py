@@ -50,7 +50,7 @@ class Circuit:
     def __init__(self, endpoint: str, clock: Callable[[], float] = monotonic) -> None:
         """`endpoint` is for the log; `clock` counts seconds and never goes back."""
         self._clock = clock
-        self._log = structlog.get_logger("seed_oauth").bind(upstream=endpoint)
+        self._log = structlog.get_logger("seed_oauth").bind(idp_endpoint=endpoint)
         self._in_flight = 0
         self._answers = 0
         self._failures = 0

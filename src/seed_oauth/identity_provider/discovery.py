@@ -63,7 +63,7 @@ class Discovery:
         """`transport` must not add our credentials; `clock` counts seconds and never goes back."""
         self._settings = settings
         self._transport = transport
-        self._record = partial(telemetry.record_upstream_request, Operation.DISCOVERY)
+        self._record = partial(telemetry.record_idp_request, Operation.DISCOVERY)
         self._clock = clock
         self._log = structlog.get_logger("seed_oauth")
         self._metadata: ProviderMetadata | None = None

@@ -41,7 +41,7 @@ class IssuerKeys:
     ) -> None:
         """`transport` must not add our credentials; `clock` counts seconds and never goes back."""
         self._transport = transport
-        self._record = partial(telemetry.record_upstream_request, Operation.JWKS)
+        self._record = partial(telemetry.record_idp_request, Operation.JWKS)
         self._clock = clock
         self._log = structlog.get_logger("seed_oauth")
         self._keys: Sequence[PublicKey] = ()

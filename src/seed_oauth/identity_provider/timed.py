@@ -14,15 +14,15 @@ from seed_oauth.identity_provider.client import (
 )
 from seed_oauth.outcomes import GrantType
 from seed_oauth.telemetry import Telemetry
-from seed_oauth.telemetry.contract import Operation, UpstreamOutcome
+from seed_oauth.telemetry.contract import IdpOutcome, Operation
 
 _OUTCOMES = {
-    IdentityProviderFailure.UNREACHABLE: UpstreamOutcome.CONNECT_ERROR,
-    IdentityProviderFailure.TIMEOUT: UpstreamOutcome.TIMEOUT,
-    IdentityProviderFailure.RATE_LIMITED: UpstreamOutcome.HTTP_4XX,
-    IdentityProviderFailure.SERVER_ERROR: UpstreamOutcome.HTTP_5XX,
-    IdentityProviderFailure.INVALID_RESPONSE: UpstreamOutcome.INVALID_RESPONSE,
-    IdentityProviderFailure.REFUSED: UpstreamOutcome.HTTP_4XX,
+    IdentityProviderFailure.UNREACHABLE: IdpOutcome.CONNECT_ERROR,
+    IdentityProviderFailure.TIMEOUT: IdpOutcome.TIMEOUT,
+    IdentityProviderFailure.RATE_LIMITED: IdpOutcome.HTTP_4XX,
+    IdentityProviderFailure.SERVER_ERROR: IdpOutcome.HTTP_5XX,
+    IdentityProviderFailure.INVALID_RESPONSE: IdpOutcome.INVALID_RESPONSE,
+    IdentityProviderFailure.REFUSED: IdpOutcome.HTTP_4XX,
 }
 
 
@@ -50,12 +50,12 @@ class TimedIdentityProvider:
 
     async def revoke(self, revocation_endpoint: str, parameters: Mapping[str, str]) -> None:
         """Revoke a token."""
-        with timed(partial(self._telemetry.record_upstream_request, Operation.REVOCATION), self._clock):
+        with timed(partial(self._telemetry.record_idp_request, Operation.REVOCATION), self._clock):
             await self._inner.revoke(revocation_endpoint, parameters)
 
     async def introspect(self, introspection_endpoint: str, access_token: str) -> Mapping[str, object]:
         """Ask about an access token."""
-        with timed(partial(self._telemetry.record_upstream_request, Operation.INTROSPECTION), self._clock):
+        with timed(partial(self._telemetry.record_idp_request, Operation.INTROSPECTION), self._clock):
             return await self._inner.introspect(introspection_endpoint, access_token)
 
     async def aclose(self) -> None:
@@ -64,20 +64,18 @@ class TimedIdentityProvider:
 
 
 @contextmanager
-def timed(
-    record: Callable[[UpstreamOutcome, float], None], clock: Callable[[], float] = perf_counter
-) -> Iterator[None]:
+def timed(record: Callable[[IdpOutcome, float], None], clock: Callable[[], float] = perf_counter) -> Iterator[None]:
     """Have `record` told how what runs inside ended, and the seconds it took."""
-    outcome = UpstreamOutcome.INVALID_RESPONSE  # what an unforeseen exception amounts to
+    outcome = IdpOutcome.INVALID_RESPONSE  # what an unforeseen exception amounts to
     started = clock()
     try:
         yield
-        outcome = UpstreamOutcome.OK
+        outcome = IdpOutcome.OK
     except IdentityProviderError as error:
         outcome = _OUTCOMES[error.failure]
         raise
     except asyncio.CancelledError:
-        outcome = UpstreamOutcome.CANCELLED
+        outcome = IdpOutcome.CANCELLED
         raise
     finally:
         record(outcome, clock() - started)

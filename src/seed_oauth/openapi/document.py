@@ -58,8 +58,8 @@ def _endpoints(settings: Settings) -> dict[str, object]:
         paths |= {"/oauth/consent": {"post": _consent(settings)}, "/oauth/callback": {"get": _callback(settings)}}
     if settings.can_revoke:
         paths["/oauth/revoke"] = {"post": _revoke(settings)}
-    if settings.upstream:
-        paths[settings.upstream_path] = {method.lower(): _resource(settings, method) for method in METHODS}
+    if settings.mcp_server:
+        paths[settings.mcp_server_path] = {method.lower(): _resource(settings, method) for method in METHODS}
     return paths
 
 
@@ -180,7 +180,7 @@ def _security_schemes(settings: Settings) -> dict[str, object]:
             "instead, as the client has registered.",
         }
     }
-    if settings.upstream:
+    if settings.mcp_server:
         flow = {
             "authorizationUrl": f"{settings.issuer}/oauth/authorize",
             "tokenUrl": f"{settings.issuer}/oauth/token",

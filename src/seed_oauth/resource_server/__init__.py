@@ -19,5 +19,5 @@ class VerifiedToken:
     """Who says so: the identity provider, or this door."""
     claims: Mapping[str, object] = field(default_factory=dict)
     """Everything that the identity provider says; empty for a token of ours."""
-    upstream_token: str | None = field(default=None, repr=False)
+    idp_token: str | None = field(default=None, repr=False)
     """The identity provider's access token inside one of ours, for the MCP server's own use. Never to be passed on."""

@@ -85,7 +85,7 @@ class BearerTokens:
             scopes=frozenset(opened.scope.split()),
             expires_at=opened.expires_at,
             issuer=self._settings.issuer,
-            upstream_token=opened.upstream_access_token,
+            idp_token=opened.idp_access_token,
         )
 
     async def _verify_jwt(self, token: str, resource: str) -> VerifiedToken:

@@ -57,17 +57,17 @@ class ReverseProxy:
     """An endpoint that passes requests with a good access token on to the one MCP server, and its answers back.
 
     The server learns who asks from header fields that no client can set: `X-Seed-OAuth-Subject`, `-Client-Id`,
-    `-Scope` and `-Upstream-Token`. Their values are percent-encoded UTF-8 where they are not visible ASCII, and
+    `-Scope` and `-IdP-Token`. Their values are percent-encoded UTF-8 where they are not visible ASCII, and
     `%` itself is encoded, too. It never sees the client's own access token.
     """
 
     def __init__(self, settings: Settings, guard: Guard) -> None:
         issuer = urlsplit(settings.issuer)
-        self._upstream = settings.upstream or ""
+        self._mcp_server = settings.mcp_server or ""
         self._guard = guard
-        self._body_limit = settings.upstream_body_limit
-        self._answer_within = settings.upstream_timeout
-        self._sends_token = settings.upstream_send_token
+        self._body_limit = settings.mcp_server_body_limit
+        self._answer_within = settings.mcp_server_timeout
+        self._sends_token = settings.mcp_server_send_token
         self._forwarded = {"X-Forwarded-Host": issuer.netloc, "X-Forwarded-Proto": issuer.scheme}
         self._session: aiohttp.ClientSession | None = None
 
@@ -107,7 +107,7 @@ class ReverseProxy:
             async with asyncio.timeout(self._answer_within):
                 answer = await self._session.request(
                     request.method,
-                    URL(f"{self._upstream}?{query}" if query else self._upstream, encoded=True),
+                    URL(f"{self._mcp_server}?{query}" if query else self._mcp_server, encoded=True),
                     headers=[*self._passed_on(request), *self._added(request, token).items()],
                     skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
                     data=client.body() if client.sends_body else None,
@@ -118,8 +118,8 @@ class ReverseProxy:
         if answer.status in _REDIRECTS:
             answer.close()
             raise OAuthError(
-                ResourceOutcome.UPSTREAM_INVALID_RESPONSE,
-                "the MCP server redirects: its operator has to set SEED_OAUTH_UPSTREAM to where it answers",
+                ResourceOutcome.MCP_SERVER_INVALID_RESPONSE,
+                "the MCP server redirects: its operator has to set SEED_OAUTH_MCP_SERVER to where it answers",
             )
         return answer
 
@@ -136,7 +136,7 @@ class ReverseProxy:
             "X-Seed-OAuth-Subject": _encoded(token.subject),
             "X-Seed-OAuth-Client-Id": _encoded(token.client_id),
             "X-Seed-OAuth-Scope": " ".join(quote(scope, safe=_UNESCAPED) for scope in sorted(token.scopes)),
-            "X-Seed-OAuth-Upstream-Token": _encoded(token.upstream_token if self._sends_token else None),
+            "X-Seed-OAuth-IdP-Token": _encoded(token.idp_token if self._sends_token else None),
         }
         return {name: value for name, value in added.items() if value}
 
@@ -158,7 +158,7 @@ class _Streamed(Response):
         super().__init__(status_code=answer.status)
         self.raw_headers = _passed_back(answer)
         if answer.status == _UNAUTHORIZED:
-            # The server wants another token, perhaps for what it does upstream: where to get one is said here.
+            # The server wants another token, perhaps for what it calls itself: where to get one is said here.
             self.raw_headers.append((b"www-authenticate", guard.challenge("invalid_token").encode()))
         self._answer = answer
         self._leaving = leaving
@@ -224,11 +224,11 @@ def _encoded(value: str | None) -> str | None:
 
 def _failure(error: aiohttp.ClientError | TimeoutError) -> OAuthError:
     if isinstance(error, aiohttp.ClientConnectionError):
-        return OAuthError(ResourceOutcome.UPSTREAM_UNREACHABLE, "the MCP server cannot be reached: try again")
+        return OAuthError(ResourceOutcome.MCP_SERVER_UNREACHABLE, "the MCP server cannot be reached: try again")
     if isinstance(error, TimeoutError):
-        return OAuthError(ResourceOutcome.UPSTREAM_TIMEOUT, "the MCP server does not answer: try again")
+        return OAuthError(ResourceOutcome.MCP_SERVER_TIMEOUT, "the MCP server does not answer: try again")
     return OAuthError(
-        ResourceOutcome.UPSTREAM_INVALID_RESPONSE,
+        ResourceOutcome.MCP_SERVER_INVALID_RESPONSE,
         "the MCP server does not speak HTTP: its operator has to look into it",
     )
 

@@ -12,8 +12,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from seed_oauth.envelopes.seal import Sealer
 from seed_oauth.protocol.redirect_uri import LOOPBACK_HOSTS
-from seed_oauth.settings import cross_checks, mcp_server, presets, rate_limits, validators
+from seed_oauth.settings import cross_checks, presets, rate_limits, validators
 from seed_oauth.settings.errors import PREFIX, SettingsError, readable, refuse_unknown_variables
+from seed_oauth.settings.mcp_server import McpServerUrl, path_of
 from seed_oauth.settings.presets import Preset
 from seed_oauth.settings.store_url import StoreUrl
 
@@ -94,13 +95,13 @@ class Settings(BaseSettings):
     client_documents_on_loopback: bool = False
     """For development: fetch such documents from this machine too, on any port."""
 
-    upstream: mcp_server.Url = None
+    mcp_server: McpServerUrl = None
     """The MCP server itself: requests to the protected resource that have a good access token are passed on to it."""
-    upstream_timeout: Annotated[float, Field(gt=0, le=3600)] = 120.0
+    mcp_server_timeout: Annotated[float, Field(gt=0, le=3600)] = 120.0
     """Seconds until its answer must have begun. An answer that has begun may take as long as it takes."""
-    upstream_body_limit: Annotated[int, Field(ge=1024)] = 16 * 1024 * 1024
+    mcp_server_body_limit: Annotated[int, Field(ge=1024)] = 16 * 1024 * 1024
     """Bytes of a request's body that are passed on."""
-    upstream_send_token: bool = True
+    mcp_server_send_token: bool = True
     """Tell the MCP server the identity provider's access token that is inside an access token of ours."""
 
     consent_days: Annotated[float, Field(ge=0, le=365)] = 30
@@ -228,9 +229,9 @@ class Settings(BaseSettings):
         return seals_them or asks or self.idp_issuer is not None
 
     @cached_property
-    def upstream_path(self) -> str:
+    def mcp_server_path(self) -> str:
         """Where below the issuer the one protected resource is, starting with a slash."""
-        return mcp_server.path_of(self.protected_resources[0], self.issuer)
+        return path_of(self.protected_resources[0], self.issuer)
 
     @cached_property
     def sealer(self) -> Sealer:

@@ -37,10 +37,10 @@ def check(settings: "Settings") -> None:
     if settings.idp_audiences and len(settings.protected_resources) > 1:
         # A token for one of them would be good for all of them.
         raise ValueError(f"{PREFIX}IDP_AUDIENCES stands for one resource: name one in {PREFIX}RESOURCES")
-    if settings.upstream:
-        mcp_server.check(settings.upstream, settings.port, settings.issuer, settings.protected_resources)
+    if settings.mcp_server:
+        mcp_server.check(settings.mcp_server, settings.port, settings.issuer, settings.protected_resources)
         if not settings.can_check_tokens:
             raise ValueError(
-                f"{PREFIX}IDP_ISSUER is missing beside {PREFIX}UPSTREAM: without it no access token of the "
+                f"{PREFIX}IDP_ISSUER is missing beside {PREFIX}MCP_SERVER: without it no access token of the "
                 f"identity provider can be checked; in the broker flow {PREFIX}ACCESS_TOKENS=own needs none"
             )

@@ -1,4 +1,4 @@
-"""What the setting `upstream` must be, and what must be set beside it: requests are passed on to one place only."""
+"""What the setting `mcp_server` must be, and what must be set beside it: requests are passed on to one place only."""
 
 import re
 from collections.abc import Sequence
@@ -37,23 +37,23 @@ def _url(value: str | None) -> str | None:
     return value
 
 
-def check(upstream: str, port: int, issuer: str, resources: Sequence[str]) -> None:
+def check(mcp_server: str, port: int, issuer: str, resources: Sequence[str]) -> None:
     """Refuse what cannot be served together.
 
     Raises:
         ValueError: says what to change.
     """
     if len(resources) != 1:
-        raise ValueError("SEED_OAUTH_UPSTREAM is for one MCP server: name one in SEED_OAUTH_RESOURCES")
+        raise ValueError("SEED_OAUTH_MCP_SERVER is for one MCP server: name one in SEED_OAUTH_RESOURCES")
     path = path_of(resources[0], issuer)
     if not path or not _PLAIN_PATH.fullmatch(path) or _OWN_PATHS.match(path):
         raise ValueError(
-            "SEED_OAUTH_RESOURCES must be below SEED_OAUTH_ISSUER, at a path of its own, for SEED_OAUTH_UPSTREAM: "
+            "SEED_OAUTH_RESOURCES must be below SEED_OAUTH_ISSUER, at a path of its own, for SEED_OAUTH_MCP_SERVER: "
             f"write {issuer}/mcp"
         )
-    url = urlsplit(upstream)
-    if canonical(upstream) == canonical(resources[0]) or (url.hostname in LOOPBACK_HOSTS and url.port == port):
-        raise ValueError("SEED_OAUTH_UPSTREAM is this door itself: write the URL of the MCP server behind it")
+    url = urlsplit(mcp_server)
+    if canonical(mcp_server) == canonical(resources[0]) or (url.hostname in LOOPBACK_HOSTS and url.port == port):
+        raise ValueError("SEED_OAUTH_MCP_SERVER is this door itself: write the URL of the MCP server behind it")
 
 
 def path_of(resource: str, issuer: str) -> str:
@@ -75,4 +75,4 @@ def is_private(host: str) -> bool:
         return "." not in host or host.endswith(_PRIVATE_NAMES)
 
 
-Url = Annotated[str | None, AfterValidator(_url), BeforeValidator(lambda value: value or None)]
+McpServerUrl = Annotated[str | None, AfterValidator(_url), BeforeValidator(lambda value: value or None)]

@@ -32,7 +32,7 @@ class ExchangeResult(StrEnum):
 
 
 class Operation(StrEnum):
-    """Label `operation` of the upstream series: what the request to the identity provider was for."""
+    """Label `operation` of the `oauth_idp_*` series: what the request to the identity provider was for."""
 
     TOKEN = "token"  # noqa: S105 - the name of an operation
     REVOCATION = "revocation"
@@ -41,8 +41,8 @@ class Operation(StrEnum):
     INTROSPECTION = "introspection"
 
 
-class UpstreamOutcome(StrEnum):
-    """Label `outcome` of the upstream series: how one request to the identity provider ended."""
+class IdpOutcome(StrEnum):
+    """Label `outcome` of the `oauth_idp_*` series: how one request to the identity provider ended."""
 
     OK = "ok"
     """The answer that was asked for."""
@@ -184,17 +184,17 @@ ERRORS = Series(
         error_attributes(outcome) for outcomes in ENDPOINTS for outcome in outcomes if outcome.cause is not None
     ),
 )
-UPSTREAM_REQUESTS = Series(
-    name="oauth_upstream_requests_total",
+IDP_REQUESTS = Series(
+    name="oauth_idp_requests_total",
     help="Requests to the identity provider, by operation and how they ended",
     labels=("operation", "outcome"),
-    known=_label_sets(operation=Operation, outcome=UpstreamOutcome),
+    known=_label_sets(operation=Operation, outcome=IdpOutcome),
 )
-UPSTREAM_REQUEST_DURATION = Series(
-    name="oauth_upstream_request_duration_seconds",
+IDP_REQUEST_DURATION = Series(
+    name="oauth_idp_request_duration_seconds",
     help="Duration of requests to the identity provider, by operation and how they ended",
     labels=("operation", "outcome"),
-    known=_label_sets(operation=Operation, outcome=UpstreamOutcome),
+    known=_label_sets(operation=Operation, outcome=IdpOutcome),
     kind=Kind.HISTOGRAM,
     unit="s",
     buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
@@ -241,8 +241,8 @@ CONTRACT: tuple[Series, ...] = (
     TOKEN_EXCHANGE_DURATION,
     DCR_REGISTRATIONS,
     ERRORS,
-    UPSTREAM_REQUESTS,
-    UPSTREAM_REQUEST_DURATION,
+    IDP_REQUESTS,
+    IDP_REQUEST_DURATION,
     CONSENT_DECISIONS,
     CALLBACKS,
     AUTHORIZATION_WAIT,

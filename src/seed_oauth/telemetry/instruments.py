@@ -1,4 +1,4 @@
-"""The instruments of the contract, and how one outcome, exchange or upstream request is recorded in them."""
+"""The instruments of the contract, and how outcomes, exchanges and requests to the identity provider are recorded."""
 
 from collections import Counter as Counted
 from collections import defaultdict, deque
@@ -29,22 +29,22 @@ from seed_oauth.telemetry.contract import (
     ENDPOINTS,
     ERRORS,
     FLOW_STEPS,
+    IDP_REQUEST_DURATION,
+    IDP_REQUESTS,
     STEPS,
     TOKEN_EXCHANGE_DURATION,
     TOKEN_EXCHANGES,
-    UPSTREAM_REQUEST_DURATION,
-    UPSTREAM_REQUESTS,
     ExchangeResult,
+    IdpOutcome,
     Kind,
     Operation,
     Series,
-    UpstreamOutcome,
     error_attributes,
 )
 
 _MOST_NOTED = 256  # outcomes that wait to be recorded; more of them are work for the garbage collector
 
-UpstreamRequest = tuple[Operation, UpstreamOutcome, GrantType | None]
+IdpRequest = tuple[Operation, IdpOutcome, GrantType | None]
 """What is told of a request to the IdP; one with a grant type is an exchange."""
 
 _OWN_COUNTERS = {
@@ -93,8 +93,8 @@ class Telemetry:
         histograms = {series: _histogram(meter, series) for series in CONTRACT if series.kind is Kind.HISTOGRAM}
         self._exchanges = counters[TOKEN_EXCHANGES]
         self._exchange_duration = histograms[TOKEN_EXCHANGE_DURATION]
-        self._upstream_requests = counters[UPSTREAM_REQUESTS]
-        self._upstream_request_duration = histograms[UPSTREAM_REQUEST_DURATION]
+        self._idp_requests = counters[IDP_REQUESTS]
+        self._idp_request_duration = histograms[IDP_REQUEST_DURATION]
         self._flow_steps = counters[FLOW_STEPS]
         self._authorization_wait = histograms[AUTHORIZATION_WAIT]
         self._of_outcome = {outcome: _increments(outcome, counters) for outcomes in ENDPOINTS for outcome in outcomes}
@@ -103,7 +103,7 @@ class Telemetry:
         # Deques, because readers that push collect in a thread of their own.
         self._outcomes: deque[tuple[Outcome, ClientFamily]] = deque()
         self._waits: deque[tuple[float, Context]] = deque()
-        self._durations: defaultdict[UpstreamRequest, deque[tuple[float, Context]]] = defaultdict(deque)
+        self._durations: defaultdict[IdpRequest, deque[tuple[float, Context]]] = defaultdict(deque)
 
     def record(
         self, outcome: Outcome, client_family: ClientFamily = ClientFamily.OTHER, waited: float | None = None
@@ -121,11 +121,11 @@ class Telemetry:
         elif len(self._outcomes) >= _MOST_NOTED:
             self.flush()
 
-    def record_exchange(self, grant_type: GrantType, outcome: UpstreamOutcome, seconds: float) -> None:
+    def record_exchange(self, grant_type: GrantType, outcome: IdpOutcome, seconds: float) -> None:
         """Count and time one request to the IdP's token endpoint, as an exchange and as a request: so both agree."""
         self._durations[Operation.TOKEN, outcome, grant_type].append((seconds, self._context()))
 
-    def record_upstream_request(self, operation: Operation, outcome: UpstreamOutcome, seconds: float) -> None:
+    def record_idp_request(self, operation: Operation, outcome: IdpOutcome, seconds: float) -> None:
         """Count and time one request to the IdP that is no exchange."""
         self._durations[operation, outcome, None].append((seconds, self._context()))
 
@@ -145,7 +145,7 @@ class Telemetry:
     def _flush_requests(
         self,
         operation: Operation,
-        outcome: UpstreamOutcome,
+        outcome: IdpOutcome,
         grant_type: GrantType | None,
         durations: deque[tuple[float, Context]],
     ) -> None:
@@ -153,14 +153,14 @@ class Telemetry:
         labels = {"operation": operation.value, "outcome": outcome.value}
         taken = list(_taken_from(durations))
         for seconds, context in taken:
-            self._upstream_request_duration.record(seconds, labels, context)
-        self._upstream_requests.add(len(taken), labels)
+            self._idp_request_duration.record(seconds, labels, context)
+        self._idp_requests.add(len(taken), labels)
         if grant_type is None:
             return
         labels = {"grant_type": grant_type.value}
         for seconds, context in taken:
             self._exchange_duration.record(seconds, labels, context)
-        result = ExchangeResult.SUCCESS if outcome is UpstreamOutcome.OK else ExchangeResult.FAILURE
+        result = ExchangeResult.SUCCESS if outcome is IdpOutcome.OK else ExchangeResult.FAILURE
         self._exchanges.add(len(taken), {**labels, "result": result.value})
 
 

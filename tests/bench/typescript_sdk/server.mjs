@@ -1,5 +1,5 @@
 // The MCP TypeScript SDK's own authorization server in front of an identity provider, at its fastest:
-// no rate limits, and clients kept in memory instead of forwarding each registration upstream.
+// no rate limits, and clients kept in memory instead of forwarding each registration to the identity provider.
 import express from 'express';
 import { ProxyOAuthServerProvider } from '@modelcontextprotocol/sdk/server/auth/providers/proxyProvider.js';
 import { mcpAuthRouter } from '@modelcontextprotocol/sdk/server/auth/router.js';

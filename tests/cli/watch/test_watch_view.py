@@ -26,10 +26,10 @@ from seed_oauth.telemetry.contract import (
     DCR_REGISTRATIONS,
     ERRORS,
     FLOW_STEPS,
+    IDP_REQUEST_DURATION,
+    IDP_REQUESTS,
     TOKEN_EXCHANGE_DURATION,
     TOKEN_EXCHANGES,
-    UPSTREAM_REQUEST_DURATION,
-    UPSTREAM_REQUESTS,
     Series,
     Step,
     error_attributes,
@@ -73,10 +73,10 @@ class Instance:
     def exchange(self, grant_type: str, seconds: float, *, times: int = 1, outcome: str = "ok") -> None:
         result = "success" if outcome == "ok" else "failure"
         self.count(TOKEN_EXCHANGES, times, grant_type=grant_type, result=result)
-        self.count(UPSTREAM_REQUESTS, times, operation="token", outcome=outcome)
+        self.count(IDP_REQUESTS, times, operation="token", outcome=outcome)
         for _ in range(times):
             self._histograms[TOKEN_EXCHANGE_DURATION.name].record(seconds, {"grant_type": grant_type})
-            self._histograms[UPSTREAM_REQUEST_DURATION.name].record(seconds, {"operation": "token", "outcome": outcome})
+            self._histograms[IDP_REQUEST_DURATION.name].record(seconds, {"operation": "token", "outcome": outcome})
 
     def step(self, step: Step, times: int) -> None:
         self.count(FLOW_STEPS, times, step=step.value, client_family="claude")
@@ -181,7 +181,7 @@ def test_durations_are_drawn_bucket_by_bucket(flow: Flow, width: int) -> None:
 def test_errors_show_by_cause_and_reason(flow: Flow, width: int) -> None:
     assert "0.30/s · 3 0.10/s · 1 0.10/s · 1 0.10/s · 1" in line_with(flow, width, "0.30/s · 3")
     assert "client authorize bad_code_challenge_method 0.20/s 2" in line_with(flow, width, "bad_code_challenge_method")
-    assert "upstream token idp_timeout 0.10/s 1" in line_with(flow, width, "idp_timeout")
+    assert "idp token idp_timeout 0.10/s 1" in line_with(flow, width, "idp_timeout")
 
 
 @pytest.mark.parametrize("width", [80, 120])

@@ -17,10 +17,10 @@ from seed_oauth.telemetry.contract import (
     AUTHORIZATION_REQUESTS,
     DCR_REGISTRATIONS,
     ERRORS,
+    IDP_REQUEST_DURATION,
+    IDP_REQUESTS,
     TOKEN_EXCHANGE_DURATION,
     TOKEN_EXCHANGES,
-    UPSTREAM_REQUEST_DURATION,
-    UPSTREAM_REQUESTS,
     Series,
 )
 
@@ -32,10 +32,10 @@ REGISTRATION_RESULTS = {"success": "green", "invalid": "dark_orange", "error": "
 CAUSES: Mapping[str, str] = {
     Cause.CLIENT: "yellow",
     Cause.USER: "blue",
-    Cause.UPSTREAM: "magenta",
+    Cause.IDP: "magenta",
     Cause.SERVER: "red",
 }
-UPSTREAM_OUTCOMES = {"ok": "green", "http_4xx": "yellow", "cancelled": "blue"}
+IDP_OUTCOMES = {"ok": "green", "http_4xx": "yellow", "cancelled": "blue"}
 GRANT_IN_SHORT = {GrantType.AUTHORIZATION_CODE: "code", GrantType.REFRESH_TOKEN: "refresh"}
 BUCKETS = ("green", "green", "yellow", "dark_orange", "red", "bright_red")
 
@@ -100,20 +100,20 @@ def identity_provider(flow: Flow, rows: int) -> Panel:
     """Requests to the identity provider by how they ended, in at most so many `rows`."""
     outcomes = columns(10, None, -7, -8, -7)
     outcomes.add_row("", "", "rate", "P99", "total", style="dim")
-    totals = flow.since_start.by(UPSTREAM_REQUESTS.name, "operation", "outcome")
+    totals = flow.since_start.by(IDP_REQUESTS.name, "operation", "outcome")
     ranked = sorted((-total, labels) for labels, total in totals.items() if total)
     for _, (operation, outcome) in ranked[:rows]:
         labels = {"operation": operation, "outcome": outcome}
-        samples = flow.best_known(UPSTREAM_REQUESTS.name, **labels)
+        samples = flow.best_known(IDP_REQUESTS.name, **labels)
         outcomes.add_row(
             Text(operation, "dim"),
-            Text(outcome, UPSTREAM_OUTCOMES.get(outcome, "magenta")),
-            per_second(flow.rate(UPSTREAM_REQUESTS.name, **labels)),
-            quantile(samples, UPSTREAM_REQUEST_DURATION, 0.99, **labels),
+            Text(outcome, IDP_OUTCOMES.get(outcome, "magenta")),
+            per_second(flow.rate(IDP_REQUESTS.name, **labels)),
+            quantile(samples, IDP_REQUEST_DURATION, 0.99, **labels),
             count(totals[operation, outcome]),
         )
     body = outcomes if ranked else Text("not asked yet", "dim")
-    return rated(flow, "Identity provider", UPSTREAM_REQUESTS, OK, body, note=came_back(flow))
+    return rated(flow, "Identity provider", IDP_REQUESTS, OK, body, note=came_back(flow))
 
 
 def _rate_and_total(flow: Flow, cause: str) -> str:
