@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.style import Style
 from rich.terminal_theme import TerminalTheme
 
-from seed_oauth.cli.demo.environment import open_stage
+from seed_oauth.cli.demo.environment import open_environment
 from seed_oauth.cli.demo.traffic import Traffic, play_on
 from seed_oauth.cli.watch import Watcher
 from seed_oauth.settings import Settings
@@ -75,7 +75,7 @@ async def record(frames: int, interval: float, warm_up: float) -> list[Frame]:
     """Play logins for `warm_up` seconds, then take a frame every `interval` seconds."""
     recorded: list[Frame] = []
     async with (
-        open_stage(0, 0) as stage,
+        open_environment(0, 0) as stage,
         Traffic(stage) as traffic,
         Watcher(stage.metrics) as watcher,
         anyio.create_task_group() as group,

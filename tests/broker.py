@@ -17,7 +17,7 @@ import orjson
 from seed_oauth.cli.demo.identity_provider import DevelopmentIdentityProvider
 from seed_oauth.clients import Client
 from seed_oauth.errors import StoreError
-from seed_oauth.flows.grants import Turn
+from seed_oauth.flows.grants import RefreshLease
 from seed_oauth.identity_provider.metadata import ProviderMetadata
 from seed_oauth.storage.sqlite.database import Database
 from seed_oauth.storage.sqlite.grants import SqliteGrantStore
@@ -101,11 +101,11 @@ class PlayedGrants:
             raise StoreError("ConnectionError")
         self.reached.append(method)
 
-    async def take_turn(
+    async def take_lease(
         self, grant_id: str, generation: int, *, now: float, until: float, expires_at: float
-    ) -> Turn | str:
-        await self._reach("take_turn")
-        return await self._inner.take_turn(grant_id, generation, now=now, until=until, expires_at=expires_at)
+    ) -> RefreshLease | str:
+        await self._reach("take_lease")
+        return await self._inner.take_lease(grant_id, generation, now=now, until=until, expires_at=expires_at)
 
     async def finish(self, grant_id: str, generation: int, answer: str, *, now: float) -> None:
         await self._reach("finish")

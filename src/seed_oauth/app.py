@@ -1,4 +1,4 @@
-"""The composition root: the app and its route table. What the endpoints stand on is put together in `parts.py`."""
+"""The composition root: the app and its route table. What the endpoints stand on is put together in `container.py`."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 
 from seed_oauth.clients import ClientStore
-from seed_oauth.container import Parts
+from seed_oauth.container import Container
 from seed_oauth.endpoints.authorization import AuthorizationEndpoint
 from seed_oauth.endpoints.boundary import Boundary, Endpoint
 from seed_oauth.endpoints.callback import CallbackEndpoint
@@ -75,7 +75,7 @@ def create_app(
     """
     settings = settings or Settings.load()
     pipeline = pipeline or Pipeline()
-    parts = Parts(
+    container = Container(
         settings,
         pipeline,
         clients=clients,
@@ -87,9 +87,9 @@ def create_app(
         clock=clock,
     )
     app = Starlette(
-        routes=_routes(settings, pipeline, parts),
+        routes=_routes(settings, pipeline, container),
         middleware=[Middleware(SecurityHeaders, issuer=settings.issuer), *pipeline.middleware()],
-        lifespan=_lifespan(settings, pipeline, parts),
+        lifespan=_lifespan(settings, pipeline, container),
         exception_handlers={404: _not_found},
     )
     app.router.redirect_slashes = False
@@ -97,12 +97,12 @@ def create_app(
     return app
 
 
-def _routes(settings: Settings, pipeline: Recording, parts: Parts) -> list[BaseRoute]:
-    endpoints = _endpoints(settings, pipeline, parts)
+def _routes(settings: Settings, pipeline: Recording, container: Container) -> list[BaseRoute]:
+    endpoints = _endpoints(settings, pipeline, container)
     routes = [
         *endpoints,
         Route("/healthz", healthz),
-        Route("/readyz", ReadinessEndpoint(settings, parts.clients, parts.metadata).__call__),
+        Route("/readyz", ReadinessEndpoint(settings, container.clients, container.metadata).__call__),
         *(
             Route(path, document.__call__, methods=["GET", "OPTIONS"], middleware=[DOCUMENT_CORS])
             for path, document in documents(settings).items()
@@ -120,7 +120,7 @@ def _routes(settings: Settings, pipeline: Recording, parts: Parts) -> list[BaseR
     return routes
 
 
-def _endpoints(settings: Settings, pipeline: Recording, parts: Parts) -> list[BaseRoute]:
+def _endpoints(settings: Settings, pipeline: Recording, container: Container) -> list[BaseRoute]:
     """Everything that is counted, the paths that clients ask for most often first."""
 
     def counted(
@@ -136,38 +136,40 @@ def _endpoints(settings: Settings, pipeline: Recording, parts: Parts) -> list[Ba
             methods,
             telemetry=pipeline.telemetry,
             issuer=settings.issuer,
-            limit=parts.limits.of(outcomes),
+            limit=container.limits.of(outcomes),
         )
         return Route(path, boundary, middleware=[cors] if cors else [])
 
     endpoints: list[BaseRoute] = []
-    if parts.proxy:
+    if container.proxy:
         # Clients write the resource with and without a slash at its end (PROTOCOL A9).
         spellings = {settings.mcp_server_path, settings.mcp_server_path.rstrip("/") + "/"}
-        endpoints += [counted(path, parts.proxy, ResourceOutcome, *METHODS, cors=RESOURCE_CORS) for path in spellings]
-    authorization = AuthorizationEndpoint(settings, parts.clients, parts.flow)
-    token = TokenEndpoint(settings, parts.authentication, parts.flow, parts.clients)
-    registration = RegistrationEndpoint(settings, parts.clients)
+        endpoints += [
+            counted(path, container.proxy, ResourceOutcome, *METHODS, cors=RESOURCE_CORS) for path in spellings
+        ]
+    authorization = AuthorizationEndpoint(settings, container.clients, container.flow)
+    token = TokenEndpoint(settings, container.authentication, container.flow, container.clients)
+    registration = RegistrationEndpoint(settings, container.clients)
     endpoints += [
         counted("/oauth/token", token, TokenOutcome, "POST"),
         counted("/oauth/authorize", authorization, AuthorizationOutcome, "GET", "POST", cors=None),
     ]
-    if parts.broker:
-        consent = ConsentEndpoint(settings, parts.broker, parts.now)
-        callback = CallbackEndpoint(settings, parts.metadata, parts.now)
+    if container.broker:
+        consent = ConsentEndpoint(settings, container.broker, container.now)
+        callback = CallbackEndpoint(settings, container.metadata, container.now)
         endpoints += [
             counted("/oauth/callback", callback, CallbackOutcome, "GET", cors=None),
             counted("/oauth/consent", consent, ConsentOutcome, "POST", cors=None),
         ]
     endpoints.append(counted("/oauth/register", registration, RegistrationOutcome, "POST"))
     if settings.can_revoke:
-        revocation = RevocationEndpoint(parts.authentication, parts.flow)
+        revocation = RevocationEndpoint(container.authentication, container.flow)
         endpoints.append(counted("/oauth/revoke", revocation, RevocationOutcome, "POST"))
     return endpoints
 
 
 def _lifespan(
-    settings: Settings, pipeline: Recording, parts: Parts
+    settings: Settings, pipeline: Recording, container: Container
 ) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -179,9 +181,9 @@ def _lifespan(
                 "a scrape of this process tells of a part only",
                 remedy="use seed-oauth serve --workers, or push: set OTEL_EXPORTER_OTLP_ENDPOINT",
             )
-        parts.start()
+        container.start()
         yield
-        await parts.aclose()
+        await container.aclose()
 
     return lifespan
 

@@ -42,7 +42,7 @@ class _Closable(Protocol):
     async def aclose(self) -> None: ...
 
 
-class Parts:
+class Container:
     """Everything that the endpoints stand on. What is not given is made as the settings say."""
 
     def __init__(

@@ -1,6 +1,6 @@
 """The front door whose recorder is on and off in turns; `GET /turns` tells what a request cost in each.
 
-A turn is a tenth of a second and is compared with the one beside it, so whatever else the machine does
+A lease is a tenth of a second and is compared with the one beside it, so whatever else the machine does
 hits both alike.
 """
 

@@ -108,7 +108,7 @@ CASES = [
     Case(Row.BAD_REFRESH_TOKEN, refresh_form, envelope=access_token),
     Case(Row.BAD_SCOPE, refresh_form, "invalid_scope", {"scope": "mail admin"}),
     Case(Row.BAD_RESOURCE, refresh_form, "invalid_target", {"resource": f"{ISSUER}/other"}),
-    Case(Row.STORE_FAILED, refresh_form, "temporarily_unavailable", status=503, failing=["take_turn"]),
+    Case(Row.STORE_FAILED, refresh_form, "temporarily_unavailable", status=503, failing=["take_lease"]),
     # The order of the checks decides the row.
     Case(Row.BAD_CODE, code_form, changes={"code": "made up", "code_verifier": OTHER_VERIFIER, "resource": RESOURCE}),
     Case(Row.BAD_CODE_VERIFIER, code_form, changes={"code": "made up", "code_verifier": "short"}),
@@ -116,7 +116,7 @@ CASES = [
          changes={"redirect_uri": "http://127.0.0.1/callback", "code_verifier": OTHER_VERIFIER}),
     Case(Row.BAD_CODE_VERIFIER, code_form,
          changes={"code_verifier": OTHER_VERIFIER, "resource": f"{ISSUER}/other"}),
-    Case(Row.BAD_REFRESH_TOKEN, refresh_form, changes={**POST, "scope": "admin"}, failing=["take_turn"]),
+    Case(Row.BAD_REFRESH_TOKEN, refresh_form, changes={**POST, "scope": "admin"}, failing=["take_lease"]),
     Case(Row.BAD_SCOPE, refresh_form, "invalid_scope", {"scope": "admin", "resource": f"{ISSUER}/other"}),
 ]  # fmt: skip
 
@@ -170,7 +170,7 @@ async def test_the_same_checks_in_the_same_order_come_before_any_envelope_is_ope
 
 
 @pytest.mark.parametrize("good", [code_form, refresh_form], ids=["code", "refresh"])
-@pytest.mark.parametrize("case", FAILED, ids=lambda case: f"{case.row.reason}-{case.idp}")
+@pytest.mark.parametrize("case", FAILED, ids=lambda case: f"{case.row.reason}-{case.idp_outcome}")
 async def test_an_exchange_that_fails_is_counted_and_timed_once_and_nothing_of_ours_is_spent(
     case: Failed, good: Callable[..., Awaitable[Form]]
 ) -> None:
@@ -188,8 +188,8 @@ async def test_an_exchange_that_fails_is_counted_and_timed_once_and_nothing_of_o
             f'oauth_token_exchanges_total{{{labels},result="failure"}}': 1,
             f"oauth_token_exchange_duration_seconds_count{{{labels}}}": 1,
             f'oauth_errors_total{{cause="{case.row.cause}",endpoint="token",reason="{case.row.reason}"}}': 1,
-            f'oauth_idp_requests_total{{operation="token",outcome="{case.idp}"}}': 1,
-            f'oauth_idp_request_duration_seconds_count{{operation="token",outcome="{case.idp}"}}': 1,
+            f'oauth_idp_requests_total{{operation="token",outcome="{case.idp_outcome}"}}': 1,
+            f'oauth_idp_request_duration_seconds_count{{operation="token",outcome="{case.idp_outcome}"}}': 1,
         }
         # This identity provider had not spent anything, so the same request goes through now.
         door.idp = provider
@@ -642,7 +642,7 @@ async def test_a_store_that_is_down_is_never_invalid_grant_and_the_refresh_token
     async with BrokerDoor(grants=grants) as door:
         form = await refresh_form(door)
         asked = len(door.idp_requests)
-        grants.failing = {"take_turn", "finish", "abandon", "revoke"}
+        grants.failing = {"take_lease", "finish", "abandon", "revoke"}
         for _ in range(3):
             response = await door.token(form)
             assert (response.status_code, json_of(response)["error"]) == (503, "temporarily_unavailable")
@@ -695,7 +695,7 @@ async def test_an_exchange_that_is_cancelled_gives_its_turn_back(cancelled_by: s
                 group.start_soon(door.token, form)
                 await asked.wait()
                 group.cancel_scope.cancel()
-        assert grants.reached == ["take_turn", "abandon"]
+        assert grants.reached == ["take_lease", "abandon"]
         assert await door.error_count(Row.CANCELLED) == 1
         assert await door.value("oauth_idp_requests_total", operation="token", outcome="cancelled") == 1
         door.idp = provider

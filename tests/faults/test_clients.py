@@ -202,7 +202,7 @@ async def slow_body(at: Served) -> str:
 
 @fault(
     name="slowloris: the head of a second request, while the first is answered",
-    limits=replace(ROOMY, head=SOON, lingering=SOON),
+    limits=replace(ROOMY, head=SOON, early_response=SOON),
     outcome=TokenOutcome.EXCHANGED,
     idp=IdpOutcome.OK,
     client_sees=f"200, then 408 `invalid_request`, then {CLOSES}",

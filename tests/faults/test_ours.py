@@ -36,7 +36,7 @@ pytestmark = pytest.mark.anyio
 TITLE = "The door itself"
 FAULTS: list[Fault] = []
 
-Scenario = Callable[["Stage"], Awaitable[str]]
+Scenario = Callable[["Environment"], Awaitable[str]]
 CASES: list[tuple[Fault, Scenario]] = []
 
 FEW_FILES = 64
@@ -69,7 +69,7 @@ class Idp:
 
 
 @dataclass
-class Stage:
+class Environment:
     """A door as a process of its own, and what a scenario needs to do something to it."""
 
     folder: Path
@@ -127,7 +127,7 @@ class Stage:
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: door\r\n\r\n"
 
 
-async def stops(at: Stage, workers: int) -> str:
+async def stops(at: Environment, workers: int) -> str:
     """SIGTERM while an exchange is under way, another connection is kept alive and somebody pushes to a Collector."""
     pushed: list[Samples] = []
 
@@ -183,7 +183,7 @@ def samples_in(push: bytes) -> Samples:
     client_sees="200",
     afterwards="new connections are refused, requests have 30 seconds, the last counts are pushed; exit code 0",
 )
-async def sigterm(at: Stage) -> str:
+async def sigterm(at: Environment) -> str:
     return await stops(at, workers=1)
 
 
@@ -194,7 +194,7 @@ async def sigterm(at: Stage) -> str:
     client_sees="200",
     afterwards="the same: each worker finishes what it has, then the supervisor pushes",
 )
-async def sigterm_to_the_supervisor(at: Stage) -> str:
+async def sigterm_to_the_supervisor(at: Environment) -> str:
     return await stops(at, workers=2)
 
 
@@ -205,7 +205,7 @@ async def sigterm_to_the_supervisor(at: Stage) -> str:
     client_sees="500",
     afterwards="the request to the identity provider is broken off, and its timer stopped",
 )
-async def out_of_time(at: Stage) -> str:
+async def out_of_time(at: Environment) -> str:
     async with served_door() as door:  # which has no seconds
         at.before = await door.door.samples()
         client = await door.connect()
@@ -217,7 +217,7 @@ async def out_of_time(at: Stage) -> str:
     return str(answer)
 
 
-async def is_told_twice(at: Stage, workers: int) -> str:
+async def is_told_twice(at: Environment, workers: int) -> str:
     server = await at.begin({"SEED_OAUTH_WORKERS": str(workers)})
     under_way = await at.exchange_under_way()
     server.process.send_signal(signal.SIGTERM)
@@ -233,7 +233,7 @@ async def is_told_twice(at: Stage, workers: int) -> str:
     client_sees="the connection closes",
     afterwards="it ends at once, exit code 143; what was under way is not counted",
 )
-async def second_sigterm(at: Stage) -> str:
+async def second_sigterm(at: Environment) -> str:
     return await is_told_twice(at, workers=1)
 
 
@@ -243,7 +243,7 @@ async def second_sigterm(at: Stage) -> str:
     client_sees="the connection closes",
     afterwards="the same, and no worker is left",
 )
-async def second_sigterm_to_the_supervisor(at: Stage) -> str:
+async def second_sigterm_to_the_supervisor(at: Environment) -> str:
     return await is_told_twice(at, workers=2)
 
 
@@ -253,7 +253,7 @@ async def second_sigterm_to_the_supervisor(at: Stage) -> str:
     client_sees="the events end",
     afterwards="the client listens on at another replica; requests under way, whatever they are answered with, finish",
 )
-async def sigterm_while_listening(at: Stage) -> str:
+async def sigterm_while_listening(at: Environment) -> str:
     may_finish = asyncio.Event()
 
     async def mcp_server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -296,7 +296,7 @@ async def sigterm_while_listening(at: Stage) -> str:
     afterwards="what was under way is not counted, though the code may be spent; what was counted stays, another "
     "worker answers, and the dead one is replaced",
 )
-async def sigkill_of_a_worker(at: Stage) -> str:
+async def sigkill_of_a_worker(at: Environment) -> str:
     server = await at.begin({"SEED_OAUTH_WORKERS": "2"})
     await until_up(server, 2)
     under_way = await at.exchange_under_way()
@@ -317,7 +317,7 @@ async def sigkill_of_a_worker(at: Stage) -> str:
     client_sees="200",
     afterwards="another worker answers, and `seed_oauth_worker_up` of the blocked one is 0 within 3 seconds",
 )
-async def blocked_loop(at: Stage) -> str:
+async def blocked_loop(at: Environment) -> str:
     server = await at.begin({"SEED_OAUTH_WORKERS": "2"})
     await until_up(server, 2)
     blocked = workers_of(server)[0]
@@ -337,7 +337,7 @@ async def blocked_loop(at: Stage) -> str:
     client_sees="200",
     afterwards="others are answered; each takes some 10 KB until its time is over",
 )
-async def idle_connections(at: Stage) -> str:
+async def idle_connections(at: Environment) -> str:
     server = await at.begin()
     at.idp.may_answer.set()
     before = resident_memory(server)
@@ -362,7 +362,7 @@ def resident_memory(server: Server) -> int:
     afterwards="there are never more connections than descriptors for them and for who is asked behind: the one that "
     "has been waited for longest makes room",
 )
-async def out_of_files(at: Stage) -> str:
+async def out_of_files(at: Environment) -> str:
     server = await at.begin(launcher=("sh", "-c", f'ulimit -n {FEW_FILES}; exec "$@"', "sh"))
     at.idp.may_answer.set()
     idle = [await at.connect() for _ in range(3 * FEW_FILES)]
@@ -385,7 +385,7 @@ async def out_of_files(at: Stage) -> str:
     afterwards="what was sealed before the step opens, nobody waited for less than no time, and tokens are refreshed; "
     "deadlines and durations do not ask that clock",
 )
-async def clock_steps_back(at: Stage) -> str:
+async def clock_steps_back(at: Environment) -> str:
     clock = Clock()
     async with BrokerDoor(now=clock) as door:
         at_idp = await door.person.reaches_idp()
@@ -401,7 +401,7 @@ async def clock_steps_back(at: Stage) -> str:
     return str(exchanged.status_code)
 
 
-async def with_a_collector(at: Stage, endpoint: str, workers: int = 1) -> str:
+async def with_a_collector(at: Environment, endpoint: str, workers: int = 1) -> str:
     """An exchange, a scrape and an end in time, whatever becomes of what is pushed."""
     environment = {
         "SEED_OAUTH_WORKERS": str(workers),
@@ -439,12 +439,12 @@ COSTS_NOTHING = {
 @fault(
     name="the Collector is gone", afterwards="a scrape has everything; the end waits 4 seconds for it", **COSTS_NOTHING
 )
-async def collector_gone(at: Stage) -> str:
+async def collector_gone(at: Environment) -> str:
     return await with_a_collector(at, f"http://127.0.0.1:{free_port()}")
 
 
 @fault(name="the Collector stands still", afterwards="the same", **COSTS_NOTHING)
-async def collector_slow(at: Stage) -> str:
+async def collector_slow(at: Environment) -> str:
     return await with_a_collector(at, await at.stack.enter_async_context(standing_still()))
 
 
@@ -453,12 +453,12 @@ async def collector_slow(at: Stage) -> str:
     afterwards=f"{SHUTDOWN_TIMEOUT:.0f} seconds for the workers' spans, and as many for the supervisor's metrics",
     **COSTS_NOTHING,
 )
-async def collector_slow_with_workers(at: Stage) -> str:
+async def collector_slow_with_workers(at: Environment) -> str:
     return await with_a_collector(at, await at.stack.enter_async_context(standing_still()), workers=2)
 
 
 @fault(name="the Collector refuses", afterwards="the same; a log line a minute says so", **COSTS_NOTHING)
-async def collector_refuses(at: Stage) -> str:
+async def collector_refuses(at: Environment) -> str:
     async def refuses(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(response(b"", b"503 Service Unavailable"))
@@ -474,7 +474,7 @@ async def test_what_befalls_the_door_is_survived_as_far_as_it_can_be(
     """THREATS, Ours: file descriptors, event loop, SIGTERM and SIGKILL, Collector; Client: 1,000 idle."""
     with anyio.fail_after(2 * PATIENCE):
         async with AsyncExitStack() as stack:
-            at = Stage(tmp_path, stack)
+            at = Environment(tmp_path, stack)
             assert await scenario(at) == fault.client_sees
             if at.after is None and at.server.process.returncode is None:
                 at.after = await at.scrape()

@@ -5,7 +5,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from seed_oauth import Settings
-from seed_oauth.flows.browser_cookies import Browser, Consent
+from seed_oauth.flows.browser_cookies import BrowserCookies, Consent
 from seed_oauth.flows.transaction import Transaction
 from tests.broker import BrokerDoor
 from tests.harness import ISSUER, json_of
@@ -14,8 +14,8 @@ SETTINGS = Settings.load(issuer=ISSUER, secret_keys="the-key-that-seals-of-rando
 NOW = 1_800_000_000.0
 
 
-def browser(cookie: str = "") -> Browser:
-    return Browser(SETTINGS, Request({"type": "http", "headers": [(b"cookie", cookie.encode("latin-1"))]}))
+def browser(cookie: str = "") -> BrowserCookies:
+    return BrowserCookies(SETTINGS, Request({"type": "http", "headers": [(b"cookie", cookie.encode("latin-1"))]}))
 
 
 def consent_to(redirect_uri: str) -> Consent:

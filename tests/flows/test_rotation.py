@@ -7,7 +7,7 @@ import pytest
 from seed_oauth.envelopes.seal import Sealer
 from seed_oauth.errors import OAuthError
 from seed_oauth.flows import TokenMembers
-from seed_oauth.flows.grants import Turn
+from seed_oauth.flows.grants import RefreshLease
 from seed_oauth.flows.rotation import Rotation
 from seed_oauth.flows.transaction import Grant
 from seed_oauth.identity_provider.client import IdentityProviderError, IdentityProviderFailure
@@ -44,8 +44,8 @@ def rotation(grants: PlayedGrants, clock: Clock) -> Rotation:
     return Rotation(grants, SEALER, clock, patience=PATIENCE)
 
 
-async def take(grants: PlayedGrants, now: float, until: float) -> Turn | str:
-    return await grants.take_turn("grant", 0, now=now, until=until, expires_at=now + 1000)
+async def take(grants: PlayedGrants, now: float, until: float) -> RefreshLease | str:
+    return await grants.take_lease("grant", 0, now=now, until=until, expires_at=now + 1000)
 
 
 async def test_who_has_the_turn_exchanges_and_everybody_gets_what_came_of_it() -> None:

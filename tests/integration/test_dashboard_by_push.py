@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from seed_oauth.cli.demo.environment import open_stage
+from seed_oauth.cli.demo.environment import open_environment
 from seed_oauth.cli.demo.traffic import Traffic, play
 from tests.integration.collector import collector
 from tests.integration.real_parts import Prometheus, eventually, prometheus
-from tests.integration.test_documented_queries import StageTime, panel_queries
+from tests.integration.test_documented_queries import EnvironmentTime, panel_queries
 
 pytestmark = pytest.mark.anyio
 
@@ -26,10 +26,10 @@ async def pushed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Prom
             environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.otlp)
             environment.setenv("OTEL_METRIC_EXPORT_INTERVAL", "200")
             target = httpx.URL(receiver.metrics).netloc.decode()
-            time = StageTime()
+            time = EnvironmentTime()
             async with (
-                open_stage(0, 0, time.clock, time.now, time.sleep) as stage,
-                Traffic(stage) as traffic,
+                open_environment(0, 0, time.clock, time.now, time.sleep) as demo,
+                Traffic(demo) as traffic,
                 prometheus(folder, target, instance=None) as server,
             ):
                 for _ in range(2):

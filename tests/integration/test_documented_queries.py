@@ -16,7 +16,7 @@ from time import time as now
 import httpx
 import pytest
 
-from seed_oauth.cli.demo.environment import open_stage
+from seed_oauth.cli.demo.environment import open_environment
 from seed_oauth.cli.demo.traffic import Traffic, play
 from seed_oauth.telemetry.contract import CONTRACT
 from tests.integration.real_parts import PROMETHEUS_PACKAGE, Prometheus, prometheus, real_part
@@ -35,7 +35,7 @@ PROMTOOL_LINE = re.compile(r"(.*) => (\S+) @\[[\d.]+\]")
 LOGINS = 40
 
 
-class StageTime:
+class EnvironmentTime:
     """Time that passes only while the identity provider dawdles: durations are part of the outputs."""
 
     def __init__(self) -> None:
@@ -64,12 +64,12 @@ class Played:
 async def played(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Played]:
     """The demo's plan, played once before Prometheus looks, because a histogram has no 0, and then again."""
     real_part("prometheus", install=PROMETHEUS_PACKAGE)  # before anything is played in vain
-    time = StageTime()
-    async with open_stage(0, 0, time.clock, time.now, time.sleep) as stage, Traffic(stage) as traffic:
+    time = EnvironmentTime()
+    async with open_environment(0, 0, time.clock, time.now, time.sleep) as demo, Traffic(demo) as traffic:
         # One scene after the other: they have one clock.
         await play(traffic.scenes(LOGINS), at_once=1)
         folder = tmp_path_factory.mktemp("prometheus")
-        async with prometheus(folder, httpx.URL(stage.metrics).netloc.decode(), "localhost:9464") as server:
+        async with prometheus(folder, httpx.URL(demo.metrics).netloc.decode(), "localhost:9464") as server:
             await server.scrape_after(now())
             await play(traffic.scenes(LOGINS), at_once=1)
             at = await server.scrape_after(now())

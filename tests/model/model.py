@@ -197,9 +197,9 @@ class Model:
         if row is not None and generation < row.generation:
             self._revoke(grant)
             return Predicted(row=TokenOutcome.REFRESH_TOKEN_REUSED)
-        return self._turn(sent.token)
+        return self._lease(sent.token)
 
-    def _turn(self, token: RefreshToken) -> Predicted:
+    def _lease(self, token: RefreshToken) -> Predicted:
         now = self.now()
         for grant in self.grants:
             if grant.row is not None and grant.row.expires_at < now:

@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from seed_oauth.errors import StoreError
-from seed_oauth.flows.grants import GRACE, GrantStore, Turn
+from seed_oauth.flows.grants import GRACE, GrantStore, RefreshLease
 from seed_oauth.storage.redis.database import RedisDatabase
 from seed_oauth.storage.redis.grants import RedisGrantStore
 from seed_oauth.storage.sqlite.database import Database
@@ -33,9 +33,9 @@ class Store:
     here: GrantStore
     elsewhere: GrantStore
 
-    async def take(self, generation: int, now: float = NOW, *, elsewhere: bool = False) -> Turn | str:
+    async def take(self, generation: int, now: float = NOW, *, elsewhere: bool = False) -> RefreshLease | str:
         store = self.elsewhere if elsewhere else self.here
-        return await store.take_turn("grant", generation, now=now, until=now + TURN, expires_at=now + LIFETIME)
+        return await store.take_lease("grant", generation, now=now, until=now + TURN, expires_at=now + LIFETIME)
 
 
 @asynccontextmanager
@@ -73,14 +73,14 @@ def store(request: pytest.FixtureRequest) -> Store:
 
 
 async def test_the_first_to_ask_has_the_turn_and_others_see_that_it_is_taken(store: Store) -> None:
-    assert await store.take(0) is Turn.YOURS
-    assert await store.take(0) is Turn.TAKEN
-    assert await store.take(0, elsewhere=True) is Turn.TAKEN
+    assert await store.take(0) is RefreshLease.YOURS
+    assert await store.take(0) is RefreshLease.TAKEN
+    assert await store.take(0, elsewhere=True) is RefreshLease.TAKEN
 
 
 async def test_of_fifty_that_ask_at_once_one_has_the_turn(store: Store) -> None:
     """THREATS 3: also across processes."""
-    turns: list[Turn | str] = []
+    turns: list[RefreshLease | str] = []
 
     async def ask(number: int) -> None:
         turns.append(await store.take(0, elsewhere=number % 2 == 0))
@@ -88,7 +88,7 @@ async def test_of_fifty_that_ask_at_once_one_has_the_turn(store: Store) -> None:
     async with anyio.create_task_group() as group:
         for number in range(50):
             group.start_soon(ask, number)
-    assert sorted(str(turn) for turn in turns) == ["Turn.TAKEN"] * 49 + ["Turn.YOURS"]
+    assert sorted(str(turn) for turn in turns) == ["RefreshLease.TAKEN"] * 49 + ["RefreshLease.YOURS"]
 
 
 async def test_the_same_refresh_again_gets_the_answer_while_the_grace_lasts(store: Store) -> None:
@@ -103,24 +103,24 @@ async def test_after_the_grace_it_is_spent_and_its_successors_are_void(store: St
     """PROTOCOL T6, THREATS 17."""
     await store.take(0)
     await store.here.finish("grant", 0, "the answer", now=NOW)
-    assert await store.take(0, NOW + GRACE + 1, elsewhere=True) is Turn.SPENT
+    assert await store.take(0, NOW + GRACE + 1, elsewhere=True) is RefreshLease.SPENT
     for generation in (0, 1, 2):
-        assert await store.take(generation, NOW + GRACE + 1) is Turn.REVOKED
+        assert await store.take(generation, NOW + GRACE + 1) is RefreshLease.REVOKED
 
 
 async def test_a_generation_before_the_last_is_spent_also_within_the_grace(store: Store) -> None:
     for generation in (0, 1):
-        assert await store.take(generation) is Turn.YOURS
+        assert await store.take(generation) is RefreshLease.YOURS
         await store.here.finish("grant", generation, f"answer {generation}", now=NOW)
     assert await store.take(1) == "answer 1"
-    assert await store.take(0) is Turn.SPENT
-    assert await store.take(1) is Turn.REVOKED
+    assert await store.take(0) is RefreshLease.SPENT
+    assert await store.take(1) is RefreshLease.REVOKED
 
 
 async def test_a_reuse_is_found_out_by_one_alone_however_many_try(store: Store) -> None:
     await store.take(0)
     await store.here.finish("grant", 0, "the answer", now=NOW)
-    turns: list[Turn | str] = []
+    turns: list[RefreshLease | str] = []
 
     async def ask(number: int) -> None:
         turns.append(await store.take(0, NOW + GRACE + 1, elsewhere=number % 2 == 0))
@@ -128,19 +128,19 @@ async def test_a_reuse_is_found_out_by_one_alone_however_many_try(store: Store) 
     async with anyio.create_task_group() as group:
         for number in range(20):
             group.start_soon(ask, number)
-    assert sorted(str(turn) for turn in turns) == ["Turn.REVOKED"] * 19 + ["Turn.SPENT"]
+    assert sorted(str(turn) for turn in turns) == ["RefreshLease.REVOKED"] * 19 + ["RefreshLease.SPENT"]
 
 
 async def test_a_turn_that_is_given_back_is_anybodys(store: Store) -> None:
     await store.take(0)
     await store.here.abandon("grant", 0)
-    assert await store.take(0, elsewhere=True) is Turn.YOURS
+    assert await store.take(0, elsewhere=True) is RefreshLease.YOURS
 
 
 async def test_a_turn_whose_taker_died_ends_by_itself(store: Store) -> None:
     await store.take(0)
-    assert await store.take(0, NOW + TURN - 0.1, elsewhere=True) is Turn.TAKEN
-    assert await store.take(0, NOW + TURN, elsewhere=True) is Turn.YOURS
+    assert await store.take(0, NOW + TURN - 0.1, elsewhere=True) is RefreshLease.TAKEN
+    assert await store.take(0, NOW + TURN, elsewhere=True) is RefreshLease.YOURS
 
 
 async def test_the_answer_of_a_turn_that_was_taken_over_changes_nothing_any_more(store: Store) -> None:
@@ -154,26 +154,26 @@ async def test_the_answer_of_a_turn_that_was_taken_over_changes_nothing_any_more
 @pytest.mark.parametrize("generation", [0, 1, 7])
 async def test_a_grant_that_is_revoked_is_so_in_every_generation(store: Store, generation: int) -> None:
     await store.here.revoke("grant", expires_at=NOW + LIFETIME)
-    assert await store.take(generation, elsewhere=True) is Turn.REVOKED
+    assert await store.take(generation, elsewhere=True) is RefreshLease.REVOKED
 
 
 async def test_a_grant_that_is_revoked_during_an_exchange_stays_revoked(store: Store) -> None:
     await store.take(0)
     await store.elsewhere.revoke("grant", expires_at=NOW + LIFETIME)
     await store.here.finish("grant", 0, "the answer", now=NOW)
-    assert await store.take(0) is Turn.REVOKED
-    assert await store.take(1) is Turn.REVOKED
+    assert await store.take(0) is RefreshLease.REVOKED
+    assert await store.take(1) is RefreshLease.REVOKED
 
 
 async def test_a_store_that_lost_its_memory_logs_nobody_out(store: Store) -> None:
-    assert await store.take(5) is Turn.YOURS
+    assert await store.take(5) is RefreshLease.YOURS
     await store.here.finish("grant", 5, "the answer", now=NOW)
-    assert await store.take(6) is Turn.YOURS
+    assert await store.take(6) is RefreshLease.YOURS
 
 
 async def test_grants_do_not_know_each_other(store: Store) -> None:
     await store.here.revoke("another", expires_at=NOW + LIFETIME)
-    assert await store.take(0) is Turn.YOURS
+    assert await store.take(0) is RefreshLease.YOURS
 
 
 # SQLite
@@ -201,7 +201,7 @@ async def test_a_revoked_grant_is_remembered_as_long_as_its_youngest_refresh_tok
 ) -> None:
     await sqlite_store.take(0)
     await sqlite_store.here.revoke("grant", expires_at=NOW + 1 + LIFETIME)
-    await sqlite_store.here.take_turn("another", 0, now=NOW + LIFETIME + 0.5, until=0, expires_at=NOW * 2)
+    await sqlite_store.here.take_lease("another", 0, now=NOW + LIFETIME + 0.5, until=0, expires_at=NOW * 2)
     assert rows(tmp_path) == {"grant", "another"}
 
 
@@ -209,7 +209,7 @@ async def test_a_store_that_is_gone_says_so_and_is_used_again_when_it_is_back(tm
     database = Database(f"sqlite:///{tmp_path}/folder/grants.db")
     store = SqliteGrantStore(database)
     for attempt in (
-        lambda: store.take_turn("grant", 0, now=NOW, until=NOW, expires_at=NOW),
+        lambda: store.take_lease("grant", 0, now=NOW, until=NOW, expires_at=NOW),
         lambda: store.finish("grant", 0, "answer", now=NOW),
         lambda: store.abandon("grant", 0),
         lambda: store.revoke("grant", expires_at=NOW),
@@ -217,7 +217,7 @@ async def test_a_store_that_is_gone_says_so_and_is_used_again_when_it_is_back(tm
         with pytest.raises(StoreError):
             await attempt()
     (tmp_path / "folder").mkdir()
-    assert await store.take_turn("grant", 0, now=NOW, until=NOW, expires_at=NOW) is Turn.YOURS
+    assert await store.take_lease("grant", 0, now=NOW, until=NOW, expires_at=NOW) is RefreshLease.YOURS
     await database.aclose()
 
 
@@ -227,17 +227,17 @@ async def test_a_turn_waits_for_another_processs_write(tmp_path: Path) -> None:
     await store.abandon("nothing", 0)  # the file is there
     other = sqlite3.connect(tmp_path / "grants.db", isolation_level=None, check_same_thread=False)
     other.execute("BEGIN IMMEDIATE")
-    turns: list[Turn | str] = []
+    turns: list[RefreshLease | str] = []
 
     async def ask() -> None:
-        turns.append(await store.take_turn("grant", 0, now=NOW, until=NOW, expires_at=NOW))
+        turns.append(await store.take_lease("grant", 0, now=NOW, until=NOW, expires_at=NOW))
 
     async with anyio.create_task_group() as group:
         group.start_soon(ask)
         await anyio.wait_all_tasks_blocked()
         assert turns == []
         other.execute("COMMIT")
-    assert turns == [Turn.YOURS]
+    assert turns == [RefreshLease.YOURS]
     other.close()
     await database.aclose()
 

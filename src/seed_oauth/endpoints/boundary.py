@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from seed_oauth.errors import OAuthError
 from seed_oauth.http.answer import Answer
-from seed_oauth.http.early_response import lingering
+from seed_oauth.http.early_response import early_response
 from seed_oauth.http.error_response import error_response
 from seed_oauth.http.parameters import MAXIMUM_BODY, BodyTooLargeError, MalformedRequestError
 from seed_oauth.outcomes import Cause, EndpointOutcomes
@@ -76,7 +76,7 @@ class Boundary:
             self._record(answer, correlation_id, started, error)
         answer.response.raw_headers.append((b"x-correlation-id", correlation_id.encode()))
         if answer.outcome is self._outcomes.BODY_TOO_LARGE:
-            send = lingering(receive, send)
+            send = early_response(receive, send)
         await answer.response(scope, receive, send)
 
     async def _run(self, request: Request) -> Answer:

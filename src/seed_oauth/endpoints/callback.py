@@ -7,7 +7,7 @@ from starlette.requests import Request
 
 from seed_oauth.envelopes.seal import ExpiredError, SealError
 from seed_oauth.errors import OAuthError
-from seed_oauth.flows.browser_cookies import Browser
+from seed_oauth.flows.browser_cookies import BrowserCookies
 from seed_oauth.flows.transaction import Code, IdpLogin
 from seed_oauth.http.answer import Answer, found
 from seed_oauth.http.parameters import add_to_query, parse_form
@@ -58,7 +58,7 @@ class CallbackEndpoint:
         parameters = parse_form(request.scope["query_string"])
         login = self._login(parameters)
         begun, family = login.transaction, ClientFamily(login.transaction.client_family)
-        Browser(self._settings, request).check_bound_by(begun.browser, CallbackOutcome.OTHER_BROWSER, family)
+        BrowserCookies(self._settings, request).check_bound_by(begun.browser, CallbackOutcome.OTHER_BROWSER, family)
         await self._check_issuer(parameters)
         try:
             code = Code.of(login, _idp_code(parameters)).sealed(self._settings.sealer, self._now())

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from seed_oauth.envelopes.seal import ExpiredError, SealError
 from seed_oauth.errors import OAuthError
 from seed_oauth.flows.broker import BrokerFlow
-from seed_oauth.flows.browser_cookies import Browser, Consent
+from seed_oauth.flows.browser_cookies import BrowserCookies, Consent
 from seed_oauth.flows.transaction import Transaction
 from seed_oauth.http.answer import Answer
 from seed_oauth.http.pages import onward_page
@@ -39,7 +39,7 @@ class ConsentEndpoint:
         """
         form = await read_form(request)
         begun = self._begun(form)
-        browser = Browser(self._settings, request)
+        browser = BrowserCookies(self._settings, request)
         browser.check_bound_by(begun.browser, ConsentOutcome.OTHER_BROWSER)
         try:
             return await self._decide(form, begun, browser)
@@ -60,7 +60,7 @@ class ConsentEndpoint:
                 "this is no question that was asked here: connect again from your application",
             ) from None
 
-    async def _decide(self, form: Mapping[str, str], begun: Transaction, browser: Browser) -> Answer:
+    async def _decide(self, form: Mapping[str, str], begun: Transaction, browser: BrowserCookies) -> Answer:
         decision = form.get("decision")
         if decision == "deny":
             raise OAuthError(ConsentOutcome.DENIED, "the user did not agree").sent_to(begun.redirect_uri, begun.state)

@@ -18,7 +18,7 @@ from seed_oauth.envelopes.access_token import AccessToken
 from seed_oauth.envelopes.seal import ExpiredError, SealError
 from seed_oauth.errors import OAuthError, StoreError
 from seed_oauth.flows import AuthorizationRequest, CodeRequest, RefreshRequest, TokenMembers, transaction
-from seed_oauth.flows.browser_cookies import Browser, Consent
+from seed_oauth.flows.browser_cookies import BrowserCookies, Consent
 from seed_oauth.flows.grants import GrantStore
 from seed_oauth.flows.rotation import Rotation
 from seed_oauth.flows.scopes import IdpScopes
@@ -73,7 +73,7 @@ class BrokerFlow:
         (MCP Authorization, "Confused Deputy"). Those that the operator registered need none.
         """
         now = self._now()
-        browser = Browser(self._settings, request)
+        browser = BrowserCookies(self._settings, request)
         family = family_of(asked.client)
         begun = Transaction(
             client_id=asked.client.client_id,

@@ -47,7 +47,7 @@ class Consent:
         return cls(transaction.client_id, host, tuple((transaction.scope or "").split()), transaction.resource)
 
 
-class Browser:
+class BrowserCookies:
     """The browser that a request comes from."""
 
     def __init__(self, settings: Settings, request: Request) -> None:

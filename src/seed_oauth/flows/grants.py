@@ -13,7 +13,7 @@ GRACE = 30.0
 from two of its servers at once."""
 
 
-class Turn(Enum):
+class RefreshLease(Enum):
     """What a refresh token that is presented may do."""
 
     YOURS = "yours"
@@ -29,16 +29,16 @@ class Turn(Enum):
 class GrantStore(Protocol):
     """Where grants are remembered. Every method raises `StoreError` when it cannot answer.
 
-    Several processes use it at once; of those that present the same refresh token one alone gets the turn.
+    Several processes use it at once; of those that present the same refresh token one alone gets the lease.
     """
 
-    async def take_turn(
+    async def take_lease(
         self, grant_id: str, generation: int, *, now: float, until: float, expires_at: float
-    ) -> Turn | str:
+    ) -> RefreshLease | str:
         """What the refresh token of this grant and generation may do, or the answer that it already got.
 
         That it is SPENT is said once for a grant, to the request that finds it out. Times are seconds since the
-        epoch: a turn that is taken lasts `until` then at most, because whoever took it may have died, and after
+        epoch: a lease that is taken lasts `until` then at most, because whoever took it may have died, and after
         `expires_at` the grant may be forgotten.
         """
         ...
@@ -48,7 +48,7 @@ class GrantStore(Protocol):
         ...
 
     async def abandon(self, grant_id: str, generation: int) -> None:
-        """Give the turn back: nothing came of it, so the same refresh token may be tried again."""
+        """Give the lease back: nothing came of it, so the same refresh token may be tried again."""
         ...
 
     async def revoke(self, grant_id: str, *, expires_at: float) -> None:

@@ -8,7 +8,7 @@ import anyio
 from seed_oauth.envelopes.seal import Purpose, Sealer, SealError
 from seed_oauth.errors import OAuthError, StoreError
 from seed_oauth.flows import TokenMembers
-from seed_oauth.flows.grants import GRACE, GrantStore, Turn
+from seed_oauth.flows.grants import GRACE, GrantStore, RefreshLease
 from seed_oauth.flows.transaction import Grant
 from seed_oauth.identity_provider.client import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.outcomes import TokenOutcome
@@ -37,17 +37,17 @@ class Rotation:
             Exception: whatever `exchange` raises; then the refresh token may be tried again.
         """
         try:
-            turn = await self._turn(grant, lifetime)
+            lease = await self._lease(grant, lifetime)
         except StoreError as failure:
             raise OAuthError(
                 TokenOutcome.STORE_FAILED, "refresh tokens cannot be looked up at the moment, try again"
             ) from failure
-        if isinstance(turn, str):
-            return self._answer_given_before(turn)
+        if isinstance(lease, str):
+            return self._answer_given_before(lease)
         try:
             members = await exchange()
         except BaseException:
-            # Also when the request was cancelled. Where the store is gone by now, the turn ends by itself.
+            # Also when the request was cancelled. Where the store is gone by now, the lease ends by itself.
             with anyio.CancelScope(shield=True), suppress(StoreError):
                 await self._grants.abandon(grant.grant_id, grant.generation)
             raise
@@ -71,23 +71,23 @@ class Rotation:
             ) from failure
         return answer
 
-    async def _turn(self, grant: Grant, lifetime: float) -> Turn | str:
+    async def _lease(self, grant: Grant, lifetime: float) -> RefreshLease | str:
         """YOURS, or the answer that was given before."""
         give_up_at = self._now() + self._patience
         while (now := self._now()) <= give_up_at:
-            turn = await self._grants.take_turn(
+            lease = await self._grants.take_lease(
                 grant.grant_id, grant.generation, now=now, until=now + self._patience, expires_at=now + lifetime
             )
-            if turn is Turn.SPENT:
+            if lease is RefreshLease.SPENT:
                 raise OAuthError(
                     TokenOutcome.REFRESH_TOKEN_REUSED,
                     "the refresh token was used before, so it is void: start a new authorization",
                 )
-            if turn is Turn.REVOKED:
+            if lease is RefreshLease.REVOKED:
                 raise OAuthError(
                     TokenOutcome.REFRESH_TOKEN_REVOKED, "the refresh token was revoked: start a new authorization"
                 )
-            if turn is not Turn.TAKEN:
-                return turn
+            if lease is not RefreshLease.TAKEN:
+                return lease
             await anyio.sleep(_LOOK_AGAIN)
         raise IdentityProviderError(IdentityProviderFailure.TIMEOUT)

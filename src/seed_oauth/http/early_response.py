@@ -9,7 +9,7 @@ _SECONDS = 2.0  # for the client to read the answer, and to stop
 _BYTES = 1 << 20  # of what it sends meanwhile are dropped
 
 
-def lingering(receive: Receive, send: Send) -> Send:
+def early_response(receive: Receive, send: Send) -> Send:
     """`send`, but for the end of the answer, which waits until the client has stopped sending, or long enough.
 
     A connection that is closed before that is reset, and a reset takes the answer from a client that has not

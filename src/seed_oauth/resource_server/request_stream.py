@@ -11,7 +11,7 @@ from seed_oauth.http.scope_keys import HALF_CLOSED
 from seed_oauth.outcomes import ResourceOutcome
 
 
-class ClientEnd:
+class RequestStream:
     """A client that sends, waits, listens, and may go away while it does."""
 
     def __init__(self, request: Request, limit: int) -> None:

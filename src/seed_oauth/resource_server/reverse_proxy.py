@@ -18,7 +18,7 @@ from seed_oauth.outcomes import ResourceOutcome
 from seed_oauth.resource_server import VerifiedToken
 from seed_oauth.resource_server.guard import Guard
 from seed_oauth.resource_server.headers import Headers, spelling, without_identity
-from seed_oauth.resource_server.request_stream import ClientEnd
+from seed_oauth.resource_server.request_stream import RequestStream
 from seed_oauth.settings import Settings
 
 METHODS = ("GET", "POST", "DELETE")
@@ -79,7 +79,7 @@ class ReverseProxy:
             ClientDisconnect: the client went away before; then the server's work is given up, too.
         """
         token = await self._guard.check(request)
-        client = ClientEnd(request, self._body_limit)
+        client = RequestStream(request, self._body_limit)
         leaving = asyncio.create_task(client.leaves())
         asking = asyncio.create_task(self._ask(request, token, client))
         try:
@@ -99,7 +99,7 @@ class ReverseProxy:
             await self._session.close()
             self._session = None
 
-    async def _ask(self, request: Request, token: VerifiedToken, client: ClientEnd) -> aiohttp.ClientResponse:
+    async def _ask(self, request: Request, token: VerifiedToken, client: RequestStream) -> aiohttp.ClientResponse:
         if self._session is None:
             self._session = _session()
         query = quote(request.scope["query_string"], safe=_VISIBLE)

@@ -26,7 +26,7 @@ class Limits:
     """Until the next request; load balancers keep theirs for 60, and must be the first to close."""
     unread: float = 30.0
     """For a client to take what was sent."""
-    lingering: float = 2.0
+    early_response: float = 2.0
     """For a client to read why it was refused, while what it still sends is dropped."""
     farewell: float = 0.5
     """For a request that was on its way when the listener was told to stop: more than a round trip."""

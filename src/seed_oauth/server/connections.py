@@ -199,7 +199,7 @@ class Connection(HttpToolsProtocol):
         """How long the client may take for what it has to do next."""
         limits = self._limits
         if self._is_deaf:
-            return limits.lingering
+            return limits.early_response
         if self._is_in_body():
             return limits.head + limits.body + self._received / limits.body_rate
         return limits.head if self._is_incomplete or self.cycle is None else limits.idle

@@ -1,4 +1,4 @@
-"""The demo's stage, and the people on it, over real HTTP."""
+"""The demo's environment, and the people on it, over real HTTP."""
 
 from collections.abc import AsyncIterator
 
@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from seed_oauth.cli.demo.browser import Browser, has_form, next_url
-from seed_oauth.cli.demo.environment import Stage, open_stage
+from seed_oauth.cli.demo.environment import Environment, open_environment
 from seed_oauth.cli.demo.traffic import APPLICATIONS, Traffic, play
 from seed_oauth.outcomes import ClientFamily
 from seed_oauth.telemetry.contract import Step
@@ -16,19 +16,19 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def stage() -> AsyncIterator[Stage]:
-    async with open_stage(0, 0) as stage:
-        yield stage
+async def environment() -> AsyncIterator[Environment]:
+    async with open_environment(0, 0) as environment:
+        yield environment
 
 
-async def scrape(stage: Stage) -> Samples:
+async def scrape(environment: Environment) -> Samples:
     async with httpx.AsyncClient(trust_env=False) as http:
-        return samples_of((await http.get(stage.metrics)).text)
+        return samples_of((await http.get(environment.metrics)).text)
 
 
-async def consent_page(browser: Browser, stage: Stage) -> httpx.Response:
+async def consent_page(browser: Browser, environment: Environment) -> httpx.Response:
     """What somebody sees who opens the URL that the demo prints."""
-    page = await browser.open(next_url(await browser.open(stage.visit)) or "")
+    page = await browser.open(next_url(await browser.open(environment.visit)) or "")
     assert has_form(page)
     assert "The demo in your browser" in page.text
     return page
@@ -41,32 +41,32 @@ async def followed(browser: Browser, response: httpx.Response) -> httpx.Response
     return response
 
 
-async def test_somebody_who_visits_is_asked_and_gets_a_token_for_the_mcp_server(stage: Stage) -> None:
+async def test_somebody_who_visits_is_asked_and_gets_a_token_for_the_mcp_server(environment: Environment) -> None:
     async with Browser() as browser:
-        page = await consent_page(browser, stage)
+        page = await consent_page(browser, environment)
         seen = await followed(browser, await browser.send(page, decision="approve"))
     assert "You are logged in" in seen.text
-    assert f"{stage.front_door}/mcp" in seen.text
+    assert f"{environment.front_door}/mcp" in seen.text
 
 
-async def test_somebody_who_visits_and_denies_is_told_that_they_did(stage: Stage) -> None:
+async def test_somebody_who_visits_and_denies_is_told_that_they_did(environment: Environment) -> None:
     async with Browser() as browser:
-        page = await consent_page(browser, stage)
+        page = await consent_page(browser, environment)
         seen = await followed(browser, await browser.send(page, decision="deny"))
     assert "No access" in seen.text
     assert "the user did not agree" in seen.text
 
 
-async def test_an_answer_that_nobody_asked_for_gives_no_access(stage: Stage) -> None:
+async def test_an_answer_that_nobody_asked_for_gives_no_access(environment: Environment) -> None:
     async with Browser() as browser:
-        seen = await browser.open(f"{stage.visit}/callback?code=stolen&state=made-up")
+        seen = await browser.open(f"{environment.visit}/callback?code=stolen&state=made-up")
     assert "No access" in seen.text
 
 
-async def test_every_family_of_clients_takes_every_step(stage: Stage) -> None:
-    async with Traffic(stage) as traffic:
+async def test_every_family_of_clients_takes_every_step(environment: Environment) -> None:
+    async with Traffic(environment) as traffic:
         await play(traffic.scenes(len(APPLICATIONS)))
-    samples = await scrape(stage)
+    samples = await scrape(environment)
     for family in ClientFamily:
         for step in Step:
             labels = frozenset({("step", step.value), ("client_family", family.value)})

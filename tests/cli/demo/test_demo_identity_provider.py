@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from joserfc import jwt
 from joserfc.jwk import KeySet
 
-from seed_oauth.cli.demo import expiring_store as shelf
+from seed_oauth.cli.demo import expiring_store
 from seed_oauth.cli.demo.fault_injection import Behaviour, Weather
 from seed_oauth.cli.demo.identity_provider import DevelopmentIdentityProvider
 
@@ -571,7 +571,7 @@ async def test_a_script_goes_on_through_a_whole_session(
 async def test_what_is_kept_is_bounded_and_the_oldest_goes_first(
     browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shelf, "MOST_KEPT", 2)
+    monkeypatch.setattr(expiring_store, "MOST_KEPT", 2)
     oldest, *rest = [await browser.code() for _ in range(3)]
     assert refused(await browser.redeem(oldest), "invalid_grant")
     oldest_token, *tokens = [(await browser.redeem(code)).json()["refresh_token"] for code in rest]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seed_oauth.cli.watch import Flow, Snapshot
+from seed_oauth.cli.watch import FlowState, Snapshot
 from seed_oauth.cli.watch.samples import Histogram, Key, Samples
 from seed_oauth.telemetry.contract import ERRORS, TOKEN_EXCHANGE_DURATION, TOKEN_EXCHANGES
 
@@ -100,7 +100,7 @@ def test_an_increase_is_never_negative(earlier: dict[Key, float], later: dict[Ke
 
 @given(counts=st.lists(bucket_counts, min_size=2, max_size=5))
 def test_the_buckets_of_an_increase_rise_whatever_restarts(counts: list[list[int]]) -> None:
-    flow = Flow()
+    flow = FlowState()
     for at, buckets in enumerate(counts):
         flow.add(
             snapshot(
@@ -116,7 +116,7 @@ def test_the_buckets_of_an_increase_rise_whatever_restarts(counts: list[list[int
 
 
 def test_a_counter_that_fell_is_read_as_a_restart() -> None:
-    flow = Flow()
+    flow = FlowState()
     for at, value in enumerate((100, 110, 4, 6)):
         flow.add(snapshot(at, exchanged(value)))
     assert flow.recent.total(EXCHANGES) == 10 + 4 + 2
@@ -124,7 +124,7 @@ def test_a_counter_that_fell_is_read_as_a_restart() -> None:
 
 
 def test_a_series_that_appears_counted_from_zero() -> None:
-    flow = Flow()
+    flow = FlowState()
     flow.add(snapshot(0, exchanged(5)))
     flow.add(snapshot(1, exchanged(5) | exchanged(3, grant="refresh_token")))
     assert flow.recent.total(EXCHANGES) == 3
@@ -136,14 +136,14 @@ def test_a_bucket_that_did_not_move_still_bounds_the_next() -> None:
         counts = {"0.1": 4.0, "0.5": 4 + upto_half_a_second, "inf": 4 + upto_half_a_second}
         return {sample(name, le=le): value for le, value in counts.items()}
 
-    flow = Flow()
+    flow = FlowState()
     flow.add(snapshot(0, observed(0)))
     flow.add(snapshot(1, observed(10)))
     assert flow.recent.histogram(DURATION).quantile(0.5) == pytest.approx(0.3)
 
 
 def test_a_rate_is_the_increase_per_second_of_the_window() -> None:
-    flow = Flow(window=10)
+    flow = FlowState(window=10)
     for at, value in ((0, 0), (5, 100), (10, 110), (15, 120)):
         flow.add(snapshot(at, exchanged(value)))
     assert flow.recent_seconds == 10
@@ -152,28 +152,28 @@ def test_a_rate_is_the_increase_per_second_of_the_window() -> None:
 
 
 def test_there_is_no_rate_before_the_second_snapshot() -> None:
-    flow = Flow()
+    flow = FlowState()
     assert flow.rate(EXCHANGES) is None
     flow.add(snapshot(0, exchanged(5)))
     assert flow.rate(EXCHANGES) is None
 
 
 def test_snapshots_further_apart_than_the_window_still_give_a_rate() -> None:
-    flow = Flow(window=10)
+    flow = FlowState(window=10)
     flow.add(snapshot(0, exchanged(0)))
     flow.add(snapshot(100, exchanged(50)))
     assert flow.rate(EXCHANGES) == 0.5
 
 
 def test_snapshots_out_of_order_are_refused() -> None:
-    flow = Flow()
+    flow = FlowState()
     flow.add(snapshot(1, exchanged(0)))
     with pytest.raises(ValueError, match="order"):
         flow.add(snapshot(1, exchanged(1)))
 
 
 def test_history_is_bounded() -> None:
-    flow = Flow(history=3)
+    flow = FlowState(history=3)
     for at in range(100):
         flow.add(snapshot(at, exchanged(at * at)))
     assert flow.history(EXCHANGES) == [193.0, 195.0, 197.0]
@@ -205,7 +205,7 @@ def test_the_latest_errors_come_first_then_the_most_frequent_ever() -> None:
             for reason, value in reasons.items()
         }
 
-    flow = Flow()
+    flow = FlowState()
     flow.add(snapshot(0, errors(old=900, older=1000, new=0, never=0)))
     flow.add(snapshot(1, errors(old=900, older=1000, new=2, never=0)))
     assert [(line.reason, line.recent, line.total) for line in flow.top_errors(5)] == [
@@ -217,7 +217,7 @@ def test_the_latest_errors_come_first_then_the_most_frequent_ever() -> None:
 
 
 def test_quiet_and_untouched_are_told_apart() -> None:
-    flow = Flow()
+    flow = FlowState()
     flow.add(snapshot(0, exchanged(0)))
     assert (flow.has_traffic, flow.is_quiet) == (False, True)
     flow.add(snapshot(1, exchanged(1)))
@@ -227,7 +227,7 @@ def test_quiet_and_untouched_are_told_apart() -> None:
 
 
 def test_a_quiet_instance_is_described_by_what_it_did() -> None:
-    flow = Flow()
+    flow = FlowState()
     flow.add(snapshot(0, exchanged(9, 1)))
     flow.add(snapshot(1, exchanged(9, 1)))
     assert flow.best_known(EXCHANGES) is flow.since_start

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.segment import Segment
 from rich.text import Text
 
-from seed_oauth.cli.watch import Flow, parse, render
+from seed_oauth.cli.watch import FlowState, parse, render
 from seed_oauth.cli.watch.charts import NOTHING
 from seed_oauth.outcomes import AuthorizationOutcome, Outcome, RegistrationOutcome, TokenOutcome
 from seed_oauth.telemetry.contract import (
@@ -101,9 +101,9 @@ def instance() -> Iterator[Instance]:
 
 
 @pytest.fixture
-def flow(instance: Instance) -> Flow:
+def flow(instance: Instance) -> FlowState:
     """Ten seconds of traffic after some that was before anyone watched."""
-    flow = Flow()
+    flow = FlowState()
     instance.count(AUTHORIZATION_REQUESTS, 1000, result="success")
     flow.add(parse(instance.exposition(), taken_at=0))
     instance.count(AUTHORIZATION_REQUESTS, 16, result="success")
@@ -130,7 +130,7 @@ def flow(instance: Instance) -> Flow:
     return flow
 
 
-def lines(flow: Flow, width: int, height: int | None = None, *, trouble: str | None = None) -> list[str]:
+def lines(flow: FlowState, width: int, height: int | None = None, *, trouble: str | None = None) -> list[str]:
     console = Console(width=width, file=io.StringIO(), force_terminal=True)
     options = console.options.update(height=height)
     view = render(flow, title="the title", footer="the footer", trouble=trouble)
@@ -138,14 +138,14 @@ def lines(flow: Flow, width: int, height: int | None = None, *, trouble: str | N
     return "\n".join("".join(segment.text for segment in line) for line in drawn).rstrip().split("\n")
 
 
-def line_with(flow: Flow, width: int, *parts: str) -> str:
+def line_with(flow: FlowState, width: int, *parts: str) -> str:
     """The one line that has all these parts, its columns apart by single spaces."""
     (line,) = (line for line in lines(flow, width) if all(part in line for part in parts))
     return " ".join(line.split())
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_every_part_of_the_flow_shows_its_success(flow: Flow, width: int) -> None:
+def test_every_part_of_the_flow_shows_its_success(flow: FlowState, width: int) -> None:
     text = "\n".join(lines(flow, width))
     assert "Authorization  80.0 % success" in text
     assert "Registration  75.0 % success" in text
@@ -155,7 +155,7 @@ def test_every_part_of_the_flow_shows_its_success(flow: Flow, width: int) -> Non
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_results_show_their_rates_and_totals(flow: Flow, width: int) -> None:
+def test_results_show_their_rates_and_totals(flow: FlowState, width: int) -> None:
     success = line_with(flow, width, "success", "1.60/s")
     assert success.startswith("│ success 1.60/s")
     assert "█ 1,016 │" in success
@@ -164,34 +164,34 @@ def test_results_show_their_rates_and_totals(flow: Flow, width: int) -> None:
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_grants_show_their_success_and_latency(flow: Flow, width: int) -> None:
+def test_grants_show_their_success_and_latency(flow: FlowState, width: int) -> None:
     # 9 of 10 between 0.1 and 0.5 s: the median at rank 5 of those; the tenth is beyond the last bucket.
     assert "authorization code 1.00/s 90.0 % 322 ms ≥ 5 s ≥ 5 s 10" in line_with(flow, width, "authorization code")
     assert "refresh token 0.50/s 100 % 50 ms 95 ms 99 ms 5" in line_with(flow, width, "refresh token")
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_durations_are_drawn_bucket_by_bucket(flow: Flow, width: int) -> None:
+def test_durations_are_drawn_bucket_by_bucket(flow: FlowState, width: int) -> None:
     assert re.search(r"≤ 0.1 s 0 % █+ 100 % │", line_with(flow, width, "≤ 0.1 s"))
     assert re.search(r"≤ 0.5 s █+[▏▎▍▌▋▊▉]? 90 % 0 % │", line_with(flow, width, "≤ 0.5 s"))
     assert re.search(r"> 5 s █*[▏▎▍▌▋▊▉]? 10 % 0 % │", line_with(flow, width, "> 5 s"))
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_errors_show_by_cause_and_reason(flow: Flow, width: int) -> None:
+def test_errors_show_by_cause_and_reason(flow: FlowState, width: int) -> None:
     assert "0.30/s · 3 0.10/s · 1 0.10/s · 1 0.10/s · 1" in line_with(flow, width, "0.30/s · 3")
     assert "client authorize bad_code_challenge_method 0.20/s 2" in line_with(flow, width, "bad_code_challenge_method")
     assert "idp token idp_timeout 0.10/s 1" in line_with(flow, width, "idp_timeout")
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_the_identity_provider_shows_by_outcome(flow: Flow, width: int) -> None:
+def test_the_identity_provider_shows_by_outcome(flow: FlowState, width: int) -> None:
     assert "token ok 1.40/s 496 ms 14" in line_with(flow, width, "token", " ok ")
     assert "token timeout 0.10/s 9.95 s 1" in line_with(flow, width, "token", " timeout ")
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_the_login_shows_its_funnel_and_the_people_in_it(flow: Flow, width: int) -> None:
+def test_the_login_shows_its_funnel_and_the_people_in_it(flow: FlowState, width: int) -> None:
     assert "Login  45.0 % of requests end in tokens" in "\n".join(lines(flow, width))
     for step, beside in (
         ("registered █+[▏▎▍▌▋▊▉]? 0.30/s 3", "consent approved 0.80/s 8"),
@@ -206,18 +206,18 @@ def test_the_login_shows_its_funnel_and_the_people_in_it(flow: Flow, width: int)
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_consent_and_the_way_back_are_told_in_the_edges(flow: Flow, width: int) -> None:
+def test_consent_and_the_way_back_are_told_in_the_edges(flow: FlowState, width: int) -> None:
     text = "\n".join(lines(flow, width, 24))
     assert "80.0 % consent · last 10 s" in text
     assert "80.0 % back · P50 22 s P95 102 s · last 10 s" in text
 
 
-def test_a_low_terminal_shows_the_funnel_in_a_line(flow: Flow) -> None:
+def test_a_low_terminal_shows_the_funnel_in_a_line(flow: FlowState) -> None:
     assert "requested 20 · redirected 15 · returned 12 · exchanged 9" in lines(flow, 80, 24)
 
 
 def test_an_instance_in_the_relay_flow_says_nothing_about_consent(instance: Instance) -> None:
-    flow = Flow()
+    flow = FlowState()
     flow.add(parse(instance.exposition(), taken_at=0))
     instance.count(AUTHORIZATION_REQUESTS, 1, result="success")
     instance.exchange("authorization_code", 0.3)
@@ -229,7 +229,7 @@ def test_an_instance_in_the_relay_flow_says_nothing_about_consent(instance: Inst
 
 
 def test_somebody_who_is_being_asked_is_traffic(instance: Instance) -> None:
-    flow = Flow()
+    flow = FlowState()
     flow.add(parse(instance.exposition(), taken_at=0))
     instance.step(Step.REQUESTED, 1)
     flow.add(parse(instance.exposition(), taken_at=10))
@@ -250,20 +250,20 @@ def test_somebody_who_is_being_asked_is_traffic(instance: Instance) -> None:
         ("80.0 %", "yellow"),
     ],
 )
-def test_colour_tells_what_is_good_and_who_has_to_act(flow: Flow, word: str, colour: str) -> None:
+def test_colour_tells_what_is_good_and_who_has_to_act(flow: FlowState, word: str, colour: str) -> None:
     console = Console(width=120, file=io.StringIO(), force_terminal=True)
     segments: list[Segment] = [segment for segment in console.render(render(flow)) if segment.text.strip() == word]
     assert any(segment.style and segment.style.color and segment.style.color.name == colour for segment in segments)
 
 
 @pytest.mark.parametrize("width", [40, 72, 80, 109, 110, 120, 200])
-def test_no_line_is_wider_than_the_terminal(flow: Flow, width: int) -> None:
+def test_no_line_is_wider_than_the_terminal(flow: FlowState, width: int) -> None:
     assert max(map(len, lines(flow, width))) <= width
 
 
 @pytest.mark.parametrize("height", [24, 25, 30, 36, 40, 50, 60])
 @pytest.mark.parametrize("width", [80, 100, 120, 160])
-def test_the_whole_view_fits_a_terminal_of_24_lines_or_more(flow: Flow, width: int, height: int) -> None:
+def test_the_whole_view_fits_a_terminal_of_24_lines_or_more(flow: FlowState, width: int, height: int) -> None:
     drawn = lines(flow, width, height)
     assert len(drawn) <= height
     assert drawn[0].startswith("the title")
@@ -273,7 +273,7 @@ def test_the_whole_view_fits_a_terminal_of_24_lines_or_more(flow: Flow, width: i
         assert panel in text
 
 
-def test_a_higher_terminal_shows_more(flow: Flow) -> None:
+def test_a_higher_terminal_shows_more(flow: FlowState) -> None:
     assert "≤ 0.1 s" not in "\n".join(lines(flow, 80, 24))
     assert "since start" not in "\n".join(lines(flow, 80, 24))
     assert "Login" not in "\n".join(lines(flow, 80, 24))
@@ -282,12 +282,12 @@ def test_a_higher_terminal_shows_more(flow: Flow) -> None:
     assert "≤ 0.1 s" in "\n".join(lines(flow, 80, 46))
 
 
-def test_a_terminal_too_low_for_the_view_shows_its_upper_part(flow: Flow) -> None:
+def test_a_terminal_too_low_for_the_view_shows_its_upper_part(flow: FlowState) -> None:
     assert lines(flow, 80, 10) == lines(flow, 80, 24)[:10]
 
 
 def test_an_instance_without_traffic_says_so(instance: Instance) -> None:
-    flow = Flow()
+    flow = FlowState()
     flow.add(parse(instance.exposition(), taken_at=0))
     text = "\n".join(lines(flow, 80))
     assert "No traffic yet" in text
@@ -297,7 +297,7 @@ def test_an_instance_without_traffic_says_so(instance: Instance) -> None:
     assert "%" not in text
 
 
-def test_a_quiet_instance_shows_what_it_did(flow: Flow, instance: Instance) -> None:
+def test_a_quiet_instance_shows_what_it_did(flow: FlowState, instance: Instance) -> None:
     for at in (100, 200):
         flow.add(parse(instance.exposition(), taken_at=at))
     text = "\n".join(lines(flow, 80, 24))
@@ -307,14 +307,14 @@ def test_a_quiet_instance_shows_what_it_did(flow: Flow, instance: Instance) -> N
     assert "authorization code          0/s   90.0 %   322 ms    ≥ 5 s    ≥ 5 s       10" in text
 
 
-def test_trouble_is_said_above_the_last_figures(flow: Flow) -> None:
+def test_trouble_is_said_above_the_last_figures(flow: FlowState) -> None:
     drawn = lines(flow, 80, trouble="No answer from http://[::1]:9464/metrics")
     assert "✖ no answer" in drawn[0]
     assert drawn[1] == "No answer from http://[::1]:9464/metrics"
     assert "Authorization  80.0 % success" in "\n".join(drawn)
 
 
-def test_title_and_footer_are_text_and_not_markup(flow: Flow) -> None:
+def test_title_and_footer_are_text_and_not_markup(flow: FlowState) -> None:
     console = Console(width=80, file=io.StringIO(), record=True)
     console.print(render(flow, title="http://[::1]:1/[red]", footer="[bold]http://[::1]:2"))
     text = console.export_text()
@@ -322,13 +322,13 @@ def test_title_and_footer_are_text_and_not_markup(flow: Flow) -> None:
     assert "[bold]http://[::1]:2" in text
 
 
-def test_a_footer_may_be_any_renderable(flow: Flow) -> None:
+def test_a_footer_may_be_any_renderable(flow: FlowState) -> None:
     console = Console(width=80, file=io.StringIO(), record=True)
     console.print(render(flow, footer=Text("one\ntwo")))
     assert console.export_text().rstrip().endswith("one\ntwo")
 
 
-def test_a_terminal_of_plain_ascii_gets_a_view_it_can_show(flow: Flow) -> None:
+def test_a_terminal_of_plain_ascii_gets_a_view_it_can_show(flow: FlowState) -> None:
     output = io.BytesIO()
     console = Console(width=80, file=io.TextIOWrapper(output, encoding="ascii", write_through=True))
     console.print(render(flow, title="seed-oauth watch · http://127.0.0.1:9464/metrics"))
@@ -336,7 +336,7 @@ def test_a_terminal_of_plain_ascii_gets_a_view_it_can_show(flow: Flow) -> None:
 
 
 def test_small_and_large_figures_keep_their_columns(instance: Instance) -> None:
-    flow = Flow()
+    flow = FlowState()
     flow.add(parse(instance.exposition(), taken_at=0))
     instance.count(AUTHORIZATION_REQUESTS, 12_345_678, result="success")
     instance.count(AUTHORIZATION_REQUESTS, 1, result="error")

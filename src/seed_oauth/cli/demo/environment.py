@@ -24,7 +24,7 @@ _CLIENT_SECRET = "only for the demo"  # noqa: S105 - it opens the identity provi
 
 
 @dataclass(frozen=True)
-class Stage:
+class Environment:
     """Where everything is."""
 
     front_door: str
@@ -41,13 +41,13 @@ class Stage:
 
 
 @asynccontextmanager
-async def open_stage(
+async def open_environment(
     port: int,
     metrics_port: int,
     clock: Callable[[], float] = perf_counter,
     now: Callable[[], float] = time,
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
-) -> AsyncIterator[Stage]:
+) -> AsyncIterator[Environment]:
     """Start everything, on free ports where 0 is given, and stop it at the end.
 
     `clock` counts the seconds that the doors measure, `now` those since the epoch, and `sleep` is how the identity
@@ -89,7 +89,7 @@ async def open_stage(
         client = Listener(VisitingClient(doors[0].url).app, aside[3], _DRAIN)
 
         await stack.enter_async_context(_running(idp, *doors, metrics, client))
-        yield Stage(
+        yield Environment(
             front_door=doors[0].url,
             unconfigured_door=doors[1].url,
             storeless_door=doors[2].url,

@@ -10,7 +10,7 @@ MOST_KEPT = 10_000
 Value = TypeVar("Value")
 
 
-class Shelf(Generic[Value]):
+class ExpiringStore(Generic[Value]):
     """Values that expire, all after the same time, and of which only so many are kept."""
 
     def __init__(self, lifetime: float, clock: Callable[[], float]) -> None:

@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from seed_oauth.cli.demo.expiring_store import Shelf
+from seed_oauth.cli.demo.expiring_store import ExpiringStore
 from seed_oauth.cli.demo.refusal import Refusal
 
 
@@ -50,7 +50,7 @@ class Scripts:
 
     def __init__(self, lifetime: float, clock: Callable[[], float]) -> None:
         """`lifetime` is in the seconds that `clock` counts."""
-        self._scripts = Shelf[Sequence[Behaviour]](lifetime, clock)
+        self._scripts = ExpiringStore[Sequence[Behaviour]](lifetime, clock)
 
     def put(self, value: str, behaviours: Sequence[Behaviour]) -> None:
         """Plan the requests that come next, one by one."""

@@ -23,10 +23,10 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from seed_oauth.cli.demo.expiring_store import Shelf
+from seed_oauth.cli.demo.expiring_store import ExpiringStore
 from seed_oauth.cli.demo.fault_injection import Behaviour, Scripts, Weather
 from seed_oauth.cli.demo.refusal import REFUSALS, Refusal, refused, required
-from seed_oauth.cli.demo.tokens import ACCESS_TOKEN_LIFETIME, ALGORITHM, Grant, Signer
+from seed_oauth.cli.demo.tokens import ACCESS_TOKEN_LIFETIME, ALGORITHM, IssuedGrant, Signer
 from seed_oauth.http.answer import NO_STORE
 from seed_oauth.http.parameters import add_to_query, parse_form, read_form
 
@@ -45,7 +45,7 @@ class Approval:
     redirect_uri: str
     code_challenge: str
     nonce: str | None
-    grant: Grant
+    grant: IssuedGrant
 
 
 class DevelopmentIdentityProvider:
@@ -79,8 +79,8 @@ class DevelopmentIdentityProvider:
         self._opaque = opaque
         self._rotates = rotates
         self._signer = Signer(client_id, clock)
-        self._approvals = Shelf[Approval](CODE_LIFETIME, clock)
-        self._refreshable = Shelf[Grant](REFRESH_TOKEN_LIFETIME, clock)
+        self._approvals = ExpiringStore[Approval](CODE_LIFETIME, clock)
+        self._refreshable = ExpiringStore[IssuedGrant](REFRESH_TOKEN_LIFETIME, clock)
         self._scripts = Scripts(REFRESH_TOKEN_LIFETIME, clock)
         self._sleep = sleep
         self.weather = Weather()
@@ -165,7 +165,7 @@ class DevelopmentIdentityProvider:
             redirect_uri=redirect_uri,
             code_challenge=code_challenge,
             nonce=parameters.get("nonce"),
-            grant=Grant(scope=parameters.get("scope", ""), resource=resource),
+            grant=IssuedGrant(scope=parameters.get("scope", ""), resource=resource),
         )
         self._approvals.put(code, approval)
         return code
@@ -247,7 +247,7 @@ class DevelopmentIdentityProvider:
         self._refreshable.put(successor, grant)
         return self._issued(grant, scope, issuer, refresh_token=successor)
 
-    def _issued(self, grant: Grant, scope: str, issuer: str, **tokens: str) -> Response:
+    def _issued(self, grant: IssuedGrant, scope: str, issuer: str, **tokens: str) -> Response:
         """An access token of this scope (RFC 6749 §5.1); a refresh token goes on to have what was granted."""
         access_token = secrets.token_urlsafe(32) if self._opaque else self._signer.access_token(issuer, grant, scope)
         body = {"access_token": access_token, "token_type": "Bearer", "expires_in": ACCESS_TOKEN_LIFETIME, **tokens}
@@ -258,7 +258,7 @@ def _issuer(request: Request) -> str:
     return str(request.base_url).rstrip("/")
 
 
-def _check_resource(form: Mapping[str, str], grant: Grant) -> None:
+def _check_resource(form: Mapping[str, str], grant: IssuedGrant) -> None:
     # RFC 8707 §2.2: a token request may only name what was authorized.
     if form.get("resource", grant.resource) != grant.resource:
         raise Refusal("invalid_target", "resource is not the one of the authorization request")

@@ -1,4 +1,4 @@
-"""`seed-oauth demo`: the stage, the traffic on it, and the flow as one sees it."""
+"""`seed-oauth demo`: the environment, the traffic on it, and the flow as one sees it."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Column, Table
 
-from seed_oauth.cli.demo.environment import Stage, open_stage
+from seed_oauth.cli.demo.environment import Environment, open_environment
 from seed_oauth.cli.demo.traffic import Scene, Traffic, play, play_on
 from seed_oauth.cli.demo.user import Sample
 from seed_oauth.cli.watch import Watcher, display
@@ -26,9 +26,13 @@ async def show(
     Raises:
         SettingsError: a port is taken.
     """
-    async with open_stage(port, metrics_port) as stage, Traffic(stage) as traffic, Watcher(stage.metrics) as watcher:
-        stage.identity_provider.weather.latency = latency
-        stage.identity_provider.weather.error_rate = error_rate
+    async with (
+        open_environment(port, metrics_port) as environment,
+        Traffic(environment) as traffic,
+        Watcher(environment.metrics) as watcher,
+    ):
+        environment.identity_provider.weather.latency = latency
+        environment.identity_provider.weather.error_rate = error_rate
         async with anyio.create_task_group() as group:
             group.start_soon(play_on, traffic, per_second)
             with display(console) as draw:
@@ -36,7 +40,8 @@ async def show(
                     await watcher.poll()
                     draw(
                         watcher.view(
-                            title=_TITLE, footer=f"{_addresses(stage)}\nsee for yourself: {stage.visit} · Ctrl-C ends"
+                            title=_TITLE,
+                            footer=f"{_addresses(environment)}\nsee for yourself: {environment.visit} · Ctrl-C ends",
                         )
                     )
                     await anyio.sleep(1)
@@ -51,11 +56,15 @@ async def show_once(console: Console, *, port: int, metrics_port: int, logins: i
     Raises:
         SettingsError: a port is taken.
     """
-    async with open_stage(port, metrics_port) as stage, Traffic(stage) as traffic, Watcher(stage.metrics) as watcher:
-        console.print(_addresses(stage))
+    async with (
+        open_environment(port, metrics_port) as environment,
+        Traffic(environment) as traffic,
+        Watcher(environment.metrics) as watcher,
+    ):
+        console.print(_addresses(environment))
         await _play_through(console, traffic.scenes(logins), watcher)
         console.print(watcher.view(title=_TITLE))
-        exposition = await _scrape(stage.metrics)
+        exposition = await _scrape(environment.metrics)
     return _compare(console, traffic, _counts(exposition)), exposition
 
 
@@ -106,5 +115,5 @@ def _compare(console: Console, traffic: Traffic, counts: dict[Sample, float]) ->
     return equal
 
 
-def _addresses(stage: Stage) -> str:
-    return f"front door {stage.front_door} · metrics {stage.metrics}"
+def _addresses(environment: Environment) -> str:
+    return f"front door {environment.front_door} · metrics {environment.metrics}"

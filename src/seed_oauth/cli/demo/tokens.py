@@ -17,7 +17,7 @@ SUBJECT = "developer"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grant:
+class IssuedGrant:
     """What the user lets the client have."""
 
     scope: str
@@ -39,7 +39,7 @@ class Signer:
         """The public key, for whoever checks a token (RFC 7517 §5)."""
         return KeySet([self._key]).as_dict(private=False)
 
-    def access_token(self, issuer: str, grant: Grant, scope: str) -> str:
+    def access_token(self, issuer: str, grant: IssuedGrant, scope: str) -> str:
         """A JWT whose audience is the resource; without one it is good at `issuer` alone, as with most providers."""
         claims = {
             "aud": grant.resource or issuer,

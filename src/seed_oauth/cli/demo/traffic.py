@@ -13,7 +13,7 @@ import anyio
 import httpx
 
 from seed_oauth.cli.demo.browser import Browser
-from seed_oauth.cli.demo.environment import Stage
+from seed_oauth.cli.demo.environment import Environment
 from seed_oauth.cli.demo.fault_injection import Behaviour
 from seed_oauth.cli.demo.user import Application, Sample, User
 
@@ -42,8 +42,8 @@ class Traffic:
     Use it as an async context manager: it holds connections.
     """
 
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
         # Real exchanges may take a while, and the doors have timeouts of their own.
         self._http = httpx.AsyncClient(timeout=30, trust_env=False)
         self.tally: Counter[Sample] = Counter()
@@ -116,7 +116,7 @@ class Traffic:
 
     async def _not_configured(self) -> None:
         async with self._registered() as user:
-            await user.authorize(door=self._stage.unconfigured_door)
+            await user.authorize(door=self._environment.unconfigured_door)
 
     async def _bad_code_challenge_method(self) -> None:
         async with self._registered() as user:
@@ -140,7 +140,7 @@ class Traffic:
 
     async def _store_down_at_authorization(self) -> None:
         async with self._registered() as user:
-            await user.authorize(door=self._stage.storeless_door)
+            await user.authorize(door=self._environment.storeless_door)
 
     # The ways in which a login does not come to a code.
 
@@ -160,7 +160,7 @@ class Traffic:
 
     async def _forged_state(self) -> None:
         async with self._user() as user:
-            await user.come_back(f"{self._stage.front_door}/oauth/callback?code=stolen&state=made-up")
+            await user.come_back(f"{self._environment.front_door}/oauth/callback?code=stolen&state=made-up")
 
     # The ways in which an exchange fails …
 
@@ -216,12 +216,12 @@ class Traffic:
 
     async def _store_down_at_registration(self) -> None:
         async with self._user() as user:
-            await user.register(door=self._stage.storeless_door)
+            await user.register(door=self._environment.storeless_door)
 
     @asynccontextmanager
     async def _user(self, application: Application = APPLICATIONS[-1]) -> AsyncIterator[User]:
         async with Browser() as browser:
-            yield User(self._stage, application, browser, self._http, self.tally)
+            yield User(self._environment, application, browser, self._http, self.tally)
 
     @asynccontextmanager
     async def _registered(self) -> AsyncIterator[User]:

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import httpx
 
 from seed_oauth.cli.demo.browser import Browser, has_form, next_url
-from seed_oauth.cli.demo.environment import Stage
+from seed_oauth.cli.demo.environment import Environment
 from seed_oauth.cli.demo.fault_injection import Behaviour
 from seed_oauth.flows.transaction import code_challenge
 from seed_oauth.outcomes import GrantType
@@ -38,14 +38,14 @@ class User:
 
     def __init__(
         self,
-        stage: Stage,
+        environment: Environment,
         application: Application,
         browser: Browser,
         http: httpx.AsyncClient,
         tally: Counter[Sample],
     ) -> None:
         """`http` is how the application itself asks, beside the browser."""
-        self._stage = stage
+        self._environment = environment
         self._application = application
         self._browser = browser
         self._http = http
@@ -61,7 +61,7 @@ class User:
             "token_endpoint_auth_method": "none",
         }
         response = await self._http.post(
-            f"{door or self._stage.front_door}/oauth/register", json={**metadata, **changes}
+            f"{door or self._environment.front_door}/oauth/register", json={**metadata, **changes}
         )
         result = "success" if response.status_code == httpx.codes.CREATED else "invalid"
         self._saw("oauth_dcr_registrations_total", "error" if response.is_server_error else result)
@@ -79,7 +79,9 @@ class User:
             "state": secrets.token_urlsafe(8),
             **changes,
         }
-        answer = await self._browser.open(f"{door or self._stage.front_door}/oauth/authorize?{urlencode(request)}")
+        answer = await self._browser.open(
+            f"{door or self._environment.front_door}/oauth/authorize?{urlencode(request)}"
+        )
         if not has_form(answer):  # or it counts when the person has decided
             unknown = "<code>invalid_client</code>" in answer.text
             self._saw_authorization(answer, otherwise="invalid_client" if unknown else "error")
@@ -96,7 +98,7 @@ class User:
         """Log in at the identity provider, in a session that goes so; where it sends the browser back to."""
         at_idp = next_url(sent) or ""
         if behaviours:
-            self._stage.identity_provider.script(_query(at_idp)["state"], *behaviours)
+            self._environment.identity_provider.script(_query(at_idp)["state"], *behaviours)
         return next_url(await self._browser.open(at_idp)) or ""
 
     async def come_back(self, callback: str, browser: Browser | None = None) -> Mapping[str, str]:
@@ -147,14 +149,14 @@ class User:
 
     async def _post(self, endpoint: str, form: Mapping[str, str | None]) -> httpx.Response:
         filled = {name: value for name, value in form.items() if value is not None}
-        url = f"{self._stage.front_door}/oauth/{endpoint}"
+        url = f"{self._environment.front_door}/oauth/{endpoint}"
         return await self._http.post(url, data={"client_id": self.client_id, **filled})
 
     def _saw(self, series: str, *labels: str) -> None:
         self._tally[series, labels] += 1
 
     def _saw_authorization(self, answer: httpx.Response, *, otherwise: str) -> None:
-        sent_on = (next_url(answer) or "").startswith(self._stage.identity_provider_url)
+        sent_on = (next_url(answer) or "").startswith(self._environment.identity_provider_url)
         self._saw("oauth_authorization_requests_total", "success" if sent_on else otherwise)
 
     def _saw_exchange(self, grant_type: GrantType, answer: httpx.Response) -> Tokens:

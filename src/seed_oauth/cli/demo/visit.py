@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from seed_oauth.cli.demo.expiring_store import Shelf
+from seed_oauth.cli.demo.expiring_store import ExpiringStore
 from seed_oauth.flows.tokens import claims_of
 from seed_oauth.flows.transaction import LOGIN_LIFETIME, code_challenge
 from seed_oauth.outcomes import GrantType
@@ -36,7 +36,7 @@ class VisitingClient:
 
     def __init__(self, front_door: str) -> None:
         self._front_door = front_door
-        self._begun = Shelf[tuple[str, str]](LOGIN_LIFETIME, time.time)
+        self._begun = ExpiringStore[tuple[str, str]](LOGIN_LIFETIME, time.time)
         self.app = Starlette(routes=[Route("/", self._begin), Route("/callback", self._finish)])
 
     async def _begin(self, request: Request) -> Response:

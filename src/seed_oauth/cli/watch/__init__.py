@@ -4,8 +4,8 @@ Import this only where it is shown: it needs rich, and the other commands start 
 """
 
 from seed_oauth.cli.watch.exposition import Snapshot, WatchError, parse
-from seed_oauth.cli.watch.flow import Flow
+from seed_oauth.cli.watch.flow import FlowState
 from seed_oauth.cli.watch.view import render
 from seed_oauth.cli.watch.watcher import Watcher, display, watch
 
-__all__ = ["Flow", "Snapshot", "WatchError", "Watcher", "display", "parse", "render", "watch"]
+__all__ = ["FlowState", "Snapshot", "WatchError", "Watcher", "display", "parse", "render", "watch"]

@@ -19,7 +19,7 @@ ACTIVITY = (AUTHORIZATION_REQUESTS, TOKEN_EXCHANGES, DCR_REGISTRATIONS, ERRORS, 
 
 
 @dataclass(frozen=True)
-class Step:
+class Interval:
     """What was counted between two successive snapshots."""
 
     increase: Samples
@@ -37,7 +37,7 @@ class ErrorLine:
     total: float
 
 
-class Flow:
+class FlowState:
     """Snapshots turned into figures.
 
     `window` is the seconds that rates, ratios and quantiles of "recently" look back over; `history` bounds
@@ -47,7 +47,7 @@ class Flow:
     def __init__(self, *, window: float = 60.0, history: int = 240) -> None:
         self._window = window
         self._latest: Snapshot | None = None
-        self._steps: deque[Step] = deque(maxlen=history)
+        self._steps: deque[Interval] = deque(maxlen=history)
         self.since_start = Samples()
         """The counters as they stand."""
         self.recent = Samples()
@@ -65,13 +65,13 @@ class Flow:
             seconds = snapshot.taken_at - self._latest.taken_at
             if seconds <= 0:
                 raise ValueError("snapshots are added in the order they were taken")
-            self._steps.append(Step(snapshot.samples.increase_since(self._latest.samples), seconds))
+            self._steps.append(Interval(snapshot.samples.increase_since(self._latest.samples), seconds))
         self._latest = snapshot
         self.since_start = snapshot.samples
         self._look_back()
 
     def _look_back(self) -> None:
-        steps: list[Step] = []
+        steps: list[Interval] = []
         self.recent_seconds = 0.0
         for step in reversed(self._steps):
             # A step longer than the window still says what is going on, so the newest always counts.

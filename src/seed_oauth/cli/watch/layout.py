@@ -8,13 +8,13 @@ from rich.table import Table
 from rich.text import Text
 
 from seed_oauth.cli.watch.charts import duration, goodness, percent
-from seed_oauth.cli.watch.flow import Flow
+from seed_oauth.cli.watch.flow import FlowState
 from seed_oauth.cli.watch.samples import Samples
 from seed_oauth.telemetry.contract import Series
 
 
 def rated(
-    flow: Flow, name: str, series: Series, good: Mapping[str, str], body: RenderableType, *, note: str = ""
+    flow: FlowState, name: str, series: Series, good: Mapping[str, str], body: RenderableType, *, note: str = ""
 ) -> Panel:
     """A panel whose upper edge tells the share of `series` that is `good`, its lower one of which time."""
     head = title(name)

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from seed_oauth.cli.watch.charts import NOTHING, Bar, count, goodness, per_second, percent
-from seed_oauth.cli.watch.flow import Flow
+from seed_oauth.cli.watch.flow import FlowState
 from seed_oauth.cli.watch.layout import columns, panel, quantile, title
 from seed_oauth.telemetry.contract import AUTHORIZATION_WAIT, CALLBACKS, CONSENT_DECISIONS, FLOW_STEPS, Series, Step
 
@@ -17,7 +17,7 @@ CALLBACK_RESULTS = {"success": "green", "denied": "blue", "error": "red"}
 ON_THE_WAY = (Step.REQUESTED, Step.REDIRECTED, Step.RETURNED, Step.EXCHANGED)
 
 
-def login(flow: Flow) -> Panel:
+def login(flow: FlowState) -> Panel:
     """The funnel step by step, and beside it what people decided, how they came back and how long they were away."""
     head = title("Login")
     recent = flow.best_known(FLOW_STEPS.name)
@@ -32,25 +32,25 @@ def login(flow: Flow) -> Panel:
     return panel(head, beside, note="rate · total")
 
 
-def login_in_short(flow: Flow) -> Text:
+def login_in_short(flow: FlowState) -> Text:
     """The funnel since the start in a line."""
     steps = (f"{step} {count(flow.since_start.total(FLOW_STEPS.name, step=step))}" for step in ON_THE_WAY)
     return Text(" · ".join(steps), "dim", no_wrap=True, overflow="ellipsis")
 
 
-def consented(flow: Flow) -> str:
+def consented(flow: FlowState) -> str:
     """How many of those who were asked agreed; nothing where nobody was."""
     share = flow.best_known(CONSENT_DECISIONS.name).share(CONSENT_DECISIONS.name, {"decision": "approved"})
     return "" if share is None else f"{percent(share)} consent · "
 
 
-def came_back(flow: Flow) -> str:
+def came_back(flow: FlowState) -> str:
     """How many came back from the identity provider with a code, and after how long; nothing where nobody did."""
     share = flow.best_known(CALLBACKS.name).share(CALLBACKS.name, {"result": "success"})
     return "" if share is None else f"{percent(share)} back · {_waits(flow)} · "
 
 
-def _funnel(flow: Flow) -> Table:
+def _funnel(flow: FlowState) -> Table:
     recent = flow.best_known(FLOW_STEPS.name)
     taken = {step: recent.total(FLOW_STEPS.name, step=step) for step in Step}
     most = max(taken.values()) or 1
@@ -65,7 +65,7 @@ def _funnel(flow: Flow) -> Table:
     return table
 
 
-def _people(flow: Flow) -> Table:
+def _people(flow: FlowState) -> Table:
     table = columns(9, None, -7, -7)
     for row in (
         *_rows(flow, "consent", CONSENT_DECISIONS, "decision", DECISIONS),
@@ -76,7 +76,7 @@ def _people(flow: Flow) -> Table:
 
 
 def _rows(
-    flow: Flow, name: str, series: Series, label: str, styles: Mapping[str, str]
+    flow: FlowState, name: str, series: Series, label: str, styles: Mapping[str, str]
 ) -> Iterator[tuple[Text, Text, str, str]]:
     for value, style in styles.items():
         labels = {label: value}
@@ -88,13 +88,13 @@ def _rows(
         )
 
 
-def _away(flow: Flow) -> Table:
+def _away(flow: FlowState) -> Table:
     table = columns(9, None)
     table.add_row(Text("away", "dim"), _waits(flow))
     return table
 
 
-def _waits(flow: Flow) -> str:
+def _waits(flow: FlowState) -> str:
     """How long half of the people, and nearly all, were at the identity provider."""
     samples = flow.best_known(f"{AUTHORIZATION_WAIT.name}_bucket")
     if not samples.histogram(AUTHORIZATION_WAIT.name).count:

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from seed_oauth.cli.watch.charts import NOTHING, Bar, Sparkline, count, goodness, per_second, percent
-from seed_oauth.cli.watch.flow import Flow
+from seed_oauth.cli.watch.flow import FlowState
 from seed_oauth.cli.watch.layout import columns, panel, quantile, rated, title, words
 from seed_oauth.cli.watch.login import came_back, consented
 from seed_oauth.cli.watch.samples import Samples
@@ -40,19 +40,19 @@ GRANT_IN_SHORT = {GrantType.AUTHORIZATION_CODE: "code", GrantType.REFRESH_TOKEN:
 BUCKETS = ("green", "green", "yellow", "dark_orange", "red", "bright_red")
 
 
-def authorization(flow: Flow) -> Panel:
+def authorization(flow: FlowState) -> Panel:
     """Authorization requests by result."""
     results = _results(flow, AUTHORIZATION_REQUESTS, AUTHORIZATION_RESULTS)
     return rated(flow, "Authorization", AUTHORIZATION_REQUESTS, SUCCESS, results, note=consented(flow))
 
 
-def registration(flow: Flow) -> Panel:
+def registration(flow: FlowState) -> Panel:
     """Dynamic client registrations by result."""
     results = _results(flow, DCR_REGISTRATIONS, REGISTRATION_RESULTS)
     return rated(flow, "Registration", DCR_REGISTRATIONS, SUCCESS, results)
 
 
-def exchanges(flow: Flow, *, wide: bool, both_spans: bool, buckets: bool) -> Panel:
+def exchanges(flow: FlowState, *, wide: bool, both_spans: bool, buckets: bool) -> Panel:
     """Token exchanges by grant type: how often, how well, how long.
 
     `both_spans` shows each grant recently and since the start, with a sparkline; `buckets` draws the
@@ -74,7 +74,7 @@ def exchanges(flow: Flow, *, wide: bool, both_spans: bool, buckets: bool) -> Pan
     return rated(flow, "Token exchange", TOKEN_EXCHANGES, SUCCESS, body, note=note)
 
 
-def errors(flow: Flow, rows: int) -> Panel:
+def errors(flow: FlowState, rows: int) -> Panel:
     """Errors by cause, and the most frequent reasons in at most so many `rows`."""
     causes = Table.grid(expand=True)
     for _ in CAUSES:
@@ -96,7 +96,7 @@ def errors(flow: Flow, rows: int) -> Panel:
     return panel(title("Errors"), body, note="rate · total")
 
 
-def identity_provider(flow: Flow, rows: int) -> Panel:
+def identity_provider(flow: FlowState, rows: int) -> Panel:
     """Requests to the identity provider by how they ended, in at most so many `rows`."""
     outcomes = columns(10, None, -7, -8, -7)
     outcomes.add_row("", "", "rate", "P99", "total", style="dim")
@@ -116,12 +116,12 @@ def identity_provider(flow: Flow, rows: int) -> Panel:
     return rated(flow, "Identity provider", IDP_REQUESTS, OK, body, note=came_back(flow))
 
 
-def _rate_and_total(flow: Flow, cause: str) -> str:
+def _rate_and_total(flow: FlowState, cause: str) -> str:
     total = flow.since_start.total(ERRORS.name, cause=cause)
     return f"{per_second(flow.rate(ERRORS.name, cause=cause))} · {count(total)}"
 
 
-def _results(flow: Flow, series: Series, styles: Mapping[str, str]) -> Table:
+def _results(flow: FlowState, series: Series, styles: Mapping[str, str]) -> Table:
     histories = {result: flow.history(series.name, result=result) for result in styles}
     # One scale for all, or a rare error would look as tall as the successes beside it.
     ceiling = max((value for history in histories.values() for value in history), default=0.0)
@@ -140,7 +140,7 @@ def _results(flow: Flow, series: Series, styles: Mapping[str, str]) -> Table:
 GRANT_COLUMNS = (None, -7, -8, -8, -8, -8, -8)
 
 
-def _one_span(flow: Flow) -> Table:
+def _one_span(flow: FlowState) -> Table:
     table = columns(*GRANT_COLUMNS)
     table.add_row("", "rate", "success", "P50", "P95", "P99", "total", style="dim")
     for grant in GrantType:
@@ -149,7 +149,7 @@ def _one_span(flow: Flow) -> Table:
     return table
 
 
-def _both_spans(flow: Flow) -> Group:
+def _both_spans(flow: FlowState) -> Group:
     head = columns(*GRANT_COLUMNS)
     head.add_row("", "rate", "success", "P50", "P95", "P99", "count", style="dim")
     trends = {grant: _trend(flow, grant) for grant in GrantType}
@@ -164,7 +164,7 @@ def _both_spans(flow: Flow) -> Group:
     return Group(*parts)
 
 
-def _named(flow: Flow, grant: GrantType) -> tuple[Text, str]:
+def _named(flow: FlowState, grant: GrantType) -> tuple[Text, str]:
     return Text(words(grant), "bold"), per_second(flow.rate(TOKEN_EXCHANGES.name, grant_type=grant))
 
 
@@ -178,7 +178,7 @@ def _count(samples: Samples, grant: GrantType) -> str:
     return count(samples.total(TOKEN_EXCHANGES.name, grant_type=grant))
 
 
-def _trend(flow: Flow, grant: GrantType) -> tuple[list[float], list[str]]:
+def _trend(flow: FlowState, grant: GrantType) -> tuple[list[float], list[str]]:
     """The rate of exchanges over time, and a style by how many of them failed."""
     history = flow.history(TOKEN_EXCHANGES.name, grant_type=grant)
     good = flow.history(TOKEN_EXCHANGES.name, grant_type=grant, **SUCCESS)
@@ -188,7 +188,7 @@ def _trend(flow: Flow, grant: GrantType) -> tuple[list[float], list[str]]:
     ]
 
 
-def _buckets(flow: Flow) -> Table:
+def _buckets(flow: FlowState) -> Table:
     """How many of the exchanges took how long, a column of bars for each grant."""
     samples = flow.best_known(TOKEN_EXCHANGES.name)
     shares = [_bucket_shares(samples, grant) for grant in GrantType]

@@ -1,4 +1,4 @@
-"""The view: a `Flow` drawn for a terminal of any size."""
+"""The view: a `FlowState` drawn for a terminal of any size."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from seed_oauth.cli.watch.charts import ASCII
-from seed_oauth.cli.watch.flow import Flow
+from seed_oauth.cli.watch.flow import FlowState
 from seed_oauth.cli.watch.login import login, login_in_short
 from seed_oauth.cli.watch.panels import authorization, errors, exchanges, identity_provider, registration
 
@@ -23,7 +23,7 @@ MOST_ROWS = 8
 
 
 def render(
-    flow: Flow, *, title: str = "seed-oauth", footer: RenderableType | None = None, trouble: str | None = None
+    flow: FlowState, *, title: str = "seed-oauth", footer: RenderableType | None = None, trouble: str | None = None
 ) -> "View":
     """The view of `flow` as it stands; `trouble` says why it does not go on."""
     return View(flow, title, footer, trouble)
@@ -33,7 +33,7 @@ def render(
 class View:
     """A renderable that shows as much as there is room for in its width, and its height where that is set."""
 
-    flow: Flow
+    flow: FlowState
     title: str
     footer: RenderableType | None
     trouble: str | None

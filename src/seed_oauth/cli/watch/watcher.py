@@ -13,7 +13,7 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 
 from seed_oauth.cli.watch.exposition import WatchError, parse
-from seed_oauth.cli.watch.flow import Flow
+from seed_oauth.cli.watch.flow import FlowState
 from seed_oauth.cli.watch.view import View, render
 
 MOST_BYTES = 4 * 1024 * 1024
@@ -39,7 +39,7 @@ class Watcher:
         )
         self.shown_url = _without_credentials(url)
         """The URL without credentials."""
-        self.flow = Flow()
+        self.flow = FlowState()
         """What the answers add up to."""
         self.trouble: str | None = None
         """Why the latest answer is missing, if it is."""

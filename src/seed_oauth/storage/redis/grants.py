@@ -1,9 +1,9 @@
 """Grants in Redis: each is a hash, and the answer to its last refresh a string beside it.
 
-Each method is one script, so that of many hosts that ask at once one has the turn.
+Each method is one script, so that of many hosts that ask at once one has the lease.
 """
 
-from seed_oauth.flows.grants import GRACE, Turn
+from seed_oauth.flows.grants import GRACE, RefreshLease
 from seed_oauth.storage.redis.database import KEY_PREFIX, RedisDatabase
 
 # KEYS: the grant, its answer. ARGV: generation, now, until, expires_at (rounded up), GRACE.
@@ -67,15 +67,15 @@ class RedisGrantStore:
     def __init__(self, database: RedisDatabase) -> None:
         self._database = database
 
-    async def take_turn(
+    async def take_lease(
         self, grant_id: str, generation: int, *, now: float, until: float, expires_at: float
-    ) -> Turn | str:
+    ) -> RefreshLease | str:
         """What the refresh token may do, or the answer that it already got."""
         keys = _keys(grant_id)
-        turn, *answer = await self._database.command(
+        lease, *answer = await self._database.command(
             "EVAL", _TAKE_TURN, len(keys), *keys, generation, now, until, _rounded_up(expires_at), GRACE
         )
-        return answer[0].decode() if answer else Turn(turn.decode())
+        return answer[0].decode() if answer else RefreshLease(lease.decode())
 
     async def finish(self, grant_id: str, generation: int, answer: str, *, now: float) -> None:
         """Keep the answer; the next generation is the newest from now on."""
@@ -83,7 +83,7 @@ class RedisGrantStore:
         await self._database.command("EVAL", _FINISH, len(keys), *keys, generation, now, answer, int(GRACE) + 1)
 
     async def abandon(self, grant_id: str, generation: int) -> None:
-        """Give the turn back."""
+        """Give the lease back."""
         await self._database.command("EVAL", _ABANDON, 1, _keys(grant_id)[0], generation)
 
     async def revoke(self, grant_id: str, *, expires_at: float) -> None:

@@ -2,7 +2,7 @@
 
 import sqlite3
 
-from seed_oauth.flows.grants import GRACE, Turn
+from seed_oauth.flows.grants import GRACE, RefreshLease
 from seed_oauth.storage.sqlite.database import Database
 
 _FORGOTTEN_AT_ONCE = 100  # rows, so that no single request pays for all that has expired
@@ -33,22 +33,22 @@ class SqliteGrantStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def take_turn(
+    async def take_lease(
         self, grant_id: str, generation: int, *, now: float, until: float, expires_at: float
-    ) -> Turn | str:
+    ) -> RefreshLease | str:
         """What the refresh token may do, or the answer that it already got."""
 
-        def take(connection: sqlite3.Connection) -> Turn | str:
+        def take(connection: sqlite3.Connection) -> RefreshLease | str:
             with connection:  # commits, or rolls back
                 connection.execute("BEGIN IMMEDIATE")
                 row = connection.execute(_SELECT, (grant_id,)).fetchone()
-                turn = Turn.YOURS if row is None else _turn(row, generation, now)
-                if turn is Turn.YOURS:
+                lease = RefreshLease.YOURS if row is None else _lease(row, generation, now)
+                if lease is RefreshLease.YOURS:
                     connection.execute(_FORGET, (now, _FORGOTTEN_AT_ONCE))
                     connection.execute(_TAKE, (grant_id, generation, until, expires_at))
-                elif turn is Turn.SPENT:
+                elif lease is RefreshLease.SPENT:
                     connection.execute(_REVOKE, (grant_id, expires_at))
-                return turn
+                return lease
 
         return await self._database.write(take)
 
@@ -58,7 +58,7 @@ class SqliteGrantStore:
         await self._database.write(lambda connection: connection.execute(_FINISH, parameters))
 
     async def abandon(self, grant_id: str, generation: int) -> None:
-        """Give the turn back."""
+        """Give the lease back."""
         await self._database.write(lambda connection: connection.execute(_ABANDON, (grant_id, generation)))
 
     async def revoke(self, grant_id: str, *, expires_at: float) -> None:
@@ -66,15 +66,17 @@ class SqliteGrantStore:
         await self._database.write(lambda connection: connection.execute(_REVOKE, (grant_id, expires_at)))
 
 
-def _turn(row: tuple[int, float | None, float | None, str | None, int], generation: int, now: float) -> Turn | str:
+def _lease(
+    row: tuple[int, float | None, float | None, str | None, int], generation: int, now: float
+) -> RefreshLease | str:
     newest, taken_until, answered_at, answer, revoked = row
     if revoked:
-        return Turn.REVOKED
+        return RefreshLease.REVOKED
     if generation == newest - 1 and answer is not None and answered_at is not None and now - answered_at <= GRACE:
         return answer
     if generation < newest:
-        return Turn.SPENT
+        return RefreshLease.SPENT
     if generation == newest and taken_until is not None and now < taken_until:
-        return Turn.TAKEN
+        return RefreshLease.TAKEN
     # A generation that is newer than any we know was sealed by us before the store lost its memory.
-    return Turn.YOURS
+    return RefreshLease.YOURS
