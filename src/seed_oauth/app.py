@@ -178,12 +178,11 @@ def _lifespan(
             log.warning("not configured", missing=missing)
         if pipeline.is_partial():
             log.warning(
-                "a scrape of this process tells of a part only",
+                "a scrape of this process shows only its own share of the metrics",
                 remedy="use seed-oauth serve --workers, or push: set OTEL_EXPORTER_OTLP_ENDPOINT",
             )
-        container.start()
-        yield
-        await container.aclose()
+        async with container.running():
+            yield
 
     return lifespan
 

@@ -1,6 +1,7 @@
-"""The parts of a front door, put together as the settings say."""
+"""The parts of a front door, built from the settings."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,13 +19,8 @@ from seed_oauth.flows.broker import BrokerFlow
 from seed_oauth.flows.grants import GrantStore
 from seed_oauth.flows.relay import RelayFlow
 from seed_oauth.http_client.guarded_transport import GuardedTransport
-from seed_oauth.http_client.transport import AuthenticatedTransport, IdentityProviderTransport
-from seed_oauth.identity_provider.circuit_breaker import CircuitBreaker
-from seed_oauth.identity_provider.client import HttpIdentityProvider
-from seed_oauth.identity_provider.discovery import Discovery
-from seed_oauth.identity_provider.jwks import IssuerKeys
-from seed_oauth.identity_provider.metadata import ConfiguredMetadata, MetadataSource
-from seed_oauth.identity_provider.timed import TimedIdentityProvider
+from seed_oauth.identity_provider.metadata import MetadataSource
+from seed_oauth.identity_provider.open import open_identity_provider
 from seed_oauth.rate_limits import RateLimits
 from seed_oauth.resource_server.bearer import BearerTokens
 from seed_oauth.resource_server.guard import Guard
@@ -42,8 +38,12 @@ class _Closable(Protocol):
     async def aclose(self) -> None: ...
 
 
+class _Background(Protocol):
+    def start(self) -> None: ...
+
+
 class Container:
-    """Everything that the endpoints stand on. What is not given is made as the settings say."""
+    """Everything that the endpoints use. What is not given is built from the settings."""
 
     def __init__(
         self,
@@ -61,24 +61,19 @@ class Container:
         """See `create_app`."""
         stores = open_stores(settings)
         self.now = now
-        self.limits = RateLimits(settings, now)
-        self._sharing = _sharing(self.limits, settings.store_url)
-
-        # The way to the identity provider: with our credentials, which are added beneath the instrumentation and so
-        # never seen by it, and without them for what is public.
-        transport = transport or IdentityProviderTransport(settings)
-        bare = pipeline.instrument(transport)
-        authenticated = pipeline.instrument(AuthenticatedTransport(settings, transport))
-        self._discovery = None
-        if metadata is None and settings.reads_metadata:
-            metadata = self._discovery = Discovery(settings, bare, pipeline.telemetry)
-        self.metadata = metadata or ConfiguredMetadata(settings)
-        # What the circuit breaker refuses is no exchange, so the stopwatch is inside of it.
-        identity_provider = CircuitBreaker(
-            TimedIdentityProvider(HttpIdentityProvider(settings, authenticated), pipeline.telemetry, clock), clock
+        self.limits = RateLimits(
+            authorize=settings.rate_limit_authorize,
+            register=settings.rate_limit_register,
+            token=settings.rate_limit_token,
+            token_address=settings.rate_limit_token_address,
+            trusted_proxies=settings.trusted_proxies,
+            now=now,
         )
+        sharing = _sharing(self.limits, settings.store_url)
 
-        # Who the clients are, and whether it is they who ask.
+        idp = open_identity_provider(settings, pipeline, transport=transport, metadata=metadata, clock=clock)
+        self.metadata = idp.metadata
+
         client_documents = client_documents or GuardedTransport(allow_loopback=settings.client_documents_on_loopback)
         documents = ClientDocuments(client_documents, settings.private_use_schemes)
         self.clients = ResolvedClientStore(
@@ -92,45 +87,38 @@ class Container:
         self.authentication = ClientAuthentication(self.clients, assertions)
 
         self.broker: BrokerFlow | None = None
-        self.flow: Flow = RelayFlow(settings, self.metadata, identity_provider)
+        self.flow: Flow = RelayFlow(settings, self.metadata, idp.client)
         if settings.flow == "broker":
-            self.flow = self.broker = BrokerFlow(
-                settings, self.metadata, identity_provider, grants or stores.grants, now
-            )
+            self.flow = self.broker = BrokerFlow(settings, self.metadata, idp.client, grants or stores.grants, now)
 
-        self._closable: list[_Closable] = [identity_provider, self.clients, keys, client_documents, stores]
         self.proxy: ReverseProxy | None = None
         if settings.mcp_server:
-            tokens = BearerTokens(
-                settings, self.metadata, identity_provider, IssuerKeys(bare, pipeline.telemetry), now=now
-            )
+            tokens = BearerTokens(settings, self.metadata, idp.client, idp.keys, now=now)
             self.proxy = ReverseProxy(settings, Guard(settings, settings.protected_resources[0], tokens))
-            self._closable[:0] = [self.proxy, tokens]
 
-    def start(self) -> None:
-        """Begin what goes on in the background: finding out about the identity provider, and what others count."""
-        if self._discovery is not None:
-            self._discovery.start()
-        if self._sharing is not None:
-            self._sharing.start()
+        self._background: list[_Background] = [idp, *([sharing] if sharing else [])]
+        # Closed in reverse order.
+        self._closable: list[_Closable] = [stores, client_documents, keys, self.clients, idp]
+        self._closable += [part for part in (self.proxy, sharing) if part is not None]
 
-    async def aclose(self) -> None:
-        """Let go of connections, of what is under way first."""
-        if self._discovery is not None:
-            await self._discovery.aclose()
-        if self._sharing is not None:
-            await self._sharing.aclose()
-        for part in self._closable:
-            await part.aclose()
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Run the work in the background, and close everything at the end, even if some of it fails to close."""
+        async with AsyncExitStack() as opened:
+            for part in self._closable:
+                opened.push_async_callback(part.aclose)
+            for work in self._background:
+                work.start()
+            yield
 
 
 def _sharing(limits: RateLimits, store_url: str) -> "SharedLimits | None":
-    """What keeps the limits of several hosts together, where they share a store."""
+    """The exchange of counts between the hosts that share a store."""
     if not is_redis(store_url):
         return None
-    # Who keeps things in SQLite does not pay for the library, in memory or at start.
+    # Imported here: with SQLite the library would only cost memory and start-up time.
     from seed_oauth.rate_limits.shared import SharedLimits  # noqa: PLC0415
     from seed_oauth.storage.redis.database import RedisDatabase  # noqa: PLC0415
 
-    # A connection of its own, so that counts wait for no store, and no store for them.
+    # A connection of its own, so that counts and stores do not wait for each other.
     return SharedLimits(limits, RedisDatabase(store_url))

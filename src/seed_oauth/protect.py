@@ -14,13 +14,7 @@ from seed_oauth.endpoints.boundary import Boundary
 from seed_oauth.endpoints.metadata import protected_resource_metadata
 from seed_oauth.http.answer import Answer
 from seed_oauth.http.cors import DOCUMENT_CORS
-from seed_oauth.http_client.transport import AuthenticatedTransport, IdentityProviderTransport
-from seed_oauth.identity_provider.circuit_breaker import CircuitBreaker
-from seed_oauth.identity_provider.client import HttpIdentityProvider
-from seed_oauth.identity_provider.discovery import Discovery
-from seed_oauth.identity_provider.jwks import IssuerKeys
-from seed_oauth.identity_provider.metadata import ConfiguredMetadata
-from seed_oauth.identity_provider.timed import TimedIdentityProvider
+from seed_oauth.identity_provider.open import open_identity_provider
 from seed_oauth.outcomes import ResourceOutcome
 from seed_oauth.protocol.resource import metadata_path
 from seed_oauth.protocol.scope import is_valid
@@ -124,20 +118,10 @@ def protect(
     resource = _resource(settings, resource)
     required = _required(settings, scopes)
     advertised = tuple(dict.fromkeys((*required, *settings.advertised_scopes)))
-    transport = transport or IdentityProviderTransport(settings)
-    bare = pipeline.instrument(transport)
-    authenticated = pipeline.instrument(AuthenticatedTransport(settings, transport))
-    identity_provider = CircuitBreaker(
-        TimedIdentityProvider(HttpIdentityProvider(settings, authenticated), pipeline.telemetry)
-    )
+    idp = open_identity_provider(settings, pipeline, transport=transport)
     opened = AsyncExitStack()
-    opened.push_async_callback(identity_provider.aclose)
-    metadata: Discovery | ConfiguredMetadata = ConfiguredMetadata(settings)
-    if settings.reads_metadata:
-        metadata = Discovery(settings, bare, pipeline.telemetry)
-        opened.push_async_callback(metadata.aclose)
-    tokens = BearerTokens(settings, metadata, identity_provider, IssuerKeys(bare, pipeline.telemetry))
-    opened.push_async_callback(tokens.aclose)
+    opened.push_async_callback(idp.aclose)
+    tokens = BearerTokens(settings, idp.metadata, idp.client, idp.keys)
     guard = Guard(settings, resource, tokens, required)
     document = protected_resource_metadata(settings, resource, advertised)
     documents = Router(

@@ -263,7 +263,7 @@ async def test_under_another_process_manager_a_partial_scrape_is_warned_of(
             told += (await uvicorn.stdout.readline()).decode()
     uvicorn.terminate()
     await uvicorn.communicate()
-    assert ("tells of a part only" in told) == warned
+    assert ("shows only its own share" in told) == warned
 
 
 def test_help_names_every_command(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from seed_oauth import Settings
-from seed_oauth.http_client.transport import IdentityProviderTransport
 from seed_oauth.identity_provider.circuit_breaker import FAILURES, MOST_IN_FLIGHT, PAUSE
+from seed_oauth.identity_provider.open import open_transport
 from seed_oauth.outcomes import Outcome, TokenOutcome
 from seed_oauth.telemetry.contract import IdpOutcome
 from tests.broker import BROKER, BrokerDoor, Clock
@@ -314,7 +314,7 @@ async def door_before(
         "idp_connect_timeout": timeout,
         "rate_limit_token": "",  # the same code is sent as often as it takes
     }
-    transport = IdentityProviderTransport(Settings(**{**SETTINGS, **BROKER, **settings}), trusting())
+    transport = open_transport(Settings(**{**SETTINGS, **BROKER, **settings}), trusting())
     try:
         async with BrokerDoor(idp=transport.handle_async_request, settings=settings, **options) as door:
             yield door

@@ -12,13 +12,12 @@ import pytest
 import uvloop
 
 from seed_oauth import Settings
-from seed_oauth.http_client.transport import IdentityProviderTransport
 from seed_oauth.identity_provider.client import (
-    HttpIdentityProvider,
     IdentityProviderError,
     IdentityProviderFailure,
     TokenResponse,
 )
+from seed_oauth.identity_provider.open import open_client, open_transport
 from seed_oauth.outcomes import GrantType
 from tests.certificates import serving, trusting
 from tests.cli.test_cli import PATIENCE, free_port
@@ -74,7 +73,7 @@ async def exchange(port: int, *, scheme: str = "http", timeout: float = PATIENCE
         idp_timeout=timeout,
         idp_connect_timeout=timeout,
     )
-    provider = HttpIdentityProvider(settings, IdentityProviderTransport(settings))
+    provider = open_client(settings, open_transport(settings))
     try:
         return await provider.exchange(settings.idp_token_url or "", GrantType.REFRESH_TOKEN, {"refresh_token": "rt"})
     finally:
@@ -109,7 +108,7 @@ async def test_a_connection_is_kept_for_the_next_exchange_and_no_cookie_with_it(
 
     async with listening(handler) as port:
         settings = Settings(idp_token_url=f"http://127.0.0.1:{port}/token", idp_client_id="proxy")
-        provider = HttpIdentityProvider(settings, IdentityProviderTransport(settings))
+        provider = open_client(settings, open_transport(settings))
         for _ in range(3):
             await provider.exchange(settings.idp_token_url or "", GrantType.REFRESH_TOKEN, {"refresh_token": "rt"})
         await provider.aclose()
@@ -192,7 +191,7 @@ async def test_a_server_without_tls_is_unreachable_by_https() -> None:
 
 async def test_a_name_that_does_not_resolve_is_unreachable() -> None:
     settings = Settings(idp_token_url="https://idp.invalid/token", idp_client_id="proxy")
-    provider = HttpIdentityProvider(settings, IdentityProviderTransport(settings))
+    provider = open_client(settings, open_transport(settings))
     with pytest.raises(IdentityProviderError) as failed:
         await provider.exchange(settings.idp_token_url or "", GrantType.REFRESH_TOKEN, {})
     await provider.aclose()
@@ -269,7 +268,7 @@ def test_a_connection_that_was_closed_while_the_loop_was_busy_is_not_used(
     settings = Settings(idp_token_url=f"{scheme}://127.0.0.1:{server.port}/token", idp_client_id="proxy")
 
     async def scenario() -> None:
-        provider = HttpIdentityProvider(settings, IdentityProviderTransport(settings, trusting()))
+        provider = open_client(settings, open_transport(settings, trusting()))
         for number in range(2):
             if number:
                 server.close_first_connection()  # and no other task has its turn before the next request

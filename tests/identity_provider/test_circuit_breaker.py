@@ -196,7 +196,7 @@ async def test_what_the_circuit_breaker_refuses_is_an_error_and_no_exchange(
     async with FrontDoor(idp=outage) as door:
         for _ in range(FAILURES):
             await door.token(form)
-        assert capsys.readouterr().out.count("identity provider does not answer") == 1
+        assert capsys.readouterr().out.count("identity provider does not respond") == 1
         before = await door.samples()
         response = await door.token(form)
 

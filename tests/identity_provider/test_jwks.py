@@ -182,7 +182,7 @@ async def test_a_fetch_under_way_is_given_up_at_the_end() -> None:
     await keys.aclose()
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    await checker.tokens.aclose()
+    await checker.keys.aclose()
 
 
 async def test_an_answer_about_an_opaque_token_is_remembered_for_a_minute() -> None:

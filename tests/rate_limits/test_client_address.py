@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 
 from seed_oauth.rate_limits.client_address import ClientAddresses
 from seed_oauth.settings import Settings, SettingsError
+from seed_oauth.settings.rate_limits import parse_rates
 from tests.harness import SETTINGS, FrontDoor
 
 pytestmark = pytest.mark.anyio
@@ -176,11 +177,11 @@ async def test_behind_a_trusted_proxy_each_user_has_a_limit_of_their_own() -> No
 @pytest.mark.parametrize(
     ("value", "told"),
     [
-        ("proxy.example", "addresses and networks such as 10.1.2.3"),
+        ("proxy.example", "addresses or networks such as 10.1.2.3"),
         ("10.1.2.3/16", "without host bits"),
-        ("*", "addresses and networks"),
-        ("0.0.0.0/0", "must not be everybody"),
-        ("10.0.0.1 ::/0", "must not be everybody"),
+        ("*", "addresses or networks"),
+        ("0.0.0.0/0", "must not cover every address"),
+        ("10.0.0.1 ::/0", "must not cover every address"),
         ("::ffff:10.0.0.0/104", "must name IPv4 networks as such"),
     ],
 )
@@ -190,6 +191,19 @@ def test_proxies_that_cannot_be_trusted_are_refused_at_start(
     monkeypatch.setenv("SEED_OAUTH_TRUSTED_PROXIES", value)
     with pytest.raises(SettingsError, match=f"SEED_OAUTH_TRUSTED_PROXIES .*{told}"):
         Settings.load(**SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("limit", "rates"),
+    [
+        ("", ()),
+        (" 60/minute ", ((60, 60),)),
+        ("5/second;60/minute", ((5, 1), (60, 60))),
+        ("600 / hour ; 5000 / day", ((600, 3600), (5000, 86_400))),
+    ],
+)
+def test_a_limit_is_one_rate_or_several(limit: str, rates: tuple[tuple[int, int], ...]) -> None:
+    assert parse_rates(limit) == rates
 
 
 @pytest.mark.parametrize("value", ["0/minute", "60", "60/fortnight", "many", "60/minute;;5/hour", "-1/minute"])

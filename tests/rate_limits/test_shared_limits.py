@@ -11,11 +11,10 @@ from structlog.testing import capture_logs
 
 from seed_oauth.rate_limits import RateLimits, Window
 from seed_oauth.rate_limits.shared import SharedLimits
-from seed_oauth.settings import Settings
 from seed_oauth.storage.redis.database import RedisDatabase
 from tests.broker import Clock
 from tests.cli.test_cli import PATIENCE
-from tests.harness import SETTINGS, FrontDoor, registration_request
+from tests.harness import FrontDoor, registration_request
 from tests.redis_servers import RedisServer, cluster, redis_server
 
 pytestmark = pytest.mark.anyio
@@ -33,7 +32,7 @@ class Replica:
     """The limits of one process; all are thirty registrations a minute."""
 
     def __init__(self, redis: RedisDatabase, now: Clock) -> None:
-        self.limits = RateLimits(Settings(**SETTINGS, rate_limit_register="30/minute"), now)
+        self.limits = RateLimits(register="30/minute", now=now)
         self.sharing = SharedLimits(self.limits, redis)
         self.window: Window = self.limits.windows["register:30:60"]
 

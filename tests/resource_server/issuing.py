@@ -11,10 +11,9 @@ from joserfc.jwk import ECKey, RSAKey
 
 from seed_oauth import Pipeline, Settings
 from seed_oauth.envelopes.access_token import AccessToken
-from seed_oauth.http_client.transport import AuthenticatedTransport
-from seed_oauth.identity_provider.client import HttpIdentityProvider
 from seed_oauth.identity_provider.jwks import IssuerKeys
 from seed_oauth.identity_provider.metadata import ConfiguredMetadata
+from seed_oauth.identity_provider.open import configured_metadata, open_client
 from seed_oauth.identity_provider.timed import TimedIdentityProvider
 from seed_oauth.resource_server.bearer import BearerTokens
 
@@ -140,10 +139,9 @@ class Checker:
         self.all_settings = Settings(**{**SETTINGS, **URLS, **self.settings})
         transport = httpx.MockTransport(self.idp)
         telemetry = self.pipeline.telemetry
-        authenticated = AuthenticatedTransport(self.all_settings, transport)
-        identity_provider = TimedIdentityProvider(HttpIdentityProvider(self.all_settings, authenticated), telemetry)
+        identity_provider = TimedIdentityProvider(open_client(self.all_settings, transport), telemetry)
         self.keys = IssuerKeys(transport, telemetry, self.clock)
-        metadata = ConfiguredMetadata(self.all_settings)
+        metadata = ConfiguredMetadata(configured_metadata(self.all_settings))
         self.tokens = BearerTokens(
             self.all_settings, metadata, identity_provider, self.keys, now=lambda: NOW, clock=self.clock
         )

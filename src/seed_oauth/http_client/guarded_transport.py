@@ -1,8 +1,8 @@
-"""The way to documents whose URLs strangers choose: to public addresses only (server-side request forgery).
+"""Connections to URLs that strangers choose: public addresses only, against server-side request forgery.
 
-What is checked is the address that is connected to, not the name: the resolver below is the only one that
-the connector asks, once for each connection, and what it gives is what is dialled. A name that means something
-else a moment later (DNS rebinding) therefore gains nothing, and TLS still verifies the certificate of the name.
+The address is checked, not the name: the connector uses no resolver but the one below, once for each connection, and
+connects to the addresses that it returns. So DNS rebinding gains nothing, and TLS still verifies the certificate of the
+name.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ TIMEOUT = 5.0
 """Seconds for one whole request, from waiting for a connection to the last byte."""
 
 _CONNECTIONS = 32
-_CONNECTIONS_TO_ONE_HOST = 4  # nobody is to be flooded by way of this server
+_CONNECTIONS_TO_ONE_HOST = 4  # so that this server cannot be used to flood another one
 _RESOLVER_THREADS = 8
 
 _HTTPS_PORT = 443
@@ -31,42 +31,42 @@ _LAST_PORT = 65_535
 _NEVER = [
     ipaddress.ip_network(network)
     for network in (
-        "192.0.0.0/24",  # protocol assignments, and what Oracle gives its machines
-        "168.63.129.16/32",  # what Azure gives its machines: a public address that is not
-        "192.88.99.0/24",  # 6to4 relays, with 2002::/16: whatever IPv4 address lies within (RFC 7526)
+        "192.0.0.0/24",  # protocol assignments, and the metadata service of Oracle Cloud
+        "168.63.129.16/32",  # platform services of Azure, at an address that looks public
+        "192.88.99.0/24",  # 6to4 relays; like 2002::/16 they lead to any IPv4 address (RFC 7526)
         "2002::/16",
         "64:ff9b:1::/48",  # NAT64 of the local network (RFC 8215)
-        "fec0::/10",  # site-local, of old (RFC 3879)
-        "3fff::/20",  # documentation (RFC 9637), which older Pythons do not know
+        "fec0::/10",  # site-local, deprecated (RFC 3879)
+        "3fff::/20",  # documentation (RFC 9637), unknown to older Pythons
         "5f00::/16",  # segment routing (RFC 9602)
     )
 ]
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
-"""From a host name and a port to addresses; raises OSError when there are none."""
+"""Returns the addresses of a host name and port; raises OSError if there are none."""
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is one of the Internet's, and none that has a special use (RFC 6890)."""
+    """Whether an IP address is public, without a special use (RFC 6890)."""
     ip = ipaddress.ip_address(address)
     if isinstance(ip, ipaddress.IPv6Address):
-        # The address within is the one that is reached.
-        within = ip.ipv4_mapped or (ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF) if ip in _NAT64 else None)
-        if within is not None:
-            return is_public(str(within))
+        # Packets reach the embedded IPv4 address.
+        embedded = ip.ipv4_mapped or (ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF) if ip in _NAT64 else None)
+        if embedded is not None:
+            return is_public(str(embedded))
     special = ip.is_multicast or ip.is_reserved or ip.is_unspecified or any(ip in network for network in _NEVER)
     return ip.is_global and not special
 
 
 class ForbiddenAddressError(httpx.ConnectError):
-    """The transport will not connect there."""
+    """The transport does not connect to this address."""
 
 
 class GuardedTransport(AiohttpTransport):
-    """An httpx transport that connects by https to public addresses on port 443, and nowhere else.
+    """An httpx transport that connects only over https, to public addresses on port 443.
 
-    It goes around proxies (which would do the resolving), keeps no cookies and follows no redirects.
+    It ignores proxies (which would resolve names themselves), keeps no cookies and follows no redirects.
     """
 
     def __init__(
@@ -80,9 +80,9 @@ class GuardedTransport(AiohttpTransport):
         """Connect to nothing yet.
 
         Args:
-            allow_loopback: this machine may be connected to as well, on any port.
+            allow_loopback: allow this machine as well, on any port.
             resolve: the system's resolver by default.
-            ssl_context: whom TLS trusts; by default whom the system trusts, or SSL_CERT_FILE.
+            ssl_context: the trusted certificates; by default those of the system, or of SSL_CERT_FILE.
             timeout: seconds for one whole request.
         """
         self._allow_loopback = allow_loopback
@@ -95,15 +95,15 @@ class GuardedTransport(AiohttpTransport):
         """Send one request, once.
 
         Raises:
-            ForbiddenAddressError: not https, or an address or port that nothing is sent to.
-            httpx.TransportError: as `AiohttpTransport` has it.
+            ForbiddenAddressError: not https, or a forbidden address or port.
+            httpx.TransportError: see `AiohttpTransport`.
         """
         host = request.url.host
         port = _HTTPS_PORT if request.url.port is None else request.url.port
         if request.url.scheme != "https" or port > _LAST_PORT:
             raise ForbiddenAddressError("not https, or no port")
         if ":" in host or host.replace(".", "").isdigit():
-            # It is an address already, so no resolver will be asked.
+            # An address: the connector does not call the resolver.
             self._check(host, port)
         return await super().handle_async_request(request)
 
@@ -129,11 +129,11 @@ class GuardedTransport(AiohttpTransport):
             if self._allow_loopback and ipaddress.ip_address(address).is_loopback:
                 return
         except ValueError:
-            pass  # another spelling of an address, such as 2130706433
+            pass  # an unusual spelling of an address, such as 2130706433
         raise ForbiddenAddressError("not a public address, or not port 443")
 
     async def _system_resolve(self, host: str, port: int) -> Sequence[str]:
-        # In threads of its own: names that take for ever must not keep the identity provider's name waiting.
+        # In threads of its own, so that slow names do not delay the resolution of the identity provider's.
         found = await asyncio.get_running_loop().run_in_executor(
             self._threads, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         )
@@ -141,7 +141,7 @@ class GuardedTransport(AiohttpTransport):
 
 
 class _GuardedResolver(AbstractResolver):
-    """Gives an address only when every address of the name may be connected to."""
+    """Resolves a name only if every one of its addresses is allowed."""
 
     def __init__(self, resolve: Resolve, check: Callable[[str, int], None]) -> None:
         self._resolve = resolve
@@ -151,7 +151,7 @@ class _GuardedResolver(AbstractResolver):
         self,
         host: str,
         port: int = 0,
-        family: socket.AddressFamily = socket.AF_UNSPEC,  # noqa: ARG002 - of whichever family they are
+        family: socket.AddressFamily = socket.AF_UNSPEC,  # noqa: ARG002 - the signature of aiohttp
     ) -> list[ResolveResult]:
         """The addresses of a name, all of them checked."""
         addresses = await self._resolve(host, port)

@@ -1,4 +1,4 @@
-"""Connections to the outside: aiohttp's, under httpx's interface."""
+"""Connections to other servers: aiohttp under the interface of httpx."""
 
 import select
 import ssl
@@ -17,17 +17,15 @@ from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 from yarl import URL
 
-from seed_oauth.settings import Settings
-
 _KEEPALIVE = 30  # seconds an idle connection is kept
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
     """An httpx transport over aiohttp, whose connection pool costs a fifth of httpx's own.
 
-    No redirect is followed, and whatever goes wrong is raised as httpx has it. No POST is ever sent twice: once its
-    first byte may have left, nobody knows what became of it, and a code that is sent again may be spent already. So a
-    connection that breaks after that fails the request. (A GET is sent once more by aiohttp, which hurts nobody.)
+    Redirects are not followed, and errors are raised as httpx exceptions. A POST is never sent twice: once its first
+    byte may have left, its fate is unknown, and an authorization code may already be spent. So a connection that breaks
+    after that fails the request. (aiohttp retries a GET once, which is harmless.)
     """
 
     def __init__(
@@ -36,7 +34,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         timeout: aiohttp.ClientTimeout,
         proxy_for: Callable[[str], str | None] = lambda _: None,
     ) -> None:
-        """`connector` makes what holds the connections, once there is a loop; `proxy_for` gets a request's URL."""
+        """`connector` is called once an event loop runs; `proxy_for` returns the proxy for a URL, or None."""
         self._connector = connector
         self._timeout = timeout
         self._proxy_for = proxy_for
@@ -46,9 +44,9 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         """Send one request, once.
 
         Raises:
-            httpx.ConnectError: no connection, or it broke before the answer began.
-            httpx.TimeoutException: no answer in time.
-            httpx.RemoteProtocolError: an answer that is not HTTP.
+            httpx.ConnectError: no connection, or it broke before the response began.
+            httpx.TimeoutException: no response in time.
+            httpx.RemoteProtocolError: a response that is not HTTP.
         """
         if self._session is None:
             self._session = _session(self._connector())
@@ -56,7 +54,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         try:
             answer = await self._session.request(
                 request.method,
-                # As it is: a document's URL is its client's name, in which nothing may be rewritten.
+                # Unchanged: the URL of a Client ID Metadata Document is compared byte for byte.
                 URL(url, encoded=True),
                 headers={name.decode(): value.decode() for name, value in request.headers.raw},
                 data=request.read(),
@@ -78,50 +76,53 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 class IdentityProviderTransport(AiohttpTransport):
     """The connections to the identity provider."""
 
-    def __init__(self, settings: Settings, trusted: ssl.SSLContext | bool = True) -> None:
-        """Go through HTTPS_PROXY or HTTP_PROXY if the environment says so for a request's host.
+    def __init__(self, *, timeout: float, connect_timeout: float, ssl_context: ssl.SSLContext | bool = True) -> None:
+        """Use HTTPS_PROXY or HTTP_PROXY where the environment names one for a host.
 
-        `trusted` says whose certificates are; by default those that the system trusts, or SSL_CERT_FILE names.
+        Args:
+            timeout: seconds for one whole request.
+            connect_timeout: seconds to connect.
+            ssl_context: the trusted certificates; by default those of the system, or of SSL_CERT_FILE.
         """
         super().__init__(
-            lambda: _Connector(keepalive_timeout=_KEEPALIVE, trusted=trusted),
-            aiohttp.ClientTimeout(total=settings.idp_timeout, sock_connect=settings.idp_connect_timeout),
-            # Looked up once for each of the few endpoints there are.
+            lambda: _Connector(keepalive_timeout=_KEEPALIVE, ssl_context=ssl_context),
+            aiohttp.ClientTimeout(total=timeout, sock_connect=connect_timeout),
+            # Looked up once for each of the few endpoints.
             lru_cache(maxsize=16)(_proxy_for),
         )
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Keeps connections, and has another one instead of one that was closed since, as long as nothing was sent.
+    """Keeps connections, and replaces one that the server has closed before anything is sent on it.
 
-    aiohttp drops those that the event loop has seen closing. But the loop may not have looked since: then a request
-    would be written to a connection that is known to be closed, and somebody's login would fail.
+    aiohttp drops the connections that the event loop has seen closing. If the loop has not looked since, a request
+    would be written to a closed connection, and a login would fail.
     """
 
-    def __init__(self, *, keepalive_timeout: float, trusted: ssl.SSLContext | bool) -> None:
-        # No limit: the circuit breaker has one, and refuses at once what would have to queue here.
-        super().__init__(limit=0, keepalive_timeout=keepalive_timeout, ssl=trusted)
+    def __init__(self, *, keepalive_timeout: float, ssl_context: ssl.SSLContext | bool) -> None:
+        # No limit: the circuit breaker has one, and refuses at once instead of queueing.
+        super().__init__(limit=0, keepalive_timeout=keepalive_timeout, ssl=ssl_context)
         self._used: WeakSet[ResponseHandler] = WeakSet()
 
     async def connect(
         self,
         req: aiohttp.ClientRequest,
         traces: list[Trace],
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - as it is called
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - the signature of aiohttp
     ) -> Connection:
         """A connection for one request."""
         connection = await super().connect(req, traces, timeout)
         while connection.protocol in self._used and _has_something_to_read(connection):
             connection.close()
             connection = await super().connect(req, traces, timeout)
-        assert connection.protocol is not None  # noqa: S101 - until it is released
+        assert connection.protocol is not None  # noqa: S101 - it is None only after its release
         self._used.add(connection.protocol)
         return connection
 
 
 def _has_something_to_read(connection: Connection) -> bool:
     """Between two requests that can only be the end of the connection, or a protocol error."""
-    if connection.transport is None or sys.platform == "win32":  # which has no poll
+    if connection.transport is None or sys.platform == "win32":  # Windows has no poll
         return False
     readable = select.poll()
     readable.register(connection.transport.get_extra_info("socket"), select.POLLIN)
@@ -146,28 +147,24 @@ class _Body(httpx.AsyncByteStream):
 
 def _as_httpx_error(error: aiohttp.ClientError | TimeoutError) -> httpx.TransportError:
     if isinstance(error, TimeoutError):
-        return httpx.TimeoutException("no answer in time")
+        return httpx.TimeoutException("no response in time")
     if isinstance(error, aiohttp.ClientResponseError):
-        return httpx.RemoteProtocolError("the answer is not HTTP")
+        return httpx.RemoteProtocolError("the response is not HTTP")
     return httpx.ConnectError("no connection, or it broke")
 
 
 class AuthenticatedTransport(httpx.AsyncBaseTransport):
-    """A transport that adds our credentials, where they are sent in a header."""
+    """A transport that adds client credentials in the Authorization header (client_secret_basic, RFC 6749 §2.3.1)."""
 
-    def __init__(self, settings: Settings, transport: httpx.AsyncBaseTransport) -> None:
+    def __init__(self, transport: httpx.AsyncBaseTransport, client_id: str, client_secret: str) -> None:
         self._transport = transport
-        self._authorization: str | None = None
-        if settings.idp_client_secret and settings.idp_token_auth_method == "client_secret_basic":  # noqa: S105 - a method's name
-            # RFC 6749 §2.3.1: both are form-encoded before they are joined.
-            client_id = quote_plus(settings.idp_client_id or "")
-            secret = quote_plus(settings.idp_client_secret.get_secret_value())
-            self._authorization = f"Basic {b64encode(f'{client_id}:{secret}'.encode()).decode()}"
+        # RFC 6749 §2.3.1: both are form-encoded before they are joined.
+        credentials = f"{quote_plus(client_id)}:{quote_plus(client_secret)}"
+        self._authorization = f"Basic {b64encode(credentials.encode()).decode()}"
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request with the credentials added."""
-        if self._authorization is not None:
-            request.headers["Authorization"] = self._authorization
+        request.headers["Authorization"] = self._authorization
         return await self._transport.handle_async_request(request)
 
     async def aclose(self) -> None:
@@ -178,7 +175,7 @@ class AuthenticatedTransport(httpx.AsyncBaseTransport):
 def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=connector,
-        # Cookies belong to nobody here: one user's session must not ride on another's request.
+        # Cookies are shared by all users: one user's session must not go along with another's request.
         cookie_jar=aiohttp.DummyCookieJar(),
         # aiohttp would look for proxies, and for credentials in ~/.netrc, before each request.
         trust_env=False,

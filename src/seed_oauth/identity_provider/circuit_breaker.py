@@ -1,10 +1,9 @@
-"""An identity provider that does not answer must not take the door with it: a circuit breaker and a bulkhead.
+"""A circuit breaker and a bulkhead, so that an identity provider that does not respond cannot take the door down.
 
-What is refused here was never sent. So it is no exchange and is not counted as one, and the code or refresh token
-that somebody wanted exchanged is as good as before: they are told to come back.
+A request that is refused here is never sent. So it does not count as an exchange, and the code or refresh token in it
+remains valid: the client is told to try again.
 
-Metadata and keys need neither: of those there is one request at a time, and pauses after failures (`discovery.py`,
-`protection/issuer_keys.py`).
+Metadata and keys need neither: there is one request for them at a time, with pauses after failures (`SingleFlight`).
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -23,28 +22,28 @@ from seed_oauth.identity_provider.client import (
 from seed_oauth.outcomes import GrantType
 
 FAILURES = 10
-"""Requests in a row that got no answer, whoever sent them, after which no more are sent for a while: a connection that
-breaks, or a few at once, are no reason yet."""
+"""Requests in a row without a response, after which no more are sent for a while; a few broken connections are no
+outage yet."""
 
 PAUSE = 5.0
-"""Seconds between two requests that are let through, to see whether the identity provider is back. Clients are told to
-come back when the next one is due."""
+"""Seconds between two probes, the requests that are sent to see whether the identity provider is back. Clients are told
+to try again when the next one is due."""
 
 MOST_IN_FLIGHT = 320
-"""Requests under way at each endpoint of the identity provider, in each process. Each holds two descriptors, of which a
-process usually may have 1,024. If answers take 0.2 s, this is about what one processor can do."""
+"""Requests in flight to each endpoint of the identity provider, for each process. Each uses two file descriptors, of
+which a process usually has 1,024. With responses in 0.2 s this is about what one processor can do."""
 
-_NO_ANSWER = frozenset({IdentityProviderFailure.UNREACHABLE, IdentityProviderFailure.TIMEOUT})
+_NO_RESPONSE = frozenset({IdentityProviderFailure.UNREACHABLE, IdentityProviderFailure.TIMEOUT})
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 
 class Circuit:
-    """The way to one endpoint of the identity provider.
+    """The circuit of one endpoint of the identity provider.
 
-    It opens after `FAILURES` requests in a row that got no answer, and any answer closes it, a refusal too. While it is
-    open, one request every `PAUSE` seconds is let through.
+    It opens after `FAILURES` requests in a row without a response, and any response closes it, even a refusal. While it
+    is open, one request is sent every `PAUSE` seconds.
     """
 
     def __init__(self, endpoint: str, clock: Callable[[], float] = monotonic) -> None:
@@ -52,36 +51,36 @@ class Circuit:
         self._clock = clock
         self._log = structlog.get_logger("seed_oauth").bind(idp_endpoint=endpoint)
         self._in_flight = 0
-        self._answers = 0
+        self._responses = 0
         self._failures = 0
         self._next_probe = 0.0
 
     async def send(
         self, request: Callable[Parameters, Awaitable[Result]], *args: Parameters.args, **kwargs: Parameters.kwargs
     ) -> Result:
-        """What `request` gives, called with what follows it.
+        """The result of `request`, called with the other arguments.
 
         Raises:
-            IdentityProviderError: CIRCUIT_OPEN or TOO_MANY_IN_FLIGHT, and it was not called; or what it raises.
+            IdentityProviderError: CIRCUIT_OPEN or TOO_MANY_IN_FLIGHT, if it was not called; or what it raised.
         """
         if self._in_flight >= MOST_IN_FLIGHT:
             raise IdentityProviderError(IdentityProviderFailure.TOO_MANY_IN_FLIGHT)
         if self._failures >= FAILURES:
             self._wait_for_probe()
-        answers_before = self._answers
+        responses_before = self._responses
         self._in_flight += 1
         try:
             result = await request(*args, **kwargs)
         except IdentityProviderError as error:
-            if error.failure not in _NO_ANSWER:
-                self._note_answer()
-            elif self._answers == answers_before:
-                # If there was an answer since this request was sent, it tells of an outage that is over.
+            if error.failure not in _NO_RESPONSE:
+                self._note_response()
+            elif self._responses == responses_before:
+                # If a response has come since this request was sent, the outage is over.
                 self._note_failure()
             raise
         finally:
             self._in_flight -= 1
-        self._note_answer()
+        self._note_response()
         return result
 
     def _wait_for_probe(self) -> None:
@@ -90,23 +89,23 @@ class Circuit:
             raise IdentityProviderError(IdentityProviderFailure.CIRCUIT_OPEN, retry_after=ceil(self._next_probe - now))
         self._next_probe = now + PAUSE
 
-    def _note_answer(self) -> None:
-        self._answers += 1
+    def _note_response(self) -> None:
+        self._responses += 1
         if self._failures >= FAILURES:
-            self._log.info("identity provider answers again")
+            self._log.info("identity provider responds again")
         self._failures = 0
 
     def _note_failure(self) -> None:
         self._failures += 1
         if self._failures == FAILURES:
             self._next_probe = self._clock() + PAUSE
-            self._log.warning("identity provider does not answer", failures=FAILURES, retry_after_s=PAUSE)
+            self._log.warning("identity provider does not respond", failures=FAILURES, retry_after_s=PAUSE)
 
 
 class CircuitBreaker:
-    """An `IdentityProvider` that asks another one, unless that is known not to answer or too many are waiting for it.
+    """An `IdentityProvider` that calls another one, unless that does not respond or too many requests wait for it.
 
-    Each endpoint has a circuit of its own: that nobody can log in is no reason not to check access tokens.
+    Each endpoint has its own circuit: a broken token endpoint is no reason not to check access tokens.
     """
 
     def __init__(self, inner: IdentityProvider, clock: Callable[[], float] = monotonic) -> None:
@@ -127,9 +126,9 @@ class CircuitBreaker:
         await self._revocation.send(self._inner.revoke, revocation_endpoint, parameters)
 
     async def introspect(self, introspection_endpoint: str, access_token: str) -> Mapping[str, object]:
-        """Ask about an access token."""
+        """Introspect an access token."""
         return await self._introspection.send(self._inner.introspect, introspection_endpoint, access_token)
 
     async def aclose(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
         await self._inner.aclose()

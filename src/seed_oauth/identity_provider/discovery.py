@@ -1,4 +1,4 @@
-"""Discovery: the identity provider's metadata, read where its issuer says (RFC 8414, OpenID Connect Discovery)."""
+"""Discovery: the identity provider's metadata, read from its issuer (RFC 8414, OpenID Connect Discovery)."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,35 +10,34 @@ from urllib.parse import urlsplit
 import httpx
 import structlog
 
+from seed_oauth.http_client.fetch import fetch
+from seed_oauth.http_client.single_flight import SingleFlight
 from seed_oauth.identity_provider.client import (
+    MAXIMUM_RESPONSE,
     IdentityProviderError,
     IdentityProviderFailure,
-    json_object,
+    failure_of,
     refusal_of,
-    send,
 )
 from seed_oauth.identity_provider.metadata import ProviderMetadata
 from seed_oauth.identity_provider.timed import timed
-from seed_oauth.settings import PREFIX, Settings, validators
+from seed_oauth.settings import PREFIX, validators
 from seed_oauth.telemetry import Telemetry
 from seed_oauth.telemetry.contract import Operation
 
 _FRESH = 3600.0  # seconds until the metadata is read again
 _LONGEST_PAUSE = 60.0  # seconds between two attempts, however many have failed
 
-# No credentials: the metadata is public.
-_HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "seed-oauth"}
-
-# Answers that say "not here": the metadata may be at the other well-known path.
-_NOT_HERE = frozenset({IdentityProviderFailure.REFUSED, IdentityProviderFailure.INVALID_RESPONSE})
+# After these the other well-known path is tried.
+_NOT_FOUND = frozenset({IdentityProviderFailure.REFUSED, IdentityProviderFailure.INVALID_RESPONSE})
 
 
 Document = tuple[dict[str, object], httpx.Headers]
-"""A JSON object and the headers that it came with."""
+"""A JSON object and the headers of its response."""
 
 
 class MetadataError(IdentityProviderError):
-    """There is an answer, and it is not the metadata of this issuer. The message says what to change."""
+    """The response is not the metadata of this issuer. The message says what to change."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(IdentityProviderFailure.INVALID_RESPONSE)
@@ -46,101 +45,86 @@ class MetadataError(IdentityProviderError):
 
 
 class Discovery:
-    """A `MetadataSource` that reads the identity provider's own metadata, and keeps it.
+    """A `MetadataSource` that reads the metadata from the identity provider, and keeps it.
 
-    It is read again every hour, while the old one still serves, and an identity provider that is down makes
-    no difference to what is known. As long as nothing is known, whoever asks has it tried, with growing pauses
-    between two attempts. There is never more than one attempt at a time.
+    It is read again every hour, in the background, and an identity provider that is down does not affect what is
+    already known. As long as nothing is known, requests trigger attempts, with growing pauses between them. There is
+    never more than one attempt at a time.
     """
 
     def __init__(
         self,
-        settings: Settings,
+        configured: ProviderMetadata,
         transport: httpx.AsyncBaseTransport,
         telemetry: Telemetry,
+        *,
+        published_issuer: str | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        """`transport` must not add our credentials; `clock` counts seconds and never goes back."""
-        self._settings = settings
+        """Read nothing yet.
+
+        Args:
+            configured: the issuer, and the endpoints that override those in the metadata.
+            transport: must not add our credentials.
+            telemetry: records the requests.
+            published_issuer: the issuer in the metadata, if it is known to differ (see `check_issuer`).
+            clock: counts seconds and never goes back.
+        """
+        self._configured = configured
+        self._issuer = configured.issuer or ""
+        self._published_issuer = published_issuer
         self._transport = transport
         self._record = partial(telemetry.record_idp_request, Operation.DISCOVERY)
-        self._clock = clock
         self._log = structlog.get_logger("seed_oauth")
-        self._metadata: ProviderMetadata | None = None
-        self._reading: asyncio.Task[ProviderMetadata] | None = None
-        self._failure: IdentityProviderError | None = None
-        self._failures = 0
-        self._due = 0.0
+        self._cache = SingleFlight(self._read, self._pause, in_background=True, clock=clock)
 
     async def get(self) -> ProviderMetadata:
-        """The metadata as it is known now; it is waited for only as long as nothing is known.
+        """The metadata as it was read last; waits for an attempt only as long as nothing is known.
 
         Raises:
-            IdentityProviderError: nothing is known, and the last attempt to read it failed.
+            IdentityProviderError: nothing is known, and the last attempt failed.
         """
-        if self._metadata is None:
-            return await self._first()
-        if self._clock() >= self._due:
-            self.start()
-        return self._metadata
+        try:
+            return await self._cache.get(self._issuer)
+        except IdentityProviderError as failure:
+            failure.retry_after = ceil(self._cache.seconds_to_next_load(self._issuer))
+            raise
 
-    def start(self) -> "asyncio.Task[ProviderMetadata]":
+    def start(self) -> "asyncio.Task[object]":
         """Read the metadata in the background, unless that is under way."""
-        if self._reading is None:
-            self._reading = asyncio.create_task(self._read())
-            self._reading.add_done_callback(self._settle)
-        return self._reading
+        return self._cache.start(self._issuer)
 
     async def aclose(self) -> None:
-        """Give up what is under way."""
-        if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.wait([self._reading])
+        """Cancel an attempt that is under way."""
+        await self._cache.aclose()
 
-    async def _first(self) -> ProviderMetadata:
-        pause = self._due - self._clock()
-        if self._reading is None and self._failure is not None and pause > 0:
-            self._failure.retry_after = ceil(pause)
-            raise self._failure.with_traceback(None)
-        # Whoever gives up waiting must not take the attempt away from the others.
-        return await asyncio.shield(self.start())
-
-    async def _read(self) -> ProviderMetadata:
-        document, _ = await find_document(self._settings.idp_issuer or "", self._fetch)
-        return metadata_of(document, self._settings)
+    async def _read(self, issuer: str) -> tuple[ProviderMetadata, float]:
+        try:
+            document, _ = await find_document(issuer, self._fetch)
+        except IdentityProviderError:
+            raise
+        except Exception as unexpected:
+            self._log.exception("unexpected")
+            raise IdentityProviderError(IdentityProviderFailure.INVALID_RESPONSE) from unexpected
+        metadata = metadata_of(document, self._configured, self._published_issuer)
+        if metadata != self._cache.peek(issuer):
+            self._log.info("identity provider metadata read")
+        return metadata, _FRESH
 
     async def _fetch(self, url: str) -> Document:
         with timed(self._record):
-            return await fetch(self._transport, url)
+            return await read_document(self._transport, url)
 
-    def _settle(self, attempt: "asyncio.Task[ProviderMetadata]") -> None:
-        self._reading = None
-        if attempt.cancelled():
-            return
-        if (failure := attempt.exception()) is not None:
-            self._note(failure)
-            return
-        metadata = attempt.result()
-        if metadata != self._metadata:
-            self._log.info("identity provider metadata read")
-        self._metadata, self._failure, self._failures = metadata, None, 0
-        self._due = self._clock() + _FRESH
-
-    def _note(self, failure: BaseException) -> None:
+    def _pause(self, failure: Exception, attempts: int, is_known: bool) -> float:
+        pause = _LONGEST_PAUSE if is_known else min(2.0 ** (attempts - 1), _LONGEST_PAUSE)
         if isinstance(failure, IdentityProviderError):
-            self._failure = failure
-        else:
-            self._log.error("unexpected", exc_info=failure)
-            self._failure = IdentityProviderError(IdentityProviderFailure.INVALID_RESPONSE)
-        self._failures += 1
-        pause = _LONGEST_PAUSE if self._metadata else min(2.0 ** (self._failures - 1), _LONGEST_PAUSE)
-        pause = max(pause, float(self._failure.retry_after or 0))
-        self._due = self._clock() + pause
-        self._log.warning("identity provider metadata not read", problem=str(self._failure), retry_after_s=pause)
+            pause = max(pause, float(failure.retry_after or 0))
+        self._log.warning("identity provider metadata not read", problem=str(failure), retry_after_s=pause)
+        return pause
 
 
 def well_known_urls(issuer: str) -> tuple[str, str]:
-    """Where the metadata may be: OpenID Connect Discovery §4 first, which most have, then RFC 8414 §3.1."""
+    """The URLs of the metadata: OpenID Connect Discovery §4 first, which is more common, then RFC 8414 §3.1."""
     url = urlsplit(issuer)
     path = url.path.rstrip("/")
     origin = f"{url.scheme}://{url.netloc}"
@@ -151,75 +135,83 @@ def well_known_urls(issuer: str) -> tuple[str, str]:
 
 
 async def find_document(issuer: str, fetch_one: Callable[[str], Awaitable[Document]]) -> Document:
-    """The metadata of `issuer`, at the first of its well-known paths that has any.
+    """The metadata of `issuer`, from the first of its well-known paths that has any.
 
     Raises:
-        IdentityProviderError: there is none, or no answer.
+        IdentityProviderError: there is none, or no response.
     """
     first, second = well_known_urls(issuer)
     try:
         return await fetch_one(first)
     except IdentityProviderError as failure:
-        if failure.failure not in _NOT_HERE:
+        if failure.failure not in _NOT_FOUND:
             raise
     return await fetch_one(second)
 
 
-async def fetch(transport: httpx.AsyncBaseTransport, url: str) -> Document:
-    """The JSON object at `url`, and the headers it came with; no redirect is followed.
+async def read_document(transport: httpx.AsyncBaseTransport, url: str) -> Document:
+    """The JSON object at `url`, and the headers of the response.
 
     Raises:
-        IdentityProviderError: there is none; REFUSED without an `error` where the status says so.
+        IdentityProviderError: there is none; REFUSED without an `error` for a status 4xx.
     """
-    status, headers, body = await send(transport, httpx.Request("GET", url, headers=_HEADERS))
+    try:
+        response = await fetch(transport, url, limit=MAXIMUM_RESPONSE)
+    except httpx.TransportError as error:
+        raise failure_of(error) from error
+    status, headers, _ = response
     if status != httpx.codes.OK:
         failure = refusal_of(status, headers, {})
         if httpx.codes.is_client_error(status) and status != httpx.codes.TOO_MANY_REQUESTS:
             failure = IdentityProviderError(IdentityProviderFailure.REFUSED)
         raise failure
-    document = json_object(body)
+    document = response.json_object()
     if document is None:
-        raise MetadataError(f"the answer is not JSON: {PREFIX}IDP_ISSUER must be the identity provider's issuer")
+        raise MetadataError(f"the response is not JSON: {PREFIX}IDP_ISSUER must be the identity provider's issuer")
     return document, headers
 
 
-def metadata_of(document: dict[str, object], settings: Settings) -> ProviderMetadata:
-    """What the metadata says, where the settings do not say otherwise.
+def metadata_of(
+    document: dict[str, object], configured: ProviderMetadata, published_issuer: str | None = None
+) -> ProviderMetadata:
+    """The metadata in a document, with the endpoints that are configured in place of its own.
 
     Raises:
-        MetadataError: it is another issuer's, or has members that cannot be used.
+        MetadataError: it belongs to another issuer, or has members that cannot be used.
     """
-    check_issuer(document, settings)
+    check_issuer(document, configured.issuer, published_issuer)
     methods = document.get("code_challenge_methods_supported")
     return ProviderMetadata(
         issuer=str(document["issuer"]),
-        authorization_endpoint=settings.idp_authorization_url
+        authorization_endpoint=configured.authorization_endpoint
         or _url(document, "authorization_endpoint", required=True),
-        token_endpoint=settings.idp_token_url or _url(document, "token_endpoint", required=True),
-        revocation_endpoint=settings.idp_revocation_url or _url(document, "revocation_endpoint"),
-        jwks_uri=settings.idp_jwks_url or _url(document, "jwks_uri"),
-        introspection_endpoint=settings.idp_introspection_url or _url(document, "introspection_endpoint"),
+        token_endpoint=configured.token_endpoint or _url(document, "token_endpoint", required=True),
+        revocation_endpoint=configured.revocation_endpoint or _url(document, "revocation_endpoint"),
+        jwks_uri=configured.jwks_uri or _url(document, "jwks_uri"),
+        introspection_endpoint=configured.introspection_endpoint or _url(document, "introspection_endpoint"),
         sends_issuer=document.get("authorization_response_iss_parameter_supported") is True,
         code_challenge_methods=tuple(map(str, methods)) if isinstance(methods, list) else (),
     )
 
 
-def check_issuer(document: dict[str, object], settings: Settings) -> None:
+def check_issuer(document: dict[str, object], issuer: str | None, published_issuer: str | None = None) -> None:
     """Refuse the metadata of another issuer (RFC 8414 §3.3).
 
+    `published_issuer` is what the metadata of `issuer` names instead, for the identity providers known to break the
+    rule.
+
     Raises:
-        MetadataError: it is another issuer's.
+        MetadataError: it belongs to another issuer.
     """
-    published, configured = document.get("issuer"), settings.idp_issuer
-    exceptions = settings.preset.published_issuers if settings.preset else {}
-    if published is not None and published in (configured, exceptions.get(configured or "")):
+    published = document.get("issuer")
+    if published is not None and published in (issuer, published_issuer):
         return
-    if published == f"{configured}/":
+    if published == f"{issuer}/":
         raise MetadataError(f"{PREFIX}IDP_ISSUER must end with a slash: the identity provider's issuer does")
-    if f"{published}/" == configured:
+    if f"{published}/" == issuer:
         raise MetadataError(f"{PREFIX}IDP_ISSUER must not end with a slash: the identity provider's issuer does not")
     raise MetadataError(
-        f"the metadata is of another issuer (RFC 8414 §3.3): set {PREFIX}IDP_ISSUER to the member issuer in it"
+        f"the metadata belongs to another issuer (RFC 8414 §3.3): set {PREFIX}IDP_ISSUER to its member issuer"
     )
 
 

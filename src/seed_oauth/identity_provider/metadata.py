@@ -1,18 +1,16 @@
-"""What is known of the identity provider: where its endpoints are and what it can do (RFC 8414 §2)."""
+"""The identity provider's metadata: its endpoints and what it supports (RFC 8414 §2)."""
 
 import re
 from dataclasses import dataclass
 from typing import Protocol
 
-from seed_oauth.settings import Settings
-
-_TENANT = "{tenantid}"  # what Entra ID writes where its issuer has the user's tenant, which is a GUID
+_TENANT = "{tenantid}"  # in Entra ID's issuer, in place of the user's tenant, which is a GUID
 _GUID = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderMetadata:
-    """The identity provider's metadata, as far as the door needs it."""
+    """The members that the door needs."""
 
     issuer: str | None = None
     authorization_endpoint: str | None = None
@@ -21,14 +19,14 @@ class ProviderMetadata:
     jwks_uri: str | None = None
     introspection_endpoint: str | None = None
     sends_issuer: bool = False
-    """Whether its authorization responses carry `iss` (RFC 9207)."""
+    """Whether its authorization responses contain `iss` (RFC 9207)."""
     code_challenge_methods: tuple[str, ...] = ()
-    """The PKCE methods that it says it supports (RFC 8414 §2)."""
+    """The PKCE methods that it lists (RFC 8414 §2)."""
 
     def is_issuer(self, said: str) -> bool:
         """Whether an `iss` is this identity provider's, byte for byte (RFC 9207 §2.4, RFC 9068 §4).
 
-        For more than one tenant Entra ID's issuer is a template, and `iss` has the user's tenant in that place:
+        Entra ID's issuer for several tenants is a template, and `iss` has the user's tenant in its place:
         https://learn.microsoft.com/entra/identity-platform/access-tokens#multitenant-applications
         """
         if self.issuer is None:
@@ -40,7 +38,7 @@ class ProviderMetadata:
 
 
 class MetadataSource(Protocol):
-    """Where the metadata comes from."""
+    """A source of the identity provider's metadata."""
 
     async def get(self) -> ProviderMetadata:
         """The metadata as it is known now.
@@ -52,17 +50,10 @@ class MetadataSource(Protocol):
 
 
 class ConfiguredMetadata:
-    """A `MetadataSource` that says what the settings say."""
+    """A `MetadataSource` for an identity provider whose endpoints are in the settings."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._metadata = ProviderMetadata(
-            issuer=settings.idp_issuer,
-            authorization_endpoint=settings.idp_authorization_url,
-            token_endpoint=settings.idp_token_url,
-            revocation_endpoint=settings.idp_revocation_url,
-            jwks_uri=settings.idp_jwks_url,
-            introspection_endpoint=settings.idp_introspection_url,
-        )
+    def __init__(self, metadata: ProviderMetadata) -> None:
+        self._metadata = metadata
 
     async def get(self) -> ProviderMetadata:
         """The metadata, which never changes."""

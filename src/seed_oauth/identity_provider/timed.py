@@ -1,4 +1,4 @@
-"""The stopwatch around the identity provider: every request to it is counted and timed here."""
+"""The timer around the identity provider, where every request to it is counted and timed."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
@@ -27,10 +27,10 @@ _OUTCOMES = {
 
 
 class TimedIdentityProvider:
-    """An `IdentityProvider` that records each request to another one, however it ends.
+    """An `IdentityProvider` that records every request to another one, however it ends.
 
-    The timer starts right before the request and is stopped on every way out, cancellation included; the
-    error goes on to the caller.
+    The timer starts right before the request and is stopped in any case, cancellation included; errors are raised to
+    the caller.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class TimedIdentityProvider:
     async def exchange(
         self, token_endpoint: str, grant_type: GrantType, parameters: Mapping[str, str]
     ) -> TokenResponse:
-        """Exchange a code or a refresh token; one exchange of the specification."""
+        """Exchange a code or a refresh token; one exchange in the metrics."""
         with timed(partial(self._telemetry.record_exchange, grant_type), self._clock):
             return await self._inner.exchange(token_endpoint, grant_type, parameters)
 
@@ -54,19 +54,19 @@ class TimedIdentityProvider:
             await self._inner.revoke(revocation_endpoint, parameters)
 
     async def introspect(self, introspection_endpoint: str, access_token: str) -> Mapping[str, object]:
-        """Ask about an access token."""
+        """Introspect an access token."""
         with timed(partial(self._telemetry.record_idp_request, Operation.INTROSPECTION), self._clock):
             return await self._inner.introspect(introspection_endpoint, access_token)
 
     async def aclose(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
         await self._inner.aclose()
 
 
 @contextmanager
 def timed(record: Callable[[IdpOutcome, float], None], clock: Callable[[], float] = perf_counter) -> Iterator[None]:
-    """Have `record` told how what runs inside ended, and the seconds it took."""
-    outcome = IdpOutcome.INVALID_RESPONSE  # what an unforeseen exception amounts to
+    """Call `record` with the outcome of the block and the seconds that it took."""
+    outcome = IdpOutcome.INVALID_RESPONSE  # also for an unexpected exception
     started = clock()
     try:
         yield

@@ -1,15 +1,10 @@
-"""How often may one ask? A limit for each endpoint, counted where the request is, so that it costs next to nothing.
-
-Limits are written in the notation of the `limits` library. Its storages are not used: in memory it starts a thread
-and walks over all keys after nearly every request, and keeps as many as are sent; in Redis every request would wait.
-"""
+"""A rate limit for each endpoint, counted in this process, so that no request waits for a store."""
 
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
 from math import ceil
 from time import time
 
-from limits import RateLimitItem, parse_many
 from starlette.requests import ClientDisconnect, Request
 
 from seed_oauth.errors import OAuthError
@@ -25,15 +20,15 @@ from seed_oauth.outcomes import (
     TokenOutcome,
 )
 from seed_oauth.rate_limits.client_address import ClientAddresses
-from seed_oauth.settings import Settings
+from seed_oauth.settings.rate_limits import Rate, parse_rates
 
 CAPACITY = 50_000
-"""Keys that one limit counts at most, some 6 MB of them; then it begins anew. A flood from more addresses than that
-is not to be met by limits of addresses."""
+"""Keys that one window counts at most, about 6 MB; then it starts again from zero. Limits by address are no defence
+against a flood from more addresses than that."""
 
 SHARED_FROM = 0.1
-"""The part of a limit that a key must have used up here before other replicas are told. Most keys never do, so that
-most requests are none of Redis' business; with up to ten replicas nobody gets more than the limit by that."""
+"""The part of a limit that a key must have used in this process before the count is shared with other replicas. Most
+keys never reach it, so most requests cost Redis nothing; with up to ten replicas nobody gets more than the limit."""
 
 _DIGEST = 16  # bytes
 
@@ -50,21 +45,21 @@ _Limited = (
 
 
 class Window:
-    """A fixed window: how many requests each key has had in the current one. All keys begin a new one together."""
+    """A fixed window, which counts the requests of each key and starts at the same time for all of them."""
 
-    def __init__(self, name: str, limit: RateLimitItem, now: Callable[[], float]) -> None:
-        """`now` counts seconds since the epoch, by which replicas have the same windows."""
-        self.name = f"{name}:{limit.amount}:{limit.get_expiry()}"
-        self.amount = limit.amount
-        self.seconds = limit.get_expiry()
+    def __init__(self, name: str, rate: Rate, now: Callable[[], float]) -> None:
+        """`now` counts seconds since the epoch, so that all replicas have the same windows."""
+        self.name = f"{name}:{rate.amount}:{rate.seconds}"
+        self.amount = rate.amount
+        self.seconds = rate.seconds
         self.is_shared = False
-        """Whether other replicas are to be told."""
+        """Whether the counts are shared with other replicas."""
         self.number = 0
         self._now = now
         self._begin_anew()
 
     def wait(self, key: bytes) -> float:
-        """The seconds until this key may ask again; 0 when it may now."""
+        """The seconds until this key may send another request; 0 if it may now."""
         now = self._now()
         number = int(now // self.seconds)
         if number != self.number:  # also when the clock was set back
@@ -86,20 +81,20 @@ class Window:
     def _begin_anew(self) -> None:
         self.counts: dict[bytes, int] = {}
         self.elsewhere: dict[bytes, int] = {}
-        """What other replicas have counted, as far as it is known."""
+        """The counts of other replicas, as far as they are known."""
         self.changed: set[bytes] = set()
-        """The keys whose counts are news for other replicas."""
+        """The keys whose counts the other replicas do not know yet."""
 
 
 def windows(name: str, limits: str, now: Callable[[], float] = time) -> tuple[Window, ...]:
-    """The windows of a setting's limits; none when it is empty."""
-    return tuple(Window(name, limit, now) for limit in parse_many(limits)) if limits else ()
+    """The windows of a setting such as `60/minute;1000/hour`; none when it is empty."""
+    return tuple(Window(name, rate, now) for rate in parse_rates(limits))
 
 
 class RateLimit:
     """The limit of one endpoint.
 
-    A request that is refused counts nowhere: a client that loops spends nobody's limit but its own.
+    A refused request is not counted, so a client in a loop uses up no limit but its own.
     """
 
     def __init__(
@@ -109,17 +104,17 @@ class RateLimit:
         by_address: Sequence[Window],
         by_credential: Sequence[Window] = (),
     ) -> None:
-        """`outcome` is the row that a request ends in which is one too many."""
+        """`outcome` is the row of a request that exceeds the limit."""
         self._outcome = outcome
         self._addresses = addresses
         self._by_address = by_address
         self._by_credential = by_credential
 
     async def check(self, request: Request) -> None:
-        """Count the request, if there may be one more.
+        """Count the request.
 
         Raises:
-            OAuthError: there may be none now; says when.
+            OAuthError: it exceeds the limit; `Retry-After` says when to try again.
             MalformedRequestError, BodyTooLargeError, starlette.requests.ClientDisconnect: see `read_form`.
         """
         address = self._addresses.of(request.scope)
@@ -153,23 +148,41 @@ class RateLimit:
 class RateLimits:
     """The limits of all endpoints.
 
-    A login that has begun is finished: each step of it in a browser is counted by itself, and none comes more often
-    than the first one. The protected resource has no limit here: only the MCP server knows what a request costs it,
-    and to refuse a bad token costs no more than to refuse a request, where the identity provider need not be asked.
+    Each step of a login in a browser has its own count, and no step is more frequent than the first one, so a login
+    that has begun can be finished. The protected resource has no limit here: only the MCP server knows the cost of a
+    request, and refusing a bad token costs no more than refusing a request, unless the identity provider is asked.
     """
 
-    def __init__(self, settings: Settings, now: Callable[[], float] = time) -> None:
-        """`now` counts seconds since the epoch."""
-        addresses = ClientAddresses(settings.trusted_proxies)
-        uses = windows("token", settings.rate_limit_token, now)
-        users = windows("token_address", settings.rate_limit_token_address, now)
+    def __init__(
+        self,
+        *,
+        authorize: str = "",
+        register: str = "",
+        token: str = "",
+        token_address: str = "",
+        trusted_proxies: Sequence[str] = (),
+        now: Callable[[], float] = time,
+    ) -> None:
+        """Limits are as in the settings: `60/minute;1000/hour`, and empty for none.
+
+        Args:
+            authorize: requests by address, at each step of a login in the browser.
+            register: registrations by address.
+            token: requests to the token and revocation endpoints by code or token.
+            token_address: the same by address.
+            trusted_proxies: see `ClientAddresses`.
+            now: counts seconds since the epoch.
+        """
+        addresses = ClientAddresses(trusted_proxies)
+        uses = windows("token", token, now)
+        users = windows("token_address", token_address, now)
         limited: list[tuple[_Limited, Sequence[Window], Sequence[Window]]] = [
             (TokenOutcome, users, uses),
             (RevocationOutcome, users, uses),
-            (RegistrationOutcome, windows("register", settings.rate_limit_register, now), ()),
-            (AuthorizationOutcome, windows("authorize", settings.rate_limit_authorize, now), ()),
-            (ConsentOutcome, windows("consent", settings.rate_limit_authorize, now), ()),
-            (CallbackOutcome, windows("callback", settings.rate_limit_authorize, now), ()),
+            (RegistrationOutcome, windows("register", register, now), ()),
+            (AuthorizationOutcome, windows("authorize", authorize, now), ()),
+            (ConsentOutcome, windows("consent", authorize, now), ()),
+            (CallbackOutcome, windows("callback", authorize, now), ()),
         ]
         self.windows = {window.name: window for _, *both in limited for some in both for window in some}
         """Every window by its name."""
@@ -190,10 +203,11 @@ def _count(windows: Iterable[Window], key: bytes) -> None:
 
 
 def _credentials(address: bytes, form: dict[str, str]) -> list[bytes]:
-    """What tells one user of a vendor from another: they share its addresses, and its client_id.
+    """Hashes of the codes and tokens in a request.
 
-    Most often it is one. Of several each counts, because a new one beside it must not make an old one new. Hashes,
-    because neither memory nor Redis is to hold codes and tokens; no value of a form has a NUL.
+    They tell the users of one vendor apart, who share its addresses and its client_id. Usually there is one. If there
+    are several, each counts: an unused one must not hide a used one. They are hashed, because codes and tokens do not
+    belong in memory or Redis; no form value contains a NUL.
     """
     client_id = form.get("client_id", "")
     used = [form[name] for name in _CREDENTIALS if name in form] or [""]

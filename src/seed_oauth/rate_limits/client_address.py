@@ -1,8 +1,8 @@
-"""Whose request it is, as far as an address tells: what limits by address are counted by.
+"""The client's address, by which requests are limited.
 
-`X-Forwarded-For` is believed of trusted proxies alone and read from the right, because everything left of what the
-last trusted one wrote can be made up. `Forwarded` (RFC 7239) is not read: hardly a reverse proxy writes it by itself,
-so whatever is in it would most often be the client's own word.
+`X-Forwarded-For` is trusted only from trusted proxies, and read from the right, because anything left of the entry of
+the last trusted proxy can be forged. `Forwarded` (RFC 7239) is ignored: few reverse proxies set it, so its content
+would usually be the client's own.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,18 +13,18 @@ from typing import NamedTuple
 import structlog
 from starlette.types import Scope
 
-_MOST_REMEMBERED = 4096  # addresses: reading one costs as much as the rest of a limit
+_MOST_REMEMBERED = 4096  # addresses: parsing one costs as much as the rest of a limit
 _LONGEST = 64  # characters, with brackets, a zone and a port
 
-# One host has all of an IPv6 /64 to itself (RFC 6177 §2): a limit by the whole address would be none.
+# One host has a whole IPv6 /64 (RFC 6177 §2), so a limit by the full address would not limit it.
 _IPV6_NETWORK = 8  # bytes
 
-# IPv4 clients of a server that speaks IPv6 alone (RFC 6052 §2.1): they share a /64, and are not one another.
+# IPv4 clients of an IPv6-only server (RFC 6052 §2.1): different clients share this /64.
 _NAT64 = ip_network("64:ff9b::/96")
 
 
 class _Hop(NamedTuple):
-    """One address that a request came through."""
+    """One address on the way of a request."""
 
     key: bytes
     is_trusted: bool
@@ -32,7 +32,7 @@ class _Hop(NamedTuple):
 
 
 class ClientAddresses:
-    """Tells the clients' addresses: of IPv4 the address, of IPv6 the /64."""
+    """Finds the address of a client: for IPv4 the address, for IPv6 its /64."""
 
     def __init__(self, trusted_proxies: Sequence[str]) -> None:
         self._trusted = [ip_network(proxy) for proxy in trusted_proxies]
@@ -40,10 +40,10 @@ class ClientAddresses:
         self._has_warned = False
 
     def of(self, scope: Scope) -> bytes | None:
-        """The network of the client, packed; None where it is not known.
+        """The network of the client, packed; None if it is not known.
 
-        Without trusted proxies a peer whose address is not public may be a reverse proxy, and then it stands for
-        everybody: it tells nothing. Nor does a Unix socket.
+        Without trusted proxies, a peer with a private address may be a reverse proxy that speaks for every client, so
+        its address identifies nobody. Neither does a Unix socket.
         """
         client = scope.get("client")
         hop = self._hop(client[0]) if client else None
@@ -57,7 +57,7 @@ class ClientAddresses:
         return None
 
     def _behind(self, proxy: _Hop, scope: Scope) -> bytes:
-        """Who is behind a trusted proxy: the last that is not trusted itself, or else the last that can be read."""
+        """The client behind a trusted proxy: the last untrusted address, or else the last readable one."""
         hop = proxy
         for text in _forwarded_for(scope):
             before = self._hop(text)
@@ -68,7 +68,7 @@ class ClientAddresses:
                 break
         if hop is proxy:
             self._warn(
-                "a trusted proxy does not say for whom it asks: all of its users share one limit",
+                "a trusted proxy sends no X-Forwarded-For: all of its clients share one limit",
                 "have it append the client's address to X-Forwarded-For",
             )
         return hop.key
@@ -76,12 +76,12 @@ class ClientAddresses:
     def _warn_of_a_proxy(self, scope: Scope) -> None:
         if any(name == b"x-forwarded-for" for name, _ in scope["headers"]):
             self._warn(
-                "limits by address are off: a reverse proxy that is not trusted stands before this server",
+                "limits by address are off: requests come through a reverse proxy that is not trusted",
                 "set SEED_OAUTH_TRUSTED_PROXIES to its address or network",
             )
 
     def _warn(self, problem: str, remedy: str) -> None:
-        """Tell the operator, once."""
+        """Log it, once."""
         if not self._has_warned:
             self._has_warned = True
             structlog.get_logger("seed_oauth").warning(problem, remedy=remedy)
@@ -90,7 +90,7 @@ class ClientAddresses:
         return self._remembered(text) if len(text) <= _LONGEST else None
 
     def _read(self, text: str) -> _Hop | None:
-        """An address as peers have it and as proxies write it, some with a port; None when it is none."""
+        """Parse an address, which some proxies write with a port; None if it is not an address."""
         try:
             address = ip_address(_without_port(text))
         except ValueError:
@@ -102,7 +102,7 @@ class ClientAddresses:
 
 
 def _forwarded_for(scope: Scope) -> Iterator[str]:
-    """The entries of X-Forwarded-For, the last one first."""
+    """The entries of X-Forwarded-For, last one first."""
     for name, value in reversed(scope["headers"]):
         if name == b"x-forwarded-for":
             for entry in reversed(value.split(b",")):
@@ -116,7 +116,7 @@ def _without_port(text: str) -> str:
 
 
 def _plain(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    """An IPv4 address as such, however an IPv6 socket or a translator shows it."""
+    """The IPv4 address inside an IPv4-mapped or NAT64 address; any other address unchanged."""
     if isinstance(address, IPv4Address):
         return address
     if address in _NAT64:

@@ -1,7 +1,7 @@
-"""Replicas tell one another by Redis how often each has been asked, so that a limit holds for all of them together.
+"""Replicas share their counts through Redis, so that a limit holds for all of them together.
 
-No request waits for that: each process counts by itself (`rate_limits`), and once a second it tells Redis what is new
-and learns what others have counted. While Redis is gone or slow the limits of each process go on alone.
+No request waits for it: each process counts by itself (`rate_limits`), and once a second it writes its new counts to
+Redis and reads those of the others. While Redis is down or slow, each process limits by its own counts.
 """
 
 import asyncio
@@ -16,13 +16,13 @@ from seed_oauth.rate_limits import RateLimits, Window
 from seed_oauth.storage.redis.database import KEY_PREFIX, Client, RedisDatabase
 
 INTERVAL = 1.0
-"""Seconds between two exchanges: what a limit may be exceeded by is what replicas let pass in that time."""
+"""Seconds between two exchanges. A limit may be exceeded by what the replicas accept in that time."""
 
-_AT_ONCE = 200  # keys: to pack so many commands takes some milliseconds, in which no request is answered
+_AT_ONCE = 200  # keys: packing this many commands blocks the event loop for a few milliseconds
 
 
 class SharedLimits:
-    """Keeps the limits of one process and those of the others together."""
+    """Exchanges the counts of this process with those of the other replicas."""
 
     def __init__(self, limits: RateLimits, redis: RedisDatabase) -> None:
         self._windows = limits.windows.values()
@@ -38,14 +38,14 @@ class SharedLimits:
         self._exchanging = asyncio.create_task(self._keep_exchanging())
 
     async def aclose(self) -> None:
-        """Stop it, and close the connection."""
+        """Stop exchanging counts, and close the connection."""
         if self._exchanging is not None:
             self._exchanging.cancel()
             await asyncio.wait([self._exchanging])
         await self._redis.aclose()
 
     async def exchange(self) -> None:
-        """Tell what is new, and learn what others have counted of the same keys."""
+        """Write the new counts, and read those of the other replicas for the same keys."""
         log = structlog.get_logger("seed_oauth")
         try:
             for window in self._windows:
@@ -65,27 +65,26 @@ class SharedLimits:
             await self.exchange()
 
     async def _exchange(self, window: Window) -> None:
-        # Those of one window, also when it is over meanwhile.
+        # Bound once: the window may be over before the exchange is.
         number, counts, elsewhere, changed = window.number, window.counts, window.elsewhere, window.changed
         keys = list(changed)
         for begin in range(0, len(keys), _AT_ONCE):
-            told = {key: counts[key] for key in keys[begin : begin + _AT_ONCE]}
-            changed.difference_update(told)  # what is counted from now on is news again
+            sent = {key: counts[key] for key in keys[begin : begin + _AT_ONCE]}
+            changed.difference_update(sent)  # requests counted from now on belong to the next exchange
             try:
-                totals = await self._redis.run(partial(self._tell, window, number, told))
+                totals = await self._redis.run(partial(self._send, window, number, sent))
             except StoreError:
-                changed.update(told)
+                changed.update(sent)
                 raise
-            elsewhere.update((key, total - told[key]) for key, total in zip(told, totals, strict=True))
+            elsewhere.update((key, total - sent[key]) for key, total in zip(sent, totals, strict=True))
 
-    async def _tell(self, window: Window, number: int, told: Mapping[bytes, int], client: Client) -> list[int]:
-        """The counts of all replicas together, once this one's are told.
+    async def _send(self, window: Window, number: int, sent: Mapping[bytes, int], client: Client) -> list[int]:
+        """Write the counts of this replica; the result is the totals of all replicas.
 
-        Each has a field of its own. So a command may come twice, as it may when Redis was slow to answer, without
-        anything being counted twice.
+        Each replica has its own field, so a command that is sent twice, because Redis was slow to answer, counts once.
         """
         pipeline = client.pipeline(transaction=False)
-        for key, count in told.items():
+        for key, count in sent.items():
             name = f"{KEY_PREFIX}limit:{window.name}:{number}:{key.hex()}"
             pipeline.hset(name, self._replica, count)
             pipeline.expire(name, window.seconds)

@@ -60,10 +60,6 @@ class BearerTokens:
         except IdentityProviderError as failure:
             raise _unavailable(failure) from failure
 
-    async def aclose(self) -> None:
-        """Give up what is under way."""
-        await self._keys.aclose()
-
     def _open(self, token: str, resource: str) -> VerifiedToken | None:
         """What a token of ours says; None for any other."""
         if not self._settings.secret_keys:

@@ -120,7 +120,7 @@ class Settings(BaseSettings):
 
     rate_limit_authorize: rate_limits.RateLimit = "600/minute"
     """Requests of one browser's address to the authorization endpoint, to that of consent, and to the callback.
-    Limits are written as the `limits` library reads them, `60/minute;1000/hour`; empty means none."""
+    Several limits are separated by semicolons, `60/minute;1000/hour`; empty means none."""
     rate_limit_register: rate_limits.RateLimit = "300/minute;3000/hour"
     """Registrations by one address, where a vendor may register for many users."""
     rate_limit_token: rate_limits.RateLimit = "20/minute"  # noqa: S105 - a limit

@@ -1,26 +1,47 @@
-"""What rate limits may be, and who may say whose request it is."""
+"""The notation of rate limits, and the networks whose X-Forwarded-For is trusted."""
 
+import re
 from ipaddress import IPv6Network, ip_network
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
-from limits import parse_many
 from pydantic import AfterValidator
 
 from seed_oauth.settings.validators import Names
 
+_RATE = re.compile(r"\s*([1-9][0-9]{0,8})\s*/\s*(second|minute|hour|day)\s*")
+
+_SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
+
+
+class Rate(NamedTuple):
+    """So many requests in so many seconds."""
+
+    amount: int
+    seconds: int
+
+
+def parse_rates(text: str) -> tuple[Rate, ...]:
+    """The rates of a limit such as `60/minute;1000/hour`; none for an empty one.
+
+    Raises:
+        ValueError: one of them cannot be read; the message says what to write.
+    """
+    return tuple(map(_parse_rate, text.split(";"))) if text.strip() else ()
+
+
+def _parse_rate(text: str) -> Rate:
+    found = _RATE.fullmatch(text)
+    if found is None:
+        raise ValueError(
+            "must be a limit such as 60/minute, or several such as 60/minute;1000/hour: a number of at least 1 per "
+            f"{', '.join(_SECONDS)}; empty means no limit"
+        )
+    return Rate(int(found[1]), _SECONDS[found[2]])
+
 
 def _rate_limit(value: str) -> str:
-    """The limit itself, in the notation of the `limits` library; empty when there is none."""
-    value = value.strip()
-    try:
-        allowed = [item.amount for item in parse_many(value)] if value else []
-    except ValueError:
-        raise ValueError(
-            "must be a limit such as 60/minute, or several: 60/minute;1000/hour; or empty for none"
-        ) from None
-    if 0 in allowed:
-        raise ValueError("must allow for one request at least, such as 1/minute; empty means no limit")
-    return value
+    parse_rates(value)
+    return value.strip()
 
 
 def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -29,11 +50,11 @@ def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
             network = ip_network(text)
         except ValueError:
             raise ValueError(
-                "must be addresses and networks such as 10.1.2.3 or 10.1.0.0/16, without host bits"
+                "must be addresses or networks such as 10.1.2.3 or 10.1.0.0/16, without host bits"
             ) from None
         if network.prefixlen == 0:
-            # Whoever is trusted says who the client is, so then every client would say who it is.
-            raise ValueError("must not be everybody: name the addresses of your reverse proxies")
+            # A trusted peer says who the client is, so every client could claim any address.
+            raise ValueError("must not cover every address: name the addresses of your reverse proxies")
         if isinstance(network, IPv6Network) and network.network_address.ipv4_mapped:
             raise ValueError("must name IPv4 networks as such: 10.1.0.0/16, not ::ffff:10.1.0.0/112")
     return value

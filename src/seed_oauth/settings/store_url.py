@@ -1,7 +1,6 @@
 """What the setting `store_url` may be: a SQLite file, or Redis by itself, behind Sentinel, or as a Cluster.
 
-The spellings are those that redis-py and `limits` know. What is said of a URL never repeats what is in it, because a
-password may be.
+An error message never repeats any part of the URL, because it may contain a password.
 """
 
 from dataclasses import dataclass, field

@@ -9,7 +9,7 @@ from seed_oauth.cli.doctor.finding import Finding, failed, ok, skipped, warning
 from seed_oauth.cli.doctor.identity_provider import check_identity_provider
 from seed_oauth.cli.doctor.local import check_metrics_port, check_rate_limits, check_secret_keys, check_store
 from seed_oauth.cli.doctor.public import check_public_metadata, check_resources
-from seed_oauth.http_client.transport import IdentityProviderTransport
+from seed_oauth.identity_provider.open import open_transport
 from seed_oauth.settings import PREFIX, Settings, SettingsError
 
 
@@ -31,7 +31,7 @@ async def examine(
     except SettingsError as wrong:
         problems = [failed("settings", problem, "change it, and run this again") for problem in str(wrong).splitlines()]
         return [*problems, skipped("everything else", "it needs settings that can be used")]
-    transport = transport or IdentityProviderTransport(settings)
+    transport = transport or open_transport(settings)
     try:
         return [
             _settings(settings),

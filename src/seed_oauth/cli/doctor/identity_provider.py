@@ -9,10 +9,16 @@ import httpx
 
 from seed_oauth.cli.doctor.finding import Finding, failed, ok, skipped, unknown, warning
 from seed_oauth.cli.doctor.redirect_uri import check_redirect_uri
-from seed_oauth.http_client.transport import AuthenticatedTransport
-from seed_oauth.identity_provider.client import HttpIdentityProvider, IdentityProviderError, IdentityProviderFailure
-from seed_oauth.identity_provider.discovery import check_issuer, fetch, find_document, metadata_of, well_known_urls
-from seed_oauth.identity_provider.metadata import ConfiguredMetadata, ProviderMetadata
+from seed_oauth.identity_provider.client import IdentityProviderError, IdentityProviderFailure
+from seed_oauth.identity_provider.discovery import (
+    check_issuer,
+    find_document,
+    metadata_of,
+    read_document,
+    well_known_urls,
+)
+from seed_oauth.identity_provider.metadata import ProviderMetadata
+from seed_oauth.identity_provider.open import configured_metadata, open_client, published_issuer
 from seed_oauth.outcomes import GrantType
 from seed_oauth.settings import PREFIX, Settings
 
@@ -39,23 +45,23 @@ async def check_identity_provider(
 async def _check_metadata(
     settings: Settings, transport: httpx.AsyncBaseTransport
 ) -> tuple[list[Finding], ProviderMetadata | None, Mapping[str, str]]:
+    configured = configured_metadata(settings)
     if not settings.reads_metadata:
-        metadata = await ConfiguredMetadata(settings).get()
-        if metadata.authorization_endpoint and metadata.token_endpoint:
-            return [skipped("metadata", "the endpoints are set, nothing is read")], metadata, {}
+        if configured.authorization_endpoint and configured.token_endpoint:
+            return [skipped("metadata", "the endpoints are set, nothing is read")], configured, {}
         return [skipped("metadata", f"{PREFIX}IDP_ISSUER is not set")], None, {}
     issuer = settings.idp_issuer or ""
     try:
-        document, headers = await find_document(issuer, partial(fetch, transport))
+        document, headers = await find_document(issuer, partial(read_document, transport))
     except IdentityProviderError as failure:
         return [_unreadable(issuer, failure)], None, {}
     read = ok("metadata", f"it can be read: {issuer}")
     try:
-        check_issuer(document, settings)
+        check_issuer(document, settings.idp_issuer, published_issuer(settings))
     except IdentityProviderError as other:
         return [read, failed("issuer", str(other), f"read it at {well_known_urls(issuer)[0]}")], None, headers
     try:
-        metadata = metadata_of(document, settings)
+        metadata = metadata_of(document, configured, published_issuer(settings))
     except IdentityProviderError as unusable:
         return [read, failed("metadata", str(unusable), f"see {well_known_urls(issuer)[0]}")], None, headers
     return [read, _issuer(metadata)], metadata, headers
@@ -98,7 +104,7 @@ async def _check_credentials(
     settings: Settings, metadata: ProviderMetadata, transport: httpx.AsyncBaseTransport
 ) -> Finding:
     """Redeem a made-up code: RFC 6749 §5.2 has a word for wrong credentials and another one for a wrong code."""
-    client = HttpIdentityProvider(settings, AuthenticatedTransport(settings, transport))
+    client = open_client(settings, transport)
     code = {
         "code": secrets.token_urlsafe(32),
         "code_verifier": secrets.token_urlsafe(32),

@@ -8,7 +8,7 @@ import httpx
 from seed_oauth.cli.doctor.finding import Finding, failed, ok, skipped, warning
 from seed_oauth.cli.doctor.redis import check_redis
 from seed_oauth.errors import StoreError
-from seed_oauth.identity_provider.client import IdentityProviderError, send
+from seed_oauth.http_client.fetch import fetch
 from seed_oauth.server import base_url, listen
 from seed_oauth.settings import PREFIX, Settings, SettingsError
 from seed_oauth.settings.store_url import SQLITE, is_redis
@@ -107,10 +107,10 @@ async def check_metrics_port(settings: Settings, transport: httpx.AsyncBaseTrans
 async def _has_our_metrics(settings: Settings, transport: httpx.AsyncBaseTransport) -> bool:
     url = local_url(settings.metrics_host, settings.metrics_port)
     try:
-        _, _, body = await send(transport, httpx.Request("GET", f"{url}/metrics"), _LONGEST_SCRAPE)
-    except IdentityProviderError:
+        response = await fetch(transport, f"{url}/metrics", limit=_LONGEST_SCRAPE, accept="text/plain")
+    except httpx.TransportError:
         return False
-    return AUTHORIZATION_REQUESTS.name.encode() in body
+    return AUTHORIZATION_REQUESTS.name.encode() in response.body
 
 
 def local_url(host: str, port: int) -> str:

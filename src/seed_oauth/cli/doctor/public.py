@@ -6,22 +6,23 @@ import httpx
 
 from seed_oauth.cli.doctor.finding import Finding, failed, ok, skipped, warning
 from seed_oauth.cli.doctor.local import local_url
-from seed_oauth.identity_provider.client import IdentityProviderError, json_object, send
+from seed_oauth.http_client.fetch import fetch
 from seed_oauth.settings import PREFIX, Settings
 
 _CHECK = "public metadata"
+_LONGEST_DOCUMENT = 64 * 1024  # bytes
 
 
 async def check_public_metadata(settings: Settings, transport: httpx.AsyncBaseTransport) -> Finding:
     """Whether clients find our metadata at the issuer, and in it the same issuer, byte for byte (RFC 8414 §3.3)."""
     url = f"{_origin(settings.issuer)}/.well-known/oauth-authorization-server{settings.issuer_path}"
     try:
-        status, _, body = await send(transport, httpx.Request("GET", url))
-    except IdentityProviderError as failure:
-        return await _not_there(settings, transport, f"{url} has no answer ({failure})")
-    document = json_object(body) if status == httpx.codes.OK else None
+        response = await fetch(transport, url, limit=_LONGEST_DOCUMENT)
+    except httpx.TransportError as failure:
+        return await _not_there(settings, transport, f"{url} has no usable response ({failure})")
+    document = response.json_object()
     if document is None or "issuer" not in document:
-        return await _not_there(settings, transport, f"{url} answers {status} without our metadata")
+        return await _not_there(settings, transport, f"{url} answers {response.status} without our metadata")
     if document["issuer"] != settings.issuer:
         return failed(
             _CHECK,
@@ -35,8 +36,8 @@ async def check_public_metadata(settings: Settings, transport: httpx.AsyncBaseTr
 async def _not_there(settings: Settings, transport: httpx.AsyncBaseTransport, problem: str) -> Finding:
     local = local_url(settings.host, settings.port)
     try:
-        await send(transport, httpx.Request("GET", f"{local}/healthz"))
-    except IdentityProviderError:
+        await fetch(transport, f"{local}/healthz", limit=_LONGEST_DOCUMENT)
+    except httpx.TransportError:
         return skipped(_CHECK, f"the server does not run at {local}: start it and run this again")
     return failed(
         _CHECK,

@@ -14,7 +14,7 @@ import httpx
 
 from seed_oauth.cli.doctor.finding import Finding, failed, ok, skipped, unknown
 from seed_oauth.http.parameters import add_to_query
-from seed_oauth.identity_provider.client import IdentityProviderError, send
+from seed_oauth.http_client.fetch import send
 from seed_oauth.identity_provider.metadata import ProviderMetadata
 from seed_oauth.settings import PREFIX, Settings
 
@@ -54,7 +54,7 @@ async def check_redirect_uri(
     try:
         answer, headers = await _ask(settings, metadata, transport, ours)
         control, _ = await _ask(settings, metadata, transport, f"{ours}-{secrets.token_hex(4)}")
-    except IdentityProviderError as failure:
+    except httpx.TransportError as failure:
         remedy = f"check {PREFIX}IDP_AUTHORIZATION_URL"
         return failed(_CHECK, f"the authorization endpoint has no usable answer ({failure})", remedy), {}
     return _judge(ours, answer, control), headers
@@ -81,7 +81,8 @@ async def _ask(
     sent = {name: value for name, value in parameters.items() if value}
     url = add_to_query(metadata.authorization_endpoint or "", sent)
     headers = {"Accept": "text/html", "Accept-Encoding": "identity", "User-Agent": "seed-oauth doctor"}
-    status, answered, body = await send(transport, httpx.Request("GET", url, headers=headers), _LONGEST_PAGE)
+    request = httpx.Request("GET", url, headers=headers)
+    status, answered, body = await send(transport, request, limit=_LONGEST_PAGE)
     page = body.lower()
     words = frozenset(word for word in _WORDS if word in page)
     return _Answer(status, answered.get("location", ""), words), answered

@@ -1,0 +1,126 @@
+"""The identity provider that the settings describe."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from ssl import SSLContext
+from time import monotonic, perf_counter
+
+import httpx
+
+from seed_oauth.http_client.transport import AuthenticatedTransport, IdentityProviderTransport
+from seed_oauth.identity_provider.circuit_breaker import CircuitBreaker
+from seed_oauth.identity_provider.client import HttpIdentityProvider, IdentityProvider
+from seed_oauth.identity_provider.discovery import Discovery
+from seed_oauth.identity_provider.jwks import IssuerKeys
+from seed_oauth.identity_provider.metadata import ConfiguredMetadata, MetadataSource, ProviderMetadata
+from seed_oauth.identity_provider.timed import TimedIdentityProvider
+from seed_oauth.settings import Settings
+from seed_oauth.telemetry import Recording, Telemetry
+
+Transport = httpx.AsyncBaseTransport
+
+
+@dataclass(frozen=True, slots=True)
+class OpenIdentityProvider:
+    """Everything that talks to the identity provider."""
+
+    metadata: MetadataSource
+    client: IdentityProvider
+    keys: IssuerKeys
+
+    def start(self) -> None:
+        """Start to read the metadata in the background, if it is to be read."""
+        if isinstance(self.metadata, Discovery):
+            self.metadata.start()
+
+    async def aclose(self) -> None:
+        """Cancel what is under way, and close the connections."""
+        if isinstance(self.metadata, Discovery):
+            await self.metadata.aclose()
+        await self.keys.aclose()
+        await self.client.aclose()
+
+
+def open_identity_provider(
+    settings: Settings,
+    pipeline: Recording,
+    *,
+    transport: Transport | None = None,
+    metadata: MetadataSource | None = None,
+    clock: Callable[[], float] = perf_counter,
+) -> OpenIdentityProvider:
+    """The identity provider, its requests counted, timed and stopped while it does not respond.
+
+    Nothing is connected to yet. `transport` and `metadata` are those of the settings by default; `clock` counts seconds
+    and never goes back.
+    """
+    transport = transport or open_transport(settings)
+    # The metadata and the keys are public: no credentials go there.
+    public = pipeline.instrument(transport)
+    if metadata is None and settings.reads_metadata:
+        metadata = open_discovery(settings, public, pipeline.telemetry)
+    client = open_client(settings, transport, pipeline.instrument)
+    return OpenIdentityProvider(
+        metadata or ConfiguredMetadata(configured_metadata(settings)),
+        # A request that the circuit breaker refuses is no exchange, so the timer is inside.
+        CircuitBreaker(TimedIdentityProvider(client, pipeline.telemetry, clock), clock),
+        IssuerKeys(public, pipeline.telemetry),
+    )
+
+
+def open_transport(settings: Settings, ssl_context: SSLContext | bool = True) -> IdentityProviderTransport:
+    """The connections to the identity provider, with the timeouts of the settings."""
+    return IdentityProviderTransport(
+        timeout=settings.idp_timeout, connect_timeout=settings.idp_connect_timeout, ssl_context=ssl_context
+    )
+
+
+def open_client(
+    settings: Settings,
+    transport: Transport,
+    instrument: Callable[[Transport], Transport] = lambda transport: transport,
+) -> HttpIdentityProvider:
+    """The client of the identity provider, which adds our credentials below `instrument`, so that no span has them."""
+    client_id = settings.idp_client_id or ""
+    credentials = {"client_id": client_id}
+    if settings.idp_client_secret is not None:
+        secret = settings.idp_client_secret.get_secret_value()
+        if settings.idp_token_auth_method == "client_secret_post":  # noqa: S105 - a method's name
+            credentials["client_secret"] = secret
+        else:
+            credentials = {}
+            transport = AuthenticatedTransport(transport, client_id, secret)
+    preset = settings.preset
+    return HttpIdentityProvider(
+        instrument(transport),
+        credentials,
+        token_parameters=settings.idp_token_parameters,
+        error_codes=preset.error_codes if preset else {},
+        scope_separator=preset.scope_separator if preset else " ",
+    )
+
+
+def open_discovery(
+    settings: Settings, transport: Transport, telemetry: Telemetry, clock: Callable[[], float] = monotonic
+) -> Discovery:
+    """The metadata at the issuer of the settings, whose URLs override those in it."""
+    return Discovery(
+        configured_metadata(settings), transport, telemetry, published_issuer=published_issuer(settings), clock=clock
+    )
+
+
+def configured_metadata(settings: Settings) -> ProviderMetadata:
+    """The metadata as far as it is in the settings."""
+    return ProviderMetadata(
+        issuer=settings.idp_issuer,
+        authorization_endpoint=settings.idp_authorization_url,
+        token_endpoint=settings.idp_token_url,
+        revocation_endpoint=settings.idp_revocation_url,
+        jwks_uri=settings.idp_jwks_url,
+        introspection_endpoint=settings.idp_introspection_url,
+    )
+
+
+def published_issuer(settings: Settings) -> str | None:
+    """The issuer in the metadata, where it is known to differ from the one that it is read from."""
+    return settings.preset.published_issuers.get(settings.idp_issuer or "") if settings.preset else None
