@@ -1,4 +1,4 @@
-"""The composition root: the app and its route table. What the endpoints stand on is put together in `container.py`."""
+"""The app and its route table. `container.py` builds what the endpoints use."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 
 from seed_oauth.clients import ClientStore
+from seed_oauth.clients.assertion import UsedAssertions
 from seed_oauth.container import Container
 from seed_oauth.endpoints.authorization import AuthorizationEndpoint
 from seed_oauth.endpoints.boundary import Boundary, Endpoint
@@ -50,6 +51,7 @@ def create_app(
     pipeline: Recording | None = None,
     clients: ClientStore | None = None,
     grants: GrantStore | None = None,
+    assertions: UsedAssertions | None = None,
     metadata: MetadataSource | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
     client_documents: httpx.AsyncBaseTransport | None = None,
@@ -59,19 +61,20 @@ def create_app(
     """The front door as an ASGI app, to be run by itself or mounted into another.
 
     Args:
-        settings: from the environment when left out.
-        pipeline: where to record; its registry is what `create_metrics_app` serves. A new one by default,
-            to be found at `app.state.pipeline`.
-        clients: where registered clients are kept; by default what `settings.store_url` says.
-        grants: where it is remembered which refresh tokens were used; by default what `settings.store_url` says.
-        metadata: what is known of the identity provider; by default what the settings say.
-        transport: the way to the identity provider, for tests and for special networks.
-        client_documents: the way to what clients publish, for the same; it must refuse addresses that are not public.
-        now: counts seconds since the epoch, for tests.
-        clock: counts the seconds that exchanges take, for tests.
+        settings: read from the environment by default.
+        pipeline: records the metrics; `create_metrics_app` serves its registry. A new one by default, which is
+            available as `app.state.pipeline`.
+        clients: the store of registered clients; by default the one at `settings.store_url`.
+        grants: the store of grants and their used refresh tokens; by default the one at `settings.store_url`.
+        assertions: the store of used client assertions; by default the one at `settings.store_url`.
+        metadata: the identity provider's metadata; by default read or taken from the settings.
+        transport: connects to the identity provider; for tests and special networks.
+        client_documents: connects to the URLs that clients publish; must refuse addresses that are not public.
+        now: counts seconds since the epoch; for tests.
+        clock: counts seconds and never goes back; for tests.
 
     Raises:
-        SettingsError: the environment's settings cannot be used.
+        SettingsError: the settings in the environment cannot be used.
     """
     settings = settings or Settings.load()
     pipeline = pipeline or Pipeline()
@@ -80,6 +83,7 @@ def create_app(
         pipeline,
         clients=clients,
         grants=grants,
+        assertions=assertions,
         metadata=metadata,
         transport=transport,
         client_documents=client_documents,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import httpx
 
 from seed_oauth.clients import ClientStore
-from seed_oauth.clients.assertion import ClientAssertions
+from seed_oauth.clients.assertion import ClientAssertions, UsedAssertions
 from seed_oauth.clients.authentication import ClientAuthentication
 from seed_oauth.clients.cached import CachedClientStore
 from seed_oauth.clients.keys import ClientKeys
@@ -52,6 +52,7 @@ class Container:
         *,
         clients: ClientStore | None = None,
         grants: GrantStore | None = None,
+        assertions: UsedAssertions | None = None,
         metadata: MetadataSource | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         client_documents: httpx.AsyncBaseTransport | None = None,
@@ -83,8 +84,8 @@ class Container:
         )
         keys = ClientKeys(client_documents)
         audiences = (settings.issuer, f"{settings.issuer}/oauth/token")
-        assertions = ClientAssertions(audiences, keys, stores.assertions, now)
-        self.authentication = ClientAuthentication(self.clients, assertions)
+        verifier = ClientAssertions(audiences, keys, assertions or stores.assertions, now)
+        self.authentication = ClientAuthentication(self.clients, verifier)
 
         self.broker: BrokerFlow | None = None
         self.flow: Flow = RelayFlow(settings, self.metadata, idp.client)

@@ -15,7 +15,7 @@ import anyio
 import httpx
 import pytest
 
-from seed_oauth.server import Listener, listen
+from seed_oauth.server.listener import Listener, listen
 from tests.harness import CALLBACK, authorization_request, json_of, samples_of
 
 pytestmark = pytest.mark.anyio

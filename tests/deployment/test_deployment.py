@@ -17,8 +17,9 @@ import pytest
 from opentelemetry.sdk import environment_variables
 
 from seed_oauth.http.parameters import MAXIMUM_BODY
-from seed_oauth.server import DRAIN, METRICS_CONNECTIONS, MOST_CONNECTIONS, OTHER_FILES
 from seed_oauth.server.connection_limits import Limits
+from seed_oauth.server.listener import DRAIN, METRICS_CONNECTIONS
+from seed_oauth.server.process_limits import MOST_CONNECTIONS, OTHER_FILES
 from seed_oauth.settings import Settings
 from seed_oauth.telemetry.push import SHUTDOWN_TIMEOUT
 from tests.cli.test_cli import Server, free_port, serving

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]  # its types are a package of their own
 
-from seed_oauth.server import DRAIN
+from seed_oauth.server.listener import DRAIN
 from seed_oauth.settings import Settings, store_url
 from seed_oauth.telemetry.push import SHUTDOWN_TIMEOUT
 from tests.harness import FrontDoor

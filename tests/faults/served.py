@@ -13,9 +13,9 @@ import anyio
 import httpx
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from seed_oauth.server import Listener, listen
 from seed_oauth.server.connection_limits import Limits
 from seed_oauth.server.connections import Connections
+from seed_oauth.server.listener import Listener, listen
 from tests.harness import TOKENS, FrontDoor, code_request
 from tests.integration.real_parts import eventually
 

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 
 from seed_oauth.http.pages import ConsentView, consent_page, onward_page
 from seed_oauth.http.parameters import read_form
-from seed_oauth.server import Listener, listen
+from seed_oauth.server.listener import Listener, listen
 from tests.integration.real_parts import real_part
 
 DESKTOP: ViewportSize = {"width": 1280, "height": 900}

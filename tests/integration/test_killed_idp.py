@@ -11,7 +11,7 @@ import pytest
 
 from seed_oauth.cli.demo.fault_injection import Weather
 from seed_oauth.cli.demo.identity_provider import DevelopmentIdentityProvider
-from seed_oauth.server import Listener, listen
+from seed_oauth.server.listener import Listener, listen
 from tests.cli.test_cli import Server, free_port, serving
 from tests.harness import Samples, increases, json_of, samples_of
 from tests.integration.login import code_from, refresh_from

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from seed_oauth import Pipeline, Settings, create_app
 from seed_oauth.outcomes import ResourceOutcome
-from seed_oauth.server import Listener, listen
+from seed_oauth.server.listener import Listener, listen
 from tests.cli.test_cli import PATIENCE, free_port
 from tests.harness import FrontDoor, json_of, rows_of_every_endpoint
 from tests.http_client.test_transport import Handler, answering, listening, response

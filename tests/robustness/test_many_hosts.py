@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from seed_oauth.server import Listener, listen
+from seed_oauth.server.listener import Listener, listen
 from seed_oauth.storage.redis.clients import RedisClientStore
 from seed_oauth.storage.redis.database import RedisDatabase
 from tests.broker import BrokerDoor, Person

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 import pytest
 from starlette.applications import Starlette
 
-from seed_oauth.server import MOST_CONNECTIONS, OTHER_FILES, Listener, listen, most_connections, run_together
+from seed_oauth.server.listener import Listener, listen
+from seed_oauth.server.process_limits import MOST_CONNECTIONS, OTHER_FILES, most_connections
+from seed_oauth.server.single import run_together
 
 pytestmark = pytest.mark.anyio
 

@@ -10,7 +10,8 @@ from typing import NoReturn
 import pytest
 from structlog.testing import capture_logs
 
-from seed_oauth.server import listen, supervisor
+from seed_oauth.server import supervisor
+from seed_oauth.server.listener import listen
 from seed_oauth.settings import Settings
 from seed_oauth.telemetry import Pipeline
 

@@ -7,7 +7,8 @@ import pytest
 
 from seed_oauth.clients import UNUSED_LIFETIME, Client
 from seed_oauth.errors import StoreError
-from seed_oauth.storage.redis.clients import RedisClientStore, RedisUsedAssertions
+from seed_oauth.storage.redis.assertions import RedisUsedAssertions
+from seed_oauth.storage.redis.clients import RedisClientStore
 from seed_oauth.storage.redis.database import RedisDatabase
 from tests.cli.test_cli import PATIENCE, free_port
 from tests.redis_servers import RedisServer

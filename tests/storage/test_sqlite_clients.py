@@ -10,7 +10,6 @@ import pytest
 
 from seed_oauth.clients import Client, hash_secret
 from seed_oauth.errors import StoreError
-from seed_oauth.storage.sqlite import database
 from seed_oauth.storage.sqlite.clients import SqliteClientStore
 from seed_oauth.storage.sqlite.database import Database, Result, Work
 
@@ -224,24 +223,20 @@ async def test_several_processes_migrate_a_database_at_once(tmp_path: Path) -> N
     await store.aclose()
 
 
-async def test_a_process_that_comes_second_does_not_migrate_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_process_that_comes_second_does_not_migrate_again(tmp_path: Path) -> None:
     old_database(tmp_path / "clients.db")
     first, second = (Database(f"sqlite:///{tmp_path}/clients.db") for _ in range(2))
-    look = database._is_current  # noqa: SLF001 - where the other process gets its chance
-    looks: list[bool] = []
+    SqliteClientStore(first)
+    migrated: list[bool] = []
 
-    def look_while_another_migrates(connection: sqlite3.Connection) -> bool:
-        known = look(connection)
-        looks.append(known)
-        if len(looks) == 1:
-            first.read(lambda migrated: migrated.execute("SELECT used FROM clients").fetchall())
-        return known
+    def migrate_first(statement: str) -> None:
+        if statement == "BEGIN IMMEDIATE" and not migrated:  # the second one has seen that a migration is due
+            migrated.append(first.read(lambda connection: bool(connection.execute("SELECT used FROM clients"))))
 
-    monkeypatch.setattr(database, "_is_current", look_while_another_migrates)
+    second.on_connect(lambda connection: connection.set_trace_callback(migrate_first))
     store = SqliteClientStore(second)
     assert await store.get("old-0") is not None
+    assert migrated == [True]
     await store.aclose()
     await first.aclose()
 

@@ -37,14 +37,14 @@ def serve(
     ] = None,
 ) -> None:
     """Run the front door; everything else is set by SEED_OAUTH_* environment variables."""
-    from seed_oauth import server
-    from seed_oauth.server import supervisor
+    from seed_oauth.server import single, supervisor
+    from seed_oauth.server.signals import run
     from seed_oauth.telemetry import logs
 
     given = {"host": host, "port": port, "metrics_port": metrics_port, "workers": workers, "mcp_server": mcp_server}
     settings = Settings.load(**{name: value for name, value in given.items() if value is not None})
     logs.configure(settings)
-    server.run(server.serve(settings) if settings.workers == 1 else supervisor.serve(settings))
+    run(single.serve(settings) if settings.workers == 1 else supervisor.serve(settings))
 
 
 @app.command()
@@ -67,7 +67,7 @@ def demo(
     from rich.console import Console
 
     from seed_oauth.cli.demo.show import show, show_once
-    from seed_oauth.server import run
+    from seed_oauth.server.signals import run
     from seed_oauth.telemetry import logs
 
     logs.configure(Settings.load(log_level="error"))
@@ -104,7 +104,7 @@ def watch(
 
     from seed_oauth.cli.watch import WatchError
     from seed_oauth.cli.watch import watch as show
-    from seed_oauth.server import run
+    from seed_oauth.server.signals import run
 
     try:
         run(show(metrics_url, interval=interval, console=Console(), once=once))
@@ -122,7 +122,7 @@ def doctor(
 
     from seed_oauth.cli.doctor import examine
     from seed_oauth.cli.doctor.finding import as_json_text, has_failed, show
-    from seed_oauth.server import run
+    from seed_oauth.server.signals import run
 
     findings = run(examine())
     if as_json:

@@ -1,11 +1,11 @@
-"""The connections of a listener: what a client may cost that is slow, silent, or one of too many.
+"""The connections of a listener, with limits for clients that are slow, silent, or too many.
 
-uvicorn waits for a client as long as the client likes, and takes as many as come. Here each step in which a
-client is waited for has a deadline, a request has a size, and there is a most of connections; at it the one that
-has been waited for longest makes room. So whoever is slow loses their own socket, and nobody else's.
+uvicorn waits for a client without a deadline, and accepts any number of them. Here every wait for a client has a
+deadline, requests have a maximum size, and connections have a maximum number, at which the connection that has been
+waited for longest is closed. So a slow client loses its own connection, and nobody else's.
 
-What is refused here is not counted: no endpoint has heard of it. A client that stops in the middle of a body is
-one that went away, in the endpoint's row `cancelled`.
+Requests refused here are not counted, because no endpoint has seen them. A client that stops in the middle of a body
+counts as gone, in the endpoint's row `cancelled`.
 """
 
 import asyncio
@@ -22,20 +22,21 @@ from uvicorn.server import ServerState
 
 from seed_oauth.http.scope_keys import HALF_CLOSED
 from seed_oauth.server.connection_limits import Limits, full, refusal
+from seed_oauth.server.connection_state import TRANSITIONS, Event, State
 
 
 class Connections(ServerState):
-    """Those of one listener."""
+    """All connections of one listener."""
 
     def __init__(self, limits: Limits) -> None:
         super().__init__()
         self.limits = limits
         self.draining = asyncio.Event()
         self.awaited: dict[Connection, float] = {}
-        """Those on which the client has to do something next, the longest first, and since when."""
+        """The connections that wait for their client, and since when, the longest first."""
 
     async def watch(self, interval: float = 1.0) -> None:
-        """Look every `interval` seconds for clients whose time is over."""
+        """Check the deadlines of all connections every `interval` seconds."""
         while True:
             await asyncio.sleep(interval)
             now = monotonic()
@@ -44,7 +45,7 @@ class Connections(ServerState):
                 connection.check(now)
 
     def make_room(self) -> bool:
-        """Close the connection that has been waited for longest; False where none is waited for."""
+        """Close the connection that has waited for its client longest; False if none waits."""
         if not self.awaited:
             return False
         longest = next(iter(self.awaited))
@@ -54,7 +55,7 @@ class Connections(ServerState):
 
 
 class _Flow(FlowControl):
-    """Reads nothing more while requests that were read are waiting, so that they cannot pile up."""
+    """Stops reading while pipelined requests are waiting, so that they cannot pile up."""
 
     def __init__(self, transport: asyncio.Transport, pipeline: deque[Any]) -> None:
         super().__init__(transport)
@@ -76,23 +77,21 @@ class Connection(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._state = server_state
+        self._pool = server_state
         self._limits = server_state.limits
         self._awaited = server_state.awaited
         self.headers = []
-        self._is_incomplete = False  # the latest request
-        self._in_head = True
-        self._received = 0  # bytes, since the last request was complete
-        self._beside = 0  # of them, since the last piece of a body
-        self._fault = HTTPStatus.BAD_REQUEST  # what is wrong when the parser stops
-        self._is_deaf = False
+        self._state: State = "idle"
+        self._received = 0  # bytes of the current request
+        self._besides_body = 0  # of them, since the last piece of a body
+        self._fault = HTTPStatus.BAD_REQUEST  # the status if the parser stops
         self._is_leaving = False
         self._unread_since: float | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
         self.flow = _Flow(transport, self.pipeline)
-        if len(self.connections) > self._limits.connections and not self._state.make_room():
+        if len(self.connections) > self._limits.connections and not self._pool.make_room():
             self.app = partial(full, self.app)
         self._awaited[self] = monotonic()
 
@@ -101,23 +100,20 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._is_deaf:
+        if self._state == "deaf":
             return
-        was_incomplete, self._is_incomplete = self._is_incomplete, True
+        if self._state == "idle":
+            self._awaited.pop(self, None)  # a new request has a new deadline
+        self._happens("data")
         self._received += len(data)
-        self._beside += len(data)
+        self._besides_body += len(data)
         super().data_received(data)
-        if self._is_incomplete:
-            self._await_rest(has_begun=not was_incomplete)
-        elif not self.cycle.response_complete:
-            self._awaited.pop(self, None)
-        else:  # it was answered before it was complete
-            self._awaited[self] = monotonic()
+        self._wait_for_rest()
 
-    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio asks whether to leave our side open
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio asks whether to keep our side open
         if not self._owes_answers():
             return False
-        # It may have gone, or wait for the answer: until something is written the two look alike.
+        # The client may be gone, or wait for the response: only a write tells.
         self.cycle.keep_alive = False
         self.cycle.scope[HALF_CLOSED] = True  # type: ignore[literal-required]  # ASGI lets servers add keys
         self.cycle.message_event.set()
@@ -125,11 +121,11 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         if self.parser.should_upgrade() and self._has_body():
-            # The parser leaves the body to the other protocol. There is none here, so it would be taken for the next
-            # request, which behind a proxy is somebody else's (RFC 9112 §11.2).
+            # The parser leaves the body to the new protocol. As there is none, the body would be parsed as the next
+            # request, which behind a proxy is another client's (request smuggling, RFC 9112 §11.2).
             self._fault = HTTPStatus.NOT_IMPLEMENTED
             raise _StopError
-        # Of a single request at most this much has come; to add its fields up costs more than to know that.
+        # The exact size is only computed if it can exceed the limit.
         is_large = (self._received > self._limits.head_size or self.pipeline) and self._is_head_too_large()
         if is_large or len(self.headers) > self._limits.fields:
             self._fault = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
@@ -137,20 +133,22 @@ class Connection(HttpToolsProtocol):
         if len(self.pipeline) >= self._limits.pipelined:
             raise _StopError
         super().on_headers_complete()
-        self._in_head = False
-        # The request keeps its list, and fields of a trailer do not come into it: X-Forwarded-For would be the client's
-        # word, behind a proxy that passes trailers on (RFC 9110 §6.5.1).
+        self._happens("head complete")
+        # A new list, so that trailers are not added to the header fields of the request: behind a proxy that passes
+        # trailers on, a client could set X-Forwarded-For (RFC 9110 §6.5.1).
         self.headers = []
         if self._is_leaving:
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
-        self._beside = 0
+        self._besides_body = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
-        self._is_incomplete, self._in_head, self._received, self._beside = False, True, 0, 0
+        self._happens("message complete")
+        self._received = self._besides_body = 0
+        self._awaited.pop(self, None)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -166,12 +164,12 @@ class Connection(HttpToolsProtocol):
         self._unread_since = None
 
     def _unsupported_upgrade_warning(self) -> None:
-        # The request is answered as if it had not asked for another protocol (RFC 9110 §7.8), and nothing after it is
-        # heard, because the client may have changed to that already.
-        self._is_deaf = True
+        # The request is answered without the upgrade (RFC 9110 §7.8), and the rest is ignored, because the client may
+        # already use the other protocol.
+        self._happens("refused")
         self.cycle.keep_alive = False
 
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's; it says nothing that we do not
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - the signature of uvicorn
         self._refuse(self._fault)
 
     def shutdown(self) -> None:
@@ -182,7 +180,7 @@ class Connection(HttpToolsProtocol):
             self.loop.call_later(self._limits.farewell, self._leave)
 
     def check(self, now: float) -> None:
-        """End the connection if the client's time is over."""
+        """Close the connection if its deadline is over."""
         if self.transport.is_closing() and self._unread_since is None:
             self._unread_since = now
         if self._unread_since is not None and now - self._unread_since > self._limits.unread:
@@ -191,45 +189,44 @@ class Connection(HttpToolsProtocol):
             self._time_out(now)
 
     def cut_off(self) -> None:
-        """Close the connection without another word."""
-        self._is_deaf = True
+        """Close the connection without a response."""
+        self._happens("refused")
         self.transport.abort()
 
     def _allowed(self) -> float:
-        """How long the client may take for what it has to do next."""
+        """The seconds that the client has for its next step."""
         limits = self._limits
-        if self._is_deaf:
+        if self._state == "deaf":
             return limits.early_response
         if self._is_in_body():
             return limits.head + limits.body + self._received / limits.body_rate
-        return limits.head if self._is_incomplete or self.cycle is None else limits.idle
+        return limits.idle if self._state == "idle" and self.cycle is not None else limits.head
 
     def _time_out(self, now: float) -> None:
-        if self.flow.read_paused:  # the delay is ours, or that of the server behind
+        if self.flow.read_paused:  # this server or the MCP server is slow, not the client
             self._awaited[self] = now
-        elif self._is_deaf or not self._is_incomplete or self._is_answered_early():
+        elif self._state in {"deaf", "idle"} or self._is_answered_early():
             self.transport.close()
         else:
             self._refuse(HTTPStatus.REQUEST_TIMEOUT)
 
-    def _await_rest(self, *, has_begun: bool) -> None:
-        if self._is_deaf:
-            return
-        # a head without an end, or trailers
-        if self._beside > self._limits.head_size or len(self.headers) > self._limits.fields:
+    def _wait_for_rest(self) -> None:
+        if self._state in {"head", "body"} and self._is_too_large():
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-        elif has_begun and not self._owes_answers():
-            self._awaited.pop(self, None)  # to be the last in the order
-            self._awaited[self] = monotonic()
+        elif self._owes_answers():
+            self._awaited.pop(self, None)
+        elif self._state != "deaf":
+            self._awaited.setdefault(self, monotonic())
 
     def _refuse(self, status: HTTPStatus) -> None:
-        """Hear nothing more, and say why; requests that came before have their answers first, and no reason follows."""
-        self._is_deaf = True
+        """Ignore what else the client sends, and send an error, unless a response to an earlier request is due."""
+        is_answered_early = self._is_answered_early()
+        self._happens("refused")
         cycle = self.cycle
         if self._owes_answers():
             cycle.keep_alive = False
             return
-        if self._is_answered_early():  # a second answer would be taken for that to another request
+        if is_answered_early:  # a second response would be taken for that of another request
             self.transport.close()
             return
         if self._is_in_body():
@@ -239,12 +236,12 @@ class Connection(HttpToolsProtocol):
                 self.transport.close()
                 return
         self.transport.write(refusal(status, self._limits))
-        # Closing now would reset the connection while the client still sends, and lose it the answer (RFC 9112 §9.6).
+        # Closing now would reset the connection while the client still sends, and lose the response (RFC 9112 §9.6).
         self.transport.write_eof()
         self._awaited[self] = monotonic()
 
     def _owes_answers(self) -> bool:
-        """Whether all of a request has come, and not all of its answer has gone."""
+        """Whether a request is complete, and its response is not."""
         return self._is_answering() and not self.cycle.more_body
 
     def _is_in_body(self) -> bool:
@@ -254,8 +251,8 @@ class Connection(HttpToolsProtocol):
         return bool(self.cycle) and not self.cycle.response_complete
 
     def _is_answered_early(self) -> bool:
-        """Whether the rest of a request is to come that has its answer already."""
-        return not self._in_head and not self._is_answering()
+        """Whether a request has its response, although its body is incomplete."""
+        return self._state == "body" and not self._is_answering()
 
     def _leave(self) -> None:
         if not self._is_answering():
@@ -264,6 +261,13 @@ class Connection(HttpToolsProtocol):
     def _has_body(self) -> bool:
         # RFC 9112 §6.3
         return any(name in {b"content-length", b"transfer-encoding"} for name, _ in self.headers)
+
+    def _happens(self, event: Event) -> None:
+        self._state = TRANSITIONS[self._state][event]
+
+    def _is_too_large(self) -> bool:
+        """Whether there is a head without an end, or too many trailers."""
+        return self._besides_body > self._limits.head_size or len(self.headers) > self._limits.fields
 
     def _is_head_too_large(self) -> bool:
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)

@@ -1,13 +1,13 @@
-"""`seed-oauth serve --workers N`: processes that answer, and one that keeps their metrics.
+"""`seed-oauth serve --workers N`: worker processes that serve requests, and a supervisor that keeps their metrics.
 
-The supervisor holds the public socket, the metrics listener and the only metrics pipeline. Each worker
-inherits the socket and the writing end of a pipe, and writes to it what it records before it answers
-(`telemetry.forwarding`). That is why one scrape tells of all workers and is never wrong:
+The supervisor has the public socket, the metrics listener and the only metrics pipeline. Each worker inherits the
+socket and the write end of a pipe, and writes its measurements to the pipe before it answers (`telemetry.forwarding`).
+So one scrape covers all workers and is exact:
 
-- a counter lives in the supervisor, so it does not fall when a worker dies, and no sample exists twice;
-- what a killed worker had written is still in the pipe;
-- a scrape reads pipes and asks nobody, so a worker that hangs cannot delay it; it only stops giving signs
-  of life, which `seed_oauth_worker_up` shows.
+- the counters are in the supervisor, so they do not fall when a worker dies, and no sample exists twice;
+- the measurements of a killed worker are still in its pipe;
+- a scrape only reads pipes, so a worker that hangs cannot delay it; it no longer sends heartbeats, which
+  `seed_oauth_worker_up` shows.
 """
 
 import asyncio
@@ -20,22 +20,23 @@ from types import FrameType
 
 import structlog
 
-from seed_oauth.server import end_at_once, listen, metrics_listener, on_signals
+from seed_oauth.server.listener import listen, metrics_listener
+from seed_oauth.server.signals import end_at_once, on_signals
 from seed_oauth.settings import Settings
 from seed_oauth.telemetry import Pipeline
 from seed_oauth.telemetry.forwarding import Replay
 
 READ_INTERVAL = 0.05
-"""Seconds between two looks into the pipes; a scrape looks at once."""
+"""Seconds between two reads of the pipes; a scrape reads them, too."""
 
-SIGN_OF_LIFE_WITHIN = 3.0
-"""Seconds after which a worker that says nothing counts as down; it says something every second."""
+HEARTBEAT_TIMEOUT = 3.0
+"""Seconds without a heartbeat after which a worker counts as down; it sends one every second."""
 
-_RESTART_DELAY = 1.0  # seconds, so that a worker that cannot start does not keep a processor busy
+_RESTART_DELAY = 1.0  # seconds, so that a worker that fails to start does not keep a processor busy
 
 
 class Worker:
-    """One place among the workers, filled by one process after another."""
+    """A worker, which is one process after another."""
 
     def __init__(self, number: int, settings: Settings, listening: socket.socket) -> None:
         self.name = str(number)
@@ -43,17 +44,17 @@ class Worker:
         self._listening = listening
         self._process: asyncio.subprocess.Process | None = None
         self._replay: Replay | None = None
-        self._last_sign = float("-inf")
+        self._last_heartbeat = float("-inf")
         self._stopping = asyncio.Event()
 
     async def keep_running(self, pipeline: Pipeline) -> None:
-        """Run a process until `stop`, and another one whenever it ends by itself or cannot be started."""
+        """Run a process until `stop`, and start another one if it ends or cannot be started."""
         log = structlog.get_logger("seed_oauth").bind(worker=self.name)
         while not self._stopping.is_set():
             try:
                 await self._start(pipeline)
             except OSError as failure:
-                # This host has no process or file descriptor to spare; the other workers go on meanwhile.
+                # This host has no process or file descriptor left; the other workers continue.
                 log.warning("worker cannot be started", reason=failure.strerror)
             else:
                 status = await self._end()
@@ -63,7 +64,7 @@ class Worker:
                 await asyncio.sleep(_RESTART_DELAY)
 
     def stop(self, number: int) -> None:
-        """Pass a signal on; the process finishes what is under way, and no other one is started."""
+        """Pass a signal on; the process finishes its requests, and no other one is started."""
         self._stopping.set()
         if self._process is not None and self._process.returncode is None:
             self._process.send_signal(number)
@@ -74,14 +75,14 @@ class Worker:
             self._process.kill()
 
     def read(self) -> None:
-        """Record what the process has written."""
+        """Record the measurements that the process has written."""
         if self._replay is not None and self._replay.read():
-            self._last_sign = monotonic()
+            self._last_heartbeat = monotonic()
 
     @property
     def is_up(self) -> bool:
-        """Whether it gave a sign of life within the last seconds."""
-        return monotonic() - self._last_sign < SIGN_OF_LIFE_WITHIN
+        """Whether there was a heartbeat within the last seconds."""
+        return monotonic() - self._last_heartbeat < HEARTBEAT_TIMEOUT
 
     async def _start(self, pipeline: Pipeline) -> None:
         reading, writing = os.pipe()
@@ -92,7 +93,7 @@ class Worker:
                 sys.executable, "-m", "seed_oauth.server.worker", str(self._listening.fileno()), str(writing),
                 pass_fds=(self._listening.fileno(), writing),
                 env={**os.environ, **self._settings.as_environment()},
-                # Ctrl-C is for the supervisor, which passes it on: a worker that got it twice would end at once.
+                # The supervisor passes Ctrl-C on; a worker that got it twice would end at once.
                 start_new_session=True,
             )  # fmt: skip
         except BaseException:
@@ -103,7 +104,7 @@ class Worker:
         self._replay = pipeline.replay(reading)
 
     async def _end(self) -> int:
-        """The status that the process ends with, once what it wrote last is recorded."""
+        """The exit status of the process, after its last measurements are recorded."""
         assert self._process is not None  # noqa: S101 - it was just started
         assert self._replay is not None  # noqa: S101 - the same
         if self._stopping.is_set():  # while it was being started
@@ -111,7 +112,7 @@ class Worker:
         status = await self._process.wait()
         self._replay.close()
         self._replay = None
-        self._last_sign = float("-inf")
+        self._last_heartbeat = float("-inf")
         return status
 
 
@@ -119,7 +120,7 @@ async def serve(settings: Settings) -> None:
     """Serve with `settings.workers` processes until SIGINT or SIGTERM.
 
     Raises:
-        SettingsError: a port is taken, or metrics cannot be pushed as wanted; then nothing was opened.
+        SettingsError: a port is in use, or metrics cannot be pushed as configured; then nothing is left open.
     """
     workers: list[Worker] = []
 
@@ -148,7 +149,7 @@ async def serve(settings: Settings) -> None:
 
 
 class _Stopping:
-    """What the signals do: the first lets requests under way finish, a second ends everything at once."""
+    """The signal handler: the first signal lets requests finish, a second one ends everything at once."""
 
     def __init__(self, public: socket.socket, workers: list[Worker]) -> None:
         self._public = public
@@ -165,7 +166,7 @@ class _Stopping:
         self._loop.call_soon_threadsafe(self._begin, number)
 
     def _begin(self, number: int) -> None:
-        # As long as it is open here, connections are taken that no worker will answer.
+        # As long as it is open here, the kernel accepts connections that no worker will serve.
         self._public.close()
         for worker in self._workers:
             worker.stop(number)

@@ -6,32 +6,34 @@ import socket
 import sys
 
 from seed_oauth.app import create_app
-from seed_oauth.server import Listener, run, run_together
+from seed_oauth.server.listener import Listener
+from seed_oauth.server.signals import run
+from seed_oauth.server.single import run_together
 from seed_oauth.settings import Settings
 from seed_oauth.telemetry import ForwardingPipeline, logs
 
-SIGN_OF_LIFE_INTERVAL = 1.0
-"""Seconds between two signs of life to the supervisor."""
+HEARTBEAT_INTERVAL = 1.0
+"""Seconds between two heartbeats to the supervisor."""
 
 
 async def work(settings: Settings, listening: socket.socket, pipe: int) -> None:
-    """Answer requests until SIGINT or SIGTERM, or until the supervisor is gone."""
+    """Serve requests until SIGINT or SIGTERM, or until the supervisor is gone."""
     pipeline = ForwardingPipeline(pipe)
     front_door = Listener(create_app(settings, pipeline=pipeline), listening)
-    living = asyncio.create_task(_give_signs_of_life(pipeline, front_door))
+    heartbeats = asyncio.create_task(_send_heartbeats(pipeline, front_door))
     await run_together(front_door)
-    living.cancel()
+    heartbeats.cancel()
     pipeline.shutdown()
 
 
-async def _give_signs_of_life(pipeline: ForwardingPipeline, front_door: Listener) -> None:
+async def _send_heartbeats(pipeline: ForwardingPipeline, front_door: Listener) -> None:
     while pipeline.give_sign_of_life():
-        await asyncio.sleep(SIGN_OF_LIFE_INTERVAL)
+        await asyncio.sleep(HEARTBEAT_INTERVAL)
     front_door.should_exit = True
 
 
 def main() -> None:
-    """Take over the file descriptors that the supervisor names."""
+    """Serve on the file descriptors in the arguments."""
     listening, pipe = (int(argument) for argument in sys.argv[1:])
     os.set_inheritable(pipe, False)
     settings = Settings.load()

@@ -1,1 +1,1 @@
-"""Where clients, grants and used assertions are kept: SQLite or Redis."""
+"""The stores of clients, grants and used assertions, in SQLite or Redis."""

@@ -1,4 +1,4 @@
-"""Where things are remembered: the one place that goes by the store's URL."""
+"""The stores that the settings name, in SQLite or Redis."""
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -17,17 +17,17 @@ from seed_oauth.storage.sqlite.grants import SqliteGrantStore
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """All that is remembered, in one place."""
+    """All stores of one database."""
 
     clients: RegisteredClients
     grants: GrantStore
     assertions: UsedAssertions
     aclose: Callable[[], Coroutine[Any, Any, None]]
-    """Lets go of connections. They can be used again afterwards."""
+    """Closes the connections. The stores can be used again afterwards."""
 
 
 def open_stores(settings: Settings) -> Stores:
-    """The stores of `settings.store_url`. Nothing is opened or connected to yet."""
+    """The stores at `settings.store_url`. Nothing is opened or connected to yet."""
     if is_redis(settings.store_url):
         return _in_redis(settings)
     database = Database(settings.store_url)
@@ -40,8 +40,9 @@ def open_stores(settings: Settings) -> Stores:
 
 
 def _in_redis(settings: Settings) -> Stores:
-    # Who keeps things in SQLite does not pay for the library, in memory or at start.
-    from seed_oauth.storage.redis.clients import RedisClientStore, RedisUsedAssertions  # noqa: PLC0415
+    # Imported here: with SQLite the library would only cost memory and start-up time.
+    from seed_oauth.storage.redis.assertions import RedisUsedAssertions  # noqa: PLC0415
+    from seed_oauth.storage.redis.clients import RedisClientStore  # noqa: PLC0415
     from seed_oauth.storage.redis.database import RedisDatabase  # noqa: PLC0415
     from seed_oauth.storage.redis.grants import RedisGrantStore  # noqa: PLC0415
 

@@ -12,7 +12,7 @@ import pytest
 from seed_oauth import Settings
 from seed_oauth.cli.doctor import examine
 from seed_oauth.cli.doctor.finding import Finding, Status, as_json_text, has_failed
-from seed_oauth.server import listen
+from seed_oauth.server.listener import listen
 from seed_oauth.storage.sqlite.clients import SqliteClientStore
 from seed_oauth.storage.sqlite.database import Database
 from tests.cli.test_cli import free_port

@@ -13,7 +13,7 @@ import anyio
 from seed_oauth.app import create_app
 from seed_oauth.cli.demo.identity_provider import DevelopmentIdentityProvider
 from seed_oauth.cli.demo.visit import VisitingClient
-from seed_oauth.server import Listener, listen
+from seed_oauth.server.listener import Listener, listen
 from seed_oauth.settings import Settings
 from seed_oauth.telemetry import Pipeline, create_metrics_app
 

@@ -1,13 +1,12 @@
-"""Clients in Redis, and which client assertions were used.
+"""Clients in Redis.
 
-Each client is a hash. Two sorted sets have their client_ids: all of them by their last use or else registration, and
-those that never got a token by their registration. What is in the braces of a key decides the node of a Cluster:
-clients are all on one, so that one script can change a client and the sets together; the quota bounds them.
+Each client is a hash. Two sorted sets contain client_ids: all of them by last use or registration, and those that never
+got a token by registration. The part of a key in braces decides the node of a Cluster: all clients are on one node, so
+that a script can change a client and the sets together; the quota bounds them.
 """
 
 from collections.abc import Callable
 from dataclasses import asdict
-from hashlib import sha256
 from time import time
 from typing import Any
 
@@ -33,9 +32,9 @@ _ALL = f"{KEY_PREFIX}{{clients}}:all"
 _UNUSED = f"{KEY_PREFIX}{{clients}}:unused"
 _CHECKED = f"{KEY_PREFIX}{{clients}}:checked"
 
-_FORGOTTEN_AT_ONCE = 100  # clients, so that no single registration pays for all that has expired
+_FORGOTTEN_AT_ONCE = 100  # clients, so that no single registration has to delete everything that has expired
 
-_LOOKED_AT_ONCE = 500  # clients, so that nobody waits for an operator's search
+_SCANNED_AT_ONCE = 500  # clients, so that requests do not wait for a search of the operator
 
 _FORGET = """
 local function forget(client_ids)
@@ -47,8 +46,9 @@ local function forget(client_ids)
 end
 """
 
-# KEYS: all, unused. ARGV: what keys of clients begin with, client_id, client, now, lifetime, quota, since when unused
-# and since when used ones are kept, since when nobody is put out, how many at once.
+# KEYS: all, unused. ARGV: the prefix of the clients' keys, client_id, client, now, lifetime, quota; the registration
+# since which unused clients are kept, the use since which used ones are kept, the registration since which none is
+# evicted; how many are deleted at once.
 _ADD = f"""
 {_FORGET}
 local key, now, quota, at_once = ARGV[1] .. ARGV[2], ARGV[4], tonumber(ARGV[6]), tonumber(ARGV[10])
@@ -72,7 +72,7 @@ redis.call('ZADD', KEYS[2], now, ARGV[2])
 return 'added'
 """
 
-# KEYS: all, unused. ARGV: what keys of clients begin with, client_id, now, lifetime.
+# KEYS: all, unused. ARGV: the prefix of the clients' keys, client_id, now, lifetime.
 _MARK_USED = """
 local key = ARGV[1] .. ARGV[2]
 if redis.call('EXISTS', key) == 1 then
@@ -83,11 +83,11 @@ if redis.call('EXISTS', key) == 1 then
 end
 """
 
-# KEYS: all, unused. ARGV: what keys of clients begin with, client_id.
+# KEYS: all, unused. ARGV: the prefix of the clients' keys, client_id.
 _REMOVE = f"{_FORGET} forget({{ARGV[2]}})"
 
-# KEYS: all. ARGV: what keys of clients begin with, the first and the last place.
-_LOOK_THROUGH = """
+# KEYS: all. ARGV: the prefix of the clients' keys, the first and the last index.
+_SCAN = """
 local found = {}
 for place, client_id in ipairs(redis.call('ZREVRANGE', KEYS[1], ARGV[2], ARGV[3])) do
   found[place] = redis.call('HMGET', ARGV[1] .. client_id, 'client', 'last_used_at', 'used')
@@ -95,14 +95,12 @@ end
 return found
 """
 
-_USED_ASSERTION = f"{KEY_PREFIX}assertion:"
-
 
 class RedisClientStore:
     """A `RegisteredClients` in Redis.
 
-    A client that is not used for `client_days` is forgotten (PROTOCOL R6), one that never got a token after a day.
-    Redis forgets the client by itself; a registration clears its client_id away.
+    A client that is not used for `client_days` is deleted, one that never got a token after a day. Redis lets the
+    client expire; registrations remove its client_id from the sets.
     """
 
     def __init__(
@@ -124,7 +122,7 @@ class RedisClientStore:
         return None if stored is None else stored.client
 
     async def add(self, client: Client) -> None:
-        """Keep a new client, visible to every process when this returns."""
+        """Add a new client, visible to every process when this returns."""
         now = self._now()
         limits = (self._quota, *forgotten_since(now, self._client_days), int(now) - PROTECTED, _FORGOTTEN_AT_ONCE)
         added = await self._script(_ADD, client.client_id, _written(client), int(now), UNUSED_LIFETIME, *limits)
@@ -134,16 +132,16 @@ class RedisClientStore:
             raise StoreError("ClientIdTaken")
 
     async def mark_used(self, client_id: str) -> None:
-        """Note that the client got a token now."""
+        """Record that the client got a token now."""
         lifetime = int((self._client_days + 1) * _DAY)
         await self._script(_MARK_USED, client_id, int(self._now()), lifetime)
 
     async def search(self, name: str, *, offset: int, limit: int) -> ClientPage:
-        """The clients that have `name` in their `client_name`, those used or registered last first."""
+        """The clients with `name` in their `client_name`, the ones used or registered last first."""
         found: list[StoredClient] = []
-        total = looked_at = 0
-        while rows := await self._look_through(looked_at):
-            looked_at += len(rows)
+        total = scanned = 0
+        while rows := await self._scan(scanned):
+            scanned += len(rows)
             for stored in filter(None, map(self._alive, rows)):
                 if name.lower() in str(stored.client.metadata.get("client_name", "")).lower():
                     if offset <= total < offset + limit:
@@ -157,7 +155,7 @@ class RedisClientStore:
         return self._alive(row)
 
     async def remove(self, client_id: str) -> bool:
-        """Forget a client; False when there was none."""
+        """Delete a client; False if there was none."""
         if await self.look_up(client_id) is None:
             return False
         await self._script(_REMOVE, client_id)
@@ -174,11 +172,9 @@ class RedisClientStore:
     async def _script(self, script: str, *arguments: str | bytes | float) -> Any:  # noqa: ANN401 - what the script returns
         return await self._database.command("EVAL", script, 2, _ALL, _UNUSED, _CLIENT, *arguments)
 
-    async def _look_through(self, first: int) -> list[list[bytes | None]]:
-        last = first + _LOOKED_AT_ONCE - 1
-        rows: list[list[bytes | None]] = await self._database.command(
-            "EVAL", _LOOK_THROUGH, 1, _ALL, _CLIENT, first, last
-        )
+    async def _scan(self, first: int) -> list[list[bytes | None]]:
+        last = first + _SCANNED_AT_ONCE - 1
+        rows: list[list[bytes | None]] = await self._database.command("EVAL", _SCAN, 1, _ALL, _CLIENT, first, last)
         return rows
 
     def _alive(self, row: list[bytes | None]) -> StoredClient | None:
@@ -189,19 +185,6 @@ class RedisClientStore:
         if int(last_used_at) < (used_since if used else unused_since):
             return None
         return StoredClient(_read(written), int(last_used_at) if used else None)
-
-
-class RedisUsedAssertions:
-    """`UsedAssertions` in Redis, which forgets each when the assertion would have expired."""
-
-    def __init__(self, database: RedisDatabase) -> None:
-        self._database = database
-
-    async def use(self, client_id: str, jti: str, *, expires_at: float, now: float) -> bool:
-        """Mark an assertion as used."""
-        assertion_hash = sha256(f"{client_id}\n{jti}".encode()).hexdigest()
-        lifetime = max(1, int(expires_at - now) + 1)
-        return bool(await self._database.command("SET", _USED_ASSERTION + assertion_hash, 1, "NX", "EX", lifetime))
 
 
 def _written(client: Client) -> bytes:

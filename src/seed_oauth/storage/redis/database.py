@@ -1,6 +1,6 @@
-"""Redis, by itself, behind Sentinel or as a Cluster: what several hosts share.
+"""Redis, standalone, with Sentinel or as a Cluster, shared by several hosts.
 
-Imported only where the store is there: it takes 5 MB that an installation with SQLite keeps.
+Imported only where the store is in Redis, because it takes 5 MB of memory.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     ClusterDownError,
-    ConnectionError,  # noqa: A004 - its own
+    ConnectionError,  # noqa: A004 - the one of redis-py
     RedisClusterException,
     RedisError,
     TimeoutError,  # noqa: A004 - the same
@@ -26,15 +26,15 @@ from seed_oauth.settings.store_url import RedisLocation, locate
 KEY_PREFIX = "seed-oauth:"
 
 TIMEOUT = 1.0
-"""Seconds to connect, and for the answer to one command."""
+"""Seconds to connect, and for the reply to one command."""
 
-_PATIENCE = 2 * TIMEOUT  # for all of it: asking Sentinels or nodes for the way, connecting, the command
+_PATIENCE = 2 * TIMEOUT  # for everything: asking Sentinels or nodes, connecting, the command
 
 BREAK = 1.0
-"""Seconds for which nobody asks a Redis that was found not to answer."""
+"""Seconds for which no command is sent to a Redis that did not reply."""
 
-# Commands at once, and so connections to one server. One process can hardly keep so many busy; and with TLS each takes
-# some ten milliseconds of the event loop to begin, because redis-py reads the trusted certificates for each.
+# Commands at the same time, and so connections to one server. One process can hardly keep that many busy, and with TLS
+# each new one blocks the event loop for about ten milliseconds, because redis-py reads the trusted certificates.
 _AT_ONCE = 8
 
 _OUTAGES = (ConnectionError, TimeoutError, ClusterDownError, RedisClusterException, OSError)
@@ -44,35 +44,35 @@ Result = TypeVar("Result")
 
 
 class RedisDatabase:
-    """Runs commands, and fails fast while Redis is gone or paused.
+    """Runs commands, and fails fast while Redis is down or paused.
 
-    Nothing is tried twice here: whether a command whose answer is missing was carried out cannot be known. A
-    connection that the server closed while nobody used it is replaced before a command is sent on it.
+    Commands are not retried, because a command without a reply may have been executed. A connection that the server
+    has closed is replaced before a command is sent on it.
     """
 
     def __init__(self, url: str, clock: Callable[[], float] = monotonic) -> None:
         """Connect to nothing yet. `clock` counts seconds and never goes back."""
         self._client, self._sentinel = _client(locate(url))
         self._clock = clock
-        self._places = asyncio.Semaphore(_AT_ONCE)
+        self._slots = asyncio.Semaphore(_AT_ONCE)
         self._broken_until: float | None = None
         self._failure = ""
 
-    async def command(self, *words: str | bytes | float) -> Any:  # noqa: ANN401 - each command has its own answer
-        """What Redis answers to one command.
+    async def command(self, *words: str | bytes | float) -> Any:  # noqa: ANN401 - each command has its own reply
+        """The reply to one command.
 
         Raises:
-            StoreError: it does not answer, or refuses.
+            StoreError: there is no reply, or it is an error.
         """
         return await self.run(lambda client: client.execute_command(*words))
 
     async def run(self, work: Callable[[Client], Awaitable[Result]]) -> Result:
-        """What `work` gets from Redis.
+        """The result of `work`, which sends commands.
 
         Raises:
-            StoreError: it does not answer, or refuses.
+            StoreError: there is no reply, or it is an error.
         """
-        async with self._places:
+        async with self._slots:
             self._fail_if_broken()
             try:
                 async with asyncio.timeout(_PATIENCE):
@@ -88,16 +88,15 @@ class RedisDatabase:
             return result
 
     async def aclose(self) -> None:
-        """Close the connections. It can be used again afterwards."""
+        """Close the connections. The database can be used again afterwards."""
         await self._client.aclose()
         if self._sentinel is not None:
             await self._sentinel.aclose()
 
     async def _find_nodes(self) -> None:
-        """Find out who is in a Cluster, where that is not known (any more)."""
+        """Learn the nodes of a Cluster, if they are not known (any more)."""
         if isinstance(self._client, RedisCluster):
-            # redis-py would find it out with the first of several commands at once, and close the connections on which
-            # the others are under way.
+            # redis-py would do it with the first of several concurrent commands, and close the connections of the rest.
             await self._client.initialize()
 
     def _fail_if_broken(self) -> None:
@@ -106,12 +105,12 @@ class RedisDatabase:
         now = self._clock()
         if now < self._broken_until:
             raise StoreError(self._failure)
-        # One call finds out whether Redis is back; the others do not wait for it meanwhile.
+        # This call finds out whether Redis is back; until then the others fail fast.
         self._broken_until = now + BREAK
 
 
 def _client(location: RedisLocation) -> tuple[Client, Sentinel | None]:
-    """The client for this kind of Redis, and the Sentinels that it asks for the way."""
+    """The client for this kind of Redis, and the Sentinels that it asks."""
     options: dict[str, Any] = {
         "username": location.username,
         "password": location.password,
@@ -120,7 +119,7 @@ def _client(location: RedisLocation) -> tuple[Client, Sentinel | None]:
         "socket_timeout": TIMEOUT,
         "socket_connect_timeout": TIMEOUT,
         "retry": Retry(NoBackoff(), 0),
-        # RESP2 needs no greeting, and nothing here needs more.
+        # RESP2 needs no handshake, and nothing here needs RESP3.
         "protocol": 2,
         "driver_info": None,
         "max_connections": 2 * _AT_ONCE,

@@ -1,13 +1,13 @@
-"""Grants in Redis: each is a hash, and the answer to its last refresh a string beside it.
+"""Grants in Redis: each is a hash, with the answer to its last refresh in a string beside it.
 
-Each method is one script, so that of many hosts that ask at once one has the lease.
+Each method is one script, so that only one of several hosts gets the lease.
 """
 
 from seed_oauth.flows.grants import GRACE, RefreshLease
 from seed_oauth.storage.redis.database import KEY_PREFIX, RedisDatabase
 
 # KEYS: the grant, its answer. ARGV: generation, now, until, expires_at (rounded up), GRACE.
-_TAKE_TURN = """
+_TAKE_LEASE = """
 local generation, now = tonumber(ARGV[1]), tonumber(ARGV[2])
 local kept = redis.call('HMGET', KEYS[1], 'generation', 'taken_until', 'answered_at', 'revoked')
 local newest, taken_until, answered_at = tonumber(kept[1]), tonumber(kept[2]), tonumber(kept[3])
@@ -31,7 +31,7 @@ if newest then
     return {'taken'}
   end
 end
--- A generation that is newer than any we know was sealed by us before the store lost its memory.
+-- A generation newer than any known one was sealed here before the store lost its data.
 redis.call('HSET', KEYS[1], 'generation', ARGV[1], 'taken_until', ARGV[3])
 redis.call('EXPIREAT', KEYS[1], ARGV[4])
 return {'yours'}
@@ -62,7 +62,7 @@ redis.call('DEL', KEYS[2])
 
 
 class RedisGrantStore:
-    """A `GrantStore` in Redis, which forgets what has expired by itself."""
+    """A `GrantStore` in Redis, which lets grants expire."""
 
     def __init__(self, database: RedisDatabase) -> None:
         self._database = database
@@ -70,15 +70,15 @@ class RedisGrantStore:
     async def take_lease(
         self, grant_id: str, generation: int, *, now: float, until: float, expires_at: float
     ) -> RefreshLease | str:
-        """What the refresh token may do, or the answer that it already got."""
+        """The lease of the refresh token, or the answer that it already got."""
         keys = _keys(grant_id)
         lease, *answer = await self._database.command(
-            "EVAL", _TAKE_TURN, len(keys), *keys, generation, now, until, _rounded_up(expires_at), GRACE
+            "EVAL", _TAKE_LEASE, len(keys), *keys, generation, now, until, _rounded_up(expires_at), GRACE
         )
         return answer[0].decode() if answer else RefreshLease(lease.decode())
 
     async def finish(self, grant_id: str, generation: int, answer: str, *, now: float) -> None:
-        """Keep the answer; the next generation is the newest from now on."""
+        """Store the answer; the next generation is the newest from now on."""
         keys = _keys(grant_id)
         await self._database.command("EVAL", _FINISH, len(keys), *keys, generation, now, answer, int(GRACE) + 1)
 
@@ -87,13 +87,13 @@ class RedisGrantStore:
         await self._database.command("EVAL", _ABANDON, 1, _keys(grant_id)[0], generation)
 
     async def revoke(self, grant_id: str, *, expires_at: float) -> None:
-        """Have every refresh token of this grant be revoked."""
+        """Revoke every refresh token of this grant."""
         keys = _keys(grant_id)
         await self._database.command("EVAL", _REVOKE, len(keys), *keys, _rounded_up(expires_at))
 
 
 def _keys(grant_id: str) -> tuple[str, str]:
-    # What is in braces decides the node of a Cluster.
+    # The part in braces decides the node of a Cluster.
     key = f"{KEY_PREFIX}grant:{{{grant_id}}}"
     return key, f"{key}:answer"
 

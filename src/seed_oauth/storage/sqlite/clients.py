@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import chain
 from time import time
 
 import orjson
@@ -11,13 +12,45 @@ from seed_oauth.clients import PROTECTED, QUOTA, Client, ClientPage, QuotaExhaus
 from seed_oauth.errors import StoreError
 from seed_oauth.storage.sqlite.database import Database, Work
 
-# Registrations make the table grow, so every so often one of them has cleared away what has expired, and some of the
-# unused where it is full. There is no index for that, which every registration would pay for: the whole table is looked
-# through, in a thread.
+# Once an hour a registration deletes the expired clients, and one that finds the table full deletes some unused ones.
+# An index for that would make every registration slower, so the whole table is scanned, in a thread.
 _CLEARED_EVERY = 3600.0  # seconds
 _CLEARED_AT_ONCE = 10_000
-_EVICTED_AT_ONCE = 100  # as one in a hundred of the quota, and at most
-_LOOKED_AGAIN_AFTER = 1.0  # seconds, where there was nobody to put out
+_EVICTED_AT_ONCE = 100  # at most; usually one in a hundred of the quota
+_SCANNED_AGAIN_AFTER = 1.0  # seconds, if no client could be evicted
+
+_TABLE = """
+    CREATE TABLE IF NOT EXISTS clients (
+        client_id TEXT PRIMARY KEY,
+        issued_at INTEGER NOT NULL,
+        redirect_uris TEXT NOT NULL,
+        token_endpoint_auth_method TEXT NOT NULL,
+        secret_hash BLOB,
+        metadata TEXT NOT NULL,
+        last_used_at INTEGER NOT NULL,
+        used INTEGER NOT NULL DEFAULT 1
+    ) STRICT, WITHOUT ROWID
+"""
+
+# Columns that tables of earlier releases lack. They did not record when a client was used, so its lifetime starts with
+# the migration; nor whether it ever got a token, so all of them count as used.
+_COLUMNS_SINCE = {
+    "last_used_at": (
+        "ALTER TABLE clients ADD COLUMN last_used_at INTEGER NOT NULL DEFAULT 0",
+        "UPDATE clients SET last_used_at = CAST(strftime('%s', 'now') AS INTEGER)",
+    ),
+    "used": ("ALTER TABLE clients ADD COLUMN used INTEGER NOT NULL DEFAULT 1",),
+}
+
+# Triggers keep the number of clients, because counting them takes longer than adding one.
+_COUNTED = (
+    "CREATE TABLE IF NOT EXISTS client_count (total INTEGER NOT NULL, checks INTEGER NOT NULL) STRICT",
+    "DELETE FROM client_count",
+    "INSERT INTO client_count SELECT count(*), 0 FROM clients",
+    "CREATE TRIGGER client_added AFTER INSERT ON clients BEGIN UPDATE client_count SET total = total + 1; END",
+    "CREATE TRIGGER client_removed AFTER DELETE ON clients BEGIN UPDATE client_count SET total = total - 1; END",
+)
+_IS_CURRENT = "SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND name = 'client_removed'"
 
 _COLUMNS = "client_id, issued_at, redirect_uris, token_endpoint_auth_method, secret_hash, metadata, last_used_at, used"
 _ALIVE = "last_used_at >= CASE used WHEN 0 THEN :unused_since ELSE :used_since END"
@@ -36,7 +69,7 @@ _DELETE = f"DELETE FROM clients WHERE client_id = :client_id AND {_ALIVE}"  # no
 _CLEAR = f"""
     DELETE FROM clients WHERE client_id IN (SELECT client_id FROM clients WHERE NOT ({_ALIVE}) LIMIT :at_once)
 """  # noqa: S608 - the same
-_CHECK = "UPDATE client_count SET checks = checks + 1"  # what changes nothing is not written
+_CHECK = "UPDATE client_count SET checks = checks + 1"  # SQLite writes nothing if nothing changes
 _FOUND = f"""
     FROM clients WHERE {_ALIVE} AND (:name = '' OR instr(lower(json_extract(metadata, '$.client_name')), lower(:name)))
 """
@@ -49,7 +82,7 @@ _Row = tuple[str, int, str, str, bytes | None, str, int, int]
 class SqliteClientStore:
     """A `RegisteredClients` in one SQLite database.
 
-    A client that is not used for `client_days` is forgotten (PROTOCOL R6), one that never got a token after a day.
+    A client that is not used for `client_days` is deleted, one that never got a token after a day.
     """
 
     def __init__(
@@ -60,6 +93,7 @@ class SqliteClientStore:
         now: Callable[[], float] = time,
     ) -> None:
         """`now` counts seconds since the epoch; at most `quota` clients are kept."""
+        database.on_connect(_set_up)
         self._database = database
         self._client_days = client_days
         self._quota = quota
@@ -73,7 +107,7 @@ class SqliteClientStore:
         return None if stored is None else stored.client
 
     async def add(self, client: Client) -> None:
-        """Keep a new client, visible to every process when this returns."""
+        """Add a new client, visible to every process when this returns."""
         now = self._now()
         if now >= self._clear_at:
             self._clear_at = now + _CLEARED_EVERY
@@ -87,12 +121,12 @@ class SqliteClientStore:
             raise QuotaExhaustedError
 
     async def mark_used(self, client_id: str) -> None:
-        """Note that the client got a token now."""
+        """Record that the client got a token now."""
         parameters = (int(self._now()), client_id)
         await self._database.write(lambda connection: connection.execute(_MARK, parameters))
 
     async def search(self, name: str, *, offset: int, limit: int) -> ClientPage:
-        """The clients that have `name` in their `client_name`, those used or registered last first."""
+        """The clients with `name` in their `client_name`, the ones used or registered last first."""
         wanted = {**self._alive(), "name": name, "offset": offset, "limit": limit}
 
         def work(connection: sqlite3.Connection) -> ClientPage:
@@ -106,7 +140,7 @@ class SqliteClientStore:
         return self._read(client_id)
 
     async def remove(self, client_id: str) -> bool:
-        """Forget a client; False when there was none."""
+        """Delete a client; False if there was none."""
         wanted = {**self._alive(), "client_id": client_id}
         return await self._database.write(lambda connection: connection.execute(_DELETE, wanted).rowcount > 0)
 
@@ -128,8 +162,8 @@ class SqliteClientStore:
         return None if row is None else _stored(row)
 
     async def _replace(self, insert: Work[bool], now: float) -> bool:
-        """Put out clients that never got a token, those that registered longest ago, and then `insert`."""
-        if 0 <= now - self._full_at < _LOOKED_AGAIN_AFTER:
+        """Evict the oldest of the clients that never got a token, and then `insert`."""
+        if 0 <= now - self._full_at < _SCANNED_AGAIN_AFTER:
             return False
         room = {"protected": int(now) - PROTECTED, "quota": self._quota, "at_once": _EVICTED_AT_ONCE}
 
@@ -145,9 +179,25 @@ class SqliteClientStore:
 
     async def _clear(self) -> None:
         expired = {**self._alive(), "at_once": _CLEARED_AT_ONCE}
-        # What is left lying fails no registration.
+        # A registration must not fail because of it.
         with suppress(StoreError):
             await self._database.write_patiently(lambda connection: connection.execute(_CLEAR, expired))
+
+
+def _set_up(connection: sqlite3.Connection) -> None:
+    connection.execute(_TABLE)
+    if not _is_current(connection):
+        with connection:  # commits, or rolls back
+            connection.execute("BEGIN IMMEDIATE")
+            if not _is_current(connection):  # another process may have been first
+                known = {name for _, name, *_ in connection.execute("PRAGMA table_info(clients)")}
+                missing = [statements for column, statements in _COLUMNS_SINCE.items() if column not in known]
+                for statement in (*chain.from_iterable(missing), *_COUNTED):
+                    connection.execute(statement)
+
+
+def _is_current(connection: sqlite3.Connection) -> bool:
+    return bool(connection.execute(_IS_CURRENT).fetchone()[0])
 
 
 def _row(client: Client) -> tuple[object, ...]:
@@ -167,7 +217,7 @@ def _stored(row: _Row) -> StoredClient:
         client_id=client_id,
         issued_at=issued_at,
         redirect_uris=tuple(orjson.loads(redirect_uris)),
-        token_endpoint_auth_method=method,  # type: ignore[arg-type]  # what was written was one of them
+        token_endpoint_auth_method=method,  # type: ignore[arg-type]  # only such values are written
         secret_hash=secret_hash,
         metadata=orjson.loads(metadata),
     )

@@ -5,7 +5,20 @@ import sqlite3
 from seed_oauth.flows.grants import GRACE, RefreshLease
 from seed_oauth.storage.sqlite.database import Database
 
-_FORGOTTEN_AT_ONCE = 100  # rows, so that no single request pays for all that has expired
+_FORGOTTEN_AT_ONCE = 100  # rows, so that no single request has to delete everything that has expired
+
+_TABLE = """
+    CREATE TABLE IF NOT EXISTS grants (
+        grant_id TEXT PRIMARY KEY,
+        generation INTEGER NOT NULL,
+        taken_until REAL,
+        answered_at REAL,
+        answer TEXT,
+        revoked INTEGER NOT NULL DEFAULT 0,
+        expires_at REAL NOT NULL
+    ) STRICT, WITHOUT ROWID
+"""
+_INDEX = "CREATE INDEX IF NOT EXISTS grants_by_expiry ON grants (expires_at)"
 
 _SELECT = "SELECT generation, taken_until, answered_at, answer, revoked FROM grants WHERE grant_id = ?"
 _TAKE = """
@@ -31,12 +44,13 @@ class SqliteGrantStore:
     """A `GrantStore` in one SQLite database."""
 
     def __init__(self, database: Database) -> None:
+        database.on_connect(_set_up)
         self._database = database
 
     async def take_lease(
         self, grant_id: str, generation: int, *, now: float, until: float, expires_at: float
     ) -> RefreshLease | str:
-        """What the refresh token may do, or the answer that it already got."""
+        """The lease of the refresh token, or the answer that it already got."""
 
         def take(connection: sqlite3.Connection) -> RefreshLease | str:
             with connection:  # commits, or rolls back
@@ -53,7 +67,7 @@ class SqliteGrantStore:
         return await self._database.write(take)
 
     async def finish(self, grant_id: str, generation: int, answer: str, *, now: float) -> None:
-        """Keep the answer; the next generation is the newest from now on."""
+        """Store the answer; the next generation is the newest from now on."""
         parameters = (generation, now, answer, grant_id, generation)
         await self._database.write(lambda connection: connection.execute(_FINISH, parameters))
 
@@ -62,8 +76,13 @@ class SqliteGrantStore:
         await self._database.write(lambda connection: connection.execute(_ABANDON, (grant_id, generation)))
 
     async def revoke(self, grant_id: str, *, expires_at: float) -> None:
-        """Have every refresh token of this grant be revoked."""
+        """Revoke every refresh token of this grant."""
         await self._database.write(lambda connection: connection.execute(_REVOKE, (grant_id, expires_at)))
+
+
+def _set_up(connection: sqlite3.Connection) -> None:
+    connection.execute(_TABLE)
+    connection.execute(_INDEX)
 
 
 def _lease(
@@ -78,5 +97,5 @@ def _lease(
         return RefreshLease.SPENT
     if generation == newest and taken_until is not None and now < taken_until:
         return RefreshLease.TAKEN
-    # A generation that is newer than any we know was sealed by us before the store lost its memory.
+    # A generation newer than any known one was sealed here before the store lost its data.
     return RefreshLease.YOURS

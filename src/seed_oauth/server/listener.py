@@ -1,0 +1,117 @@
+"""Listening sockets, and the server behind each of them."""
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from seed_oauth.http.scope_keys import DRAINING
+from seed_oauth.server.connection_limits import Limits
+from seed_oauth.server.connections import Connection, Connections
+from seed_oauth.server.process_limits import most_connections
+from seed_oauth.settings import PREFIX, SettingsError
+from seed_oauth.telemetry import Pipeline, create_metrics_app
+
+DRAIN = 30
+"""Seconds that requests in progress have to finish after SIGTERM."""
+
+METRICS_CONNECTIONS = 64
+"""Connections of a metrics listener at the same time: a handful of scrapers, with one or two each."""
+
+_BACKLOG = 2048
+
+
+class Listener(uvicorn.Server):
+    """A uvicorn server that shares its event loop with others, and is not stopped by signals."""
+
+    def __init__(
+        self, app: ASGIApp, listening: socket.socket, drain: int = DRAIN, limits: Limits | None = None
+    ) -> None:
+        """`drain` is the number of seconds that requests in progress have to finish once it stops.
+
+        `limits` apply to its connections; by default their number depends on the available file descriptors.
+        """
+        limits = limits or Limits(connections=most_connections())
+        config = uvicorn.Config(
+            app,
+            http=Connection,
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=int(limits.idle),
+            timeout_graceful_shutdown=drain,
+        )
+        super().__init__(config)
+        if not drain:
+            limits = replace(limits, farewell=0)
+        self.server_state = self._connections = Connections(limits)
+        self._listening = listening
+
+    @property
+    def url(self) -> str:
+        """The base URL of this listener."""
+        host, port = self._listening.getsockname()[:2]
+        return base_url(host, port)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Do not handle signals: the caller does."""
+        yield
+
+    async def run_until_stopped(self) -> None:
+        """Serve until `should_exit` is set."""
+        watching = asyncio.create_task(self._connections.watch())
+        try:
+            await self.serve(sockets=[self._listening])
+        finally:
+            watching.cancel()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start to accept connections."""
+        self.lifespan.state[DRAINING] = self._connections.draining
+        await super().startup(sockets)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept no more connections, and let requests in progress finish."""
+        self._connections.draining.set()
+        await super().shutdown(sockets)
+
+
+def base_url(host: str, port: int) -> str:
+    """The base URL of a listener at this address."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def listen(host: str, port: int, setting: str) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        SettingsError: the address cannot be used; the message names `setting`, the one to change.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio disables Nagle's algorithm only if the protocol is given.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+        listening.listen(_BACKLOG)
+    except OSError as failure:
+        listening.close()
+        raise SettingsError(
+            f"cannot listen on {host}:{port} ({failure.strerror}): set {PREFIX}{setting} to a free port, "
+            "or stop the program that uses it"
+        ) from None
+    listening.setblocking(False)
+    return listening
+
+
+def metrics_listener(pipeline: Pipeline, listening: socket.socket) -> Listener:
+    """The listener for the metrics of a pipeline; its limits keep slow scrapers from using up file descriptors."""
+    limits = Limits(connections=METRICS_CONNECTIONS)
+    return Listener(create_metrics_app(pipeline.registry), listening, limits=limits)

@@ -1,0 +1,43 @@
+"""Signals, and the event loop that they end."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, NoReturn, TypeVar
+
+Result = TypeVar("Result")
+
+
+@contextmanager
+def on_signals(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Handle SIGINT and SIGTERM with `handler` inside the block."""
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
+
+
+def end_at_once(number: int) -> NoReturn:
+    """End this process with the status of a signal, also as process 1 of a container, which ignores signals."""
+    os._exit(128 + number)
+
+
+def run(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run `work` in an event loop of its own, from uvloop if it is available."""
+    try:
+        import uvloop  # noqa: PLC0415 - Windows has none
+
+        loop_factory = uvloop.new_event_loop
+    except ImportError:
+        loop_factory = None
+    # Shells start background jobs with SIGINT ignored, but it must still stop this process.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # SIGTERM does the same as Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        return runner.run(work)

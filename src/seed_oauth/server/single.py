@@ -1,0 +1,45 @@
+"""`seed-oauth serve` with one process: the front door and the metrics, on two listeners in one event loop."""
+
+import asyncio
+from types import FrameType
+
+from seed_oauth.app import create_app
+from seed_oauth.server.listener import Listener, listen, metrics_listener
+from seed_oauth.server.process_limits import relax_garbage_collection
+from seed_oauth.server.signals import end_at_once, on_signals
+from seed_oauth.settings import Settings
+from seed_oauth.telemetry import Pipeline
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until SIGINT or SIGTERM.
+
+    Raises:
+        SettingsError: a port is in use, or metrics cannot be pushed as configured; then nothing is left open.
+    """
+    pipeline = Pipeline()
+    with (
+        listen(settings.host, settings.port, "PORT") as public,
+        listen(settings.metrics_host, settings.metrics_port, "METRICS_PORT") as private,
+    ):
+        front_door = Listener(create_app(settings, pipeline=pipeline), public)
+        await run_together(front_door, metrics_listener(pipeline, private))
+        pipeline.shutdown()
+
+
+async def run_together(front_door: Listener, *others: Listener) -> None:
+    """Run the listeners until SIGINT or SIGTERM; the others run until the front door has finished its last request."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        if front_door.should_exit:
+            end_at_once(number)
+        front_door.should_exit = True
+
+    relax_garbage_collection()
+    with on_signals(stop):
+        async with asyncio.TaskGroup() as group:
+            for other in others:
+                group.create_task(other.run_until_stopped())
+            await front_door.run_until_stopped()
+            for other in others:
+                other.should_exit = True
