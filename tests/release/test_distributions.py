@@ -64,7 +64,7 @@ def clean() -> dict[str, str]:
 def test_the_wheel_has_the_package_with_its_data_and_nothing_besides(wheel: Path) -> None:
     files = set(ZipFile(wheel).namelist())
     package = {name.removeprefix("src/") for name in in_git("src")}
-    assert {"seed_oauth/py.typed", "seed_oauth/pages.css"} <= package
+    assert {"seed_oauth/py.typed", "seed_oauth/http/pages.css"} <= package
     assert {name for name in files if ".dist-info/" not in name} == package
 
 

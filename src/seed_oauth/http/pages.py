@@ -23,7 +23,7 @@ from seed_oauth.protocol.redirect_uri import LOOPBACK_HOSTS
 
 _MAXIMUM_NAME = 60  # characters; an honest name is a few words
 
-_STYLE = files("seed_oauth").joinpath("pages.css").read_text(encoding="utf-8")
+_STYLE = files("seed_oauth.http").joinpath("pages.css").read_text(encoding="utf-8")
 
 _HEADERS = {
     # The style is allowed by its hash, so that no other can be slipped in. 'self' is where the browser
