@@ -119,13 +119,13 @@ def _routes(settings: Settings, pipeline: Recording, container: Container) -> li
         ),
     ]
     if settings.issuer_path:
-        # Behind a reverse proxy that keeps the issuer's path.
+        # For a reverse proxy that does not strip the path of the issuer.
         routes.append(Mount(settings.issuer_path, routes=endpoints))
     return routes
 
 
 def _endpoints(settings: Settings, pipeline: Recording, container: Container) -> list[BaseRoute]:
-    """Everything that is counted, the paths that clients ask for most often first."""
+    """The routes that are counted, the most frequent ones first."""
 
     def counted(
         path: str,
@@ -146,7 +146,7 @@ def _endpoints(settings: Settings, pipeline: Recording, container: Container) ->
 
     endpoints: list[BaseRoute] = []
     if container.proxy:
-        # Clients write the resource with and without a slash at its end (PROTOCOL A9).
+        # Clients write the resource with and without a trailing slash (MCP Authorization, "Canonical Server URI").
         spellings = {settings.mcp_server_path, settings.mcp_server_path.rstrip("/") + "/"}
         endpoints += [
             counted(path, container.proxy, ResourceOutcome, *METHODS, cors=RESOURCE_CORS) for path in spellings
@@ -192,5 +192,5 @@ def _lifespan(
 
 
 async def _not_found(_: Request, __: Exception) -> Response:
-    description = "there is nothing here: the endpoints are listed at /.well-known/oauth-authorization-server"
+    description = "nothing is at this path: /.well-known/oauth-authorization-server lists the endpoints"
     return json_response({"error": "not_found", "error_description": description}, 404)

@@ -96,7 +96,7 @@ async def test_a_document_that_lies_about_its_client_id_is_refused() -> None:
     publisher = Publisher()
     publisher.files["/client.json"] = document("https://claude.ai/oauth/mcp-oauth-client-metadata")
     status, told = await refused(publisher)
-    assert (status, "the very URL that it is at" in told) == (400, True)
+    assert (status, "must have its own URL" in told) == (400, True)
 
 
 async def test_a_document_that_redirects_is_refused_and_the_target_not_asked() -> None:

@@ -1,4 +1,4 @@
-"""Registered clients and where they are kept."""
+"""Clients: what is known of them, where they are stored, and how they authenticate."""
 
 import hashlib
 import hmac
@@ -31,41 +31,41 @@ TokenEndpointAuthMethod = Literal["none", "client_secret_basic", "client_secret_
 _DAY = 86_400
 
 UNUSED_LIFETIME = _DAY
-"""Seconds after which a client that never got a token is forgotten."""
+"""Seconds after which a client that never got a token is deleted."""
 
 PROTECTED = 10
-"""Seconds for which a new client keeps its place though no more clients may be kept.
+"""Seconds for which a new client is not evicted, even if the quota is exhausted.
 
-A flood that fills the quota faster than this lets nobody new in; with more seconds a slower one could do that. One that
-fills it within the time that people take to log in puts out who has just registered."""
+A flood that fills the quota faster than this blocks new registrations; with more seconds, a slower one could. A flood
+that fills it within the time of a login evicts clients that have just registered."""
 
 QUOTA = 100_000
-"""Registered clients that are kept at most, where the settings say nothing else."""
+"""The default for the maximum number of registered clients."""
 
 
 def forgotten_since(now: float, client_days: float) -> tuple[int, int]:
-    """The registration before which a client that never got a token is forgotten, and the last use of one that did.
+    """The registration before which an unused client is deleted, and the last use before which a used one is.
 
-    The last use is known to a day, so a client may live up to a day longer than `client_days`, and never shorter.
+    The last use is recorded to the day, so a client may be kept up to a day longer than `client_days`.
     """
     return int(now - UNUSED_LIFETIME), int(now - (client_days + 1) * _DAY)
 
 
 class QuotaExhaustedError(Exception):
-    """As many clients are kept as may be, and each of them is used or was registered just now."""
+    """The quota of clients is exhausted, and all of them are used or were registered just now."""
 
 
 class BadClientDocumentError(Exception):
-    """What a client publishes of itself breaks a rule; the message says which, and repeats nothing of it."""
+    """A document that a client publishes breaks a rule; the message says which, without quoting the document."""
 
 
 class ClientDocumentUnavailableError(StoreError):
-    """What a client publishes of itself cannot be had now; later it may be."""
+    """A document that a client publishes cannot be fetched now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
-    """A registered client (RFC 7591 §2), as far as later requests need it."""
+    """A client (RFC 7591 §2), as far as later requests need it."""
 
     client_id: str
     issued_at: int
@@ -74,17 +74,17 @@ class Client:
     token_endpoint_auth_method: TokenEndpointAuthMethod = "none"  # noqa: S105 - a method's name
     secret_hash: bytes | None = None
     trusted: bool = False
-    """Whether the operator vouches for it, so that its users need not be asked for consent."""
+    """Whether the operator trusts it, so that its users are not asked for consent."""
     metadata: Mapping[str, object] = field(default_factory=dict)
-    """The rest of what was registered, for people to read: `client_name`, `client_uri` …"""
+    """The rest of its metadata, for people to read: `client_name`, `client_uri` …"""
     further_auth_methods: tuple[TokenEndpointAuthMethod, ...] = ()
-    """What it may authenticate by as well (`token_endpoint_auth_methods_supported` in its document)."""
+    """Further methods by which it may authenticate (`token_endpoint_auth_methods_supported` in its document)."""
     jwks: Mapping[str, object] | None = None
-    """The keys of private_key_jwt; None when it has none, or publishes them at `jwks_uri`."""
+    """The keys for private_key_jwt; None if it has none, or publishes them at `jwks_uri`."""
     jwks_uri: str | None = None
 
     def authenticates_by(self, method: TokenEndpointAuthMethod) -> bool:
-        """Whether `method` is one of those that this client has registered."""
+        """Whether this client has registered `method`."""
         return method in {self.token_endpoint_auth_method, *self.further_auth_methods}
 
     def has_secret(self, secret: str) -> bool:
@@ -93,38 +93,38 @@ class Client:
 
 
 class ClientStore(Protocol):
-    """Where registered clients are kept. Every method raises `StoreError` when it cannot answer."""
+    """A store of registered clients. Every method raises `StoreError` if the store does not work."""
 
     async def get(self, client_id: str) -> Client | None:
         """The client, or None when no such client is registered (any more).
 
         Raises:
             BadClientDocumentError: its client_id is the URL of a document, which breaks a rule.
-            ClientDocumentUnavailableError: that document cannot be had now.
+            ClientDocumentUnavailableError: that document cannot be fetched now.
         """
         ...
 
     async def add(self, client: Client) -> None:
-        """Keep a new client; when this returns, other processes see it too.
+        """Add a new client; when this returns, other processes see it, too.
 
-        Where as many are kept as may be, it takes the place of the one that registered longest ago of those that
-        never got a token, unless that was within the last `PROTECTED` seconds.
+        If the quota is exhausted, it replaces the oldest of the clients that never got a token, unless that one
+        registered within the last `PROTECTED` seconds.
 
         Raises:
-            QuotaExhaustedError: there is no such client.
+            QuotaExhaustedError: there is no client to replace.
         """
         ...
 
     async def mark_used(self, client_id: str) -> None:
-        """Note that the client got a token now: one that never did is forgotten after `UNUSED_LIFETIME`."""
+        """Record that the client got a token now: one that never did is deleted after `UNUSED_LIFETIME`."""
         ...
 
     async def check(self) -> None:
-        """Return when the store can answer and be written to."""
+        """Return if the store can be read and written."""
         ...
 
     async def aclose(self) -> None:
-        """Let go of connections. The store can be used again afterwards."""
+        """Close the connections. The store can be used again afterwards."""
         ...
 
 
@@ -134,22 +134,22 @@ class StoredClient:
 
     client: Client
     last_used_at: int | None
-    """When it last got a token, in seconds since the epoch, to a day; None if it never did."""
+    """When it last got a token, in seconds since the epoch, to the day; None if it never did."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClientPage:
-    """Some of the clients that were looked for, and how many there are in all."""
+    """A page of the clients that a search found, and the number of all of them."""
 
     clients: list[StoredClient]
     total: int
 
 
 class ClientDirectory(Protocol):
-    """What the operator does with a store; to look at a client is not to use it. Raises as `ClientStore` does."""
+    """The operator's view of a store; looking at a client does not count as use. Raises as `ClientStore` does."""
 
     async def search(self, name: str, *, offset: int, limit: int) -> ClientPage:
-        """The clients that have `name` in their `client_name`, those used or registered last first; all for ''."""
+        """The clients with `name` in their `client_name`, the ones used or registered last first; all for ''."""
         ...
 
     async def look_up(self, client_id: str) -> StoredClient | None:
@@ -157,16 +157,16 @@ class ClientDirectory(Protocol):
         ...
 
     async def remove(self, client_id: str) -> bool:
-        """Forget a client; False when there was none."""
+        """Delete a client; False if there was none."""
         ...
 
 
 class RegisteredClients(ClientStore, ClientDirectory, Protocol):
-    """Where clients are kept that register themselves, for requests and for the operator."""
+    """A store of registered clients, for requests and for the operator."""
 
 
 def new_client_id() -> str:
-    """128 random bits: client_ids cannot be guessed or collide."""
+    """128 random bits, so that client_ids neither collide nor can be guessed."""
     return secrets.token_urlsafe(16)
 
 
@@ -176,5 +176,5 @@ def new_client_secret() -> str:
 
 
 def hash_secret(secret: str) -> bytes:
-    """What is stored of a secret. It has 256 random bits, so one SHA-256 is as slow as it needs to be."""
+    """The stored form of a secret. It has 256 random bits, so one SHA-256 is slow enough."""
     return hashlib.sha256(secret.encode()).digest()

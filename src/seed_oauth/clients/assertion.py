@@ -9,29 +9,29 @@ from seed_oauth.clients.keys import ClientKeys
 from seed_oauth.protocol.jwk import SIGNING_ALGORITHMS, BadSignatureError, unverified, verify
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-"""The `client_assertion_type` that is understood (RFC 7523 §2.2)."""
+"""The only supported `client_assertion_type` (RFC 7523 §2.2)."""
 
 LONGEST_LIFETIME = 600
-"""Seconds that an assertion may be good for: so long it must be remembered that it was used."""
+"""Seconds for which an assertion may be valid, and for which its use must be stored."""
 
 CLOCK_SKEW = 60
-"""Seconds that a client's clock may be off."""
+"""Seconds by which the clock of a client may differ."""
 
 
 class BadAssertionError(Exception):
-    """The assertion does not authenticate the client; the message says why, without repeating any of it."""
+    """The assertion does not authenticate the client; the message says why, without quoting it."""
 
 
 class UsedAssertions(Protocol):
-    """Where the used ones are kept. Raises `StoreError` when it cannot answer."""
+    """A store of used assertions. Raises `StoreError` if the store does not work."""
 
     async def use(self, client_id: str, jti: str, *, expires_at: float, now: float) -> bool:
-        """Mark an assertion as used; of all processes that do so at once, one gets True."""
+        """Mark an assertion as used; True only for the first call, in whichever process."""
         ...
 
 
 class ClientAssertions:
-    """Verifies assertions."""
+    """Verifies client assertions."""
 
     def __init__(
         self,
@@ -40,19 +40,19 @@ class ClientAssertions:
         used: UsedAssertions,
         now: Callable[[], float] = time,
     ) -> None:
-        """`audiences` are the names that clients have for this server; `now` counts seconds since the epoch."""
+        """`audiences` are the accepted values of `aud`; `now` counts seconds since the epoch."""
         self._audiences = frozenset(audiences)
         self._keys = keys
         self._used = used
         self._now = now
 
     async def verify(self, client: Client, assertion: str) -> None:
-        """Return when `assertion` proves that `client` has sent it, and it has not been used before.
+        """Return if `client` has signed `assertion`, and it has not been used before.
 
         Raises:
-            BadAssertionError: it does not.
+            BadAssertionError: it is not valid.
             BadClientDocumentError: the keys that the client publishes break a rule.
-            StoreError: whether it does cannot be told now.
+            StoreError: it cannot be verified now.
         """
         claims = await self._signed_claims(client, assertion)
         now = self._now()
@@ -79,7 +79,7 @@ class ClientAssertions:
 
     def _check_claims(self, client: Client, claims: dict[str, object], now: float) -> float:
         """When the assertion expires."""
-        from joserfc.errors import ClaimError, MissingClaimError  # noqa: PLC0415 - see `public_keys`
+        from joserfc.errors import ClaimError, MissingClaimError  # noqa: PLC0415 - see `protocol.jwk`
         from joserfc.jwt import JWTClaimsRegistry  # noqa: PLC0415 - the same
 
         registry = JWTClaimsRegistry(
@@ -98,11 +98,11 @@ class ClientAssertions:
         except ClaimError as bad:
             raise BadAssertionError(_OBJECTIONS[bad.claim]) from None
         named = {claims["aud"]} if isinstance(claims["aud"], str) else set(claims["aud"])  # type: ignore[call-overload]
-        # Nobody else may be named: whoever is could send it on to us (RFC 7523 §3, point 3).
+        # Any other audience could replay the assertion here (RFC 7523 §3, point 3).
         if not named or not named <= self._audiences:
             raise BadAssertionError(_OBJECTIONS["aud"])
         expires_at = claims["exp"]
-        assert isinstance(expires_at, int | float)  # noqa: S101 - the registry looked
+        assert isinstance(expires_at, int | float)  # noqa: S101 - the registry has checked it
         if expires_at > now + LONGEST_LIFETIME + CLOCK_SKEW:
             raise BadAssertionError(f"the client_assertion must expire within {LONGEST_LIFETIME} seconds")
         return expires_at

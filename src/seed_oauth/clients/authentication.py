@@ -1,4 +1,4 @@
-"""Who is asking at `/oauth/token` and `/oauth/revoke`: client authentication (RFC 6749 §2.3, §3.2.1)."""
+"""Client authentication at `/oauth/token` and `/oauth/revoke` (RFC 6749 §2.3, §3.2.1)."""
 
 from base64 import b64decode
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ class _Credentials:
 
 
 class ClientAuthentication:
-    """Authenticates clients, each by a method that it registered."""
+    """Authenticates clients by the methods that they registered."""
 
     def __init__(self, clients: ClientStore, assertions: ClientAssertions) -> None:
         self._clients = clients
@@ -44,10 +44,10 @@ class ClientAuthentication:
         Raises:
             OAuthError: the rows UNKNOWN_CLIENT, BAD_CLIENT_AUTHENTICATION, BAD_CLIENT_DOCUMENT,
                 CLIENT_DOCUMENT_UNAVAILABLE and CLIENT_LOOKUP_FAILED.
-            MalformedRequestError: no client_id, or two ways of authenticating at once (RFC 6749 §2.3).
+            MalformedRequestError: no client_id, or more than one authentication method (RFC 6749 §2.3).
         """
         presented = _presented(authorization, form)
-        # RFC 6749 §5.2: the challenge is owed to whoever tried the Authorization header.
+        # RFC 6749 §5.2: the challenge is required if the client used the Authorization header.
         challenge = _CHALLENGE if presented.method == "client_secret_basic" else {}
         try:
             client = await self._clients.get(presented.client_id)
@@ -61,7 +61,7 @@ class ClientAuthentication:
         except BadClientDocumentError as bad:
             raise OAuthError(outcomes.BAD_CLIENT_DOCUMENT, f"the document at this client_id {bad}") from bad
         except ClientDocumentUnavailableError as trouble:
-            # Never invalid_client: the client would throw good tokens away.
+            # Never invalid_client: the client would discard valid tokens.
             raise OAuthError(
                 outcomes.CLIENT_DOCUMENT_UNAVAILABLE, f"the document at this client_id {trouble}, try again"
             ) from trouble
@@ -74,7 +74,7 @@ class ClientAuthentication:
         return client
 
     async def _objection(self, client: Client, presented: _Credentials) -> str | None:
-        """Why what was presented does not authenticate the client, or None when it does."""
+        """Why the credentials do not authenticate the client, or None if they do."""
         if not client.authenticates_by(presented.method):
             return f"this client is registered with token_endpoint_auth_method {client.token_endpoint_auth_method}"
         if presented.method == "private_key_jwt":
@@ -93,13 +93,13 @@ def _presented(authorization: str | None, form: Mapping[str, str]) -> _Credentia
     client_id = form.get("client_id")
     secret = form.get("client_secret")
     if sum(tried is not None for tried in (basic, assertion, secret)) > 1:
-        raise MalformedRequestError("authenticate in one way: by the Authorization header, a secret or an assertion")
+        raise MalformedRequestError("use one authentication method: the Authorization header, a secret or an assertion")
     if basic is not None:
         if client_id not in {None, basic.client_id}:
             raise MalformedRequestError("client_id must be the one in the Authorization header")
         return basic
     if assertion is not None:
-        # RFC 7521 §4.2: the client_id may be left out. If it is there the assertion must be about it.
+        # RFC 7521 §4.2: the client_id is optional. If present, the assertion must be about it.
         return _Credentials(client_id or _subject(assertion), assertion, "private_key_jwt")
     if client_id is None:
         raise MalformedRequestError("client_id is missing")
@@ -117,7 +117,7 @@ def _assertion(form: Mapping[str, str]) -> str | None:
 
 
 def _subject(assertion: str) -> str:
-    """The client that the assertion is about, before anything is verified."""
+    """The client that the assertion is about, before it is verified."""
     try:
         _, claims = unverified(assertion)
     except BadSignatureError:

@@ -1,4 +1,4 @@
-"""A short memory in front of a store: a client that is logging in is looked up several times in a row, and used."""
+"""A short-lived cache in front of a store: a login looks its client up several times in a row."""
 
 from collections.abc import Callable
 from time import monotonic
@@ -7,19 +7,19 @@ from seed_oauth.clients import Client, ClientStore
 from seed_oauth.errors import StoreError
 
 LIFETIME = 5.0
-"""Seconds after which a client is read anew, so that one revoked elsewhere is soon refused here."""
+"""Seconds after which a client is read again, so that one deleted elsewhere is soon refused here."""
 
 CAPACITY = 10_000
-"""Clients remembered at most; then all are forgotten, which costs one read each, and one write of those in use."""
+"""Clients cached at most; then the cache is cleared, which costs one read each, and one write for those in use."""
 
 MARKED_EVERY = 86_400.0
-"""Seconds after which it is noted again that a client is used."""
+"""Seconds after which the use of a client is recorded again."""
 
 
 class CachedClientStore:
-    """A `ClientStore` that remembers the clients it found, for `LIFETIME` seconds.
+    """A `ClientStore` that caches the clients it found, for `LIFETIME` seconds.
 
-    Only what was found is remembered: a client registered in another process is seen at once.
+    Misses are not cached, so a client that registers with another process is known at once.
     """
 
     def __init__(self, store: ClientStore, clock: Callable[[], float] = monotonic) -> None:
@@ -43,11 +43,11 @@ class CachedClientStore:
         return client
 
     async def add(self, client: Client) -> None:
-        """Keep a new client."""
+        """Add a new client."""
         await self._store.add(client)
 
     async def mark_used(self, client_id: str) -> None:
-        """Note that the client got a token, at most once a day. Nobody's login fails because that cannot be written."""
+        """Record that the client got a token, at most once a day. A login does not fail if that cannot be written."""
         now = self._clock()
         marked = self._marked.get(client_id)
         if marked is not None and now < marked + MARKED_EVERY:
@@ -55,15 +55,15 @@ class CachedClientStore:
         try:
             await self._store.mark_used(client_id)
         except StoreError:
-            return  # it is noted with the next use
+            return  # the next use is recorded instead
         if len(self._marked) >= CAPACITY:
             self._marked.clear()
         self._marked[client_id] = now
 
     async def check(self) -> None:
-        """Return when the store itself can answer."""
+        """Return if the store works."""
         await self._store.check()
 
     async def aclose(self) -> None:
-        """Let go of the store's connections."""
+        """Close the store's connections."""
         await self._store.aclose()

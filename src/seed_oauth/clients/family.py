@@ -1,4 +1,4 @@
-"""Which family of clients one belongs to, for statistics."""
+"""The family of a client, for statistics."""
 
 from functools import lru_cache
 
@@ -12,11 +12,11 @@ _SIGNS = (
     (ClientFamily.VSCODE, ("visual studio code", "vscode", "vs code")),
     (ClientFamily.INSPECTOR, ("mcp inspector", "mcp-inspector")),
 )
-"""What a family's clients have in their names or redirect URIs, the more telling first."""
+"""Parts of the names and redirect URIs of each family's clients, the more specific first."""
 
 
 def family_of(client: Client) -> ClientFamily:
-    """The family that a client's name and redirect URIs speak of; they prove nothing."""
+    """The family that a client's name and redirect URIs suggest; they prove nothing."""
     return _family(str(client.metadata.get("client_name", "")), client.redirect_uris)
 
 

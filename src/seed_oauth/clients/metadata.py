@@ -1,4 +1,4 @@
-"""Client metadata (RFC 7591 §2), the same for a client that registers and for one that publishes a document."""
+"""Client metadata (RFC 7591 §2), checked alike for clients that register and for those that publish a document."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -13,28 +13,28 @@ MAXIMUM_LISTED = 32
 """Redirect URIs of a client, and members of each other list."""
 
 MAXIMUM_SIZE = 8 * 1024
-"""Bytes of JSON that are kept of what a client says of itself; the largest honest one says some 4 KiB."""
+"""Bytes of JSON that are stored of a client's metadata; the largest known real one has about 4 KiB."""
 
 _MAXIMUM_TEXT = 256
 _HTTPS_URL = re.compile(r"https://[!#-;=?-\[\]_a-z~]{1,2040}")
 
 
 class BadMetadataError(ValueError):
-    """A member breaks a rule; the message says which, and repeats nothing of it."""
+    """A member breaks a rule; the message says which, without quoting it."""
 
 
 class BadRedirectUrisError(BadMetadataError):
-    """`redirect_uris` breaks a rule, for which RFC 7591 §3.2.2 has an error of its own."""
+    """`redirect_uris` breaks a rule, for which RFC 7591 §3.2.2 has a separate error."""
 
 
 def redirect_uris(sent: Mapping[str, object], private_use_schemes: Collection[str]) -> tuple[str, ...]:
-    """The redirect URIs that may be used; RFC 7591 §2 lets the server leave out the others.
+    """The acceptable redirect URIs; RFC 7591 §2 lets the server omit the others.
 
-    One bad URI does not sink those beside it: clients register every form they might use at once (Cursor
-    sends a private-use scheme, an https URL and a loopback one). What was left out is not in the answer.
+    One bad URI does not invalidate the others: clients register every form that they might use (Cursor sends a
+    private-use scheme, an https URL and a loopback one). The response shows which ones were registered.
 
     Raises:
-        BadRedirectUrisError: none can be used, or there are too many.
+        BadRedirectUrisError: none is acceptable, or there are too many.
     """
     uris = _strings(sent, "redirect_uris", BadRedirectUrisError)
     if not uris:
@@ -54,7 +54,7 @@ def auth_method(
     """`token_endpoint_auth_method`, one of `allowed`.
 
     Raises:
-        BadMetadataError: it is none of them.
+        BadMetadataError: it is not one of them.
     """
     wanted = sent.get("token_endpoint_auth_method", default)
     for method in allowed:
@@ -64,7 +64,7 @@ def auth_method(
 
 
 def accepted(sent: Mapping[str, object]) -> dict[str, object]:
-    """The rest of the metadata, checked; unknown members are ignored as RFC 7591 §2 asks.
+    """The rest of the metadata, checked; unknown members are ignored (RFC 7591 §2).
 
     Raises:
         BadMetadataError: a member breaks a rule.
@@ -84,10 +84,10 @@ def accepted(sent: Mapping[str, object]) -> dict[str, object]:
 
 
 def check_size(redirect_uris: Sequence[str], kept: Mapping[str, object]) -> None:
-    """Refuse a client that says so much of itself that a flood of the like would fill store and memory.
+    """Refuse metadata so large that a flood of it would fill the store and the memory.
 
     Raises:
-        BadMetadataError: it is more than `MAXIMUM_SIZE`.
+        BadMetadataError: it exceeds `MAXIMUM_SIZE`.
     """
     if len(orjson.dumps([redirect_uris, kept])) > MAXIMUM_SIZE:
         raise BadMetadataError(f"the client metadata must not have more than {MAXIMUM_SIZE} bytes")
@@ -97,7 +97,7 @@ def https_url(sent: Mapping[str, object], name: str) -> str:
     """A member that must be an https URL.
 
     Raises:
-        BadMetadataError: it is none.
+        BadMetadataError: it is not one.
     """
     value = sent[name]
     if not isinstance(value, str) or not _HTTPS_URL.fullmatch(value):
@@ -126,7 +126,7 @@ def _strings(sent: Mapping[str, object], name: str, error: type[BadMetadataError
     if not isinstance(value, list) or not all(isinstance(item, str) and item.isprintable() for item in value):
         raise error(f"{name} must be a list of strings")
     if len(value) > MAXIMUM_LISTED:
-        raise error(f"{name} must not be more than {MAXIMUM_LISTED}")
+        raise error(f"{name} must not have more than {MAXIMUM_LISTED} members")
     return value
 
 
@@ -140,5 +140,5 @@ def _text(sent: Mapping[str, object], name: str) -> str:
 def _scope(sent: Mapping[str, object]) -> str:
     value = sent["scope"]
     if not isinstance(value, str) or not scope.is_valid(value):
-        raise BadMetadataError("scope must be a list of names with single spaces between")
+        raise BadMetadataError("scope must be a list of names separated by single spaces")
     return value

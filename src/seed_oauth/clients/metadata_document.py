@@ -1,6 +1,6 @@
-"""Clients whose client_id is the URL of a document that says what they are.
+"""Clients whose client_id is the URL of their metadata.
 
-Client ID Metadata Documents: draft-ietf-oauth-client-id-metadata-document, as MCP asks for them.
+Client ID Metadata Documents (draft-ietf-oauth-client-id-metadata-document), as MCP Authorization recommends them.
 """
 
 import re
@@ -19,20 +19,20 @@ MAXIMUM_DOCUMENT = 5 * 1024
 
 _MAXIMUM_URL = 1024
 
-# §3: https, no user, no fragment; a path. A query, which a client SHOULD NOT have, is not needed by any that is
-# known, and would make one document any number of clients.
+# §3: https and a path, without user or fragment. A query is refused although it is only a SHOULD NOT: no known client
+# needs one, and it would turn one document into any number of clients.
 _URL = re.compile(
     r"https://(?:[A-Za-z0-9.\-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?"
     r"/(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*"
 )
 
-# §4.1: nothing that is secret can be agreed on by a document that everybody can read.
+# §4.1: a public document cannot establish a secret.
 _AUTH_METHODS: tuple[TokenEndpointAuthMethod, ...] = ("private_key_jwt", "none")
 _SECRETS = ("client_secret", "client_secret_expires_at")
 
 
 def is_url_of_document(client_id: str) -> bool:
-    """Whether `client_id` means a document; those that are issued here never look so."""
+    """Whether `client_id` is the URL of a document; client_ids issued here never look like one."""
     return client_id.startswith("https://")
 
 
@@ -45,10 +45,10 @@ def is_well_formed(client_id: str) -> bool:
 
 
 class ClientDocuments:
-    """The clients that publish documents."""
+    """The clients that publish a document."""
 
     def __init__(self, transport: httpx.AsyncBaseTransport, private_use_schemes: Collection[str] = ()) -> None:
-        """`transport` is as `PublishedDocuments` asks."""
+        """`transport` is that of `PublishedDocuments`."""
         self._private_use_schemes = private_use_schemes
         self._documents = PublishedDocuments(transport, self._client, limit=MAXIMUM_DOCUMENT)
 
@@ -57,7 +57,7 @@ class ClientDocuments:
 
         Raises:
             BadClientDocumentError: the URL or the document breaks a rule.
-            ClientDocumentUnavailableError: the document cannot be had now.
+            ClientDocumentUnavailableError: the document cannot be fetched now.
         """
         if not is_well_formed(client_id):
             raise BadClientDocumentError(
@@ -66,13 +66,13 @@ class ClientDocuments:
         return await self._documents.get(client_id)
 
     async def aclose(self) -> None:
-        """Give up what is on its way."""
+        """Cancel the fetches that are under way."""
         await self._documents.aclose()
 
     def _client(self, client_id: str, document: Mapping[str, object]) -> Client:
-        # §4: by simple string comparison (RFC 3986 §6.2.1), or anybody could speak for anybody.
+        # §4: simple string comparison (RFC 3986 §6.2.1), or one client could impersonate another.
         if document.get("client_id") != client_id:
-            raise BadClientDocumentError("must have as its client_id the very URL that it is at")
+            raise BadClientDocumentError("must have its own URL as its client_id")
         if any(name in document for name in _SECRETS):
             raise BadClientDocumentError("must not have a client_secret: everybody can read it")
         try:
@@ -93,10 +93,10 @@ class ClientDocuments:
 
 
 def _auth_methods(document: Mapping[str, object]) -> list[TokenEndpointAuthMethod]:
-    """How the client may authenticate; `none` when it does not say.
+    """The authentication methods of the client; `none` by default.
 
-    ChatGPT publishes a list instead of one method (OpenID Connect Relying Party Metadata Choices): then any
-    that we have too will do, because nobody tells the client which one was chosen.
+    ChatGPT publishes a list instead of one method (OpenID Connect Relying Party Metadata Choices): then every method in
+    it that is supported here is accepted, because the client does not learn which one was chosen.
     """
     listed = document.get("token_endpoint_auth_methods_supported")
     if listed is None:
@@ -120,4 +120,4 @@ def _keys(document: Mapping[str, object]) -> tuple[Mapping[str, object] | None, 
         read_jwk_set(jwks)
     except BadKeysError as bad:
         raise BadMetadataError(f"jwks {bad}") from bad
-    return jwks, None  # type: ignore[return-value]  # what could be read is a mapping
+    return jwks, None  # type: ignore[return-value]  # read_jwk_set has checked that it is a mapping

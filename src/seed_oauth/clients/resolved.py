@@ -1,4 +1,4 @@
-"""Every client there is: those in the settings, those that publish documents, and those that registered."""
+"""All clients: those in the settings, those that publish a document, and those that registered."""
 
 from collections.abc import Iterable
 
@@ -8,10 +8,10 @@ from seed_oauth.settings.preregistered import PreregisteredClient
 
 
 class ResolvedClientStore:
-    """A `ClientStore` in front of another, which then only keeps those that register.
+    """A `ClientStore` in front of the store of registered clients.
 
-    The settings come first: they are there when the store is not, and an operator may vouch for a client
-    that publishes a document.
+    The settings come first: they are available if the store is not, and the operator may trust a client that publishes
+    a document.
     """
 
     def __init__(
@@ -20,13 +20,13 @@ class ResolvedClientStore:
         preregistered: Iterable[PreregisteredClient] = (),
         documents: ClientDocuments | None = None,
     ) -> None:
-        """`documents` is None where clients may not publish any."""
+        """`documents` is None if Client ID Metadata Documents are disabled."""
         self._registered = registered
         self._preregistered = {client.client_id: _client(client) for client in preregistered}
         self._documents = documents
 
     async def get(self, client_id: str) -> Client | None:
-        """The client, or None when there is no such client."""
+        """The client, or None if there is no such client."""
         preregistered = self._preregistered.get(client_id)
         if preregistered is not None:
             return preregistered
@@ -35,20 +35,20 @@ class ResolvedClientStore:
         return await self._registered.get(client_id)
 
     async def add(self, client: Client) -> None:
-        """Keep a new client."""
+        """Add a new client."""
         await self._registered.add(client)
 
     async def mark_used(self, client_id: str) -> None:
-        """Note that the client got a token; only of one that registered can that be forgotten."""
+        """Record that the client got a token, if it is a registered one: only those expire."""
         if client_id not in self._preregistered and not is_url_of_document(client_id):
             await self._registered.mark_used(client_id)
 
     async def check(self) -> None:
-        """Return when the store can answer."""
+        """Return if the store works."""
         await self._registered.check()
 
     async def aclose(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
         if self._documents is not None:
             await self._documents.aclose()
         await self._registered.aclose()
