@@ -41,19 +41,22 @@ def test_an_mcp_server_is_on_this_machine_in_a_private_network_or_behind_tls(mcp
         ({"mcp_server": "mcp:9000"}, "SEED_OAUTH_MCP_SERVER must be an absolute URL"),
         ({"mcp_server": "http://[::1"}, "SEED_OAUTH_MCP_SERVER is not a URL"),
         ({"mcp_server": "http://mcp:99999/"}, "SEED_OAUTH_MCP_SERVER is not a URL"),
-        ({"mcp_server": "http://mcp/mcp?a=b"}, "SEED_OAUTH_MCP_SERVER must have neither a query"),
-        ({"mcp_server": "http://mcp/mcp#"}, "SEED_OAUTH_MCP_SERVER must have neither a query"),
-        ({"mcp_server": "http://me:secret@mcp/mcp"}, "SEED_OAUTH_MCP_SERVER must have neither a query"),
-        ({"mcp_server": "http://127.0.0.1:8000/mcp"}, "SEED_OAUTH_MCP_SERVER is this door itself"),
-        ({"mcp_server": "https://door.example/mcp/"}, "SEED_OAUTH_MCP_SERVER is this door itself"),
-        ({"resources": "https://door.example/a https://door.example/b"}, "name one in SEED_OAUTH_RESOURCES"),
-        ({"resources": "https://elsewhere.example/mcp"}, "must be below SEED_OAUTH_ISSUER"),
-        ({"issuer": "https://door.example/tenant", "resources": "https://door.example/tenant2/mcp"}, "must be below"),
-        ({"resources": "https://door.example/oauth/token"}, "at a path of its own"),
-        ({"resources": "https://door.example/.well-known/mcp"}, "at a path of its own"),
-        ({"resources": "https://door.example/healthz"}, "at a path of its own"),
-        ({"resources": "https://door.example/{path}"}, "at a path of its own"),
-        ({"idp_issuer": None}, "SEED_OAUTH_IDP_ISSUER is missing beside SEED_OAUTH_MCP_SERVER"),
+        ({"mcp_server": "http://mcp/mcp?a=b"}, "SEED_OAUTH_MCP_SERVER must not have a query"),
+        ({"mcp_server": "http://mcp/mcp#"}, "SEED_OAUTH_MCP_SERVER must not have a query"),
+        ({"mcp_server": "http://me:secret@mcp/mcp"}, "SEED_OAUTH_MCP_SERVER must not have a query"),
+        ({"mcp_server": "http://127.0.0.1:8000/mcp"}, "SEED_OAUTH_MCP_SERVER is the URL of this server"),
+        ({"mcp_server": "https://door.example/mcp/"}, "SEED_OAUTH_MCP_SERVER is the URL of this server"),
+        ({"resources": "https://door.example/a https://door.example/b"}, "set a single one"),
+        ({"resources": "https://elsewhere.example/mcp"}, "must be a path below SEED_OAUTH_ISSUER"),
+        (
+            {"issuer": "https://door.example/tenant", "resources": "https://door.example/tenant2/mcp"},
+            "must be a path below",
+        ),
+        ({"resources": "https://door.example/oauth/token"}, "that this server does not use itself"),
+        ({"resources": "https://door.example/.well-known/mcp"}, "that this server does not use itself"),
+        ({"resources": "https://door.example/healthz"}, "that this server does not use itself"),
+        ({"resources": "https://door.example/{path}"}, "that this server does not use itself"),
+        ({"idp_issuer": None}, "SEED_OAUTH_IDP_ISSUER is missing: SEED_OAUTH_MCP_SERVER"),
         ({"idp_issuer": None, "flow": "relay", "access_tokens": "own"}, "SEED_OAUTH_IDP_ISSUER is missing"),
         ({"mcp_server_timeout": 0}, "SEED_OAUTH_MCP_SERVER_TIMEOUT"),
         ({"mcp_server_body_limit": 10}, "SEED_OAUTH_MCP_SERVER_BODY_LIMIT"),
@@ -93,7 +96,7 @@ def test_the_resource_is_served_where_it_says_it_is(issuer: str, resource: str |
 
 
 def test_an_audience_of_the_identity_providers_own_stands_for_one_resource() -> None:
-    with pytest.raises(SettingsError, match="SEED_OAUTH_IDP_AUDIENCES stands for one resource"):
+    with pytest.raises(SettingsError, match="SEED_OAUTH_IDP_AUDIENCES allows only one resource"):
         Settings.load(**GOOD, idp_audiences="api://x", resources="https://a.example https://b.example")
 
 

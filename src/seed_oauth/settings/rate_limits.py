@@ -1,4 +1,4 @@
-"""What rate limits may be, and who may say whose request it is."""
+"""Validation of the rate limits and of the trusted proxies."""
 
 from ipaddress import IPv6Network, ip_network
 from typing import Annotated
@@ -10,16 +10,16 @@ from seed_oauth.settings.validators import Names
 
 
 def _rate_limit(value: str) -> str:
-    """The limit itself, in the notation of the `limits` library; empty when there is none."""
+    """The limit, in the notation of the `limits` library; empty means no limit."""
     value = value.strip()
     try:
         allowed = [item.amount for item in parse_many(value)] if value else []
     except ValueError:
         raise ValueError(
-            "must be a limit such as 60/minute, or several: 60/minute;1000/hour; or empty for none"
+            "must be a limit such as 60/minute, several such as 60/minute;1000/hour, or empty for no limit"
         ) from None
     if 0 in allowed:
-        raise ValueError("must allow for one request at least, such as 1/minute; empty means no limit")
+        raise ValueError("must allow at least one request, such as 1/minute; empty means no limit")
     return value
 
 
@@ -29,13 +29,13 @@ def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
             network = ip_network(text)
         except ValueError:
             raise ValueError(
-                "must be addresses and networks such as 10.1.2.3 or 10.1.0.0/16, without host bits"
+                "must be addresses or networks without host bits, such as 10.1.2.3 or 10.1.0.0/16"
             ) from None
         if network.prefixlen == 0:
-            # Whoever is trusted says who the client is, so then every client would say who it is.
-            raise ValueError("must not be everybody: name the addresses of your reverse proxies")
+            # A trusted proxy states the client's address, so every client could state any address.
+            raise ValueError("must not contain every address: list the addresses of your reverse proxies")
         if isinstance(network, IPv6Network) and network.network_address.ipv4_mapped:
-            raise ValueError("must name IPv4 networks as such: 10.1.0.0/16, not ::ffff:10.1.0.0/112")
+            raise ValueError("must have IPv4 networks in IPv4 notation: 10.1.0.0/16, not ::ffff:10.1.0.0/112")
     return value
 
 
