@@ -1,4 +1,4 @@
-"""The settings of the reverse proxy: what would be unsafe, or cannot be served, is refused at start."""
+"""The settings of the MCP server: unsafe and invalid ones are refused at startup."""
 
 from typing import Any
 
@@ -76,7 +76,7 @@ def test_an_mcp_server_that_is_unsafe_or_cannot_be_served_is_refused(given: dict
         {"idp_issuer": "https://idp.example", "flow": "relay"},
     ],
 )
-def test_there_is_more_than_one_way_to_check_tokens(given: dict[str, Any]) -> None:
+def test_tokens_can_be_validated_in_several_ways(given: dict[str, Any]) -> None:
     assert Settings.load(**{**GOOD, "idp_issuer": None, "mcp_server": "http://mcp/", **given}).can_check_tokens
 
 
@@ -90,12 +90,12 @@ def test_there_is_more_than_one_way_to_check_tokens(given: dict[str, Any]) -> No
         ("https://door.example/tenant", "https://door.example/tenant/x", "/x"),
     ],
 )
-def test_the_resource_is_served_where_it_says_it_is(issuer: str, resource: str | None, path: str) -> None:
+def test_the_resource_is_served_at_its_path(issuer: str, resource: str | None, path: str) -> None:
     given = {**GOOD, "issuer": issuer, "mcp_server": "http://mcp/", **({"resources": resource} if resource else {})}
     assert Settings.load(**given).mcp_server_path == path
 
 
-def test_an_audience_of_the_identity_providers_own_stands_for_one_resource() -> None:
+def test_idp_audiences_allow_only_one_resource() -> None:
     with pytest.raises(SettingsError, match="SEED_OAUTH_IDP_AUDIENCES allows only one resource"):
         Settings.load(**GOOD, idp_audiences="api://x", resources="https://a.example https://b.example")
 

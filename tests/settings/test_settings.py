@@ -16,7 +16,7 @@ PRIVATE_JWKS = {"keys": [KEY.as_dict(private=True)]}
 
 
 def client(**changes: Any) -> dict[str, Any]:
-    """A good client in the settings, but for `changes`."""
+    """A valid pre-registered client, apart from `changes`."""
     return {"client_id": "a", "redirect_uris": ["https://app.example/"], **changes}
 
 
@@ -30,15 +30,15 @@ def test_the_defaults_bind_to_loopback_and_name_the_issuer_after_it() -> None:
 
 
 def test_a_loopback_issuer_gets_a_random_key_and_its_workers_the_same_one() -> None:
-    """THREATS 20: a key that everybody knows would be none."""
+    """THREATS 20: a constant default key would be public."""
     settings = Settings.load()
     assert settings.secret_keys != Settings.load().secret_keys
     variables = settings.as_environment()
     assert variables["SEED_OAUTH_SECRET_KEYS"] == settings.secret_keys[0].get_secret_value()
-    assert Settings.load(issuer="https://door.example", flow="relay").secret_keys == ()  # it seals nothing
+    assert Settings.load(issuer="https://door.example", flow="relay").secret_keys == ()  # it needs no keys
 
 
-def test_what_logins_need_is_named_when_it_is_missing() -> None:
+def test_missing_settings_that_logins_need_are_named() -> None:
     assert Settings.load().missing() == ["SEED_OAUTH_IDP_ISSUER", "SEED_OAUTH_IDP_CLIENT_ID"]
     one_url = Settings.load(idp_client_id="a", idp_authorization_url="https://idp.example/authorize")
     assert one_url.missing() == ["SEED_OAUTH_IDP_TOKEN_URL"]
@@ -136,8 +136,8 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
         ({"store_url": "sqlite:///"}, "SEED_OAUTH_STORE_URL must be sqlite:///file"),
     ],
 )
-def test_an_unsafe_or_senseless_setting_is_refused_by_name(given: dict[str, object], message: str) -> None:
-    """THREATS 20: a weak or missing key, too."""
+def test_an_invalid_or_unsafe_setting_is_refused_by_name(given: dict[str, object], message: str) -> None:
+    """THREATS 20: including a weak or missing key."""
     with pytest.raises(SettingsError, match=re.escape(message)):
         Settings.load(**given)
 
@@ -148,7 +148,7 @@ def test_a_misspelt_setting_is_refused_with_the_right_name(monkeypatch: pytest.M
         Settings.load()
 
 
-def test_a_setting_that_resembles_none_is_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_setting_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEED_OAUTH_XYZZY", "1")
     with pytest.raises(SettingsError, match="SEED_OAUTH_XYZZY is not a setting: remove it"):
         Settings.load()
@@ -163,18 +163,18 @@ def test_a_setting_that_resembles_none_is_refused_too(monkeypatch: pytest.Monkey
         ({"jwks": PUBLIC_JWKS}, "private_key_jwt"),
     ],
 )
-def test_a_client_in_the_settings_authenticates_by_what_it_has(changes: dict[str, Any], method: str) -> None:
+def test_the_credentials_of_a_client_determine_its_auth_method(changes: dict[str, Any], method: str) -> None:
     assert Settings.load(clients=[client(**changes)]).clients[0].auth_method == method
 
 
-def test_clients_in_the_settings_may_use_the_schemes_that_the_operator_allows() -> None:
+def test_preregistered_clients_may_use_allowed_private_use_schemes() -> None:
     clients = [client(redirect_uris=["acme://callback"])]
     assert Settings.load(clients=clients, private_use_schemes="acme").clients
     with pytest.raises(SettingsError, match="redirect_uri"):
         Settings.load(clients=clients)
 
 
-def test_no_clients_in_the_environment_are_no_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_clients_variable_means_no_clients(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEED_OAUTH_CLIENTS", "")
     assert Settings.load().clients == ()
 
