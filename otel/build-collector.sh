@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the Collector of builder.yaml into ~/.cache/seed-oauth, where the tests look for it. Needs Go; takes minutes.
+# Builds the Collector of builder.yaml into ~/.cache/seed-oauth for the tests. Requires Go and takes minutes.
 set -euo pipefail
 cd "$(dirname "$0")"
 manifest=$(sha256sum builder.yaml | cut -c1-16)

@@ -1,15 +1,15 @@
-"""An MCP server in Python that protects itself: `pip install mcp seed-oauth`, then `python python_mcp_server.py`.
+"""An MCP server in Python with `protect`: install `mcp` and `seed-oauth`, then run `python python_mcp_server.py`.
 
-The door that its users log in at runs elsewhere (`seed-oauth serve`). This server needs to know the door and its own
-URL, and how the door's access tokens are checked:
+The front door for logins runs elsewhere (`seed-oauth serve`). This server needs the issuer, its own URL, and the
+settings to validate access tokens:
 
     export SEED_OAUTH_ISSUER=https://login.example.com
     export SEED_OAUTH_RESOURCES=https://mcp.example.com/mcp
-    export SEED_OAUTH_IDP_ISSUER=https://idp.example.com     # whose JWTs are good here, and
-    export SEED_OAUTH_SECRET_KEYS=the-keys-of-the-door       # what opens tokens of the door's own
+    export SEED_OAUTH_IDP_ISSUER=https://idp.example.com     # validates the identity provider's JWTs
+    export SEED_OAUTH_SECRET_KEYS=the-keys-of-the-door       # decrypts the front door's own access tokens
 
-The door has to have the same SEED_OAUTH_RESOURCES. The SDK answers requests for a loopback host only: behind a reverse
-proxy that keeps the public one, name it with `streamable_http_app(host="mcp.example.com")`.
+The front door must have the same SEED_OAUTH_RESOURCES. By default, the MCP SDK only accepts requests for a loopback
+host. Behind a reverse proxy that keeps the public host, use `streamable_http_app(host="mcp.example.com")`.
 """
 
 import os
@@ -24,7 +24,7 @@ server = MCPServer("who")
 
 @server.tool()
 def who_am_i(context: Context) -> str:
-    """Tell the user who they are, as the identity provider calls them."""
+    """Return the user's name at the identity provider."""
     return str(context.request_context.request.user.display_name)
 
 

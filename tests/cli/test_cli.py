@@ -1,4 +1,4 @@
-"""The command line as a person meets it: real processes, real ports."""
+"""The command line with real processes and real ports."""
 
 import asyncio
 import os
@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import anyio
@@ -21,22 +22,21 @@ from tests.harness import CALLBACK, authorization_request, json_of, samples_of
 pytestmark = pytest.mark.anyio
 
 PATIENCE = 60
-"""Seconds after which what has not come will not come, however busy the machine is."""
+"""Seconds to wait for a process, also on a busy machine."""
 COMMAND = str(Path(sys.executable).with_name("seed-oauth"))
 
 
 def free_port() -> int:
-    """A port on loopback that stays free for a server of ours until the tests end.
+    """A port on loopback that is reserved for servers of the tests until they end.
 
-    A socket is bound to it and never listens. So the system gives the port to nobody, as it would give one
-    that is only looked up, also to the outgoing connection of whoever happens to run beside; but a server
-    that sets SO_REUSEADDR, as they all do, can have it, again and again. Until then connections are refused.
+    A socket is bound to it but does not listen. So the system assigns the port to no other process or outgoing
+    connection, but a server with SO_REUSEADDR can bind it, repeatedly. Until then, connections are refused.
     """
     reserved = socket.socket()
     reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     reserved.bind(("127.0.0.1", 0))
     port: int = reserved.getsockname()[1]
-    reserved.detach()  # the descriptor stays open as long as this process is there
+    reserved.detach()  # the descriptor stays open until this process ends
     return port
 
 
@@ -48,7 +48,7 @@ class Server:
     http: httpx.AsyncClient
 
     async def stop(self) -> str:
-        """SIGTERM; what it had written to standard output."""
+        """Send SIGTERM, and return standard output."""
         self.process.send_signal(signal.SIGTERM)
         with anyio.fail_after(PATIENCE):
             out, _ = await self.process.communicate()
@@ -64,7 +64,7 @@ async def serving(
     options: Sequence[str] = (),
     launcher: Sequence[str] = (),
 ) -> AsyncIterator[Server]:
-    """`seed-oauth serve` as a process of its own, once it answers; `launcher` is a command that runs it."""
+    """A running `seed-oauth serve`; `launcher` is a command that starts it."""
     port, metrics_port = port or free_port(), free_port()
     process = await asyncio.create_subprocess_exec(
         *launcher, COMMAND, "serve", "--port", str(port), *options,
@@ -86,7 +86,7 @@ async def serving(
 
 
 async def answers(http: httpx.AsyncClient, url: str) -> bool:
-    """Whether anybody listens there."""
+    """Whether a server responds there."""
     try:
         await http.get(url)
     except httpx.TransportError:
@@ -95,7 +95,7 @@ async def answers(http: httpx.AsyncClient, url: str) -> bool:
 
 
 async def test_serve_answers_on_two_listeners_and_stops_cleanly_on_sigterm(tmp_path: Path) -> None:
-    """THREATS 19: the public one has no metrics."""
+    """THREATS 19: the public listener has no metrics."""
     async with serving(tmp_path) as server:
         registration = {"redirect_uris": [CALLBACK], "token_endpoint_auth_method": "none"}
         registered = await server.http.post(f"{server.url}/oauth/register", json=registration)
@@ -133,7 +133,7 @@ async def test_clients_survive_a_restart(tmp_path: Path) -> None:
         assert "outcome=consent_asked" in await server.stop()
 
 
-async def test_a_request_under_way_is_finished_after_sigterm(tmp_path: Path) -> None:
+async def test_a_request_in_progress_is_finished_after_sigterm(tmp_path: Path) -> None:
     asked, answer = asyncio.Event(), asyncio.Event()
 
     async def idp(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -183,7 +183,7 @@ def run(
     ("option", "setting"), [("--port", "SEED_OAUTH_PORT"), ("--metrics-port", "SEED_OAUTH_METRICS_PORT")]
 )
 @pytest.mark.parametrize("command", ["serve", "demo"])
-def test_a_taken_port_is_told_in_a_line_that_names_the_setting(
+def test_a_port_in_use_is_one_line_that_names_the_setting(
     tmp_path: Path, command: str, option: str, setting: str
 ) -> None:
     other = "--metrics-port" if option == "--port" else "--port"
@@ -195,19 +195,19 @@ def test_a_taken_port_is_told_in_a_line_that_names_the_setting(
     assert "Traceback" not in done.stderr
 
 
-def test_an_unsafe_setting_is_told_in_a_line_before_any_port_opens(tmp_path: Path) -> None:
+def test_an_unsafe_setting_is_one_line_before_any_port_opens(tmp_path: Path) -> None:
     done = run("serve", folder=tmp_path, environment={"SEED_OAUTH_HOST": "0.0.0.0"})  # noqa: S104 - what is refused
     assert done.returncode == 2
     assert done.stderr.startswith("seed-oauth: SEED_OAUTH_ISSUER is missing")
 
 
-def test_an_mcp_server_that_is_given_as_an_option_is_checked_as_the_setting_is(tmp_path: Path) -> None:
+def test_the_option_mcp_server_is_validated_like_the_setting(tmp_path: Path) -> None:
     done = run("serve", "--mcp-server", "http://mcp.example/mcp", folder=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("seed-oauth: SEED_OAUTH_MCP_SERVER must use https")
 
 
-def test_watch_says_what_to_do_when_there_is_nothing_to_watch(tmp_path: Path) -> None:
+def test_watch_says_what_to_do_when_no_server_is_running(tmp_path: Path) -> None:
     done = run("watch", f"http://127.0.0.1:{free_port()}/metrics", folder=tmp_path)
     assert done.returncode == 2
     assert "SEED_OAUTH_METRICS_PORT" in done.stderr
@@ -224,12 +224,12 @@ async def test_watch_shows_a_running_instance(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-async def test_the_demo_goes_on_until_it_is_interrupted(tmp_path: Path, ending: signal.Signals) -> None:
+async def test_the_demo_runs_until_it_is_interrupted(tmp_path: Path, ending: signal.Signals) -> None:
     demo = await asyncio.create_subprocess_exec(
         COMMAND, "demo", "--port", "0", "--metrics-port", "0", "--latency", "0.01", "--error-rate", "0.5",
         cwd=tmp_path, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         env={**os.environ, "COLUMNS": "100"},
-        # Where the tests run in the background, SIGINT is ignored and children inherit that.
+        # If the tests run in the background, SIGINT is ignored, and child processes inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert demo.stdout is not None
@@ -247,7 +247,7 @@ async def test_the_demo_goes_on_until_it_is_interrupted(tmp_path: Path, ending: 
 @pytest.mark.parametrize(
     ("environment", "warned"), [({}, True), ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}, False)]
 )
-async def test_under_another_process_manager_a_partial_scrape_is_warned_of(
+async def test_a_partial_scrape_under_another_process_manager_is_a_warning(
     tmp_path: Path, environment: Mapping[str, str], warned: bool
 ) -> None:
     (tmp_path / "my_app.py").write_text("from seed_oauth import create_app\n")
@@ -264,6 +264,13 @@ async def test_under_another_process_manager_a_partial_scrape_is_warned_of(
     uvicorn.terminate()
     await uvicorn.communicate()
     assert ("shows only its own share" in told) == warned
+
+
+def test_the_version_is_shown_by_the_command_and_by_the_module(tmp_path: Path) -> None:
+    module = subprocess.run(
+        [sys.executable, "-m", "seed_oauth", "--version"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert run("--version", folder=tmp_path).stdout == module.stdout == f"seed-oauth {version('seed-oauth')}\n"
 
 
 def test_help_names_every_command(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`seed-oauth clients`: what an operator sees of the clients that registered, and how one is revoked."""
+"""`seed-oauth clients`: registered clients are listed, shown and revoked."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ CURSOR = Client(
 
 @pytest.fixture(params=["sqlite", "redis"])
 def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The store that the command works on, whichever it is."""
+    """The URL of the store."""
     in_file = request.param == "sqlite"
     url: str = f"sqlite:///{tmp_path}/clients.db" if in_file else request.getfixturevalue("empty_redis").url
     monkeypatch.setenv("SEED_OAUTH_STORE_URL", url)
@@ -61,7 +61,7 @@ def as_json(*arguments: str) -> Any:
     return json.loads(printed(*arguments, "--json"))
 
 
-def test_the_list_shows_what_tells_clients_apart(url: str) -> None:
+def test_the_list_shows_what_distinguishes_clients(url: str) -> None:
     keep(url, CURSOR)
     head, row, footer = printed("list").splitlines()
     assert head.split("  ")[0] == "client_id"
@@ -76,13 +76,13 @@ def test_the_list_shows_what_tells_clients_apart(url: str) -> None:
     assert footer == "1 to 1 of 1 clients"
 
 
-def test_an_empty_store_is_said_to_be_empty(url: str) -> None:
+def test_an_empty_store_is_listed_as_empty(url: str) -> None:
     keep(url)
     assert printed("list").splitlines() == ["none of 0 clients"]
     assert as_json("list") == {"total": 0, "clients": []}
 
 
-def test_a_long_list_comes_in_pages_and_can_be_searched(url: str) -> None:
+def test_a_long_list_has_pages_and_can_be_searched(url: str) -> None:
     named = [
         Client(client_id=f"id-{n:03}", issued_at=1, redirect_uris=(CALLBACK,), metadata={"client_name": f"Name {n}"})
         for n in range(120)
@@ -105,7 +105,7 @@ def test_a_client_id_is_shown_whole_on_a_narrow_terminal(url: str) -> None:
     assert CURSOR.client_id in first_column.replace("\n", "")
 
 
-def test_a_client_is_shown_with_all_that_is_known_of_it_but_its_secret(url: str) -> None:
+def test_a_client_is_shown_without_its_secret(url: str) -> None:
     keep(url, CURSOR, used=True)
     shown = printed("show", CURSOR.client_id)
     for text in ("Cursor", "me@app.example", *CURSOR.redirect_uris, "2023-11-14"):
@@ -143,13 +143,13 @@ def test_a_client_that_never_got_a_token_was_never_used(url: str) -> None:
     ],
 )
 def test_a_hostile_name_is_printed_harmlessly(url: str, name: str) -> None:
-    """THREATS 10: no markup, no escape sequence, nothing written backwards."""
+    """THREATS 10: no markup, escape sequences or bidirectional overrides."""
     keep(url, Client(client_id="a", issued_at=1, redirect_uris=(CALLBACK,), metadata={"client_name": name}))
     for text in (printed("list"), printed("show", "a"), printed("list", "--json"), printed("show", "a", "--json")):
         assert all(character.isprintable() or character == "\n" for character in text)
     if name.startswith("["):
         assert name in printed("list")
-    assert as_json("show", "a")["client_name"] == name  # a script gets what is there
+    assert as_json("show", "a")["client_name"] == name  # JSON has the original name
 
 
 def test_a_revoked_client_is_gone(url: str) -> None:
@@ -158,22 +158,25 @@ def test_a_revoked_client_is_gone(url: str) -> None:
     assert run("show", CURSOR.client_id).exit_code == 1
     again = run("revoke", CURSOR.client_id)
     assert again.exit_code == 1
-    assert "no client has registered under this client_id, or it has expired" in again.stderr
+    assert "no client with this client_id is registered, or it has expired" in again.stderr
 
 
 @pytest.mark.parametrize("command", ["show", "revoke"])
-def test_clients_that_are_not_in_the_store_are_told_apart(
+def test_the_error_says_why_a_client_is_not_in_the_store(
     url: str, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     keep(url)
     clients = [{"client_id": "ours", "redirect_uris": [CALLBACK]}]
     monkeypatch.setenv("SEED_OAUTH_CLIENTS", json.dumps(clients))
     assert "not in the store but in SEED_OAUTH_CLIENTS" in run(command, "ours").stderr
-    assert "its client_id is the URL of a document" in run(command, "https://app.example/client.json").stderr
+    assert (
+        "its client_id is the URL of a Client ID Metadata Document"
+        in run(command, "https://app.example/client.json").stderr
+    )
 
 
 @pytest.mark.parametrize("missing", ["sqlite:///nowhere.db", "sqlite:///:memory:"])
-def test_a_store_that_is_not_there_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+def test_a_missing_store_is_not_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SEED_OAUTH_STORE_URL", missing)
     done = run("list")
@@ -182,7 +185,7 @@ def test_a_store_that_is_not_there_is_not_made(tmp_path: Path, monkeypatch: pyte
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_store_that_cannot_be_read_is_told_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_store_is_a_one_line_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEED_OAUTH_STORE_URL", f"sqlite:///{tmp_path}/clients.db")
     (tmp_path / "clients.db").write_bytes(b"x" * 4096)
     done = run("list")
@@ -190,7 +193,7 @@ def test_a_store_that_cannot_be_read_is_told_in_a_line(tmp_path: Path, monkeypat
     assert "cannot be read or written: DatabaseError" in done.stderr
 
 
-def test_a_redis_that_does_not_answer_is_told_in_a_line_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_redis_is_a_one_line_error_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
     """THREATS 12."""
     port = free_port()
     monkeypatch.setenv("SEED_OAUTH_STORE_URL", f"redis://door:hush-hush@127.0.0.1:{port}/0")

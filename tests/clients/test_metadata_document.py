@@ -163,7 +163,7 @@ async def test_a_document_makes_a_client() -> None:
             "jwks_uri must be an https URL",
         ),
         ({"token_endpoint_auth_method": "private_key_jwt", "jwks": PRIVATE_JWKS}, "must have public keys only"),
-        ({"token_endpoint_auth_method": "private_key_jwt", "jwks": {"keys": []}}, "no key that can be used"),
+        ({"token_endpoint_auth_method": "private_key_jwt", "jwks": {"keys": []}}, "no usable key"),
         ({"token_endpoint_auth_method": "private_key_jwt", "jwks": "keys"}, "must be a JWK Set"),
         ({"grant_types": ["client_credentials"]}, "grant_types must include authorization_code"),
         ({"client_name": "\u202egnp.exe"}, "client_name must be at most 256 printable characters"),

@@ -106,7 +106,7 @@ async def test_the_protected_resource_names_its_authorization_server() -> None:
 
 async def test_no_resource_says_that_its_clients_should_ask_for_offline_access() -> None:
     """PROTOCOL M4: a refresh token is a client's own wish, and clients ask for every scope that is advertised."""
-    with pytest.raises(SettingsError, match="must not list offline_access"):
+    with pytest.raises(SettingsError, match="must not contain offline_access"):
         Settings.load(scopes="mail offline_access")
     async with BrokerDoor(settings={"scopes": "mail", "idp_scopes": "offline_access"}) as door:
         document = json_of(await door.http.get("/.well-known/oauth-protected-resource/mcp"))

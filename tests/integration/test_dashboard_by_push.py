@@ -33,7 +33,7 @@ async def pushed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Prom
                 prometheus(folder, target, instance=None) as server,
             ):
                 for _ in range(2):
-                    await play(traffic.scenes(12), at_once=1)
+                    await play(traffic.scenarios(12), at_once=1)
                     await until_seen(server, traffic)
                 yield server
 

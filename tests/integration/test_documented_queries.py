@@ -67,11 +67,11 @@ async def played(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Play
     time = EnvironmentTime()
     async with open_environment(0, 0, time.clock, time.now, time.sleep) as demo, Traffic(demo) as traffic:
         # One scene after the other: they have one clock.
-        await play(traffic.scenes(LOGINS), at_once=1)
+        await play(traffic.scenarios(LOGINS), at_once=1)
         folder = tmp_path_factory.mktemp("prometheus")
         async with prometheus(folder, httpx.URL(demo.metrics).netloc.decode(), "localhost:9464") as server:
             await server.scrape_after(now())
-            await play(traffic.scenes(LOGINS), at_once=1)
+            await play(traffic.scenarios(LOGINS), at_once=1)
             at = await server.scrape_after(now())
             assert await counted(server, at, traffic) == traffic.tally
             yield Played(server, at)

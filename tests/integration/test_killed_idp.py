@@ -9,7 +9,7 @@ import anyio
 import httpx
 import pytest
 
-from seed_oauth.cli.demo.fault_injection import Weather
+from seed_oauth.cli.demo.fault_injection import Faults
 from seed_oauth.cli.demo.identity_provider import DevelopmentIdentityProvider
 from seed_oauth.server.listener import Listener, listen
 from tests.cli.test_cli import Server, free_port, serving
@@ -91,7 +91,7 @@ async def leave_during_exchange(
 ) -> None:
     """Send a token request, and close the connection while the identity provider takes its time."""
     form = await code_from(http, door)
-    idp.weather = Weather(latency=1)
+    idp.faults = Faults(latency=1)
     body = urlencode(form).encode()
     head = f"POST /oauth/token HTTP/1.1\r\nHost: door\r\nContent-Length: {len(body)}\r\n"
     head += "Content-Type: application/x-www-form-urlencoded\r\n\r\n"
@@ -118,7 +118,7 @@ async def test_a_client_that_leaves_during_an_exchange_is_counted_once(tmp_path:
         assert increases(before, await scrape(server)) == once
 
         # Nothing comes after it: the next login adds its own exchange alone.
-        idp.weather = Weather()
+        idp.faults = Faults()
         form = await code_from(server.http, server.url)
         before = await scrape(server)
         assert (await server.http.post(f"{server.url}/oauth/token", data=form)).status_code == 200

@@ -1,4 +1,4 @@
-"""The OpenAPI document says what is served, and no more."""
+"""The OpenAPI document matches what is served."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -34,20 +34,20 @@ async def document_of(door: FrontDoor) -> dict[str, Any]:
 
 
 @doors
-async def test_it_keeps_to_the_specification_of_openapi(settings: Mapping[str, Any]) -> None:
+async def test_it_is_a_valid_openapi_document(settings: Mapping[str, Any]) -> None:
     async with FrontDoor(settings=settings) as door:
         OPENAPI_31_VALIDATOR.validate(await document_of(door))
 
 
 @doors
-async def test_every_schema_in_it_is_one(settings: Mapping[str, Any]) -> None:
+async def test_every_schema_is_valid(settings: Mapping[str, Any]) -> None:
     async with FrontDoor(settings=settings) as door:
         for schema in (await document_of(door))["components"]["schemas"].values():
             jsonschema_rs.meta.validate({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema})
 
 
 def paths_of(routes: list[BaseRoute], issuer_path: str) -> set[str]:
-    """The paths of the route table, below the issuer; a spelling with a slash at its end is the same path."""
+    """The paths of the route table, below the issuer; a trailing slash makes no difference."""
     paths = {route.path.rstrip("/") for route in routes if isinstance(route, Route)}
     for mount in (route for route in routes if isinstance(route, Mount)):
         assert mount.path == issuer_path
@@ -56,15 +56,15 @@ def paths_of(routes: list[BaseRoute], issuer_path: str) -> set[str]:
 
 
 @doors
-async def test_it_has_every_path_that_is_served_and_no_other(settings: Mapping[str, Any]) -> None:
+async def test_it_has_exactly_the_served_paths(settings: Mapping[str, Any]) -> None:
     async with FrontDoor(settings=settings) as door:
         document = await document_of(door)
         assert set(document["paths"]) == paths_of(door.app.routes, "/tenant")
 
 
 @doors
-async def test_each_of_its_methods_is_served_and_the_others_are_not(settings: Mapping[str, Any]) -> None:
-    """Whoever uses another method hears so, and which to use."""
+async def test_it_has_exactly_the_served_methods(settings: Mapping[str, Any]) -> None:
+    """Other methods get a 405 with `Allow`."""
     async with FrontDoor(settings=settings) as door:
         for path, item in (await document_of(door))["paths"].items():
             methods = {method.upper() for method in item if method != "servers"}
@@ -76,7 +76,7 @@ async def test_each_of_its_methods_is_served_and_the_others_are_not(settings: Ma
                     assert allowed - {"HEAD", "OPTIONS"} == methods
 
 
-async def test_its_responses_are_the_rows_of_the_outcome_table() -> None:
+async def test_its_responses_match_the_outcome_table() -> None:
     async with FrontDoor(settings=DOORS["broker"]) as door:
         paths = (await document_of(door))["paths"]
     told = paths["/oauth/register"]["post"]["responses"]
@@ -95,7 +95,7 @@ async def test_it_says_where_the_endpoints_are() -> None:
     assert document["paths"]["/.well-known/oauth-authorization-server/tenant"]["servers"] == [{"url": ISSUER}]
 
 
-async def test_a_page_of_another_origin_may_read_it_and_caches_may_keep_it() -> None:
+async def test_it_may_be_read_across_origins_and_cached() -> None:
     async with FrontDoor() as door:
         response: httpx.Response = await door.http.get("/openapi.json", headers={"Origin": "https://app.example"})
     assert response.headers["access-control-allow-origin"] == "*"

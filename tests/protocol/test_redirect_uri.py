@@ -1,4 +1,4 @@
-"""PROTOCOL A6: which redirect_uri may be registered and used."""
+"""PROTOCOL A6: which redirect_uri a client may register and use."""
 
 import pytest
 from hypothesis import given
@@ -22,7 +22,7 @@ from seed_oauth.protocol.redirect_uri import is_registered, unacceptable
         "com.example.app:/oauth2redirect",
     ],
 )
-def test_what_clients_register_is_acceptable(uri: str) -> None:
+def test_redirect_uris_of_real_clients_are_acceptable(uri: str) -> None:
     assert unacceptable(uri) is None
     assert is_registered(uri, [uri])
 
@@ -69,7 +69,7 @@ def test_what_clients_register_is_acceptable(uri: str) -> None:
         "https://app.example/" + "a" * 2048,
     ],
 )
-def test_what_nobody_may_come_back_to_is_refused(uri: str) -> None:
+def test_an_unsafe_redirect_uri_is_unacceptable(uri: str) -> None:
     """PROTOCOL A6, THREATS 7."""
     assert unacceptable(uri) is not None
 
@@ -99,14 +99,14 @@ def test_what_nobody_may_come_back_to_is_refused(uri: str) -> None:
         "",
     ],
 )
-def test_only_the_very_same_string_is_registered(requested: str) -> None:
+def test_only_the_identical_string_is_registered(requested: str) -> None:
     """PROTOCOL A6, THREATS 7."""
     assert not is_registered(requested, ["https://app.example/callback"])
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "localhost"])
-def test_on_loopback_the_port_is_free_and_nothing_else(host: str) -> None:
-    """PROTOCOL A6, THREATS 7. RFC 8252 §7.3: native apps listen where a port is free."""
+def test_on_loopback_only_the_port_may_differ(host: str) -> None:
+    """PROTOCOL A6, THREATS 7. RFC 8252 §7.3: native apps listen on any free port."""
     registered = [f"http://{host}:1234/callback?a=1"]
     assert is_registered(f"http://{host}:5678/callback?a=1", registered)
     assert is_registered(f"http://{host}/callback?a=1", registered)
@@ -130,7 +130,7 @@ def test_a_scheme_that_the_operator_allows_is_acceptable() -> None:
 
 
 @given(st.text())
-def test_nothing_at_all_makes_the_check_fail(uri: str) -> None:
+def test_the_check_accepts_any_text_without_an_exception(uri: str) -> None:
     refused = unacceptable(uri) is not None
     assert isinstance(refused, bool)
     assert is_registered(uri, [uri])
@@ -138,5 +138,5 @@ def test_nothing_at_all_makes_the_check_fail(uri: str) -> None:
 
 
 @given(st.text(), st.integers(1, 65535))
-def test_whatever_is_registered_a_foreign_host_is_not(path: str, port: int) -> None:
+def test_another_host_is_never_registered(path: str, port: int) -> None:
     assert not is_registered(f"http://evil.example:{port}/{path}", [f"http://127.0.0.1/{path}"])

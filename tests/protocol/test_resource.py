@@ -38,7 +38,7 @@ def test_different_resources_stay_different(one: str, another: str) -> None:
 @pytest.mark.parametrize(
     "value", ["", "mcp", "/mcp", "https://", "https://mcp.example/#a", "https://u@mcp.example", "https://[::1", "https://a:b/"]
 )  # fmt: skip
-def test_what_is_no_absolute_uri_has_none(value: str) -> None:
+def test_a_relative_uri_has_no_canonical_form(value: str) -> None:
     assert canonical(value) is None
 
 

@@ -1,4 +1,4 @@
-"""The settings of the reverse proxy: what would be unsafe, or cannot be served, is refused at start."""
+"""The settings of the MCP server: unsafe and invalid ones are refused at startup."""
 
 from typing import Any
 
@@ -41,19 +41,22 @@ def test_an_mcp_server_is_on_this_machine_in_a_private_network_or_behind_tls(mcp
         ({"mcp_server": "mcp:9000"}, "SEED_OAUTH_MCP_SERVER must be an absolute URL"),
         ({"mcp_server": "http://[::1"}, "SEED_OAUTH_MCP_SERVER is not a URL"),
         ({"mcp_server": "http://mcp:99999/"}, "SEED_OAUTH_MCP_SERVER is not a URL"),
-        ({"mcp_server": "http://mcp/mcp?a=b"}, "SEED_OAUTH_MCP_SERVER must have neither a query"),
-        ({"mcp_server": "http://mcp/mcp#"}, "SEED_OAUTH_MCP_SERVER must have neither a query"),
-        ({"mcp_server": "http://me:secret@mcp/mcp"}, "SEED_OAUTH_MCP_SERVER must have neither a query"),
-        ({"mcp_server": "http://127.0.0.1:8000/mcp"}, "SEED_OAUTH_MCP_SERVER is this door itself"),
-        ({"mcp_server": "https://door.example/mcp/"}, "SEED_OAUTH_MCP_SERVER is this door itself"),
-        ({"resources": "https://door.example/a https://door.example/b"}, "name one in SEED_OAUTH_RESOURCES"),
-        ({"resources": "https://elsewhere.example/mcp"}, "must be below SEED_OAUTH_ISSUER"),
-        ({"issuer": "https://door.example/tenant", "resources": "https://door.example/tenant2/mcp"}, "must be below"),
-        ({"resources": "https://door.example/oauth/token"}, "at a path of its own"),
-        ({"resources": "https://door.example/.well-known/mcp"}, "at a path of its own"),
-        ({"resources": "https://door.example/healthz"}, "at a path of its own"),
-        ({"resources": "https://door.example/{path}"}, "at a path of its own"),
-        ({"idp_issuer": None}, "SEED_OAUTH_IDP_ISSUER is missing beside SEED_OAUTH_MCP_SERVER"),
+        ({"mcp_server": "http://mcp/mcp?a=b"}, "SEED_OAUTH_MCP_SERVER must not have a query"),
+        ({"mcp_server": "http://mcp/mcp#"}, "SEED_OAUTH_MCP_SERVER must not have a query"),
+        ({"mcp_server": "http://me:secret@mcp/mcp"}, "SEED_OAUTH_MCP_SERVER must not have a query"),
+        ({"mcp_server": "http://127.0.0.1:8000/mcp"}, "SEED_OAUTH_MCP_SERVER is the URL of this server"),
+        ({"mcp_server": "https://door.example/mcp/"}, "SEED_OAUTH_MCP_SERVER is the URL of this server"),
+        ({"resources": "https://door.example/a https://door.example/b"}, "set a single one"),
+        ({"resources": "https://elsewhere.example/mcp"}, "must be a path below SEED_OAUTH_ISSUER"),
+        (
+            {"issuer": "https://door.example/tenant", "resources": "https://door.example/tenant2/mcp"},
+            "must be a path below",
+        ),
+        ({"resources": "https://door.example/oauth/token"}, "that this server does not use itself"),
+        ({"resources": "https://door.example/.well-known/mcp"}, "that this server does not use itself"),
+        ({"resources": "https://door.example/healthz"}, "that this server does not use itself"),
+        ({"resources": "https://door.example/{path}"}, "that this server does not use itself"),
+        ({"idp_issuer": None}, "SEED_OAUTH_IDP_ISSUER is missing: SEED_OAUTH_MCP_SERVER"),
         ({"idp_issuer": None, "flow": "relay", "access_tokens": "own"}, "SEED_OAUTH_IDP_ISSUER is missing"),
         ({"mcp_server_timeout": 0}, "SEED_OAUTH_MCP_SERVER_TIMEOUT"),
         ({"mcp_server_body_limit": 10}, "SEED_OAUTH_MCP_SERVER_BODY_LIMIT"),
@@ -73,7 +76,7 @@ def test_an_mcp_server_that_is_unsafe_or_cannot_be_served_is_refused(given: dict
         {"idp_issuer": "https://idp.example", "flow": "relay"},
     ],
 )
-def test_there_is_more_than_one_way_to_check_tokens(given: dict[str, Any]) -> None:
+def test_tokens_can_be_validated_in_several_ways(given: dict[str, Any]) -> None:
     assert Settings.load(**{**GOOD, "idp_issuer": None, "mcp_server": "http://mcp/", **given}).can_check_tokens
 
 
@@ -87,13 +90,13 @@ def test_there_is_more_than_one_way_to_check_tokens(given: dict[str, Any]) -> No
         ("https://door.example/tenant", "https://door.example/tenant/x", "/x"),
     ],
 )
-def test_the_resource_is_served_where_it_says_it_is(issuer: str, resource: str | None, path: str) -> None:
+def test_the_resource_is_served_at_its_path(issuer: str, resource: str | None, path: str) -> None:
     given = {**GOOD, "issuer": issuer, "mcp_server": "http://mcp/", **({"resources": resource} if resource else {})}
     assert Settings.load(**given).mcp_server_path == path
 
 
-def test_an_audience_of_the_identity_providers_own_stands_for_one_resource() -> None:
-    with pytest.raises(SettingsError, match="SEED_OAUTH_IDP_AUDIENCES stands for one resource"):
+def test_idp_audiences_allow_only_one_resource() -> None:
+    with pytest.raises(SettingsError, match="SEED_OAUTH_IDP_AUDIENCES allows only one resource"):
         Settings.load(**GOOD, idp_audiences="api://x", resources="https://a.example https://b.example")
 
 

@@ -40,7 +40,7 @@ Judge = Callable[[dict[str, str]], Refusal]
 
 
 class RealisticIdp:
-    """Publishes metadata, judges authorization and token requests, and gives tokens to the good ones."""
+    """Publishes metadata, validates authorization and token requests, and issues tokens."""
 
     def __init__(self, issuer: str, authorize: Judge, token: Judge, **metadata: Any) -> None:
         self.issuer = issuer
@@ -63,7 +63,7 @@ class RealisticIdp:
         return httpx.Response(200, json=self.tokens)
 
     def authorize(self, query: dict[str, str]) -> Refusal:
-        """What becomes of the browser that the door has sent here; None when it gets a code."""
+        """The error for an authorization request; None if it gets a code."""
         if query["code_challenge_method"] != "S256":
             return "invalid_request"
         if "openid" in query.get("scope", "").split():
@@ -72,19 +72,19 @@ class RealisticIdp:
 
 
 def door_to(idp: Any, flow: str, **settings: Any) -> BrokerDoor:
-    """A door, in either flow, that knows no more of the identity provider than its issuer."""
+    """A front door in either flow, with the issuer as the only setting of the identity provider."""
     issuer = getattr(idp, "issuer", None)
     known = {"idp_issuer": issuer, "idp_authorization_url": None, "idp_token_url": None, "idp_revocation_url": None}
     return BrokerDoor(idp=idp, settings={"flow": flow, **known, **settings})
 
 
 async def asked_of_idp(door: BrokerDoor, **asked: str | None) -> dict[str, str]:
-    """What the identity provider is asked for when a client asks the door."""
+    """The authorization request that the identity provider receives."""
     return query_of(await door.person.reaches_idp(**asked))
 
 
 async def code_for_client(door: BrokerDoor, asked: Mapping[str, str], answer: Mapping[str, str] = ACCEPTED) -> str:
-    """The code that the client gets when the identity provider answers so: that very one, or in an envelope."""
+    """The code that the client receives for this response: the original one, or in an envelope."""
     if door.settings["flow"] == "relay":
         return answer["code"]
     returned = await door.person.returns(state=asked["state"], **answer)
@@ -94,7 +94,7 @@ async def code_for_client(door: BrokerDoor, asked: Mapping[str, str], answer: Ma
 async def log_in(
     door: BrokerDoor, idp: RealisticIdp, answer: Mapping[str, str] = ACCEPTED, **asked: str | None
 ) -> tuple[Refusal, dict[str, Any]]:
-    """The whole path: what the identity provider says to the browser, and the tokens."""
+    """A complete login: the response of the identity provider, and the tokens."""
     query = await asked_of_idp(door, resource=RESOURCE, **asked)
     refusal = idp.authorize(query)
     code = await code_for_client(door, query, answer)
@@ -102,14 +102,14 @@ async def log_in(
 
 
 async def refreshed(door: BrokerDoor, tokens: Mapping[str, str]) -> dict[str, Any]:
-    """The tokens of a refresh, which must succeed."""
+    """The tokens of a successful refresh."""
     response = await door.token(refresh_request(refresh_token=tokens["refresh_token"], resource=RESOURCE))
     assert response.status_code == 200
     return json_of(response)
 
 
 def is_ours(door: BrokerDoor, token: str, idp: str) -> bool:
-    """Whether an access token is one of the door's own, for the resource, with the identity provider's inside."""
+    """Whether an access token is of the front door, for the resource, and contains the identity provider's."""
     if token == idp:
         return False
     opened = AccessToken.opened(Sealer(door.settings["secret_keys"]), token, door.now())
@@ -121,7 +121,7 @@ def has_credentials_in_form(form: Mapping[str, str]) -> bool:
 
 
 @pytest.mark.parametrize("flow", FLOWS)
-async def test_entra_refuses_resource_at_authorize_and_token_and_gets_none(flow: str) -> None:
+async def test_entra_is_sent_no_resource_at_authorize_and_token(flow: str) -> None:
     def judge_token(form: dict[str, str]) -> Refusal:
         return (
             "invalid_client" if not has_credentials_in_form(form) else "invalid_target" if "resource" in form else None
@@ -142,8 +142,8 @@ async def test_entra_refuses_resource_at_authorize_and_token_and_gets_none(flow:
         assert (refusal, tokens["error"]) == ("AADSTS901002", "invalid_target")
 
 
-async def test_entra_is_asked_for_the_scopes_without_which_there_is_no_login_or_no_refresh_token() -> None:
-    """And an access token for somebody else, such as Microsoft Graph, stays at the door."""
+async def test_entra_gets_the_scopes_required_for_login_and_refresh_tokens() -> None:
+    """An access token for another resource, such as Microsoft Graph, is not passed to the client."""
     idp = RealisticIdp(ISSUERS["entra"], lambda query: None if "scope" in query else "AADSTS900144", lambda _: None)
     graph = jwt_of({"aud": "00000003-0000-0000-c000-000000000000"})
     idp.tokens |= {"access_token": graph, "scope": "openid profile email offline_access"}
@@ -152,7 +152,7 @@ async def test_entra_is_asked_for_the_scopes_without_which_there_is_no_login_or_
         assert query["scope"] == "openid offline_access"
         refusal, tokens = await log_in(door, idp)
         assert (refusal, is_ours(door, tokens["access_token"], graph)) == (None, True)
-        # The client is told nothing of what the door asked for on its own account.
+        # The additional scopes are not reported to the client.
         assert tokens["scope"] == "profile email"
         assert "id_token" not in tokens
         asked = await asked_of_idp(door, scope="api://door/tools openid")
@@ -162,8 +162,8 @@ async def test_entra_is_asked_for_the_scopes_without_which_there_is_no_login_or_
 
 
 @pytest.mark.parametrize("tenant", ["common", "organizations", "consumers"])
-async def test_entra_for_several_tenants_may_name_the_one_that_the_user_is_of(tenant: str) -> None:
-    """RFC 9207 §2.4; the issuer in its metadata is a template."""
+async def test_entra_for_several_tenants_may_return_the_issuer_of_the_users_tenant(tenant: str) -> None:
+    """RFC 9207 §2.4. The issuer in the metadata is a template."""
     host = "https://login.microsoftonline.com"
     personal = f"{host}/9188040d-6c67-4c5b-b112-36a304b66dad/v2.0"
     published = personal if tenant == "consumers" else f"{host}/{{tenantid}}/v2.0"
@@ -178,7 +178,7 @@ async def test_entra_for_several_tenants_may_name_the_one_that_the_user_is_of(te
 
 
 @pytest.mark.parametrize("flow", FLOWS)
-async def test_google_gives_a_refresh_token_only_when_asked_offline_with_consent(flow: str) -> None:
+async def test_google_issues_a_refresh_token_only_for_offline_access_with_consent(flow: str) -> None:
     idp = RealisticIdp(ISSUERS["google"], lambda _: None, lambda _: None)
 
     def judge(query: dict[str, str]) -> Refusal:
@@ -193,7 +193,7 @@ async def test_google_gives_a_refresh_token_only_when_asked_offline_with_consent
         refusal, tokens = await log_in(door, idp, scope="openid")
         assert (refusal, "refresh_token" in tokens) == (None, True)
         assert has_credentials_in_form(form_of(idp.token_requests[0]))
-        # It does not rotate its refresh tokens: the one there is goes on to be good.
+        # It does not rotate refresh tokens: the existing one remains valid.
         del idp.tokens["refresh_token"]
         await refreshed(door, tokens)
     async with door_to(idp, flow, idp_preset="none", idp_send_resource=False) as door:
@@ -201,7 +201,7 @@ async def test_google_gives_a_refresh_token_only_when_asked_offline_with_consent
         assert (refusal, "refresh_token" in tokens) == (None, False)
 
 
-async def test_google_never_hears_of_offline_access_and_its_access_token_stays_at_the_door() -> None:
+async def test_google_is_never_sent_offline_access_and_its_access_token_is_kept() -> None:
     idp = RealisticIdp(
         ISSUERS["google"],
         lambda query: "invalid_scope" if "offline_access" in query.get("scope", "offline_access").split() else None,
@@ -213,11 +213,11 @@ async def test_google_never_hears_of_offline_access_and_its_access_token_stays_a
         refusal, tokens = await log_in(door, idp, scope="openid offline_access")
         assert (refusal, tokens["scope"], tokens["expires_in"]) == (None, "openid", 3599)
         assert is_ours(door, tokens["access_token"], "ya29.opaque")
-        # A client that repeats what it asked for is not refused what was dropped on its way.
+        # A client may repeat a scope that was dropped.
         form = refresh_request(refresh_token=tokens["refresh_token"], scope="openid offline_access")
         assert is_ours(door, json_of(await door.token(form))["access_token"], "ya29.opaque")
         assert form_of(idp.token_requests[-1])["scope"] == "openid"
-        # Also a JWT stays: whatever its audience, it is for Google's own APIs.
+        # A JWT is kept too: it is for Google's own APIs.
         idp.tokens["access_token"] = jwt_of({"aud": RESOURCE})
         assert is_ours(door, (await log_in(door, idp))[1]["access_token"], str(idp.tokens["access_token"]))
     async with door_to(idp, "broker", idp_preset="none") as door:
@@ -225,7 +225,7 @@ async def test_google_never_hears_of_offline_access_and_its_access_token_stays_a
 
 
 @pytest.mark.parametrize("flow", FLOWS)
-async def test_okta_has_the_audience_in_its_authorization_server_and_gets_no_resource(flow: str) -> None:
+async def test_okta_is_sent_no_resource(flow: str) -> None:
     idp = RealisticIdp(
         ISSUERS["okta"],
         lambda query: "invalid_request" if {"resource", "audience"} & query.keys() else None,
@@ -235,11 +235,11 @@ async def test_okta_has_the_audience_in_its_authorization_server_and_gets_no_res
     async with door_to(idp, flow) as door:
         refusal, tokens = await log_in(door, idp)
         assert (refusal, tokens["access_token"]) == (None, idp.tokens["access_token"])
-        # An application's default there is client_secret_basic.
+        # Its default is client_secret_basic.
         assert idp.token_requests[0].headers["authorization"].startswith("Basic ")
 
 
-async def test_okta_is_asked_for_a_refresh_token_and_its_default_audience_is_nobodys() -> None:
+async def test_okta_is_asked_for_a_refresh_token_and_its_default_audience_is_not_accepted() -> None:
     idp = RealisticIdp(ISSUERS["okta"], lambda _: None, lambda _: None)
     default = jwt_of({"aud": "api://default"})
     idp.tokens["access_token"] = default
@@ -252,7 +252,7 @@ async def test_okta_is_asked_for_a_refresh_token_and_its_default_audience_is_nob
 async def test_auth0_gets_the_resource_as_audience_also_when_the_client_names_none(flow: str) -> None:
     idp = RealisticIdp(
         ISSUERS["auth0"],
-        # Without an audience there is an opaque token, good for nothing here.
+        # Without an audience it issues an opaque token, which cannot be validated.
         lambda query: None if query.get("audience") == RESOURCE and "resource" not in query else "opaque",
         lambda form: None if has_credentials_in_form(form) and "resource" not in form else "invalid_client",
     )
@@ -263,7 +263,7 @@ async def test_auth0_gets_the_resource_as_audience_also_when_the_client_names_no
         assert idp.authorize(await asked_of_idp(door)) is None
 
 
-async def test_auth0_is_asked_for_a_refresh_token_and_its_opaque_access_token_stays_at_the_door() -> None:
+async def test_auth0_is_asked_for_a_refresh_token_and_its_opaque_access_token_is_kept() -> None:
     idp = RealisticIdp(ISSUERS["auth0"], lambda _: None, lambda _: None)
     async with door_to(idp, "broker") as door:
         assert (await asked_of_idp(door))["scope"] == "openid offline_access"
@@ -271,7 +271,7 @@ async def test_auth0_is_asked_for_a_refresh_token_and_its_opaque_access_token_st
 
 
 @pytest.mark.parametrize("flow", FLOWS)
-async def test_auth0_gets_the_one_resource_that_the_client_names_among_several(flow: str) -> None:
+async def test_auth0_gets_the_requested_resource_out_of_several(flow: str) -> None:
     other = "https://door.example/other"
     idp = RealisticIdp(ISSUERS["auth0"], lambda query: query["audience"], lambda _: None)
     async with door_to(idp, flow, resources=(RESOURCE, other)) as door:
@@ -279,7 +279,7 @@ async def test_auth0_gets_the_one_resource_that_the_client_names_among_several(f
 
 
 @pytest.mark.parametrize("flow", FLOWS)
-async def test_keycloak_ignores_what_it_does_not_know_and_authenticates_by_header(flow: str) -> None:
+async def test_keycloak_ignores_unknown_parameters_and_authenticates_by_header(flow: str) -> None:
     idp = keycloak()
     async with door_to(idp, flow) as door:
         refusal, tokens = await log_in(door, idp, {**ACCEPTED, "iss": idp.issuer})
@@ -287,7 +287,7 @@ async def test_keycloak_ignores_what_it_does_not_know_and_authenticates_by_heade
         assert idp.token_requests[0].headers["authorization"].startswith("Basic ")
 
 
-async def test_keycloak_begins_no_offline_session_and_its_jwt_for_the_resource_is_passed_through() -> None:
+async def test_keycloak_creates_no_offline_session_and_its_jwt_for_the_resource_is_passed_through() -> None:
     idp = keycloak()
     async with door_to(idp, "broker") as door:
         asked = await asked_of_idp(door, scope="tools offline_access")
@@ -301,8 +301,8 @@ async def test_keycloak_begins_no_offline_session_and_its_jwt_for_the_resource_i
 
 
 @pytest.mark.parametrize("answer", [ACCEPTED, {**ACCEPTED, "iss": "https://sso.example.com/realms/b"}])
-async def test_keycloak_says_who_it_is_and_nobody_else_is_taken_for_it(answer: dict[str, str]) -> None:
-    """THREATS 6 (RFC 9207 §2.4): Keycloak's metadata promises `iss`."""
+async def test_keycloak_returns_its_issuer_and_another_one_is_refused(answer: dict[str, str]) -> None:
+    """THREATS 6 (RFC 9207 §2.4): Keycloak's metadata announces `iss`."""
     async with door_to(keycloak(), "broker") as door:
         asked = await asked_of_idp(door)
         assert (await door.person.returns(state=asked["state"], **answer)).status_code == 400
@@ -316,7 +316,7 @@ def keycloak() -> RealisticIdp:
 
 
 @pytest.mark.parametrize("flow", FLOWS)
-async def test_keycloaks_word_for_a_wrong_client_secret_is_our_trouble(flow: str) -> None:
+async def test_keycloaks_error_for_a_wrong_client_secret_is_a_server_error(flow: str) -> None:
     settings = {"flow": flow, "idp_preset": "keycloak"}
     answer = httpx.Response(401, json={"error": "unauthorized_client"})
     async with BrokerDoor(idp=lambda _: answer, settings=settings) as door:
@@ -326,7 +326,7 @@ async def test_keycloaks_word_for_a_wrong_client_secret_is_our_trouble(flow: str
 
 
 @pytest.mark.parametrize("flow", FLOWS)
-async def test_github_has_no_metadata_to_read_and_answers_200_to_a_bad_code(flow: str) -> None:
+async def test_github_has_no_metadata_and_responds_200_to_a_bad_code(flow: str) -> None:
     def github(request: httpx.Request) -> httpx.Response:
         assert str(request.url) == "https://github.com/login/oauth/access_token"
         assert has_credentials_in_form(form_of(request))
@@ -344,7 +344,7 @@ async def test_github_has_no_metadata_to_read_and_answers_200_to_a_bad_code(flow
 
 
 @pytest.mark.parametrize("flow", FLOWS)
-async def test_github_refusing_our_credentials_in_its_own_words_is_our_trouble(flow: str) -> None:
+async def test_githubs_error_for_wrong_credentials_is_a_server_error(flow: str) -> None:
     answer = {"error": "incorrect_client_credentials"}
     async with door_to(lambda _: httpx.Response(200, json=answer), flow, idp_issuer=ISSUERS["github"]) as door:
         code = await code_for_client(door, await asked_of_idp(door))
@@ -354,7 +354,7 @@ async def test_github_refusing_our_credentials_in_its_own_words_is_our_trouble(f
 
 @pytest.mark.parametrize("flow", FLOWS)
 @pytest.mark.parametrize(("said", "told"), [("repo,gist", "repo gist"), ("repo", "repo"), (None, None)])
-async def test_github_names_scopes_with_commas_and_clients_read_spaces(
+async def test_githubs_comma_separated_scopes_are_converted_to_spaces(
     flow: str, said: str | None, told: str | None
 ) -> None:
     """RFC 6749 §3.3."""
@@ -367,16 +367,16 @@ async def test_github_names_scopes_with_commas_and_clients_read_spaces(
 
 
 @pytest.mark.parametrize("flow", FLOWS)
-async def test_a_comma_in_the_scope_of_other_identity_providers_is_part_of_a_name(flow: str) -> None:
+async def test_a_comma_in_a_scope_of_other_identity_providers_is_kept(flow: str) -> None:
     idp = keycloak()
     idp.tokens |= {"scope": "urn:a,b c"}
     async with door_to(idp, flow) as door:
         assert (await log_in(door, idp, {**ACCEPTED, "iss": idp.issuer}))[1]["scope"] == "urn:a,b c"
 
 
-async def test_github_is_asked_for_no_scope_of_openid_and_its_opaque_token_becomes_ours() -> None:
+async def test_github_is_sent_no_openid_scope_and_its_opaque_token_is_replaced() -> None:
     idp = RealisticIdp(ISSUERS["github"], lambda _: None, lambda _: None)
-    # An OAuth app there has no refresh tokens, and an access token that does not expire.
+    # OAuth apps there get no refresh tokens, and access tokens without expiry.
     idp.tokens = {"access_token": "gho_opaque", "token_type": "bearer", "scope": "repo"}
     async with door_to(idp, "broker") as door:
         assert "scope" not in await asked_of_idp(door, scope="openid profile email offline_access")
@@ -415,7 +415,7 @@ def test_a_preset_can_be_named_and_switched_off() -> None:
     assert (unnamed.preset, dict(unnamed.idp_authorization_parameters)) == (None, {})
 
 
-def test_a_preset_is_told_to_other_processes_with_the_other_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_preset_is_passed_to_other_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(idp_issuer=ISSUERS["google"], idp_scopes=())
     for name, value in settings.as_environment().items():
         monkeypatch.setenv(name, value)
@@ -423,7 +423,7 @@ def test_a_preset_is_told_to_other_processes_with_the_other_settings(monkeypatch
     assert Settings.load().idp_scopes == ()
 
 
-def test_what_is_set_goes_before_the_preset(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_override_the_preset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEED_OAUTH_IDP_ISSUER", ISSUERS["google"])
     monkeypatch.setenv("SEED_OAUTH_IDP_SCOPES", "openid email")
     monkeypatch.setenv("SEED_OAUTH_IDP_DROPPED_SCOPES", "")
@@ -434,7 +434,7 @@ def test_what_is_set_goes_before_the_preset(monkeypatch: pytest.MonkeyPatch) -> 
     assert settings.idp_dropped_scopes == ()
     assert settings.idp_send_resource
     assert settings.access_tokens == "auto"
-    # Parameters are added to each other: a hosted domain must not cost the refresh token.
+    # Parameters are merged: setting a hosted domain must not remove those for refresh tokens.
     assert settings.idp_authorization_parameters == {
         "access_type": "offline",
         "prompt": "select_account",
@@ -443,19 +443,19 @@ def test_what_is_set_goes_before_the_preset(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.name)
-def test_a_preset_consists_of_settings_that_are_valid(preset: Any) -> None:
+def test_a_preset_has_valid_settings(preset: Any) -> None:
     settings = Settings(idp_issuer=ISSUERS[preset.name])
     for name, value in preset.defaults.items():
         assert getattr(settings, name) == value
 
 
-def test_the_names_that_can_be_set_are_those_of_the_presets() -> None:
+def test_the_setting_allows_the_names_of_the_presets() -> None:
     names = get_args(Settings.model_fields["idp_preset"].annotation)
     assert set(names) == {"auto", "none", *(preset.name for preset in PRESETS)}
     assert set(ISSUERS) == {preset.name for preset in PRESETS}
 
 
-def test_every_fact_has_its_source() -> None:
+def test_every_default_has_a_source() -> None:
     source = (Path(__file__).parents[2] / "src/seed_oauth/settings/presets.py").read_text()
     for block in source.split(" = Preset(")[1:]:
         assert "https://" in block.split("PRESETS =")[0]

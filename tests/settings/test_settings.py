@@ -16,7 +16,7 @@ PRIVATE_JWKS = {"keys": [KEY.as_dict(private=True)]}
 
 
 def client(**changes: Any) -> dict[str, Any]:
-    """A good client in the settings, but for `changes`."""
+    """A valid pre-registered client, apart from `changes`."""
     return {"client_id": "a", "redirect_uris": ["https://app.example/"], **changes}
 
 
@@ -30,15 +30,15 @@ def test_the_defaults_bind_to_loopback_and_name_the_issuer_after_it() -> None:
 
 
 def test_a_loopback_issuer_gets_a_random_key_and_its_workers_the_same_one() -> None:
-    """THREATS 20: a key that everybody knows would be none."""
+    """THREATS 20: a constant default key would be public."""
     settings = Settings.load()
     assert settings.secret_keys != Settings.load().secret_keys
     variables = settings.as_environment()
     assert variables["SEED_OAUTH_SECRET_KEYS"] == settings.secret_keys[0].get_secret_value()
-    assert Settings.load(issuer="https://door.example", flow="relay").secret_keys == ()  # it seals nothing
+    assert Settings.load(issuer="https://door.example", flow="relay").secret_keys == ()  # it needs no keys
 
 
-def test_what_logins_need_is_named_when_it_is_missing() -> None:
+def test_missing_settings_that_logins_need_are_named() -> None:
     assert Settings.load().missing() == ["SEED_OAUTH_IDP_ISSUER", "SEED_OAUTH_IDP_CLIENT_ID"]
     one_url = Settings.load(idp_client_id="a", idp_authorization_url="https://idp.example/authorize")
     assert one_url.missing() == ["SEED_OAUTH_IDP_TOKEN_URL"]
@@ -66,8 +66,8 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
         ({"issuer": "http://door.example"}, "SEED_OAUTH_ISSUER must use https"),
         ({"issuer": "https://door.example/"}, "SEED_OAUTH_ISSUER must not end with a slash"),
         ({"issuer": "https://door.example?a=1"}, "SEED_OAUTH_ISSUER must not have a query"),
-        ({"issuer": "https://door.example#a"}, "SEED_OAUTH_ISSUER must have neither a fragment"),
-        ({"issuer": "https://me@door.example"}, "SEED_OAUTH_ISSUER must have neither a fragment"),
+        ({"issuer": "https://door.example#a"}, "SEED_OAUTH_ISSUER must not have a fragment"),
+        ({"issuer": "https://me@door.example"}, "SEED_OAUTH_ISSUER must not have a fragment"),
         ({"issuer": "door.example"}, "SEED_OAUTH_ISSUER must be an absolute URL"),
         ({"issuer": "https://[::1"}, "SEED_OAUTH_ISSUER is not a URL"),
         ({"host": "0.0.0.0"}, "SEED_OAUTH_ISSUER is missing"),  # noqa: S104 - what is refused
@@ -82,13 +82,16 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
         ({"idp_token_url": "http://idp.example/token"}, "SEED_OAUTH_IDP_TOKEN_URL must use https"),
         ({"idp_authorization_url": "https://idp.example/?state=x"}, "must not set state"),
         ({"idp_token_parameters": {"code": "x", "scope": "y"}}, "must not set code, scope"),
-        ({"idp_client_secret": "x"}, "SEED_OAUTH_IDP_CLIENT_ID is missing beside SEED_OAUTH_IDP_CLIENT_SECRET"),
+        (
+            {"idp_client_secret": "x"},
+            "SEED_OAUTH_IDP_CLIENT_ID is missing: set it together with SEED_OAUTH_IDP_CLIENT_SECRET",
+        ),
         ({"idp_timeout": 0}, "SEED_OAUTH_IDP_TIMEOUT Input should be greater than 0"),
         ({"resources": "mcp"}, "SEED_OAUTH_RESOURCES must be an absolute URL"),
-        ({"scopes": "mail offline_access"}, "SEED_OAUTH_SCOPES must not list offline_access"),
-        ({"private_use_schemes": "javascript"}, "SEED_OAUTH_PRIVATE_USE_SCHEMES must not list javascript"),
-        ({"secret_keys": "short"}, "SEED_OAUTH_SECRET_KEYS must be at least 32 random characters"),
-        ({"secret_keys": "a" * 40}, "SEED_OAUTH_SECRET_KEYS must be at least 32 random characters"),
+        ({"scopes": "mail offline_access"}, "SEED_OAUTH_SCOPES must not contain offline_access"),
+        ({"private_use_schemes": "javascript"}, "SEED_OAUTH_PRIVATE_USE_SCHEMES must not contain javascript"),
+        ({"secret_keys": "short"}, "SEED_OAUTH_SECRET_KEYS must have at least 32 random characters"),
+        ({"secret_keys": "a" * 40}, "SEED_OAUTH_SECRET_KEYS must have at least 32 random characters"),
         ({"store_url": "postgres://x"}, "SEED_OAUTH_STORE_URL must be sqlite:///file"),
         ({"store_url": "sqlite:///:memory:", "workers": 2}, "SEED_OAUTH_STORE_URL must be a file or Redis"),
         ({"client_days": 0}, "SEED_OAUTH_CLIENT_DAYS Input should be greater than 0"),
@@ -99,39 +102,42 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
         ({"clients": "{"}, "SEED_OAUTH_CLIENTS must be a JSON list"),
         ({"clients": "{}"}, "SEED_OAUTH_CLIENTS Input should be a valid tuple"),
         ({"clients": [{}]}, "SEED_OAUTH_CLIENTS[0] client_id Field required"),
-        ({"clients": [client(client_id="")]}, "SEED_OAUTH_CLIENTS[0] client_id must be of printable ASCII"),
-        ({"clients": [client(client_id="a b")]}, "SEED_OAUTH_CLIENTS[0] client_id must be of printable ASCII"),
+        ({"clients": [client(client_id="")]}, "SEED_OAUTH_CLIENTS[0] client_id must be printable ASCII"),
+        ({"clients": [client(client_id="a b")]}, "SEED_OAUTH_CLIENTS[0] client_id must be printable ASCII"),
         ({"clients": [client(redirect_uris=[])]}, "SEED_OAUTH_CLIENTS[0] redirect_uris Tuple should have at least 1"),
         (
             {"clients": [client(), client(client_id="b", redirect_uris=["http://app.example/"])]},
-            "SEED_OAUTH_CLIENTS gives the client b a redirect_uri that must use https",
+            "SEED_OAUTH_CLIENTS redirect_uri of client b must use https",
         ),
-        ({"clients": [client(), client()]}, "SEED_OAUTH_CLIENTS must not have two clients with one client_id"),
+        ({"clients": [client(), client()]}, "SEED_OAUTH_CLIENTS must not have two clients with the same client_id"),
         ({"clients": [client(client_secret="hunter2")]}, "client_secret must be at least 32 random characters"),
         ({"clients": [client(client_secret="a" * 40)]}, "client_secret must be at least 32 random characters"),
         (
             {"clients": [client(token_endpoint_auth_method="client_secret_post")]},
-            "client_secret does not go with token_endpoint_auth_method client_secret_post: add or remove it",
+            "client_secret does not match token_endpoint_auth_method client_secret_post: add or remove it",
         ),
         (
             {"clients": [client(token_endpoint_auth_method="none", client_secret=SECRET)]},
-            "client_secret does not go with token_endpoint_auth_method none: add or remove it",
+            "client_secret does not match token_endpoint_auth_method none: add or remove it",
         ),
         ({"clients": [client(token_endpoint_auth_method="tls_client_auth")]}, "Input should be 'none'"),
         (
             {"clients": [client(token_endpoint_auth_method="private_key_jwt")]},
-            "jwks does not go with token_endpoint_auth_method private_key_jwt: add or remove it",
+            "jwks does not match token_endpoint_auth_method private_key_jwt: add or remove it",
         ),
-        ({"clients": [client(jwks={"keys": []})]}, "SEED_OAUTH_CLIENTS[0] jwks has no key that can be used"),
+        ({"clients": [client(jwks={"keys": []})]}, "SEED_OAUTH_CLIENTS[0] jwks has no usable key"),
         ({"clients": [client(jwks=PRIVATE_JWKS)]}, "SEED_OAUTH_CLIENTS[0] jwks must have public keys only"),
-        ({"clients": [client(scope="a  b")]}, "SEED_OAUTH_CLIENTS[0] scope must be a list of names"),
-        ({"clients": [client(client_name="a\nb")]}, "SEED_OAUTH_CLIENTS[0] client_name must be printable"),
+        ({"clients": [client(scope="a  b")]}, "SEED_OAUTH_CLIENTS[0] scope must be a list of scopes"),
+        (
+            {"clients": [client(client_name="a\nb")]},
+            "SEED_OAUTH_CLIENTS[0] client_name must have printable characters only",
+        ),
         ({"clients": [client(redirect_uri="x")]}, "SEED_OAUTH_CLIENTS[0] redirect_uri Extra inputs are not permitted"),
         ({"store_url": "sqlite:///"}, "SEED_OAUTH_STORE_URL must be sqlite:///file"),
     ],
 )
-def test_an_unsafe_or_senseless_setting_is_refused_by_name(given: dict[str, object], message: str) -> None:
-    """THREATS 20: a weak or missing key, too."""
+def test_an_invalid_or_unsafe_setting_is_refused_by_name(given: dict[str, object], message: str) -> None:
+    """THREATS 20: including a weak or missing key."""
     with pytest.raises(SettingsError, match=re.escape(message)):
         Settings.load(**given)
 
@@ -142,7 +148,7 @@ def test_a_misspelt_setting_is_refused_with_the_right_name(monkeypatch: pytest.M
         Settings.load()
 
 
-def test_a_setting_that_resembles_none_is_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_setting_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEED_OAUTH_XYZZY", "1")
     with pytest.raises(SettingsError, match="SEED_OAUTH_XYZZY is not a setting: remove it"):
         Settings.load()
@@ -157,18 +163,18 @@ def test_a_setting_that_resembles_none_is_refused_too(monkeypatch: pytest.Monkey
         ({"jwks": PUBLIC_JWKS}, "private_key_jwt"),
     ],
 )
-def test_a_client_in_the_settings_authenticates_by_what_it_has(changes: dict[str, Any], method: str) -> None:
+def test_the_credentials_of_a_client_determine_its_auth_method(changes: dict[str, Any], method: str) -> None:
     assert Settings.load(clients=[client(**changes)]).clients[0].auth_method == method
 
 
-def test_clients_in_the_settings_may_use_the_schemes_that_the_operator_allows() -> None:
+def test_preregistered_clients_may_use_allowed_private_use_schemes() -> None:
     clients = [client(redirect_uris=["acme://callback"])]
     assert Settings.load(clients=clients, private_use_schemes="acme").clients
     with pytest.raises(SettingsError, match="redirect_uri"):
         Settings.load(clients=clients)
 
 
-def test_no_clients_in_the_environment_are_no_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_clients_variable_means_no_clients(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEED_OAUTH_CLIENTS", "")
     assert Settings.load().clients == ()
 

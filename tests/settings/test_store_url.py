@@ -1,4 +1,4 @@
-"""Where the store is, as the setting `store_url` has it."""
+"""The setting `store_url`."""
 
 import pytest
 
@@ -22,13 +22,13 @@ PASSWORD = "p%40ss%2F%23w%3Ard"
         ("rediss+cluster://c.example.com:1/", "cluster", True, (("c.example.com", 1),)),
     ],
 )
-def test_every_kind_of_redis_can_be_named(url: str, kind: str, tls: bool, hosts: tuple[tuple[str, int], ...]) -> None:
+def test_every_form_of_redis_url_is_parsed(url: str, kind: str, tls: bool, hosts: tuple[tuple[str, int], ...]) -> None:
     location = locate(url)
     assert (location.kind, location.tls, location.hosts) == (kind, tls, hosts)
     assert Settings(store_url=url).store_url == url
 
 
-def test_a_url_says_who_asks_which_database_and_whose_certificates_are_trusted() -> None:
+def test_a_url_has_credentials_database_and_certificates() -> None:
     location = locate(f"rediss://door:{PASSWORD}@redis.example.com:1/3?ssl_ca_certs=/etc/ca.pem&ssl_certfile=c.pem")
     assert (location.username, location.password, location.database) == ("door", "p@ss/#w:rd", 3)
     assert location.tls_files == {"ssl_ca_certs": "/etc/ca.pem", "ssl_certfile": "c.pem"}
@@ -40,10 +40,10 @@ def test_a_url_says_who_asks_which_database_and_whose_certificates_are_trusted()
 @pytest.mark.parametrize(
     ("url", "told"),
     [
-        ("redis:///0", "has a host or port that cannot be read"),
-        (f"redis://:{PASSWORD}@a:port", "has a host or port that cannot be read"),
-        (f"redis://:{PASSWORD}@a:99999", "has a host or port that cannot be read"),
-        (f"redis://:{PASSWORD}@[::1", "has a host or port that cannot be read"),
+        ("redis:///0", "has an invalid host or port"),
+        (f"redis://:{PASSWORD}@a:port", "has an invalid host or port"),
+        (f"redis://:{PASSWORD}@a:99999", "has an invalid host or port"),
+        (f"redis://:{PASSWORD}@[::1", "has an invalid host or port"),
         (f"redis+unix://:{PASSWORD}@a", "must be sqlite:///file"),
         (f"redisx://:{PASSWORD}@a", "must be sqlite:///file"),
         (f"postgres://:{PASSWORD}@a", "must be sqlite:///file"),
@@ -51,20 +51,20 @@ def test_a_url_says_who_asks_which_database_and_whose_certificates_are_trusted()
         (f"redis://:{PASSWORD}@redis.example.com", "must use rediss"),
         (f"redis://:{PASSWORD}@8.8.4.4", "must use rediss"),
         (f"redis+sentinel://:{PASSWORD}@10.0.0.1,8.8.8.8/main", "must use rediss"),
-        (f"redis://:{PASSWORD}@a,b", "names several hosts"),
-        (f"redis+sentinel://:{PASSWORD}@a", "must name the service"),
-        (f"redis+sentinel://:{PASSWORD}@a/main/x", "must end with the number of a database"),
-        (f"redis://:{PASSWORD}@a/main", "must end with the number of a database"),
+        (f"redis://:{PASSWORD}@a,b", "has several hosts"),
+        (f"redis+sentinel://:{PASSWORD}@a", "must have the service name"),
+        (f"redis+sentinel://:{PASSWORD}@a/main/x", "must have a database number"),
+        (f"redis://:{PASSWORD}@a/main", "must have a database number"),
         (f"redis+cluster://:{PASSWORD}@a/1", "must have no path"),
-        (f"rediss://:{PASSWORD}@a?ssl_cert_reqs=none", "may have these in its query: ssl_ca_certs"),
-        (f"rediss://:{PASSWORD}@a?ssl_ca_certs=/nowhere/ca.pem", "names a file in ssl_ca_certs that is not there"),
-        (f"redis://:{PASSWORD}@a?ssl_ca_certs=ca.pem", "must use rediss where it names certificates"),
+        (f"rediss://:{PASSWORD}@a?ssl_cert_reqs=none", "must have only these in its query: ssl_ca_certs"),
+        (f"rediss://:{PASSWORD}@a?ssl_ca_certs=/nowhere/ca.pem", "names a file in ssl_ca_certs that does not exist"),
+        (f"redis://:{PASSWORD}@a?ssl_ca_certs=ca.pem", "must use rediss if it names certificates"),
     ],
 )
-def test_what_cannot_be_used_or_is_unsafe_is_refused_without_a_word_of_it(
+def test_an_invalid_or_unsafe_url_is_refused_without_repeating_it(
     monkeypatch: pytest.MonkeyPatch, url: str, told: str
 ) -> None:
-    """THREATS 12: a password of the store is in no message."""
+    """THREATS 12: no message contains the password of the store."""
     monkeypatch.setenv("SEED_OAUTH_STORE_URL", url)
     with pytest.raises(SettingsError) as refused:
         Settings.load()
@@ -73,7 +73,7 @@ def test_what_cannot_be_used_or_is_unsafe_is_refused_without_a_word_of_it(
     assert PASSWORD not in str(refused.value)
 
 
-def test_a_url_is_shown_without_what_may_be_secret_in_it() -> None:
+def test_a_url_is_shown_without_secrets() -> None:
     """THREATS 12."""
     url = f"rediss+sentinel://door:{PASSWORD}@a:1,b:2/main/0?ssl_keyfile={__file__}"
     assert shown(url) == "rediss+sentinel://a:1,b:2/main/0"

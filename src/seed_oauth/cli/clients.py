@@ -1,4 +1,4 @@
-"""`seed-oauth clients`: look at the clients that have registered, and revoke one."""
+"""`seed-oauth clients`: list, show and revoke registered clients."""
 
 import asyncio
 import json
@@ -19,12 +19,12 @@ from seed_oauth.settings.store_url import SQLITE, is_redis, shown
 from seed_oauth.storage.open import open_stores
 
 app = typer.Typer(
-    help=f"The clients that have registered, in the store of {PREFIX}STORE_URL.",
+    help=f"List, show and revoke the registered clients in the store of {PREFIX}STORE_URL.",
     no_args_is_help=True,
 )
 
-ClientId = Annotated[str, typer.Argument(help="Its client_id, as `list` shows it.", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="For scripts: JSON instead of a table.")]
+ClientId = Annotated[str, typer.Argument(help="The client_id, as shown by `list`.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 Result = TypeVar("Result")
 
@@ -32,12 +32,12 @@ Result = TypeVar("Result")
 @app.command("list")
 def list_clients(
     *,
-    search: Annotated[str, typer.Option(help="Only those that have this in their name.")] = "",
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many at once.")] = 50,
-    page: Annotated[int, typer.Option(min=1, help="Which of the pages that `limit` makes.")] = 1,
+    search: Annotated[str, typer.Option(help="Only clients with this text in their name.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Clients per page.")] = 50,
+    page: Annotated[int, typer.Option(min=1, help="Number of the page.")] = 1,
     as_json: AsJson = False,
 ) -> None:
-    """List clients, those used or registered last first."""
+    """List clients, most recently used or registered first."""
     offset = (page - 1) * limit
     found = _ask(lambda directory: directory.search(search, offset=offset, limit=limit))
     shown = [_members(stored) for stored in found.clients]
@@ -59,7 +59,7 @@ def list_clients(
 
 @app.command()
 def show(client_id: ClientId, *, as_json: AsJson = False) -> None:
-    """Show all that is known of a client."""
+    """Show the stored data of a client."""
     stored = _ask(lambda directory: directory.look_up(client_id))
     if stored is None:
         _not_stored(client_id)
@@ -76,22 +76,22 @@ def show(client_id: ClientId, *, as_json: AsJson = False) -> None:
 
 @app.command()
 def revoke(client_id: ClientId) -> None:
-    """Forget a client: from now on it has to register again, and its refresh tokens are refused."""
+    """Revoke a client. It has to register again, and its refresh tokens are refused."""
     if not _ask(lambda directory: directory.remove(client_id)):
         _not_stored(client_id)
     _print(
-        "The client is revoked; servers that are running know it within five seconds. "
-        "Access tokens that it has are good until they expire."
+        "The client is revoked. Running servers refuse it within five seconds. "
+        "Access tokens that it has received remain valid until they expire."
     )
 
 
 def _ask(question: Callable[[ClientDirectory], Coroutine[Any, Any, Result]]) -> Result:
-    """The store's answer."""
+    """Query the store."""
     settings = Settings.load()
     where = shown(settings.store_url)
-    # To open a database that is not there would make an empty one.
+    # Opening a missing database would create an empty one.
     if not is_redis(settings.store_url) and not Path(settings.store_url.removeprefix(SQLITE)).exists():
-        _fail(f"there is no store at {where}: set {PREFIX}STORE_URL as it is where the server runs")
+        _fail(f"there is no store at {where}: set {PREFIX}STORE_URL to the value that the server has")
 
     async def answer() -> Result:
         stores = open_stores(settings)
@@ -108,17 +108,17 @@ def _ask(question: Callable[[ClientDirectory], Coroutine[Any, Any, Result]]) -> 
 
 def _not_stored(client_id: str) -> NoReturn:
     if any(client.client_id == client_id for client in Settings.load().clients):
-        _fail(f"this client is not in the store but in {PREFIX}CLIENTS: change it there, and restart the server")
+        _fail(f"this client is not in the store but in {PREFIX}CLIENTS: change it there and restart the server")
     if client_id.startswith("https://"):
         _fail(
-            "this client is not in the store: its client_id is the URL of a document, which its publisher keeps. "
+            "this client is not in the store: its client_id is the URL of a Client ID Metadata Document. "
             f"{PREFIX}CLIENT_ID_METADATA_DOCUMENTS=false refuses all such clients"
         )
-    _fail("no client has registered under this client_id, or it has expired")
+    _fail("no client with this client_id is registered, or it has expired")
 
 
 def _members(stored: StoredClient) -> dict[str, Any]:
-    """A client as RFC 7591 calls its members. Of a secret there is only a hash, which is not shown."""
+    """A client with the member names of RFC 7591, without the hash of its secret."""
     client = stored.client
     return {
         "client_id": client.client_id,
@@ -140,13 +140,13 @@ def _date(seconds: int | None) -> str:
 
 
 def _harmless(text: str) -> Text:
-    """What a client calls itself, without the power to move the cursor, write backwards or be taken for markup."""
+    """Text from a client without control characters, bidirectional overrides or markup."""
     return Text("".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text))
 
 
 def _table(*columns: str) -> Table:
     table = Table(*columns, box=None, header_style="bold", pad_edge=False)
-    table.columns[0].overflow = "fold"  # a client_id is to be copied whole
+    table.columns[0].overflow = "fold"  # never truncated, because it is meant to be copied
     table.columns[0].no_wrap = False
     return table
 
@@ -156,7 +156,7 @@ def _print(content: object) -> None:
 
 
 def _print_json(content: Mapping[str, object]) -> None:
-    # ASCII only, so that it is as harmless on a terminal as it is to a script.
+    # json.dumps escapes everything beyond ASCII, so it is harmless on a terminal too.
     typer.echo(json.dumps(content))
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ from seed_oauth.cli import clients as clients_command
 from seed_oauth.settings import PREFIX, Settings, SettingsError
 
 app = typer.Typer(
-    help="An OAuth front door for MCP servers whose flow can be seen.",
+    help="An OAuth front door for MCP servers, with metrics of every login.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -19,8 +20,19 @@ app = typer.Typer(
 app.add_typer(clients_command.app, name="clients")
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"seed-oauth {version('seed-oauth')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _settings_come_from_the_environment() -> None:
+def _options(
+    *,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
     pass
 
 
@@ -31,12 +43,13 @@ def serve(
     metrics_port: Annotated[
         int | None, typer.Option(help=f"Port of the metrics listener ({PREFIX}METRICS_PORT, 9464).")
     ] = None,
-    workers: Annotated[int | None, typer.Option(help=f"Processes that answer ({PREFIX}WORKERS, 1).")] = None,
+    workers: Annotated[int | None, typer.Option(help=f"Number of worker processes ({PREFIX}WORKERS, 1).")] = None,
     mcp_server: Annotated[
-        str | None, typer.Option(help=f"The MCP server to protect, http://127.0.0.1:9000/mcp ({PREFIX}MCP_SERVER).")
+        str | None,
+        typer.Option(help=f"URL of the MCP server, such as http://127.0.0.1:9000/mcp ({PREFIX}MCP_SERVER)."),
     ] = None,
 ) -> None:
-    """Run the front door; everything else is set by SEED_OAUTH_* environment variables."""
+    """Run the front door. SEED_OAUTH_* environment variables set everything else."""
     from seed_oauth.server import single, supervisor
     from seed_oauth.server.signals import run
     from seed_oauth.telemetry import logs
@@ -50,20 +63,20 @@ def serve(
 @app.command()
 def demo(
     *,
-    once: Annotated[bool, typer.Option("--once", help="Play some logins, check the metrics, and end.")] = False,
-    logins: Annotated[int, typer.Option(min=1, help="How many logins --once plays.")] = 40,
-    save_scrape: Annotated[Path | None, typer.Option(help="Where --once leaves its last scrape.")] = None,
+    once: Annotated[bool, typer.Option("--once", help="Run some logins, check the metrics, and exit.")] = False,
+    logins: Annotated[int, typer.Option(min=1, help="Number of logins with --once.")] = 40,
+    save_scrape: Annotated[Path | None, typer.Option(help="File for the last scrape of --once.")] = None,
     per_second: Annotated[float, typer.Option(min=0.1, max=50, help="Logins per second.")] = 3,
     latency: Annotated[
-        float, typer.Option(min=0, max=30, help="Seconds that the identity provider takes where no login says.")
+        float, typer.Option(min=0, max=30, help="Default latency of the identity provider, in seconds.")
     ] = 0,
     error_rate: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of exchanges that the identity provider fails.")
+        float, typer.Option(min=0, max=1, help="Share of token exchanges that fail at the identity provider.")
     ] = 0,
-    port: Annotated[int, typer.Option(help="Port of the front door; 0 for any.")] = 8000,
-    metrics_port: Annotated[int, typer.Option(help="Port of the metrics listener; 0 for any.")] = 9464,
+    port: Annotated[int, typer.Option(help="Port of the front door; 0 picks a free one.")] = 8000,
+    metrics_port: Annotated[int, typer.Option(help="Port of the metrics listener; 0 picks a free one.")] = 9464,
 ) -> None:
-    """See real logins flow, with an identity provider of its own; nothing to set up."""
+    """Show logins against a built-in identity provider. Needs no setup."""
     from rich.console import Console
 
     from seed_oauth.cli.demo.show import show, show_once
@@ -71,7 +84,7 @@ def demo(
     from seed_oauth.telemetry import logs
 
     logs.configure(Settings.load(log_level="error"))
-    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # the view is what is to be seen
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # log lines would disturb the view
     console = Console()
     if once:
         agrees, scrape = run(show_once(console, port=port, metrics_port=metrics_port, logins=logins))
@@ -92,14 +105,12 @@ def demo(
 
 @app.command()
 def watch(
-    metrics_url: Annotated[
-        str, typer.Argument(help="The metrics listener to watch.")
-    ] = "http://127.0.0.1:9464/metrics",
+    metrics_url: Annotated[str, typer.Argument(help="URL of the metrics listener.")] = "http://127.0.0.1:9464/metrics",
     *,
-    interval: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 1,
-    once: Annotated[bool, typer.Option("--once", help="Show one view, and end.")] = False,
+    interval: Annotated[float, typer.Option(min=0.1, help="Seconds between two scrapes.")] = 1,
+    once: Annotated[bool, typer.Option("--once", help="Show one view and exit.")] = False,
 ) -> None:
-    """Watch the OAuth flow of any running instance, from its metrics."""
+    """Watch the logins of a running instance, from its metrics."""
     from rich.console import Console
 
     from seed_oauth.cli.watch import WatchError
@@ -117,7 +128,7 @@ def doctor(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Check the settings, the identity provider, the store and the ports, and say what to change."""
+    """Check the settings, the identity provider, the store and the ports, and show what to change."""
     from rich.console import Console
 
     from seed_oauth.cli.doctor import examine
@@ -133,7 +144,7 @@ def doctor(
 
 
 def main() -> None:
-    """The entry point: errors that the user can mend are told in a line, without a stack trace."""
+    """The entry point. An error that the user can fix is shown as one line, without a stack trace."""
     try:
         app()
     except SettingsError as error:

@@ -1,4 +1,4 @@
-"""`/openapi.json`: every endpoint as an OpenAPI 3.1 document, for people and for tools that test or call them."""
+"""`/openapi.json`: an OpenAPI 3.1 document of every endpoint."""
 
 import orjson
 from starlette.requests import Request
@@ -9,16 +9,16 @@ from seed_oauth.settings import Settings
 
 
 class ApiDescription:
-    """The document, which is made for the first who asks: most doors are never asked."""
+    """The endpoint of the document, which is created for the first request: most deployments never get one."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._content = b""
 
     async def __call__(self, _: Request) -> Response:
-        """The document."""
+        """Answer with the document."""
         if not self._content:
-            from seed_oauth.openapi.document import document  # noqa: PLC0415 - nobody else pays for it
+            from seed_oauth.openapi.document import document  # noqa: PLC0415 - loaded only if requested
 
             self._content = orjson.dumps(document(self._settings))
         return Response(self._content, headers=PUBLIC, media_type="application/json")

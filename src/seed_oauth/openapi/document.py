@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document (https://spec.openapis.org/oas/v3.1.1): the same paths as the route table has."""
+"""The OpenAPI 3.1 document (https://spec.openapis.org/oas/v3.1.1), with the paths of the route table."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,23 +23,23 @@ _FORM = "application/x-www-form-urlencoded"
 _JSON = "application/json"
 _PAGE: Schema = {"text/html": {"schema": TEXT}}
 
-# A public client names itself in the form.
+# A public client sends client_id in the form.
 _BY_BASIC_OR_IN_THE_FORM: list[dict[str, list[str]]] = [{"client_secret_basic": []}, {}]
 
 
 def document(settings: Settings) -> dict[str, object]:
-    """The document of a door with these settings."""
+    """The document for these settings."""
     return {
         "openapi": "3.1.1",
         "info": {
             "title": "seed_oauth",
             "version": "1",
             "summary": "An OAuth front door for MCP servers.",
-            "description": "Endpoints answer errors as RFC 6749 §5.2 has them, in JSON, or as a page where a browser "
-            "asks. The responses name the rows of the outcome table, which `oauth_errors_total` counts them by.",
+            "description": "Errors are JSON as in RFC 6749 §5.2, or a page for browsers. The responses list the "
+            "reasons that `oauth_errors_total` counts.",
         },
         "servers": [{"url": settings.issuer}],
-        "paths": {**_endpoints(settings), **_of_the_host(settings)},
+        "paths": {**_endpoints(settings), **_paths_of_the_host(settings)},
         "components": {
             "schemas": SCHEMAS,
             "headers": HEADERS,
@@ -67,10 +67,9 @@ def _authorize(settings: Settings) -> dict[str, object]:
     properties, required = AUTHORIZATION_REQUEST["properties"], AUTHORIZATION_REQUEST["required"]
     assert isinstance(properties, Mapping)  # noqa: S101 - see there
     assert isinstance(required, list)  # noqa: S101 - see there
-    told = "The page that asks for consent"
     shared = {
         "summary": "Begin a login (RFC 6749 §4.1.1)",
-        "responses": responses(AuthorizationOutcome, settings, _PAGE, told),
+        "responses": responses(AuthorizationOutcome, settings, _PAGE, "The consent page"),
     }
     parameters = [_in_query(name, schema, required=name in required) for name, schema in properties.items()]
     return {
@@ -102,21 +101,23 @@ def _register(settings: Settings) -> dict[str, object]:
 def _consent(settings: Settings) -> dict[str, object]:
     return {
         "operationId": "decide",
-        "summary": "Answer the consent page; for browsers, where they are bound by a cookie",
+        "summary": "Submit the consent page; for browsers only, bound by a cookie",
         "requestBody": _body(_FORM, ref("ConsentDecision")),
-        "responses": responses(ConsentOutcome, settings, _PAGE, "A page that leads on"),
+        "responses": responses(ConsentOutcome, settings, _PAGE, "A page that redirects"),
     }
 
 
 def _callback(settings: Settings) -> dict[str, object]:
     return {
         "operationId": "callback",
-        "summary": "Come back from the identity provider; for browsers, where they are bound by a cookie",
+        "summary": "Return from the identity provider; for browsers only, bound by a cookie",
         "parameters": [
-            _in_query("state", {**VISIBLE, "description": "The sealed login."}, required=True),
+            _in_query("state", {**VISIBLE, "description": "The encrypted login transaction."}, required=True),
             *(_in_query(name, VISIBLE) for name in ("code", "iss", "error", "error_description")),
         ],
-        "responses": responses(CallbackOutcome, settings, told="Back to the client with code, state and iss"),
+        "responses": responses(
+            CallbackOutcome, settings, description="Redirect to the client with code, state and iss"
+        ),
     }
 
 
@@ -126,22 +127,22 @@ def _revoke(settings: Settings) -> dict[str, object]:
         "summary": "Revoke a token (RFC 7009)",
         "security": _BY_BASIC_OR_IN_THE_FORM,
         "requestBody": _body(_FORM, ref("RevocationRequest")),
-        "responses": responses(RevocationOutcome, settings, told="The token is good for nothing now, if it ever was"),
+        "responses": responses(RevocationOutcome, settings, description="The token is revoked or was not valid"),
     }
 
 
 def _resource(settings: Settings, method: str) -> dict[str, object]:
-    told = responses(ResourceOutcome, settings, told="The MCP server's own answer, whatever it is")
+    answers = responses(ResourceOutcome, settings, description="The response of the MCP server")
     return {
         "operationId": f"mcp{method.capitalize()}",
-        "summary": "The MCP server behind the door",
+        "summary": "The protected MCP server",
         "security": [{"mcp": list(settings.required_scopes)}],
-        "responses": {**told, "default": {"description": "The MCP server's own answer."}},
+        "responses": {**answers, "default": {"description": "The response of the MCP server."}},
     }
 
 
-def _of_the_host(settings: Settings) -> dict[str, object]:
-    """What is not below the issuer's path, if it has one (RFC 8414 §3.1)."""
+def _paths_of_the_host(settings: Settings) -> dict[str, object]:
+    """The paths that are not below the path of the issuer (RFC 8414 §3.1)."""
     url = urlsplit(settings.issuer)
     host = {"servers": [{"url": f"{url.scheme}://{url.netloc}"}]} if url.path else {}
     paths = {**_documents(settings), **_for_the_operator()}
@@ -149,12 +150,12 @@ def _of_the_host(settings: Settings) -> dict[str, object]:
 
 
 def _documents(settings: Settings) -> dict[str, object]:
-    server, path = _read("The authorization server (RFC 8414)", "ServerMetadata"), settings.issuer_path
+    server, path = _read("Authorization server metadata (RFC 8414)", "ServerMetadata"), settings.issuer_path
     paths: dict[str, object] = {}
     for name in ("oauth-authorization-server", "openid-configuration"):
         paths[f"/.well-known/{name}"] = paths[f"/.well-known/{name}{path}"] = server
     paths[f"{path}/.well-known/openid-configuration"] = server
-    resource = _read("The MCP server behind it (RFC 9728)", "ResourceMetadata")
+    resource = _read("Protected resource metadata (RFC 9728)", "ResourceMetadata")
     for one in ("/.well-known/oauth-protected-resource", *map(metadata_path, settings.protected_resources)):
         paths[one] = resource
     return paths
@@ -162,7 +163,7 @@ def _documents(settings: Settings) -> dict[str, object]:
 
 def _for_the_operator() -> dict[str, object]:
     alive, ready = _read("Whether the process answers", "Health"), _read("Whether logins can succeed", "Health")
-    not_ready = {"503": {"description": "Not yet, and why.", "content": _json("Health")}}
+    not_ready = {"503": {"description": "Logins cannot succeed, and why.", "content": _json("Health")}}
     description = {"description": "An OpenAPI document.", "content": {_JSON: {"schema": {"type": "object"}}}}
     return {
         "/healthz": alive,
@@ -176,8 +177,8 @@ def _security_schemes(settings: Settings) -> dict[str, object]:
         "client_secret_basic": {
             "type": "http",
             "scheme": "basic",
-            "description": "client_id and client_secret, each form-encoded (RFC 6749 §2.3.1). In the form they may be "
-            "instead, as the client has registered.",
+            "description": "client_id and client_secret, each form-encoded (RFC 6749 §2.3.1). With client_secret_post "
+            "they are in the form instead.",
         }
     }
     if settings.mcp_server:

@@ -1,4 +1,4 @@
-"""What is sent and answered, by the names of the RFCs: the component schemas of the OpenAPI document."""
+"""The component schemas of the OpenAPI document: requests and responses with the names of the RFCs."""
 
 from collections.abc import Mapping
 
@@ -7,11 +7,11 @@ from seed_oauth.outcomes import GrantType
 Schema = Mapping[str, object]
 
 TEXT: Schema = {"type": "string"}
-# RFC 6749 appendix A: VSCHAR, which is what its parameters are made of
+# RFC 6749 appendix A: VSCHAR, the characters of its parameters
 VISIBLE: Schema = {"type": "string", "minLength": 1, "pattern": r"^[ -~]+$"}
 URI: Schema = {"type": "string", "format": "uri"}
 _HTTPS: Schema = {**URI, "pattern": r"^https://[!#-;=?-\[\]_a-z~]+$", "maxLength": 2048}
-# In any script, but nothing that cannot be seen.
+# Printable text in any script.
 _LABEL: Schema = {"type": "string", "maxLength": 256}
 _TEXTS: Schema = {"type": "array", "items": TEXT}
 _URIS: Schema = {"type": "array", "items": URI}
@@ -21,20 +21,20 @@ SCOPE: Schema = {"type": "string", "pattern": r"^[!#-\[\]-~]+( [!#-\[\]-~]+)*$",
 RESOURCE: Schema = {**URI, "description": "The MCP server that the token is for (RFC 8707)."}
 # RFC 7636 §4.1, §4.2
 PKCE: Schema = {"type": "string", "minLength": 43, "maxLength": 128, "pattern": r"^[A-Za-z0-9\-._~]+$"}
-REDIRECT_URI: Schema = {**URI, "description": "One that the client has registered; on loopback the port is free."}
+REDIRECT_URI: Schema = {**URI, "description": "A registered redirect URI; on loopback the port may differ."}
 CLIENT_ID: Schema = {
     **VISIBLE,
-    "description": "From the registration or the settings, or the https URL of a client's metadata document.",
+    "description": "From the registration or the settings, or the https URL of a Client ID Metadata Document.",
 }
 
 
 def described(schema: Schema, description: str) -> Schema:
-    """The schema with a description of its own."""
+    """The schema with another description."""
     return {**schema, "description": description}
 
 
 def of_object(properties: Mapping[str, Schema], *required: str, **further: object) -> Schema:
-    """The schema of an object; members that it does not name are ignored."""
+    """The schema of an object; unknown members are ignored."""
     return {"type": "object", "properties": properties, "required": list(required), **further}
 
 
@@ -45,7 +45,7 @@ AUTHORIZATION_REQUEST = of_object(
         "redirect_uri": REDIRECT_URI,
         "code_challenge": described(PKCE, "The SHA-256 of the code_verifier, in base64url (RFC 7636 §4.2)."),
         "code_challenge_method": {"const": "S256"},
-        "state": described(VISIBLE, "Comes back as it was sent."),
+        "state": described(VISIBLE, "Returned unchanged."),
         "scope": SCOPE,
         "resource": RESOURCE,
     },
@@ -59,23 +59,23 @@ AUTHORIZATION_REQUEST = of_object(
 
 CONSENT_DECISION = of_object(
     {
-        "request": described(VISIBLE, "The sealed question, as it is in the form of the consent page."),
+        "request": described(VISIBLE, "The encrypted request from the form of the consent page."),
         "decision": {"enum": ["approve", "deny"]},
-        "remember": described(VISIBLE, "Anything: do not ask again in this browser."),
+        "remember": described(VISIBLE, "Any value: do not ask again in this browser."),
     },
     "request",
     "decision",
-    description="What a person has decided on the consent page, in the browser that was shown it.",
+    description="The decision on the consent page, from the browser that it was shown in.",
 )
 
-# RFC 6749 §2.3.1, RFC 7521 §4.2; left out where the Authorization header says it.
+# RFC 6749 §2.3.1, RFC 7521 §4.2; omitted with an Authorization header.
 _CLIENT: Mapping[str, Schema] = {
     "client_id": CLIENT_ID,
     "client_secret": described(VISIBLE, "For client_secret_post."),
     "client_assertion": described(VISIBLE, "A signed JWT, for private_key_jwt."),
     "client_assertion_type": {"const": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"},
 }
-_IN_ONE_WAY: Mapping[str, object] = {
+_ONE_AUTH_METHOD: Mapping[str, object] = {
     "dependentRequired": {
         "client_secret": ["client_id"],
         "client_assertion": ["client_assertion_type"],
@@ -89,41 +89,41 @@ CODE_REQUEST = of_object(
     {
         "grant_type": {"const": GrantType.AUTHORIZATION_CODE.value},
         "code": VISIBLE,
-        "code_verifier": described(PKCE, "The one whose challenge began the authorization (RFC 7636 §4.5)."),
-        "redirect_uri": described(URI, "If it is sent, that of the authorization request."),
+        "code_verifier": described(PKCE, "Belongs to the code_challenge of the authorization request (RFC 7636 §4.5)."),
+        "redirect_uri": described(URI, "If present, that of the authorization request."),
         "resource": RESOURCE,
         **_CLIENT,
     },
     "grant_type",
     "code",
     "code_verifier",
-    description="A code is exchanged, once (RFC 6749 §4.1.3).",
-    **_IN_ONE_WAY,
+    description="Exchange a code, once (RFC 6749 §4.1.3).",
+    **_ONE_AUTH_METHOD,
 )
 
 REFRESH_REQUEST = of_object(
     {
         "grant_type": {"const": GrantType.REFRESH_TOKEN.value},
         "refresh_token": VISIBLE,
-        "scope": described(SCOPE, "Not more than was granted."),
+        "scope": described(SCOPE, "A subset of the granted scope."),
         "resource": RESOURCE,
         **_CLIENT,
     },
     "grant_type",
     "refresh_token",
-    description="Tokens are refreshed (RFC 6749 §6).",
-    **_IN_ONE_WAY,
+    description="Refresh tokens (RFC 6749 §6).",
+    **_ONE_AUTH_METHOD,
 )
 
 REVOCATION_REQUEST = of_object(
     {
         "token": VISIBLE,
-        "token_type_hint": described(VISIBLE, "access_token or refresh_token, if it is known."),
+        "token_type_hint": described(VISIBLE, "access_token or refresh_token, if known."),
         **_CLIENT,
     },
     "token",
-    description="A token is revoked (RFC 7009 §2.1).",
-    **_IN_ONE_WAY,
+    description="Revoke a token (RFC 7009 §2.1).",
+    **_ONE_AUTH_METHOD,
 )
 
 TOKEN_RESPONSE = of_object(
@@ -139,7 +139,7 @@ TOKEN_RESPONSE = of_object(
     description="Tokens (RFC 6749 §5.1).",
 )
 
-_METADATA: Mapping[str, Schema] = {
+_CLIENT_METADATA: Mapping[str, Schema] = {
     "client_name": {**_LABEL, "examples": ["Notes"]},
     **dict.fromkeys(("client_uri", "logo_uri", "tos_uri", "policy_uri"), _HTTPS),
     "contacts": _TEXTS,
@@ -156,31 +156,31 @@ _REGISTERED: Mapping[str, Schema] = {
 
 CLIENT_METADATA = of_object(
     {
-        **_METADATA,
+        **_CLIENT_METADATA,
         **_REGISTERED,
         "token_endpoint_auth_method": {**_REGISTERED["token_endpoint_auth_method"], "default": "client_secret_basic"},
-        # What else a client might do is left out of what is registered (RFC 7591 §2).
+        # Other types are dropped from the registration (RFC 7591 §2).
         "grant_types": {**_TEXTS, "contains": {"const": GrantType.AUTHORIZATION_CODE.value}},
         "response_types": {**_TEXTS, "contains": {"const": "code"}},
     },
     "redirect_uris",
-    description="Client metadata (RFC 7591 §2). Unknown members are ignored, and so are redirect_uris that are unsafe "
-    "as long as one is left.",
+    description="Client metadata (RFC 7591 §2). Unknown members are ignored, and so are unsafe redirect_uris if at "
+    "least one is safe.",
 )
 
 CLIENT_INFORMATION = of_object(
     {
         "client_id": TEXT,
         "client_id_issued_at": {"type": "integer", "description": "Seconds since the epoch."},
-        "client_secret": described(TEXT, "Told this once, where the method needs one."),
+        "client_secret": described(TEXT, "Sent only in this response, if the method needs one."),
         "client_secret_expires_at": {"const": 0, "description": "It does not expire."},
-        **_METADATA,
+        **_CLIENT_METADATA,
         **_REGISTERED,
     },
     "client_id",
     "client_id_issued_at",
     *_REGISTERED,
-    description="The client as it is registered (RFC 7591 §3.2.1).",
+    description="The registered client (RFC 7591 §3.2.1).",
 )
 
 SERVER_METADATA = of_object(
@@ -224,7 +224,7 @@ RESOURCE_METADATA = of_object(
     description="Protected resource metadata (RFC 9728 §2).",
 )
 
-HEALTH = of_object({"status": TEXT, "problems": _TEXTS}, "status", description="What is missing, if anything is.")
+HEALTH = of_object({"status": TEXT, "problems": _TEXTS}, "status", description="The status and its problems, if any.")
 
 ERROR = of_object(
     {
@@ -234,7 +234,7 @@ ERROR = of_object(
     },
     "error",
     "error_description",
-    description="What went wrong, and what to do next (RFC 6749 §5.2).",
+    description="An error and what to do about it (RFC 6749 §5.2).",
 )
 
 SCHEMAS: Mapping[str, Schema] = {

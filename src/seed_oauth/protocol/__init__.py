@@ -1,1 +1,1 @@
-"""The rules of the RFCs as pure functions: no I/O, and the time is passed in."""
+"""The rules of the RFCs as pure functions, without I/O."""

@@ -1,6 +1,6 @@
-"""Public keys that somebody publishes as a JWK Set (RFC 7517), and what was signed with them (RFC 7515).
+"""Public keys in JWK Sets (RFC 7517), and verification of JWTs with them (RFC 7515, RFC 7519).
 
-joserfc is imported with the first of them: most doors meet none, and start with less memory without it.
+joserfc is imported on first use: most deployments never need it, and start faster without it.
 """
 
 import warnings
@@ -26,11 +26,11 @@ SIGNING_ALGORITHMS = (
     "EdDSA",
     "Ed25519",
 )
-"""Asymmetric ones only: `none` signs nothing, and HMAC would make a secret of what everybody can read."""
+"""Asymmetric algorithms only: `none` does not sign, and HMAC would use a public key as its secret."""
 
 MAXIMUM_KEYS = 16
 
-_RSA_BITS = range(2048, 4097)  # shorter ones can be broken (NIST SP 800-131A), longer ones cost too much to verify
+_RSA_BITS = range(2048, 4097)  # shorter keys are weak (NIST SP 800-131A), longer ones take too long to verify
 
 _PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})  # RFC 7518 §6
 
@@ -38,29 +38,29 @@ PublicKey: TypeAlias = "RSAKey | ECKey | OKPKey"
 
 
 class BadKeysError(ValueError):
-    """What is published is no set of public keys; the message says why."""
+    """Not a usable set of public keys; the message says why."""
 
 
 class BadSignatureError(Exception):
-    """What was sent is not signed with any of the keys, or not by an algorithm that is allowed."""
+    """Not a JWT that one of the keys has signed with an allowed algorithm."""
 
 
 def read_jwk_set(jwk_set: object) -> tuple[PublicKey, ...]:
-    """The keys of a JWK Set that can verify a signature; RFC 7517 §5 asks to ignore the others.
+    """The keys of a JWK Set that can verify a signature; others are ignored (RFC 7517 §5).
 
     Raises:
-        BadKeysError: it is no JWK Set, has too many keys or none that is of use, or tells a private key.
+        BadKeysError: it is not a JWK Set, has too many keys or no usable one, or contains a private key.
     """
     listed = jwk_set.get("keys") if isinstance(jwk_set, Mapping) else None
     if not isinstance(listed, list) or not all(isinstance(jwk, dict) for jwk in listed):
-        raise BadKeysError("must be a JWK Set, an object with a list of keys")
+        raise BadKeysError("must be a JWK Set: an object with a list of keys")
     if len(listed) > MAXIMUM_KEYS:
         raise BadKeysError(f"must not have more than {MAXIMUM_KEYS} keys")
     if any(_PRIVATE_MEMBERS & jwk.keys() for jwk in listed):
-        raise BadKeysError("must have public keys only: what is published here is no secret any more")
+        raise BadKeysError("must have public keys only: replace the private key, which is compromised")
     keys = tuple(key for jwk in listed if (key := _read_key(jwk)) is not None)
     if not keys:
-        raise BadKeysError("has no key that can be used: publish an RSA key of 2048 to 4096 bits, or one for ES256")
+        raise BadKeysError("has no usable key: publish an RSA key of 2048 to 4096 bits or a key for ES256")
     return keys
 
 
@@ -68,11 +68,11 @@ def verify(signed: str, keys: Collection[PublicKey]) -> dict[str, object]:
     """The claims of a JWT that one of `keys` has signed.
 
     Raises:
-        BadSignatureError: none of them has, or what is signed is no claims set.
+        BadSignatureError: no key has signed it, or its payload is not a claims set.
     """
     from joserfc import jws, jwt  # noqa: PLC0415 - see above
 
-    # RFC 7515 §4: header parameters that are not understood are ignored, but for those in `crit`.
+    # RFC 7515 §4: unknown header parameters are ignored, except those in `crit`.
     registry = jws.JWSRegistry(algorithms=SIGNING_ALGORITHMS, strict_check_header=False)
     for key in keys:
         try:
@@ -84,10 +84,10 @@ def verify(signed: str, keys: Collection[PublicKey]) -> dict[str, object]:
 
 
 def unverified(signed: str) -> tuple[dict[str, object], dict[str, object]]:
-    """The header and the claims of a JWT as its sender wrote them, to find the key by.
+    """The header and claims of a JWT without verification, to find the key for it.
 
     Raises:
-        BadSignatureError: it is none.
+        BadSignatureError: it is not a JWT.
     """
     from joserfc import jws  # noqa: PLC0415 - see above
 
@@ -122,7 +122,7 @@ class _MalformedError(Exception):
 
 @contextmanager
 def _strictly() -> Iterator[None]:
-    """Whatever the library raises at what is no JOSE is one error, and its opinion of clients' keys goes nowhere."""
+    """Turn every error that joserfc raises on malformed input into one, and drop its warnings about clients' keys."""
     from joserfc.errors import JoseError, SecurityWarning  # noqa: PLC0415 - see above
 
     try:

@@ -1,4 +1,4 @@
-"""Which redirect_uri may be registered, and which one a request may use (RFC 6749 §3.1.2, RFC 8252)."""
+"""Which redirect_uri a client may register, and which one a request may use (RFC 6749 §3.1.2, RFC 8252)."""
 
 import re
 from collections.abc import Collection, Iterable
@@ -20,22 +20,21 @@ KNOWN_PRIVATE_USE_SCHEMES = frozenset(
         "goose",
     }
 )
-"""Schemes of MCP clients that do not follow the reverse domain names of RFC 8252 §7.1."""
+"""Schemes of MCP clients that are not reverse domain names (RFC 8252 §7.1)."""
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
-# RFC 3986 §2: printable ASCII only, and of that not the characters that no URI may contain. This keeps
-# out control characters (header injection), backslashes (browsers read them as slashes) and look-alikes
-# that are not written in punycode.
+# RFC 3986 §2: the printable ASCII characters that a URI may contain. This excludes control characters (header
+# injection), backslashes (browsers read them as slashes) and look-alike characters that are not in punycode.
 _URI_CHARACTERS = re.compile(r"""[!#-;=?-\[\]_a-z~]+""")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.\-]*")
 
 
 def unacceptable(uri: str, private_use_schemes: Collection[str] = ()) -> str | None:
-    """Why `uri` may not be registered, or None when it may.
+    """Why `uri` may not be registered, or None if it may.
 
-    https anywhere; http on loopback only (RFC 8252 §8.3); a private-use scheme when it is a reverse
-    domain name (RFC 8252 §7.1), a known one, or one of `private_use_schemes`.
+    Allowed are https, http on loopback (RFC 8252 §8.3), and private-use schemes that are reverse domain names
+    (RFC 8252 §7.1), known, or in `private_use_schemes`.
     """
     if not 0 < len(uri) <= MAXIMUM_LENGTH or not _URI_CHARACTERS.fullmatch(uri):
         return "must be an absolute URI in plain ASCII"
@@ -54,9 +53,9 @@ def unacceptable(uri: str, private_use_schemes: Collection[str] = ()) -> str | N
 
 
 def is_registered(uri: str, registered: Iterable[str]) -> bool:
-    """Whether a request may use `uri`: equal to a registered one, character by character.
+    """Whether a request may use `uri`: it equals a registered one, character by character.
 
-    The port of a loopback URI may differ, because native apps listen where a port is free (RFC 8252 §7.3).
+    The port of a loopback URI may differ, because native apps listen on any free port (RFC 8252 §7.3).
     """
     registered = tuple(registered)
     if uri in registered:
@@ -83,10 +82,10 @@ def _unacceptable_web_host(url: SplitResult) -> str | None:
 
 
 def _loopback_without_port(uri: str) -> str | None:
-    """`uri` less its port when it is one that may be registered and is on loopback, None otherwise."""
+    """`uri` without its port if it is an acceptable loopback URI, None otherwise."""
     if not uri.startswith("http://") or unacceptable(uri):
         return None
     url = urlsplit(uri)
-    # Compare what was written, not what urlsplit lower-cased: only the port is free.
+    # Compare the original text, not the host lower-cased by urlsplit: only the port may differ.
     host = url.netloc if url.port is None else url.netloc.rpartition(":")[0]
     return uri.replace(url.netloc, host, 1)

@@ -1,4 +1,4 @@
-"""Resource indicators (RFC 8707): which protected resource a client means."""
+"""Resource indicators (RFC 8707) and the URLs of protected resource metadata (RFC 9728)."""
 
 from functools import lru_cache
 from urllib.parse import urlsplit
@@ -6,12 +6,12 @@ from urllib.parse import urlsplit
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
-@lru_cache(maxsize=256)  # clients name the few there are in every request
+@lru_cache(maxsize=256)  # every request names one of a few resources
 def canonical(resource: str) -> str | None:
-    """One spelling for all the ways clients write the same resource, or None when it is none.
+    """The canonical form of a resource, or None if it is not a valid one.
 
-    Upper-case scheme and host, the default port, a trailing slash and a query (ChatGPT adds one) make no
-    difference; a fragment is forbidden (RFC 8707 §2).
+    Case of scheme and host, the default port, a trailing slash and a query (ChatGPT adds one) are ignored; a
+    fragment is forbidden (RFC 8707 §2).
     """
     try:
         url = urlsplit(resource)
@@ -27,11 +27,11 @@ def canonical(resource: str) -> str | None:
 
 
 def metadata_path(resource: str) -> str:
-    """Where on its host the metadata of a protected resource is (RFC 9728 §3.1)."""
+    """The path of a protected resource's metadata (RFC 9728 §3.1)."""
     return f"/.well-known/oauth-protected-resource{urlsplit(resource).path.rstrip('/')}"
 
 
 def metadata_url(resource: str) -> str:
-    """The whole URL of it."""
+    """The URL of a protected resource's metadata (RFC 9728 §3.1)."""
     url = urlsplit(resource)
     return f"{url.scheme}://{url.netloc}{metadata_path(resource)}"

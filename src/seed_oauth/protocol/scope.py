@@ -1,4 +1,4 @@
-"""Scopes: what the parameter may look like (RFC 6749 §3.3)."""
+"""The syntax of the scope parameter (RFC 6749 §3.3)."""
 
 import re
 
@@ -6,5 +6,5 @@ _SCOPE = re.compile(r"[!#-\[\]-~]+(?: [!#-\[\]-~]+)*")
 
 
 def is_valid(scope: str) -> bool:
-    """Whether it is a list of scope tokens with one space between."""
+    """Whether it is a list of scope tokens, separated by single spaces."""
     return _SCOPE.fullmatch(scope) is not None

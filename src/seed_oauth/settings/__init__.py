@@ -1,4 +1,4 @@
-"""What the operator decides, validated once at start. Every message says what to change."""
+"""The settings of the operator, validated once at startup. Every error says what to set instead."""
 
 import json
 import os
@@ -25,121 +25,139 @@ class Settings(BaseSettings):
     """All settings, from keyword arguments or from `SEED_OAUTH_*` environment variables.
 
     Raises:
-        pydantic.ValidationError: a value is wrong or unsafe. `Settings.load` gives the readable form.
+        pydantic.ValidationError: a value is invalid or unsafe. `Settings.load` raises a readable error instead.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
 
     issuer: Annotated[str, AfterValidator(validators.issuer)] = ""
-    """Our issuer identifier (RFC 8414 §2), the public URL of this server without a trailing slash."""
+    """The issuer identifier (RFC 8414 §2): the public URL of this server, without a trailing slash. Required unless
+    `host` is a loopback address; then the default is `http://{host}:{port}`."""
     host: str = "127.0.0.1"
+    """Address on which the front door listens."""
     port: validators.Port = 8000
+    """TCP port of the front door; 0 picks a free one."""
     metrics_host: str = "127.0.0.1"
+    """Address on which the metrics listener listens. Keep it private."""
     metrics_port: validators.Port = 9464
+    """TCP port of the metrics listener; 0 picks a free one."""
     workers: Annotated[int, Field(ge=1, le=64)] = 1
-    """Processes that answer requests; the metrics are those of all of them."""
+    """Number of worker processes. The metrics cover all of them."""
     flow: Literal["broker", "relay"] = "broker"
-    """`broker`: the identity provider knows one redirect URI, ours. `relay`: it knows those of the clients."""
+    """`broker`: one redirect URI, `{issuer}/oauth/callback`, is registered at the identity provider. `relay`: the
+    redirect URI of every client is."""
 
     idp_issuer: validators.IdpIssuer = None
-    """The identity provider's issuer identifier: its metadata is read there, and URLs that are set here go before."""
+    """Issuer identifier of the identity provider. Its metadata is read from there; URLs that are set below override
+    the metadata."""
     idp_preset: Literal["auto", "none", "entra", "google", "okta", "auth0", "keycloak", "github"] = "auto"
-    """What is known of the identity provider, as defaults of the settings below; `auto` goes by `idp_issuer`."""
+    """Defaults for a known identity provider; `auto` recognizes it by `idp_issuer`, `none` uses no preset."""
     idp_authorization_url: validators.AuthorizationUrl = None
+    """Authorization endpoint of the identity provider; by default from its metadata."""
     idp_token_url: validators.OptionalUrl = None
+    """Token endpoint of the identity provider; by default from its metadata."""
     idp_revocation_url: validators.OptionalUrl = None
+    """Revocation endpoint of the identity provider (RFC 7009); by default from its metadata."""
     idp_jwks_url: validators.OptionalUrl = None
+    """JWK Set of the identity provider (RFC 7517); by default from its metadata."""
     idp_introspection_url: validators.OptionalUrl = None
+    """Introspection endpoint of the identity provider (RFC 7662); by default from its metadata."""
     idp_client_id: str | None = None
+    """The `client_id` that the identity provider issued to this server."""
     idp_client_secret: SecretStr | None = None
+    """The `client_secret` that belongs to it. Without one, this server is a public client."""
     idp_token_auth_method: Literal["client_secret_basic", "client_secret_post"] = "client_secret_basic"  # noqa: S105 - a method's name
+    """How the client secret is sent to the identity provider (RFC 6749 §2.3.1)."""
     idp_authorization_parameters: validators.Parameters = {}
-    """Sent with every authorization request, for example `{"access_type": "offline"}` (JSON). The value
-    `{resource}` stands for the resource that the client asks for."""
+    """Extra parameters of every authorization request, as JSON: `{"access_type": "offline"}`. The value
+    `{resource}` is replaced by the requested resource."""
     idp_token_parameters: validators.Parameters = {}
-    """Sent with every token request, for example `{"audience": "https://api"}` (JSON)."""
+    """Extra parameters of every token request, as JSON: `{"audience": "https://api"}`."""
     idp_send_resource: bool = True
-    """Pass `resource` (RFC 8707) on. Entra ID refuses it: switch it off there."""
+    """Whether `resource` (RFC 8707) is passed on to the identity provider. Set `false` if it refuses the parameter."""
     idp_scopes: validators.Scopes = ()
-    """Asked for at the identity provider besides what the client asks for; broker flow only."""
+    """Scopes that are requested from the identity provider in addition to those of the client; broker flow only."""
     idp_dropped_scopes: validators.Scopes = ()
-    """Never passed on, because the identity provider refuses them; broker flow only."""
+    """Scopes that are never passed on, because the identity provider refuses them; broker flow only."""
     idp_connect_timeout: Annotated[float, Field(gt=0, le=60)] = 2.0
-    """Seconds to connect to the identity provider."""
+    """Seconds allowed for connecting to the identity provider."""
     idp_timeout: Annotated[float, Field(gt=0, le=120)] = 10.0
-    """Seconds for one whole request to the identity provider."""
+    """Seconds allowed for a whole request to the identity provider."""
 
     idp_audiences: validators.Names = ()
-    """What `aud` of the identity provider's access tokens may be besides the resource, such as Entra's `api://…`."""
+    """Values of `aud` that are accepted besides the resource, such as Entra's `api://…`."""
     idp_introspection: bool = True
-    """Ask the identity provider about access tokens that are no JWT, where it has an endpoint for that (RFC 7662)."""
+    """Whether access tokens that are not JWTs are checked by introspection (RFC 7662), if there is an endpoint."""
 
     resources: validators.Urls = ()
-    """The MCP servers behind this door (RFC 8707 resource indicators), separated by commas.
-    By default the one at `{issuer}/mcp`."""
+    """URLs of the MCP servers behind this server (RFC 8707 resource indicators), separated by commas; by default
+    `{issuer}/mcp`."""
     scopes: validators.AdvertisedScopes = ()
-    """The scopes that metadata advertises, separated by spaces or commas."""
+    """Scopes listed in the metadata of the authorization server and of the resources, separated by spaces or commas."""
     required_scopes: validators.AdvertisedScopes = ()
-    """The scopes that an access token must have, all of them, where this door protects the MCP server itself."""
+    """Scopes that an access token must have, all of them, to reach `mcp_server`."""
     private_use_schemes: validators.PrivateUseSchemes = ()
-    """Further private-use URI schemes that clients may register (RFC 8252 §7.1)."""
+    """Additional private-use URI schemes that clients may register (RFC 8252 §7.1)."""
 
     clients: validators.PreregisteredClients = ()
-    """Clients that need not register (JSON list). You vouch for them: their users are not asked for consent."""
+    """Pre-registered clients, as a JSON list. They are trusted: their users are not asked for consent."""
     client_days: validators.Days = 90
-    """Days after which a registered client that is not used is forgotten; one that never got a token after one."""
+    """Days until an unused registered client is removed. A client that never received a token is removed after one."""
     client_quota: Annotated[int, Field(ge=1)] = 100_000
-    """Registered clients that are kept at most."""
+    """Maximum number of registered clients."""
     client_id_metadata_documents: bool = True
-    """Take the URL of a document for a client_id (Client ID Metadata Documents)."""
+    """Whether a `client_id` may be the URL of a Client ID Metadata Document."""
     client_documents_on_loopback: bool = False
-    """For development: fetch such documents from this machine too, on any port."""
+    """Whether such documents may be fetched from loopback addresses, on any port. For development only."""
 
     mcp_server: McpServerUrl = None
-    """The MCP server itself: requests to the protected resource that have a good access token are passed on to it."""
+    """URL of the MCP server. Requests with a valid access token are forwarded to it. Unset, nothing is forwarded."""
     mcp_server_timeout: Annotated[float, Field(gt=0, le=3600)] = 120.0
-    """Seconds until its answer must have begun. An answer that has begun may take as long as it takes."""
+    """Seconds until the response of the MCP server must begin. A response that has begun may take any time."""
     mcp_server_body_limit: Annotated[int, Field(ge=1024)] = 16 * 1024 * 1024
-    """Bytes of a request's body that are passed on."""
+    """Maximum size of a forwarded request body, in bytes."""
     mcp_server_send_token: bool = True
-    """Tell the MCP server the identity provider's access token that is inside an access token of ours."""
+    """Whether the identity provider's access token is sent to the MCP server if the client has one of this server's."""
 
     consent_days: Annotated[float, Field(ge=0, le=365)] = 30
-    """Days that a browser remembers a consent its user wants remembered; 0 asks every time."""
+    """Days for which a browser remembers a consent, if its user chose so; 0 asks every time."""
     refresh_token_days: validators.Days = 90
-    """Days that a refresh token of the broker flow lasts unused, if the identity provider's lasts as long."""
+    """Days until an unused refresh token of the broker flow expires; the identity provider may end it earlier."""
     access_tokens: Literal["auto", "idp", "own"] = "auto"
-    """What clients of the broker flow get. `idp`: the identity provider's access token. `own`: one of ours, that
-    only this door can read. `auto`: the identity provider's if it is a JWT for the resource, ours otherwise."""
+    """Access tokens that clients of the broker flow receive. `idp`: those of the identity provider. `own`: those of
+    this server, which only it can read. `auto`: `idp` if that token is a JWT for the resource, `own` otherwise."""
     access_token_seconds: Annotated[int, Field(ge=60, le=86_400)] = 3600
-    """Seconds that an access token of ours lasts, if the identity provider's lasts as long."""
+    """Seconds until an `own` access token expires; it never outlives the identity provider's."""
 
     secret_keys: validators.SecretKeys = ()
-    """What seals envelopes, at least 32 random characters each, separated by commas: the first one seals, all
-    of them open. With a loopback issuer a random one by default, which a restart forgets."""
+    """Keys that encrypt codes, tokens and cookies: at least 32 random characters each, separated by commas. The first
+    one encrypts, all of them decrypt. With a loopback issuer the default is a random key, lost at restart."""
 
     rate_limit_authorize: rate_limits.RateLimit = "600/minute"
-    """Requests of one browser's address to the authorization endpoint, to that of consent, and to the callback.
-    Several limits are separated by semicolons, `60/minute;1000/hour`; empty means none."""
+    """Requests per client address to the authorization endpoint, the consent page and the callback. Several limits are
+    separated by semicolons, `60/minute;1000/hour`; empty means no limit."""
     rate_limit_register: rate_limits.RateLimit = "300/minute;3000/hour"
-    """Registrations by one address, where a vendor may register for many users."""
+    """Registrations per client address. A vendor may register for many users from one address."""
     rate_limit_token: rate_limits.RateLimit = "20/minute"  # noqa: S105 - a limit
-    """Uses of one code or token by one address at the token and revocation endpoints."""
+    """Uses of one code or token per client address at the token and revocation endpoints."""
     rate_limit_token_address: rate_limits.RateLimit = "6000/minute"  # noqa: S105 - a limit
-    """Requests of one address there, those of all users of a vendor."""
+    """Requests per client address to the token and revocation endpoints, for all users of a vendor together."""
     trusted_proxies: rate_limits.Networks = ()
-    """Addresses and networks of the reverse proxies whose X-Forwarded-For is believed."""
+    """Addresses and networks of the reverse proxies whose X-Forwarded-For header is trusted."""
 
     store_url: StoreUrl = "sqlite:///seed-oauth.db"
+    """Where clients and grants are stored: a SQLite file, Redis, Redis Sentinel or Redis Cluster."""
     log_format: Literal["json", "console"] = "json"
+    """`json` writes one JSON object per line, `console` writes text for people."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Log records below this level are not written."""
 
     @classmethod
     def load(cls, **given: object) -> Self:
-        """Read the environment, `given` values first.
+        """Read the settings from the environment; `given` values override it.
 
         Raises:
-            SettingsError: a value is wrong or unsafe, or a `SEED_OAUTH_` variable is none of ours.
+            SettingsError: a value is invalid or unsafe, or a `SEED_OAUTH_` variable is unknown.
         """
         try:
             refuse_unknown_variables(cls.model_fields, os.environ)
@@ -154,13 +172,13 @@ class Settings(BaseSettings):
             host = values.get("host") or "127.0.0.1"
             if host not in LOOPBACK_HOSTS:
                 raise ValueError(
-                    f"{PREFIX}ISSUER is missing: set it to the public https URL of this server, "
-                    f"because {PREFIX}HOST is not a loopback address"
+                    f"{PREFIX}ISSUER is missing: set it to the public https URL of this server; "
+                    f"only a loopback {PREFIX}HOST has a default"
                 )
             host = f"[{host}]" if host == "::1" else host
             values["issuer"] = f"http://{host}:{values.get('port') or 8000}"
         if not values.get("secret_keys") and str(values["issuer"]).startswith("http://"):
-            # Plain http is for loopback: nobody but this machine's user is logged out by a restart.
+            # Plain http means loopback: a restart logs out only the user of this machine.
             values["secret_keys"] = secrets.token_urlsafe(32)
         if preset := presets.find(values.get("idp_preset"), values.get("idp_issuer")):
             preset.fill_in(values)
@@ -178,68 +196,68 @@ class Settings(BaseSettings):
 
     @cached_property
     def protected_resources(self) -> tuple[str, ...]:
-        """The resources behind this door, the default filled in."""
+        """`resources`, or its default."""
         return self.resources or (f"{self.issuer}/mcp",)
 
     @cached_property
     def advertised_scopes(self) -> tuple[str, ...]:
-        """The scopes that metadata names: those that are required are among them."""
+        """The scopes listed in the metadata of the authorization server and of the resources: required ones first."""
         return tuple(dict.fromkeys((*self.required_scopes, *self.scopes)))
 
     @cached_property
     def callback_url(self) -> str:
-        """The one redirect URI that the identity provider has to know in the broker flow."""
+        """The redirect URI to register at the identity provider in the broker flow."""
         return f"{self.issuer}/oauth/callback"
 
     @cached_property
     def preset(self) -> Preset | None:
-        """What is known of this identity provider."""
+        """The preset of this identity provider, if there is one."""
         return presets.find(self.idp_preset, self.idp_issuer)
 
     @cached_property
     def reads_metadata(self) -> bool:
-        """Whether the identity provider says itself where its endpoints are."""
+        """Whether the endpoints are read from the metadata of the identity provider."""
         return self.idp_issuer is not None and (self.preset is None or self.preset.has_metadata)
 
     @cached_property
     def idp_resource_parameters(self) -> tuple[str, ...]:
-        """The authorization parameters whose value is the resource that a client asks for."""
+        """The names of the authorization parameters whose value is the requested resource."""
         return tuple(name for name, value in self.idp_authorization_parameters.items() if value == presets.RESOURCE)
 
     @cached_property
     def can_authorize(self) -> bool:
-        """Whether it is known where to send a browser, or where to find that out."""
+        """Whether the authorization endpoint of the identity provider is set or can be discovered."""
         return (self.idp_authorization_url is not None or self.reads_metadata) and self.idp_client_id is not None
 
     @cached_property
     def can_exchange(self) -> bool:
-        """Whether it is known where to exchange a code, or where to find that out."""
+        """Whether the token endpoint of the identity provider is set or can be discovered."""
         return (self.idp_token_url is not None or self.reads_metadata) and self.idp_client_id is not None
 
     @cached_property
     def can_revoke(self) -> bool:
-        """Whether tokens can be revoked: refresh tokens of the broker flow here, all others at the IdP alone."""
+        """Whether tokens can be revoked: here in the broker flow, otherwise only at the identity provider."""
         return self.flow == "broker" or self.idp_revocation_url is not None
 
     @cached_property
     def can_check_tokens(self) -> bool:
-        """Whether the access tokens that clients get can be checked here."""
+        """Whether this server can validate the access tokens of its clients."""
         seals_them = self.flow == "broker" and self.access_tokens == "own"
         asks = self.idp_introspection and self.idp_introspection_url is not None
         return seals_them or asks or self.idp_issuer is not None
 
     @cached_property
     def mcp_server_path(self) -> str:
-        """Where below the issuer the one protected resource is, starting with a slash."""
+        """The path of the protected resource below the issuer, starting with a slash."""
         return path_of(self.protected_resources[0], self.issuer)
 
     @cached_property
     def sealer(self) -> Sealer:
-        """What seals and opens envelopes with `secret_keys`."""
+        """Encrypts and decrypts envelopes with `secret_keys`."""
         return Sealer([key.get_secret_value() for key in self.secret_keys])
 
     def as_environment(self) -> dict[str, str]:
-        """The environment variables from which another process reads the same settings."""
+        """The environment variables that give another process the same settings."""
         variables = {}
         for name in type(self).model_fields:
             value = getattr(self, name)
@@ -256,7 +274,7 @@ class Settings(BaseSettings):
         return variables
 
     def missing(self) -> list[str]:
-        """The settings without which no login can succeed; `/readyz` and the log name them."""
+        """The names of the unset variables that every login needs; `/readyz` and the log show them."""
         urls = [name for name in ("idp_authorization_url", "idp_token_url") if getattr(self, name) is None]
         if self.reads_metadata:
             urls = []

@@ -1,4 +1,4 @@
-"""What is said of settings that cannot be used: each is named, with what to change."""
+"""Error messages for invalid settings: the name of each, and what to set instead."""
 
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
@@ -9,12 +9,12 @@ PREFIX = "SEED_OAUTH_"
 
 
 class SettingsError(ValueError):
-    """The settings cannot be used; the message names each one and says what to change."""
+    """The settings are invalid; the message names each one and says what to set instead."""
 
 
 def refuse_unknown_variables(settings: Collection[str], environment: Mapping[str, str]) -> None:
-    """Raise `SettingsError` for a variable with our prefix that is none of the settings."""
-    # A misspelt setting that is silently ignored is the hardest one to find.
+    """Raise `SettingsError` for a variable that has the prefix but is not a setting."""
+    # Otherwise a misspelt setting would be ignored silently.
     known = [name.upper() for name in settings]
     for variable in environment:
         name = variable.removeprefix(PREFIX)
@@ -25,13 +25,13 @@ def refuse_unknown_variables(settings: Collection[str], environment: Mapping[str
 
 
 def readable(invalid: ValidationError) -> str:
-    """A line for each value that is wrong. The value itself is not repeated: it may be a secret."""
+    """One line per invalid value. The value itself is not repeated: it may be a secret."""
     errors = invalid.errors()
     return "\n".join(_place(error["loc"]) + error["msg"].removeprefix("Value error, ") for error in errors)
 
 
 def _place(location: tuple[int | str, ...]) -> str:
-    """Where a value is, such as `SEED_OAUTH_CLIENTS[0] client_id `; empty for all of them together."""
+    """The location of a value, such as `SEED_OAUTH_CLIENTS[0] client_id `; empty for a check across settings."""
     if not location:
         return ""
     setting, *within = location

@@ -1,4 +1,4 @@
-"""What the setting `mcp_server` must be, and what must be set beside it: requests are passed on to one place only."""
+"""Validation of the setting `mcp_server` and of the settings that it depends on."""
 
 import re
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator
 from seed_oauth.protocol.redirect_uri import LOOPBACK_HOSTS
 from seed_oauth.protocol.resource import canonical
 
-# RFC 6762, RFC 6761, RFC 8375, ICANN's resolution 2024.07.29.06, and a service of Kubernetes in another namespace.
+# RFC 6762, RFC 6761, RFC 8375, ICANN resolution 2024.07.29.06, and Kubernetes services in other namespaces.
 _PRIVATE_NAMES = (".local", ".localhost", ".home.arpa", ".internal", ".svc")
 
 _PLAIN_PATH = re.compile(r"[\w.~/-]*", re.ASCII)
@@ -20,7 +20,7 @@ _OWN_PATHS = re.compile(r"/(oauth|\.well-known|healthz|readyz)(/|$)")
 
 
 def _url(value: str | None) -> str | None:
-    """The URL itself if what is passed on stays private on the way there."""
+    """The URL, if requests to it stay private: https, or http to a private address."""
     if value is None:
         return None
     try:
@@ -31,33 +31,33 @@ def _url(value: str | None) -> str | None:
     if not host or url.scheme not in {"https", "http"}:
         raise ValueError("must be an absolute URL: write http://127.0.0.1:9000/mcp")
     if url.query or url.fragment or "#" in value or "@" in url.netloc:
-        raise ValueError("must have neither a query, nor a fragment, nor user:password@")
+        raise ValueError("must not have a query, a fragment or user:password@")
     if url.scheme == "http" and not is_private(host):
         raise ValueError("must use https (http is for loopback and private addresses only)")
     return value
 
 
 def check(mcp_server: str, port: int, issuer: str, resources: Sequence[str]) -> None:
-    """Refuse what cannot be served together.
+    """Refuse an MCP server that cannot be served at the resource.
 
     Raises:
         ValueError: says what to change.
     """
     if len(resources) != 1:
-        raise ValueError("SEED_OAUTH_MCP_SERVER is for one MCP server: name one in SEED_OAUTH_RESOURCES")
+        raise ValueError("SEED_OAUTH_MCP_SERVER allows only one resource: set a single one in SEED_OAUTH_RESOURCES")
     path = path_of(resources[0], issuer)
     if not path or not _PLAIN_PATH.fullmatch(path) or _OWN_PATHS.match(path):
         raise ValueError(
-            "SEED_OAUTH_RESOURCES must be below SEED_OAUTH_ISSUER, at a path of its own, for SEED_OAUTH_MCP_SERVER: "
-            f"write {issuer}/mcp"
+            "SEED_OAUTH_RESOURCES must be a path below SEED_OAUTH_ISSUER that this server does not use itself, "
+            f"because SEED_OAUTH_MCP_SERVER is set: write {issuer}/mcp"
         )
     url = urlsplit(mcp_server)
     if canonical(mcp_server) == canonical(resources[0]) or (url.hostname in LOOPBACK_HOSTS and url.port == port):
-        raise ValueError("SEED_OAUTH_MCP_SERVER is this door itself: write the URL of the MCP server behind it")
+        raise ValueError("SEED_OAUTH_MCP_SERVER is the URL of this server: set the URL of the MCP server behind it")
 
 
 def path_of(resource: str, issuer: str) -> str:
-    """Where below the issuer a resource is, starting with a slash; empty when it is elsewhere."""
+    """The path of a resource below the issuer, starting with a slash; empty if it is elsewhere."""
     base, whole = canonical(issuer), canonical(resource)
     if base is None or whole is None or not f"{whole}/".startswith(f"{base}/"):
         return ""
@@ -65,13 +65,13 @@ def path_of(resource: str, issuer: str) -> str:
 
 
 def is_private(host: str) -> bool:
-    """Whether what is sent to this host stays between machines of one's own."""
+    """Whether this host is on a private network."""
     if host in LOOPBACK_HOSTS:
         return True
     try:
         return ip_address(host).is_private
     except ValueError:
-        # Names without a dot are those of containers and of machines beside this one.
+        # Names without a dot belong to containers and to machines on the local network.
         return "." not in host or host.endswith(_PRIVATE_NAMES)
 
 

@@ -1,4 +1,4 @@
-"""Clients that the operator registers in the settings, and vouches for."""
+"""Clients that the operator registers in the settings."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -11,30 +11,32 @@ from seed_oauth.protocol import redirect_uri, scope
 from seed_oauth.protocol.jwk import BadKeysError, read_jwk_set
 
 _MINIMUM_SECRET = 32  # characters
-_DISTINCT = 12  # different ones among them, at the very least
+_DISTINCT = 12  # minimum number of different characters
 
-_CLIENT_ID = re.compile(r"[!-~]{1,1024}")  # RFC 6749 appendix A.1, less the space
+_CLIENT_ID = re.compile(r"[!-~]{1,1024}")  # RFC 6749 appendix A.1, without the space
 
 AuthMethod = Literal["none", "client_secret_basic", "client_secret_post", "private_key_jwt"]
 
 
 class PreregisteredClient(BaseModel):
-    """A client in the settings, with the members of RFC 7591 §2."""
+    """A pre-registered client, with the metadata members of RFC 7591 §2."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     client_id: str
+    """Printable ASCII without spaces."""
     redirect_uris: Annotated[tuple[str, ...], Field(min_length=1, max_length=32)]
     client_name: Annotated[str | None, Field(max_length=256)] = None
     client_secret: SecretStr | None = None
     token_endpoint_auth_method: AuthMethod | None = None
-    """By default what its credentials are for: client_secret_basic, private_key_jwt, or none."""
+    """By default `client_secret_basic` with a secret, `private_key_jwt` with keys, `none` otherwise."""
     jwks: dict[str, object] | None = None
+    """Public keys for `private_key_jwt` (RFC 7517)."""
     scope: str | None = None
 
     @property
     def auth_method(self) -> AuthMethod:
-        """How it authenticates."""
+        """`token_endpoint_auth_method`, or its default."""
         if self.token_endpoint_auth_method is not None:
             return self.token_endpoint_auth_method
         if self.client_secret is not None:
@@ -44,20 +46,20 @@ class PreregisteredClient(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if not _CLIENT_ID.fullmatch(self.client_id):
-            raise ValueError("client_id must be of printable ASCII characters without spaces")
+            raise ValueError("client_id must be printable ASCII without spaces")
         if self.client_name is not None and not self.client_name.isprintable():
-            raise ValueError("client_name must be printable")
+            raise ValueError("client_name must have printable characters only")
         if self.scope is not None and not scope.is_valid(self.scope):
-            raise ValueError("scope must be a list of names with single spaces between")
+            raise ValueError("scope must be a list of scopes, separated by single spaces")
         self._check_credentials()
         return self
 
     def _check_credentials(self) -> None:
         method = self.auth_method
         if (self.client_secret is not None) != method.startswith("client_secret"):
-            raise ValueError(f"client_secret does not go with token_endpoint_auth_method {method}: add or remove it")
+            raise ValueError(f"client_secret does not match token_endpoint_auth_method {method}: add or remove it")
         if (self.jwks is not None) != (method == "private_key_jwt"):
-            raise ValueError(f"jwks does not go with token_endpoint_auth_method {method}: add or remove it")
+            raise ValueError(f"jwks does not match token_endpoint_auth_method {method}: add or remove it")
         if self.client_secret is not None:
             _check_secret(self.client_secret.get_secret_value())
         if self.jwks is not None:
@@ -67,7 +69,7 @@ class PreregisteredClient(BaseModel):
                 raise ValueError(f"jwks {bad}") from None
 
     def revealed(self) -> dict[str, object]:
-        """All members, the secret too, as they are written in the settings."""
+        """All members as they are written in the settings, including the secret."""
         members = self.model_dump(mode="json", exclude_none=True)
         if self.client_secret is not None:
             members["client_secret"] = self.client_secret.get_secret_value()
@@ -75,7 +77,7 @@ class PreregisteredClient(BaseModel):
 
 
 def from_json(value: object) -> object:
-    """What an environment variable says, as pydantic takes it."""
+    """The parsed JSON of an environment variable; other values unchanged."""
     if not isinstance(value, str):
         return value
     try:
@@ -85,14 +87,14 @@ def from_json(value: object) -> object:
 
 
 def check_together(clients: Sequence[PreregisteredClient], private_use_schemes: Collection[str]) -> None:
-    """Raise ValueError when two clients have one client_id, or a redirect URI may not be registered."""
+    """Raise ValueError if two clients have the same client_id, or a redirect URI is not allowed."""
     if len({client.client_id for client in clients}) < len(clients):
-        raise ValueError("must not have two clients with one client_id")
+        raise ValueError("must not have two clients with the same client_id")
     for client in clients:
         for uri in client.redirect_uris:
             objection = redirect_uri.unacceptable(uri, private_use_schemes)
             if objection is not None:
-                raise ValueError(f"gives the client {client.client_id} a redirect_uri that {objection}")
+                raise ValueError(f"redirect_uri of client {client.client_id} {objection}")
 
 
 def _check_secret(secret: str) -> None:

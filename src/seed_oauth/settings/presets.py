@@ -1,6 +1,6 @@
-"""What is known of widely used identity providers, as data: defaults of settings, each with where it is documented.
+"""Presets for widely used identity providers: defaults of settings, each with a link to its documentation.
 
-What the operator sets goes before, always; `SEED_OAUTH_IDP_PRESET=none` switches presets off.
+Settings of the operator always override a preset; `SEED_OAUTH_IDP_PRESET=none` switches presets off.
 """
 
 from collections.abc import Mapping, MutableMapping
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 RESOURCE = "{resource}"
-"""Value of an authorization parameter that stands for the resource that the client asks for."""
+"""Value of an authorization parameter that is replaced by the requested resource."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,31 +17,31 @@ class Preset:
 
     name: str
     hosts: tuple[str, ...] = ()
-    """The hosts of its issuers; one that starts with a dot stands for every host below it. None means any host."""
+    """Hosts of its issuers; a leading dot matches every subdomain. Empty matches any host."""
     paths: tuple[str, ...] = ("",)
-    """What the paths of its issuers begin with."""
+    """Prefixes of the paths of its issuers."""
     defaults: Mapping[str, object]
-    """Settings that are different here. Parameters are added to those that are set, the rest gives way to them."""
+    """Defaults of settings. Parameters are merged with those of the operator, other settings are overridden."""
     has_metadata: bool = True
-    """False where all endpoints are among the defaults, and nothing is read."""
+    """False if the identity provider publishes no metadata; `defaults` has all endpoints."""
     supports_s256: bool = False
-    """Whether PKCE with S256 works although the metadata does not say so."""
+    """Whether PKCE with S256 works although its metadata does not list it."""
     published_issuers: Mapping[str, str] = field(default_factory=dict)
-    """Issuers whose metadata names another one, and which: the exceptions from RFC 8414 §3.3."""
+    """Issuers whose metadata names another issuer, by issuer: the exceptions to RFC 8414 §3.3."""
     error_codes: Mapping[str, str] = field(default_factory=dict)
-    """Error codes of its own at the token endpoint, and what they are called in RFC 6749 §5.2."""
+    """Non-standard error codes of its token endpoint, and the codes of RFC 6749 §5.2 they stand for."""
     scope_separator: str = " "
-    """What is between the scopes that it says it granted; in RFC 6749 §3.3 a space."""
+    """Separator of `scope` in its token responses; RFC 6749 §3.3 has a space."""
 
     def recognises(self, issuer: str) -> bool:
-        """Whether this is the issuer of such an identity provider."""
+        """Whether the issuer belongs to this kind of identity provider."""
         url = urlsplit(issuer)
         host = url.hostname or ""
         known = not self.hosts or any(host == one or (one[0] == "." and host.endswith(one)) for one in self.hosts)
         return known and url.path.startswith(self.paths)
 
     def fill_in(self, values: MutableMapping[str, object]) -> None:
-        """Add the defaults to the values of settings, where there are none."""
+        """Add the defaults to the settings that have no value."""
         for name, default in self.defaults.items():
             given = values.get(name)
             if given is None:
@@ -51,7 +51,7 @@ class Preset:
 
 
 def find(name: object, issuer: object) -> Preset | None:
-    """The preset that is named, or for `auto` and nothing the one that the issuer is recognised by."""
+    """The preset with this name; with `auto` or None, the one that recognises the issuer."""
     if name is None or name == "auto":
         return next((preset for preset in PRESETS if isinstance(issuer, str) and preset.recognises(issuer)), None)
     return next((preset for preset in PRESETS if preset.name == name), None)
@@ -62,7 +62,7 @@ ENTRA = Preset(
     # https://learn.microsoft.com/entra/identity-platform/authentication-national-cloud
     hosts=("login.microsoftonline.com", "login.microsoftonline.us", "login.partner.microsoftonline.cn"),
     defaults={
-        # "AADSTS901002: The 'resource' request parameter is not supported", at authorize and token alike; since
+        # "AADSTS901002: The 'resource' request parameter is not supported", at both endpoints; since
         # March 2026 AADSTS9010010. The resource is part of the scope:
         # https://learn.microsoft.com/entra/identity-platform/v2-oauth2-auth-code-flow
         # https://github.com/modelcontextprotocol/csharp-sdk/issues/741
@@ -70,7 +70,7 @@ ENTRA = Preset(
         # Its metadata offers client_secret_post and private_key_jwt:
         # https://learn.microsoft.com/entra/identity-platform/v2-protocols-oidc
         "idp_token_auth_method": "client_secret_post",
-        # A request without scope is refused, and a refresh token comes with offline_access only:
+        # A request without scope is refused, and refresh tokens require offline_access:
         # https://learn.microsoft.com/entra/identity-platform/scopes-oidc
         "idp_scopes": ("openid", "offline_access"),
     },
@@ -94,11 +94,11 @@ GOOGLE = Preset(
     name="google",
     hosts=("accounts.google.com",),
     defaults={
-        # `resource` is not among the parameters: https://developers.google.com/identity/protocols/oauth2/web-server
+        # `resource` is not a parameter: https://developers.google.com/identity/protocols/oauth2/web-server
         "idp_send_resource": False,
-        # The same page: a refresh token comes with access_type=offline, and again only after consent.
+        # The same page: refresh tokens require access_type=offline, and further ones a new consent.
         "idp_authorization_parameters": {"access_type": "offline", "prompt": "consent"},
-        # The same page has the credentials in the form.
+        # The same page sends the credentials in the form.
         "idp_token_auth_method": "client_secret_post",
         # A request without scope is refused: https://developers.google.com/identity/openid-connect/openid-connect
         "idp_scopes": ("openid",),
@@ -164,19 +164,19 @@ GITHUB = Preset(
         # https://docs.github.com/en/apps/oauth-apps/building-oauth-apps/authorizing-oauth-apps
         "idp_authorization_url": "https://github.com/login/oauth/authorize",
         "idp_token_url": "https://github.com/login/oauth/access_token",
-        # The same page: client_id and client_secret are parameters; `resource` is none.
+        # The same page: client_id and client_secret are parameters, `resource` is not.
         "idp_token_auth_method": "client_secret_post",
         "idp_send_resource": False,
         # Not among https://docs.github.com/en/apps/oauth-apps/building-oauth-apps/scopes-for-oauth-apps
         "idp_dropped_scopes": ("openid", "profile", "email", "offline_access"),
-        # Its access tokens are opaque, and good for GitHub's API:
+        # Its access tokens are opaque and for GitHub's API:
         # https://docs.github.com/en/authentication/keeping-your-account-and-data-secure/about-authentication-to-github
         "access_tokens": "own",
     },
     has_metadata=False,
     # https://github.blog/changelog/2025-07-14-pkce-support-for-oauth-and-github-app-authentication
     supports_s256=True,
-    # They come with status 200:
+    # Its errors have status 200:
     # https://docs.github.com/en/apps/oauth-apps/maintaining-oauth-apps/troubleshooting-oauth-app-access-token-request-errors
     # https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/refreshing-user-access-tokens
     error_codes={

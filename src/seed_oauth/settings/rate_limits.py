@@ -50,13 +50,13 @@ def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
             network = ip_network(text)
         except ValueError:
             raise ValueError(
-                "must be addresses or networks such as 10.1.2.3 or 10.1.0.0/16, without host bits"
+                "must be addresses or networks without host bits, such as 10.1.2.3 or 10.1.0.0/16"
             ) from None
         if network.prefixlen == 0:
-            # A trusted peer says who the client is, so every client could claim any address.
-            raise ValueError("must not cover every address: name the addresses of your reverse proxies")
+            # A trusted proxy states the client's address, so every client could state any address.
+            raise ValueError("must not contain every address: list the addresses of your reverse proxies")
         if isinstance(network, IPv6Network) and network.network_address.ipv4_mapped:
-            raise ValueError("must name IPv4 networks as such: 10.1.0.0/16, not ::ffff:10.1.0.0/112")
+            raise ValueError("must have IPv4 networks in IPv4 notation: 10.1.0.0/16, not ::ffff:10.1.0.0/112")
     return value
 
 

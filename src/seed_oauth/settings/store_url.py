@@ -1,6 +1,6 @@
-"""What the setting `store_url` may be: a SQLite file, or Redis by itself, behind Sentinel, or as a Cluster.
+"""Validation of the setting `store_url`: a SQLite file, Redis, Redis Sentinel or Redis Cluster.
 
-An error message never repeats any part of the URL, because it may contain a password.
+The URL forms are those of redis-py. Errors never repeat a URL, because it may contain a password.
 """
 
 from dataclasses import dataclass, field
@@ -27,29 +27,29 @@ _FORMS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisLocation:
-    """Where Redis is, and how to get in."""
+    """The addresses and credentials of Redis."""
 
     kind: Literal["single", "sentinel", "cluster"]
     tls: bool
     hosts: tuple[tuple[str, int], ...]
-    """Redis itself, the Sentinels, or nodes of the Cluster from which the others are found."""
+    """Host and port of Redis, of the Sentinels, or of Cluster nodes from which the others are discovered."""
     username: str | None
     password: str | None = field(repr=False)
-    """For Redis, and for the Sentinels too."""
+    """Used for Redis and for the Sentinels."""
     service: str = ""
-    """What the Sentinels call the Redis that they watch."""
+    """The service name of Redis at the Sentinels."""
     database: int = 0
     tls_files: dict[str, str] = field(default_factory=dict)
-    """`ssl_ca_certs`, `ssl_certfile` and `ssl_keyfile`, as redis-py calls them."""
+    """Paths by redis-py's names: `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile`."""
 
 
 def is_redis(url: str) -> bool:
-    """Whether this store is Redis, in whatever form."""
+    """Whether the URL is of Redis in any form."""
     return url.startswith("redis")
 
 
 def shown(url: str) -> str:
-    """The URL as it may be printed: without user, password and query."""
+    """The URL without user, password and query, for output."""
     if not is_redis(url):
         return url
     parts = urlsplit(url)
@@ -57,10 +57,10 @@ def shown(url: str) -> str:
 
 
 def locate(url: str) -> RedisLocation:
-    """Where the Redis of this URL is.
+    """Parse the URL of Redis.
 
     Raises:
-        ValueError: it cannot be used; says what to write.
+        ValueError: it is invalid; says what to write.
     """
     try:
         parts = urlsplit(url)
@@ -68,22 +68,22 @@ def locate(url: str) -> RedisLocation:
         transport, _, kind = parts.scheme.partition("+")
         hosts = _hosts(netloc, _SENTINEL_PORT if kind == "sentinel" else _REDIS_PORT)
     except ValueError:
-        # The parser's own words would repeat the URL.
-        raise ValueError("has a host or port that cannot be read: write redis://127.0.0.1:6379") from None
+        # The parser's message would repeat the URL.
+        raise ValueError("has an invalid host or port: write redis://127.0.0.1:6379") from None
     if transport not in {"redis", "rediss"} or kind not in {"", "sentinel", "cluster"}:
         raise ValueError(_FORMS)
     if parts.fragment or "#" in url:
-        raise ValueError("must not have a # in it: write %23 in a password")
+        raise ValueError("must not contain #: write %23 in a password")
     tls = transport == "rediss"
     if not tls and not all(is_private(host) for host, _ in hosts):
-        # What it sends first is the password, and then who may log in where.
+        # Otherwise the password and the stored grants would cross the network in plain text.
         raise ValueError("must use rediss (redis without TLS is for loopback and private addresses only)")
     if len(hosts) > 1 and not kind:
-        raise ValueError("names several hosts: write redis+sentinel:// or redis+cluster://")
+        raise ValueError("has several hosts: write redis+sentinel:// or redis+cluster://")
     username, _, password = userinfo.partition(":")
     service, database = _path(kind, parts.path.strip("/"))
     return RedisLocation(
-        kind=kind or "single",  # type: ignore[arg-type]  # it was looked at above
+        kind=kind or "single",  # type: ignore[arg-type]  # checked above
         tls=tls,
         hosts=hosts,
         username=unquote(username) or None,
@@ -105,30 +105,30 @@ def _hosts(netloc: str, default_port: int) -> tuple[tuple[str, int], ...]:
 
 
 def _path(kind: str, path: str) -> tuple[str, int]:
-    """The service's name and the database's number."""
+    """The service name and the database number."""
     service = ""
     if kind == "sentinel":
         service, _, path = path.partition("/")
         if not service:
-            raise ValueError("must name the service that the Sentinels watch: redis+sentinel://host:26379/mymaster")
+            raise ValueError("must have the service name of the Sentinels: redis+sentinel://host:26379/mymaster")
     if not path:
         return service, 0
     if kind == "cluster" or not path.isdecimal():
         raise ValueError(
             "must have no path: a Cluster has one database"
             if kind == "cluster"
-            else "must end with the number of a database, /0, or with none"
+            else "must have a database number as its path, such as /0, or no path"
         )
     return service, int(path)
 
 
 def _files(parts: SplitResult, *, tls: bool) -> dict[str, str]:
-    # Anything else that redis-py takes is either ours to decide (timeouts) or unsafe (ssl_cert_reqs=none).
+    # The other options of redis-py are either set by this project (timeouts) or unsafe (ssl_cert_reqs=none).
     files = dict(parse_qsl(parts.query, keep_blank_values=True))
     if not files.keys() <= _TLS_FILES:
-        raise ValueError(f"may have these in its query: {', '.join(sorted(_TLS_FILES))}")
+        raise ValueError(f"must have only these in its query: {', '.join(sorted(_TLS_FILES))}")
     if files and not tls:
-        raise ValueError("must use rediss where it names certificates")
+        raise ValueError("must use rediss if it names certificates")
     return files
 
 
@@ -136,7 +136,7 @@ def _store_url(value: str) -> str:
     if is_redis(value):
         for name, file in locate(value).tls_files.items():
             if not Path(file).is_file():
-                raise ValueError(f"names a file in {name} that is not there")
+                raise ValueError(f"names a file in {name} that does not exist")
     elif not value.startswith(SQLITE) or value == SQLITE:
         raise ValueError(_FORMS)
     return value

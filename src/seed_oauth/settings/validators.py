@@ -1,4 +1,4 @@
-"""What a single setting's value must be. Each check gives the value back or says what to change."""
+"""Validation of single settings. Each check returns the value or says what to set instead."""
 
 import re
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from seed_oauth.protocol.redirect_uri import LOOPBACK_HOSTS
 from seed_oauth.settings import preregistered
 from seed_oauth.settings.preregistered import PreregisteredClient
 
-_DISTINCT = 12  # different characters that a random key has at the very least; a repeated word has fewer
+_DISTINCT = 12  # minimum number of different characters in a random key; a repeated word has fewer
 
 _PROTOCOL_PARAMETERS = frozenset(
     {
@@ -28,9 +28,9 @@ _SCOPE_TOKEN = re.compile(r"[!#-\[\]-~]+")
 
 
 def absolute_url(value: str) -> str:
-    """The URL itself if it is https, or http on loopback, without userinfo or fragment.
+    """The URL, if it is https, or http on loopback, without userinfo or fragment.
 
-    Plain http elsewhere would show codes, tokens and the client secret to the network.
+    Plain http elsewhere would expose codes, tokens and the client secret to the network.
     """
     try:
         url = urlsplit(value)
@@ -42,36 +42,36 @@ def absolute_url(value: str) -> str:
     if url.scheme == "http" and host not in LOOPBACK_HOSTS:
         raise ValueError("must use https (http is for loopback addresses only)")
     if url.fragment or "#" in value or "@" in url.netloc:
-        raise ValueError("must have neither a fragment nor user:password@")
+        raise ValueError("must not have a fragment or user:password@")
     return value
 
 
 def issuer(value: str) -> str:
-    """The issuer identifier itself if it is one (RFC 8414 §2)."""
+    """The issuer identifier, if it is valid (RFC 8414 §2)."""
     absolute_url(value)
     if "?" in value:
         raise ValueError("must not have a query (RFC 8414 §2)")
     if value.endswith("/"):
-        # Clients compare the issuer byte for byte (RFC 8414 §3.3), so there is one spelling of it.
+        # Clients compare the issuer byte for byte (RFC 8414 §3.3), so only one form is allowed.
         raise ValueError("must not end with a slash")
     return value
 
 
 def idp_issuer(value: str | None) -> str | None:
-    """The identity provider's issuer identifier itself if it is one (RFC 8414 §2); Auth0's ends with a slash."""
+    """The identity provider's issuer identifier, if it is valid (RFC 8414 §2); Auth0's ends with a slash."""
     if value and "?" in value:
         raise ValueError("must not have a query (RFC 8414 §2)")
     return value
 
 
 def _no_protocol_parameters(names: Mapping[str, str]) -> None:
-    # They are set for each request; sent twice, the IdP must refuse them (RFC 6749 §3.1).
+    # They are part of every request, and the IdP must refuse a repeated parameter (RFC 6749 §3.1).
     if taken := sorted(names.keys() & _PROTOCOL_PARAMETERS):
-        raise ValueError(f"must not set {', '.join(taken)}: the protocol sets it")
+        raise ValueError(f"must not set {', '.join(taken)}: every request sets it")
 
 
 def authorization_url(value: str | None) -> str | None:
-    """The URL itself if its query leaves to each request what the protocol sets."""
+    """The URL, if its query has no parameter of the protocol."""
     _no_protocol_parameters(dict(parse_qsl(urlsplit(value or "").query)))
     return value
 
@@ -89,15 +89,15 @@ def _scope_tokens(value: tuple[str, ...]) -> tuple[str, ...]:
 
 def _advertised(value: tuple[str, ...]) -> tuple[str, ...]:
     if "offline_access" in value:
-        # MCP clients ask for every scope advertised; a refresh token is the client's own wish (M4).
-        raise ValueError("must not list offline_access: clients ask for it by themselves")
+        # MCP clients request every advertised scope, but whether it wants a refresh token is the client's decision.
+        raise ValueError("must not contain offline_access: clients request it themselves")
     return value
 
 
 def _private_use_schemes(value: tuple[str, ...]) -> tuple[str, ...]:
     for scheme in value:
         if scheme.lower() in _WEB_SCHEMES:
-            raise ValueError(f"must not list {scheme}: it is not a private-use scheme")
+            raise ValueError(f"must not contain {scheme}: it is not a private-use scheme")
     return tuple(scheme.lower() for scheme in value)
 
 
@@ -105,7 +105,7 @@ def _secret_keys(value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
     for key in value:
         if len(key.get_secret_value()) < MINIMUM_KEY_LENGTH or len(set(key.get_secret_value())) < _DISTINCT:
             raise ValueError(
-                f"must be at least {MINIMUM_KEY_LENGTH} random characters each: "
+                f"must have at least {MINIMUM_KEY_LENGTH} random characters per key: "
                 'python -c "import secrets; print(secrets.token_urlsafe(32))" prints one'
             )
     return value

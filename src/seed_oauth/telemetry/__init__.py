@@ -1,4 +1,4 @@
-"""Metrics: the only room that imports opentelemetry."""
+"""Metrics, traces and logs: the only folder that imports opentelemetry."""
 
 from seed_oauth.telemetry.exposition import create_metrics_app
 from seed_oauth.telemetry.instruments import Telemetry

@@ -11,14 +11,14 @@ from opentelemetry.trace import TracerProvider
 class InstrumentedTransport(httpx.AsyncBaseTransport):
     """A transport with opentelemetry-instrumentation-httpx around it.
 
-    That instrumentation writes an exception's message and stack into the span, and a message can repeat
-    what was sent. So exceptions pass it in a wrapper that tells nothing.
+    The instrumentation writes the message and stack of an exception into the span, and a message can contain
+    secrets. So exceptions pass through it in a wrapper that has only their type.
     """
 
     def __init__(
         self, transport: httpx.AsyncBaseTransport, tracer_provider: TracerProvider, meter_provider: MeterProvider
     ) -> None:
-        # The stable semantic conventions measure in seconds; without this it would be milliseconds.
+        # Selects the stable semantic conventions, which measure in seconds instead of milliseconds.
         os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
         self._transport = AsyncOpenTelemetryTransport(
             _Withholding(transport), tracer_provider=tracer_provider, meter_provider=meter_provider
@@ -27,7 +27,7 @@ class InstrumentedTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request; raises what the inner transport raises."""
         try:
-            # It takes method and URL, too; from a request it would parse the URL anew and copy every header.
+            # Passing method and URL is faster: given a request, it parses the URL again and copies every header.
             return await self._transport.handle_async_request(
                 request.method.encode(), request.url, headers=None, request=request
             )
@@ -43,14 +43,14 @@ class _Withholding(httpx.AsyncBaseTransport):
     def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
         self._transport = transport
 
-    async def handle_async_request(  # type: ignore[override]  # what the instrumentation passes on
+    async def handle_async_request(  # type: ignore[override]  # the arguments that the instrumentation passes
         self, _method: bytes, _url: httpx.URL, *, headers: list[tuple[bytes, bytes]], request: httpx.Request
     ) -> httpx.Response:
         if headers:
             request.headers.update(headers)  # traceparent
         try:
             return await self._transport.handle_async_request(request)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it goes on outside
+        except Exception as error:  # noqa: BLE001 - raised again outside the instrumentation
             raise _WithheldError(error) from None
 
     async def aclose(self) -> None:

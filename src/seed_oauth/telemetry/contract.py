@@ -1,8 +1,8 @@
-"""The metrics contract as data: every series that is ours, with its labels, unit, help and buckets.
+"""The metrics contract as data: every series of seed_oauth with its labels, unit, help text and buckets.
 
-Instruments, Views and zero-initialisation are built from this table, and the documentation is checked
-against it. The names are literal, suffix and unit included: so the Prometheus exporter and every OTLP →
-Prometheus translation give the same name. Label sets are closed: nothing a client sends becomes a label.
+Instruments, Views and initial zeros are created from this table, and the documentation is checked against it.
+Names include suffix and unit, so that the Prometheus exporter and every OTLP to Prometheus translation produce the
+same name. Label sets are closed: no value from a client becomes a label.
 """
 
 from collections.abc import Iterable, Mapping
@@ -32,7 +32,7 @@ class ExchangeResult(StrEnum):
 
 
 class Operation(StrEnum):
-    """Label `operation` of the `oauth_idp_*` series: what the request to the identity provider was for."""
+    """Label `operation` of the `oauth_idp_*` series: the purpose of a request to the identity provider."""
 
     TOKEN = "token"  # noqa: S105 - the name of an operation
     REVOCATION = "revocation"
@@ -42,18 +42,18 @@ class Operation(StrEnum):
 
 
 class IdpOutcome(StrEnum):
-    """Label `outcome` of the `oauth_idp_*` series: how one request to the identity provider ended."""
+    """Label `outcome` of the `oauth_idp_*` series: the outcome of a request to the identity provider."""
 
     OK = "ok"
-    """The answer that was asked for."""
+    """A valid response."""
     HTTP_4XX = "http_4xx"
-    """A refusal: status 4xx, or 200 with an `error` in the body as GitHub answers."""
+    """An error: status 4xx, or status 200 with an `error` in the body, as from GitHub."""
     HTTP_5XX = "http_5xx"
     TIMEOUT = "timeout"
     CONNECT_ERROR = "connect_error"
-    """No answer: refused, unresolvable, TLS failure, or the connection broke."""
+    """No response: connection refused or broken, name not resolved, or TLS failure."""
     INVALID_RESPONSE = "invalid_response"
-    """An answer that is none: no JSON, too large, a redirect, no token."""
+    """An unusable response: not JSON, too large, a redirect, or without a token."""
     CANCELLED = "cancelled"
 
 
@@ -65,19 +65,19 @@ class Decision(StrEnum):
 
 
 class Step(StrEnum):
-    """Label `step` of `oauth_flow_steps_total`: how far clients get."""
+    """Label `step` of `oauth_flow_steps_total`: the progress of a login."""
 
     REGISTERED = "registered"
     REQUESTED = "requested"
-    """Asked for authorization, whatever came of it."""
+    """Sent an authorization request, with any result."""
     REDIRECTED = "redirected"
-    """Sent to the identity provider."""
+    """Redirected to the identity provider."""
     RETURNED = "returned"
-    """Came back from it with a code; broker flow only, because in the relay flow it answers the client."""
+    """Returned from it with a code; broker flow only, because in the relay flow it redirects to the client."""
     EXCHANGED = "exchanged"
-    """Got tokens for a code: somebody has logged in."""
+    """Received tokens for a code: the login is complete."""
     REFRESHED = "refreshed"
-    """Got tokens for a refresh token: somebody is still logged in."""
+    """Received tokens for a refresh token."""
 
 
 STEPS: Mapping[Outcome, tuple[Step, ...]] = {
@@ -89,13 +89,13 @@ STEPS: Mapping[Outcome, tuple[Step, ...]] = {
     TokenOutcome.REFRESHED: (Step.REFRESHED,),
     RegistrationOutcome.REGISTERED: (Step.REGISTERED,),
 }
-"""The steps that a request has taken when it ends in a row."""
+"""The steps that are counted for an outcome."""
 
 DECISIONS: Mapping[Outcome, Decision] = {
     ConsentOutcome.APPROVED: Decision.APPROVED,
     ConsentOutcome.DENIED: Decision.DENIED,
 }
-"""What was decided when a request ends in a row."""
+"""The consent decision that is counted for an outcome."""
 
 ENDPOINTS: Mapping[type[Outcome], str] = {
     AuthorizationOutcome: "authorize",
@@ -106,14 +106,14 @@ ENDPOINTS: Mapping[type[Outcome], str] = {
     RevocationOutcome: "revoke",
     ResourceOutcome: "resource",
 }
-"""Each table of outcomes and the label `endpoint` it stands for."""
+"""The value of the label `endpoint` for each table of outcomes."""
 
 Attributes = Mapping[str, str]
-"""Labels as they are recorded: plain strings, because the SDK keeps a StrEnum member apart from its value."""
+"""Labels as recorded: plain strings, because the SDK treats a StrEnum member and its value as different."""
 
 
 class Kind(StrEnum):
-    """The type of a metric, as Prometheus calls it."""
+    """The Prometheus type of a metric."""
 
     COUNTER = "counter"
     HISTOGRAM = "histogram"
@@ -128,7 +128,7 @@ class Series:
     help: str
     labels: tuple[str, ...]
     known: tuple[Attributes, ...]
-    """Every label set it can have; counters show all of them at 0 from the start."""
+    """Every possible label set; counters start with all of them at 0."""
     kind: Kind = Kind.COUNTER
     unit: str = ""
     buckets: tuple[float, ...] = ()
@@ -136,8 +136,8 @@ class Series:
 
 
 def error_attributes(outcome: Outcome) -> Attributes:
-    """The labels of `oauth_errors_total` for a row that is not a success."""
-    assert outcome.cause is not None  # noqa: S101 - success rows are filtered out by the callers
+    """The labels of `oauth_errors_total` for an outcome that is not a success."""
+    assert outcome.cause is not None  # noqa: S101 - the callers filter out successes
     return {"endpoint": ENDPOINTS[type(outcome)], "reason": outcome.reason, "cause": outcome.cause.value}
 
 
@@ -178,7 +178,7 @@ DCR_REGISTRATIONS = Series(
 )
 ERRORS = Series(
     name="oauth_errors_total",
-    help="Requests that did not succeed, by endpoint, row of the outcome table and who has to act",
+    help="Failed requests, by endpoint, reason and cause",
     labels=("endpoint", "reason", "cause"),
     known=tuple(
         error_attributes(outcome) for outcomes in ENDPOINTS for outcome in outcomes if outcome.cause is not None
@@ -186,13 +186,13 @@ ERRORS = Series(
 )
 IDP_REQUESTS = Series(
     name="oauth_idp_requests_total",
-    help="Requests to the identity provider, by operation and how they ended",
+    help="Requests to the identity provider, by operation and outcome",
     labels=("operation", "outcome"),
     known=_label_sets(operation=Operation, outcome=IdpOutcome),
 )
 IDP_REQUEST_DURATION = Series(
     name="oauth_idp_request_duration_seconds",
-    help="Duration of requests to the identity provider, by operation and how they ended",
+    help="Duration of requests to the identity provider, by operation and outcome",
     labels=("operation", "outcome"),
     known=_label_sets(operation=Operation, outcome=IdpOutcome),
     kind=Kind.HISTOGRAM,
@@ -202,7 +202,7 @@ IDP_REQUEST_DURATION = Series(
 
 CONSENT_DECISIONS = Series(
     name="oauth_consent_decisions_total",
-    help="What people decided when they were asked for consent",
+    help="Decisions on the consent page",
     labels=("decision",),
     known=_label_sets(decision=Decision),
 )
@@ -214,7 +214,7 @@ CALLBACKS = Series(
 )
 AUTHORIZATION_WAIT = Series(
     name="oauth_authorization_wait_seconds",
-    help="Time that people spent at the identity provider, from the redirect to the callback",
+    help="Time that users spent at the identity provider, from the redirect to the callback",
     labels=(),
     known=({},),
     kind=Kind.HISTOGRAM,
@@ -223,13 +223,13 @@ AUTHORIZATION_WAIT = Series(
 )
 FLOW_STEPS = Series(
     name="oauth_flow_steps_total",
-    help="Steps of the login flow that clients have taken, by family of clients",
+    help="Completed steps of the login flow, by client family",
     labels=("step", "client_family"),
     known=_label_sets(step=Step, client_family=ClientFamily),
 )
 WORKER_UP = Series(
     name="seed_oauth_worker_up",
-    help="Whether a worker process gave a sign of life within the last seconds",
+    help="Whether a worker process reported within the last seconds",
     labels=("worker",),
     known=_label_sets(worker=["0"]),
     kind=Kind.GAUGE,

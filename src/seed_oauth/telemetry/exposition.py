@@ -1,4 +1,4 @@
-"""The metrics listener: `/metrics` and nothing else, on a port that is not the public one."""
+"""The metrics listener: `/metrics`, on a port of its own."""
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
@@ -9,11 +9,10 @@ from starlette.routing import Route
 
 
 def create_metrics_app(registry: CollectorRegistry) -> Starlette:
-    """An ASGI app that answers a scrape of `registry`, in the text format that the scraper asks for."""
+    """An ASGI app that serves `registry` at `/metrics`, in the text format that the scraper accepts."""
 
     async def metrics(request: Request) -> Response:
-        # On the event loop, on purpose: no request is half recorded while it runs, so counters that
-        # belong together agree in every scrape.
+        # On the event loop on purpose: no request is half recorded meanwhile, so related counters agree in a scrape.
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(registry), headers={"Content-Type": content_type})
 

@@ -1,8 +1,8 @@
-"""Recording in one process what is kept in another: instruments of workers whose values the supervisor holds.
+"""Forwards the measurements of worker processes to the instruments of the supervisor.
 
-A worker's meter provider is an API without an SDK: each measurement becomes a small message, written to a
-pipe before the response goes out. The supervisor reads the pipes into the real instruments. So what a
-worker recorded outlives the worker, no series exists twice, and a scrape never has to ask a worker.
+The meter provider of a worker implements the API without an SDK: each measurement becomes a small message, written to
+a pipe before the response is sent. The supervisor reads the pipes into the real instruments. Thus measurements
+outlive their worker, every series exists once, and a scrape does not wait for workers.
 """
 
 import os
@@ -18,27 +18,27 @@ from opentelemetry.metrics import Counter, Histogram, Meter, MeterProvider, NoOp
 from seed_oauth.telemetry.tracing import context_of, exemplar_of
 
 Message = list[Any]
-"""`[kind, scope, version, schema_url, name, unit, description, buckets]` makes an instrument and
-`[number, value, attributes, exemplar]` uses it; the number is its place in the order of making."""
+"""`[kind, scope, version, schema_url, name, unit, description, buckets]` creates an instrument,
+`[number, value, attributes, exemplar]` is a measurement; instruments are numbered in the order of creation."""
 
-_MOST_UNSENT = 100_000  # messages; they are unsent only while the supervisor stands still
+_MOST_UNSENT = 100_000  # messages; a pipe fills up only while the supervisor is blocked
 
 
 class ForwardingMeterProvider(MeterProvider):
-    """Gives instruments that write what they measure to a pipe.
+    """Creates instruments that write their measurements to a pipe.
 
-    `send` is to be called when a request has been recorded. It never waits: what the pipe does not take now
-    goes with the next one.
+    Call `send` when a request has been recorded. It never blocks: what does not fit into the pipe is sent by a later
+    call.
     """
 
     def __init__(self, pipe: int) -> None:
-        """`pipe` is the file descriptor of a non-blocking pipe's writing end."""
+        """`pipe` is the file descriptor of the write end of a non-blocking pipe."""
         self._pipe = pipe
         self._instruments = 0
         self._messages: list[Message] = []
         self._unsent: deque[bytes] = deque(maxlen=_MOST_UNSENT)
         self.supervised = True
-        """False once nobody is left to read."""
+        """False when the supervisor has closed the pipe."""
 
     def get_meter(
         self,
@@ -51,12 +51,12 @@ class ForwardingMeterProvider(MeterProvider):
         return _ForwardingMeter(self, name, version, schema_url)
 
     def send(self) -> None:
-        """Write what was measured since the last time; without news it is a sign of life."""
+        """Write the measurements since the last call; an empty message is a heartbeat."""
         self._unsent.append(orjson.dumps(self._messages) + b"\n")
         self._messages = []
         while self._unsent:
             try:
-                # A line of at most PIPE_BUF bytes is written whole or not at all; one that is longer may be cut.
+                # A line of at most PIPE_BUF bytes is written atomically, a longer one may be split.
                 written = os.write(self._pipe, self._unsent[0])
             except BlockingIOError:
                 return
@@ -69,7 +69,7 @@ class ForwardingMeterProvider(MeterProvider):
             self._unsent.popleft()
 
     def make(self, *instrument: object) -> int:
-        """Announce an instrument, and give its number."""
+        """Announce an instrument and return its number."""
         self._messages.append(list(instrument))
         self._instruments += 1
         return self._instruments - 1
@@ -77,7 +77,7 @@ class ForwardingMeterProvider(MeterProvider):
     def measure(
         self, number: int, value: float, attributes: Mapping[str, Any] | None, exemplar: list[str] | None = None
     ) -> None:
-        """Note a measurement."""
+        """Add a measurement to the next message."""
         self._messages.append([number, value, attributes, exemplar])
 
 
@@ -129,24 +129,24 @@ class _ForwardingHistogram(NoOpHistogram):
 
 
 class Replay:
-    """The supervisor's end of one worker's pipe."""
+    """Records the measurements of one worker in the supervisor."""
 
     def __init__(self, pipe: int, meter_provider: MeterProvider) -> None:
-        """`pipe` is the file descriptor of a non-blocking pipe's reading end."""
+        """`pipe` is the file descriptor of the read end of a non-blocking pipe."""
         self._pipe = pipe
         self._meter_provider = meter_provider
         self._instruments: list[Counter | Histogram] = []
         self._begun = b""
         self._closed = False
-        self._lock = Lock()  # readers that push collect in a thread of their own
+        self._lock = Lock()  # push readers collect in their own thread
 
     def read(self) -> bool:
-        """Record everything that has arrived, and say whether anything had."""
+        """Record everything that has arrived; return whether anything had."""
         with self._lock:
             return not self._closed and self._read()
 
     def close(self) -> None:
-        """Record what is left, and close the pipe."""
+        """Record the rest and close the pipe."""
         with self._lock:
             self._read()
             self._closed = True
@@ -190,7 +190,7 @@ class Replay:
         description: str,
         buckets: Sequence[float] | None,
     ) -> Counter | Histogram:
-        # The same scope and name are the same instrument, whichever worker asks for it.
+        # The SDK returns the same instrument for the same scope and name, so workers share it.
         meter = self._meter_provider.get_meter(scope, version, schema_url)
         if kind == "counter":
             return meter.create_counter(name, unit, description)

@@ -1,4 +1,4 @@
-"""The instruments of the contract, and how outcomes, exchanges and requests to the identity provider are recorded."""
+"""The instruments of the contract, and the recording of outcomes and of requests to the identity provider."""
 
 from collections import Counter as Counted
 from collections import defaultdict, deque
@@ -42,27 +42,27 @@ from seed_oauth.telemetry.contract import (
     error_attributes,
 )
 
-_MOST_NOTED = 256  # outcomes that wait to be recorded; more of them are work for the garbage collector
+_BATCH_SIZE = 256  # outcomes buffered before they are recorded; larger batches burden the garbage collector
 
 IdpRequest = tuple[Operation, IdpOutcome, GrantType | None]
-"""What is told of a request to the IdP; one with a grant type is an exchange."""
+"""The labels of a request to the IdP; one with a grant type is a token exchange."""
 
 _OWN_COUNTERS = {
     AuthorizationOutcome: AUTHORIZATION_REQUESTS,
-    # The answer to the question for consent decides what becomes of the authorization request.
+    # The decision on the consent page determines the result of the authorization request.
     ConsentOutcome: AUTHORIZATION_REQUESTS,
     CallbackOutcome: CALLBACKS,
     RegistrationOutcome: DCR_REGISTRATIONS,
 }
-"""The series that the `result` of an endpoint's rows is counted in."""
+"""The series that counts the `result` of an endpoint."""
 
-Noted = TypeVar("Noted")
+Item = TypeVar("Item")
 
 
 def views() -> list[View]:
-    """One View for each histogram of the contract, with its explicit buckets."""
+    """One View per histogram of the contract, with its explicit buckets."""
     return [
-        # Minimum and maximum since the start say nothing, and Prometheus does not have them.
+        # False: Prometheus does not have minimum and maximum.
         View(instrument_name=series.name, aggregation=ExplicitBucketHistogramAggregation(series.buckets, False))
         for series in CONTRACT
         if series.kind is Kind.HISTOGRAM
@@ -70,10 +70,10 @@ def views() -> list[View]:
 
 
 class Telemetry:
-    """Records what happened. The only place where an instrument of ours is touched.
+    """Records outcomes and durations. The only code that uses the instruments.
 
-    A measurement is noted while a request runs and recorded in the instruments a little later, many at a
-    time: that costs a third. `flush` records what is noted, and is called before anybody looks.
+    Measurements are buffered while requests run and recorded in batches, which takes a third of the time. `flush`
+    records the buffered ones; every reader calls it first.
     """
 
     def __init__(
@@ -82,12 +82,12 @@ class Telemetry:
         context: Callable[[], Context] = Context,
         on_outcome: Callable[[], None] | None = None,
     ) -> None:
-        """Make the instruments.
+        """Create the instruments.
 
         Args:
-            meter: whose instruments to record in.
-            context: gives what links a measurement to its trace.
-            on_outcome: if given, it is called after each outcome was recorded; then nothing is left for later.
+            meter: creates the instruments.
+            context: returns the context that links a measurement to its trace.
+            on_outcome: called after each outcome, which is then recorded at once instead of in batches.
         """
         counters = {series: _counter(meter, series) for series in CONTRACT if series.kind is Kind.COUNTER}
         histograms = {series: _histogram(meter, series) for series in CONTRACT if series.kind is Kind.HISTOGRAM}
@@ -100,7 +100,7 @@ class Telemetry:
         self._of_outcome = {outcome: _increments(outcome, counters) for outcomes in ENDPOINTS for outcome in outcomes}
         self._context = context
         self._on_outcome = on_outcome
-        # Deques, because readers that push collect in a thread of their own.
+        # Deques, because push readers collect in their own thread.
         self._outcomes: deque[tuple[Outcome, ClientFamily]] = deque()
         self._waits: deque[tuple[float, Context]] = deque()
         self._durations: defaultdict[IdpRequest, deque[tuple[float, Context]]] = defaultdict(deque)
@@ -108,9 +108,9 @@ class Telemetry:
     def record(
         self, outcome: Outcome, client_family: ClientFamily = ClientFamily.OTHER, waited: float | None = None
     ) -> None:
-        """Count how a request ended: in its endpoint's counter, as an error if it is one, and as steps taken.
+        """Count the outcome of a request: in the counter of its endpoint, as an error, and as steps of the flow.
 
-        `waited` is how many seconds its user had been away at the identity provider.
+        `waited` is the time in seconds that its user spent at the identity provider.
         """
         self._outcomes.append((outcome, client_family))
         if waited is not None:
@@ -118,19 +118,19 @@ class Telemetry:
         if self._on_outcome is not None:
             self.flush()
             self._on_outcome()
-        elif len(self._outcomes) >= _MOST_NOTED:
+        elif len(self._outcomes) >= _BATCH_SIZE:
             self.flush()
 
     def record_exchange(self, grant_type: GrantType, outcome: IdpOutcome, seconds: float) -> None:
-        """Count and time one request to the IdP's token endpoint, as an exchange and as a request: so both agree."""
+        """Count one request to the IdP's token endpoint and its duration, as an exchange and as a request."""
         self._durations[Operation.TOKEN, outcome, grant_type].append((seconds, self._context()))
 
     def record_idp_request(self, operation: Operation, outcome: IdpOutcome, seconds: float) -> None:
-        """Count and time one request to the IdP that is no exchange."""
+        """Count one request to the IdP that is not a token exchange, and its duration."""
         self._durations[operation, outcome, None].append((seconds, self._context()))
 
     def flush(self) -> None:
-        """Record in the instruments what was noted until now."""
+        """Record the buffered measurements in the instruments."""
         for (outcome, family), times in Counted(_taken_from(self._outcomes)).items():
             for counter, attributes in self._of_outcome[outcome]:
                 counter.add(times, attributes)
@@ -149,7 +149,7 @@ class Telemetry:
         grant_type: GrantType | None,
         durations: deque[tuple[float, Context]],
     ) -> None:
-        # One after the other and each label set made once: so the SDK costs least.
+        # Fastest in the SDK: one instrument after the other, with one label set each.
         labels = {"operation": operation.value, "outcome": outcome.value}
         taken = list(_taken_from(durations))
         for seconds, context in taken:
@@ -164,11 +164,11 @@ class Telemetry:
         self._exchanges.add(len(taken), {**labels, "result": result.value})
 
 
-def _taken_from(noted: deque[Noted]) -> Iterator[Noted]:
-    """What is noted, each once, also when two threads take at the same time."""
-    while noted:
+def _taken_from(buffer: deque[Item]) -> Iterator[Item]:
+    """Remove and yield every item; safe when two threads do so at the same time."""
+    while buffer:
         try:
-            yield noted.popleft()
+            yield buffer.popleft()
         except IndexError:
             return
 
@@ -187,7 +187,7 @@ def _increments(outcome: Outcome, counters: Mapping[Series, Counter]) -> list[tu
 def _counter(meter: Meter, series: Series) -> Counter:
     counter = meter.create_counter(series.name, unit=series.unit, description=series.help)
     for attributes in series.known:
-        # A series that appears with its first failure hides it: increase() needs the 0 before.
+        # increase() misses the first failure of a series that does not start at 0.
         counter.add(0, attributes)
     return counter
 

@@ -1,4 +1,4 @@
-"""Logging: one line a request to standard output, as JSON or for the eye."""
+"""Logging: one line per request on standard output, as JSON or as text for people."""
 
 import logging
 import sys
@@ -14,9 +14,9 @@ _MINUTE = 60.0
 
 
 def configure(settings: Settings) -> None:
-    """Set up structlog, and the standard library's logging (uvicorn's) into the same stream.
+    """Configure structlog, and the standard library's logging (uvicorn, OpenTelemetry) for the same stream.
 
-    To be called before `create_app`, which keeps the loggers it gets.
+    Call it before `create_app`, which caches its loggers.
     """
     render: list[Processor]
     if settings.log_format == "json":
@@ -45,7 +45,7 @@ def configure(settings: Settings) -> None:
 
 
 class _OnceAMinute(logging.Filter):
-    """Lets one record of these loggers pass a minute: a Collector that is gone is told, and not all the time."""
+    """Passes one record of these loggers per minute, so that an unreachable Collector does not flood the log."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -65,7 +65,7 @@ def _json(event: EventDict, **_: object) -> str:
 
 
 def _without_message(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Keep of an exception its type and its stack, never its message, which can hold secrets."""
+    """Reduce an exception to its type and stack: its message may contain secrets."""
     exc_info = event.pop("exc_info", None)
     exception = exc_info[1] if isinstance(exc_info, tuple) else exc_info
     if isinstance(exception, BaseException):

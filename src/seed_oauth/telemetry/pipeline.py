@@ -1,4 +1,4 @@
-"""The pipelines: instruments → Views → MeterProvider → readers, and spans beside them."""
+"""The pipelines: instruments → Views → MeterProvider → readers, and the spans."""
 
 import multiprocessing
 import os
@@ -27,7 +27,7 @@ _VERSION = version("seed-oauth")
 
 
 class Recording:
-    """What an app needs of a pipeline: to record what happens in it, wherever the values are kept."""
+    """The part of a pipeline that an app uses: recording, independent of where the values are kept."""
 
     def __init__(
         self,
@@ -45,31 +45,31 @@ class Recording:
         return InstrumentedTransport(transport, self._tracer_provider, self._meter_provider)
 
     def is_partial(self) -> bool:
-        """Whether a scrape tells of a part of the processes only."""
+        """Whether a scrape covers only some of the processes."""
         return False
 
     def middleware(self) -> list[Middleware]:
-        """What puts spans around the requests that come in; nothing where spans go nowhere."""
+        """The middleware that creates spans for incoming requests; empty without tracing."""
         if not is_tracing(self._tracer_provider):
             return []
         return [Middleware(ServerSpans, tracer_provider=self._tracer_provider)]
 
 
 class Pipeline(Recording):
-    """Everything between an instrument and a scrape or a push, on a registry of its own: nothing here is global."""
+    """The pipeline from the instruments to a scrape or a push, with its own registry: nothing is global."""
 
     def __init__(
         self,
         tracer_provider: TracerProvider | None = None,
         observe_workers: Callable[[], Iterable[tuple[str, bool]]] = lambda: [("0", True)],
     ) -> None:
-        """`observe_workers` has everything recorded and tells which workers are alive, before each look.
+        """`observe_workers` is called before each collection: it records pending data and returns (worker, alive).
 
         Raises:
-            SettingsError: OpenTelemetry's environment variables ask for what cannot be done.
+            SettingsError: an environment variable of OpenTelemetry is invalid.
         """
         self.registry = CollectorRegistry()
-        # Process metrics are the scraper's view of this process, so they come from its own library.
+        # prometheus_client has the standard process metrics, OpenTelemetry does not.
         ProcessCollector(registry=self.registry)
         self._observe_other_workers = observe_workers
         resource = _resource()
@@ -77,11 +77,11 @@ class Pipeline(Recording):
         pushing = push_readers()
         self._pushes = bool(pushing)
         self._sdk_meter_provider = SdkMeterProvider(
-            # Without scope labels the series have exactly the labels of the contract.
+            # Without scope info the series have exactly the labels of the contract.
             metric_readers=[PrometheusMetricReader(scope_info_enabled=False, registry=self.registry), *pushing],
             resource=resource,
             views=views(),
-            # An exemplar leads to a trace; without traces nobody needs to look for one.
+            # Exemplars link to traces, so without tracing there are none.
             exemplar_filter=TraceBasedExemplarFilter() if is_tracing(tracer_provider) else AlwaysOffExemplarFilter(),
             shutdown_on_exit=False,
         )
@@ -91,55 +91,55 @@ class Pipeline(Recording):
         )
 
     def replay(self, pipe: int) -> Replay:
-        """What a worker's `ForwardingPipeline` writes to the other end of `pipe`, recorded here."""
+        """Records here what the `ForwardingPipeline` of a worker writes to the other end of `pipe`."""
         return Replay(pipe, self._sdk_meter_provider)
 
     def is_partial(self) -> bool:
-        """Whether a scrape of this process tells of a part only: it is one of several, and nothing is pushed."""
-        # As uvicorn --workers starts them, and as gunicorn does.
+        """Whether a scrape covers one of several processes, and nothing is pushed."""
+        # The worker processes of `uvicorn --workers` and of gunicorn.
         several = multiprocessing.parent_process() is not None or "gunicorn" in os.environ.get("SERVER_SOFTWARE", "")
         return several and not self._pushes
 
     def shutdown(self) -> None:
-        """Push what is new, and stop the readers.
+        """Push the latest values and stop the readers.
 
-        Never `force_flush`: it reaches the pull reader, too, whose next scrape shows every sample twice.
+        `force_flush` would also reach the pull reader, whose next scrape then has every sample twice.
         """
         shut_down(self._sdk_meter_provider, self._tracer_provider)
 
     def _observe_workers(self, _: CallbackOptions) -> list[Observation]:
-        # Every reader asks the observable instruments first, so here is where the others catch up.
+        # Every reader collects the observable instruments first, so the others are brought up to date here.
         self.telemetry.flush()
         return [Observation(int(up), {"worker": worker}) for worker, up in self._observe_other_workers()]
 
 
 class ForwardingPipeline(Recording):
-    """The pipeline of a worker process: it keeps no value, what it records is written to the supervisor."""
+    """The pipeline of a worker process: it sends measurements to the supervisor and keeps none."""
 
     def __init__(self, pipe: int, tracer_provider: TracerProvider | None = None) -> None:
-        """`pipe` is the file descriptor of a non-blocking pipe's writing end."""
+        """`pipe` is the file descriptor of the write end of a non-blocking pipe."""
         self._forwarding = ForwardingMeterProvider(pipe)
         super().__init__(
             self._forwarding,
             tracer_provider or pushing_tracer_provider(_resource()),
-            # At once, so that a client that has its answer is counted even if this process is killed next.
+            # Sent at once, so that an answered request is counted even if this process is killed next.
             on_outcome=self._forwarding.send,
         )
 
     def give_sign_of_life(self) -> bool:
-        """Tell the supervisor that this process is running, and whether there is one."""
-        self.telemetry.flush()  # what was recorded in the background, without an outcome
+        """Send a heartbeat to the supervisor; return whether the supervisor is running."""
+        self.telemetry.flush()  # measurements of background work, which has no outcome
         self._forwarding.send()
         return self._forwarding.supervised
 
     def shutdown(self) -> None:
-        """Push the last spans, and write what is left to the supervisor."""
+        """Push the last spans and send the last measurements to the supervisor."""
         shut_down(self._tracer_provider)
         self._forwarding.send()
 
 
 def _resource() -> Resource:
-    """Who records; OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES have the last word on the name."""
+    """The OpenTelemetry resource; OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES override the name."""
     named = Resource.create()
     ours = {SERVICE_VERSION: _VERSION}
     if str(named.attributes[SERVICE_NAME]).startswith("unknown_service"):

@@ -1,4 +1,4 @@
-"""OTLP push beside the pull: switched on by OpenTelemetry's own environment variables."""
+"""OTLP push in addition to scrapes, configured by the environment variables of OpenTelemetry."""
 
 import os
 from threading import Thread
@@ -13,33 +13,32 @@ from opentelemetry.trace import NoOpTracerProvider, TracerProvider
 from seed_oauth.settings import SettingsError
 
 SHUTDOWN_TIMEOUT = 3.0
-"""Seconds that the last push of a process may take. A worker's and then the supervisor's come after the 30 of requests
-under way, and all of it fits into the 40 that compose.yaml and Kubernetes give."""
+"""Seconds allowed for the last push of a process. Draining requests takes up to 30 s; then a worker and the supervisor
+push. Together this fits into the 40 s that compose.yaml and Kubernetes allow."""
 
 
 def push_readers() -> list[MetricReader]:
-    """A reader that pushes to OTEL_EXPORTER_OTLP_ENDPOINT, or none where that is not set.
+    """A reader that pushes to OTEL_EXPORTER_OTLP_ENDPOINT, or none if that is not set.
 
-    How often is for OTEL_METRIC_EXPORT_INTERVAL (milliseconds) to say, and the other standard variables
-    hold, too. It collects and sends in a thread of its own, so a Collector that is slow or gone costs the
-    requests nothing; and as values are cumulative, nothing piles up meanwhile.
+    OTEL_METRIC_EXPORT_INTERVAL (milliseconds) and the other standard variables apply. The reader has its own thread,
+    so a slow or unreachable Collector does not delay requests; cumulative values need no queue.
 
     Raises:
-        SettingsError: the endpoint or the protocol cannot be used.
+        SettingsError: the endpoint or the protocol is invalid.
     """
     if not _is_wanted("METRICS"):
         return []
-    # Imported late: most servers are scraped, and start faster without it.
+    # Imported late: most servers are scraped and start faster without it.
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter  # noqa: PLC0415
 
     return [PeriodicExportingMetricReader(OTLPMetricExporter())]
 
 
 def pushing_tracer_provider(resource: Resource) -> TracerProvider:
-    """One whose spans are pushed to OTEL_EXPORTER_OTLP_ENDPOINT, or one without spans where that is not set.
+    """A provider that pushes spans to OTEL_EXPORTER_OTLP_ENDPOINT, or a no-op one if that is not set.
 
     Raises:
-        SettingsError: the endpoint or the protocol cannot be used.
+        SettingsError: the endpoint or the protocol is invalid.
     """
     if not _is_wanted("TRACES"):
         return NoOpTracerProvider()
@@ -48,15 +47,15 @@ def pushing_tracer_provider(resource: Resource) -> TracerProvider:
     from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
 
     provider = SdkTracerProvider(resource=resource, shutdown_on_exit=False)
-    # Its queue is bounded: with the Collector gone, spans are dropped and nothing waits.
+    # The queue is bounded: while the Collector is unreachable, spans are dropped.
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     return provider
 
 
 def shut_down(*providers: MeterProvider | TracerProvider) -> None:
-    """Push what is new, for as long as `SHUTDOWN_TIMEOUT`; after that it is lost.
+    """Push the latest data within `SHUTDOWN_TIMEOUT`; what remains is lost.
 
-    The SDK has a timeout for metrics alone, and waits for spans as long as they are tried again.
+    The SDK has a timeout for metrics only; for spans it waits for all retries.
     """
     pushing = [Thread(target=provider.shutdown, daemon=True) for provider in providers if hasattr(provider, "shutdown")]
     for thread in pushing:
@@ -67,7 +66,7 @@ def shut_down(*providers: MeterProvider | TracerProvider) -> None:
 
 
 def _is_wanted(signal: str) -> bool:
-    """Whether the environment asks for pushing METRICS or TRACES, and can be followed."""
+    """Whether the environment configures a push of METRICS or TRACES."""
     variables = (f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
     variable = next((name for name in variables if os.environ.get(name)), None)
     if variable is None or os.environ.get(f"OTEL_{signal}_EXPORTER") == "none":
@@ -75,7 +74,7 @@ def _is_wanted(signal: str) -> bool:
     _check_endpoint(variable, os.environ[variable])
     for name in (f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
         if os.environ.get(name, "http/protobuf") != "http/protobuf":
-            raise SettingsError(f"{name} must be http/protobuf: send to the Collector's port 4318")
+            raise SettingsError(f"{name} must be http/protobuf: use the Collector's port 4318")
     return True
 
 

@@ -1,4 +1,4 @@
-"""Traces: spans of the requests that come in, pushed by OTLP; never a query, because it carries codes and states."""
+"""Traces: spans of incoming requests, pushed by OTLP; without the query, which contains codes and states."""
 
 from collections.abc import Callable, MutableMapping
 from typing import Any
@@ -21,12 +21,12 @@ _NO_TRACE = Context()
 
 
 def is_tracing(tracer_provider: TracerProvider) -> bool:
-    """Whether spans go anywhere."""
+    """Whether spans are exported."""
     return not isinstance(tracer_provider, NoOpTracerProvider)
 
 
 class ServerSpans:
-    """ASGI middleware: Starlette's own, which writes `url.query` into the span, with the query kept from it."""
+    """ASGI middleware: Starlette's own, with the query hidden from it because it writes `url.query` into the span."""
 
     def __init__(self, app: ASGIApp, tracer_provider: TracerProvider) -> None:
         async def with_query(scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,20 +48,20 @@ def _hide_query(scope: MutableMapping[str, Any]) -> None:
 
 
 def context_source(tracer_provider: TracerProvider) -> Callable[[], Context]:
-    """What a measurement notes to be linked to its trace as an exemplar; an empty one where there are no traces."""
-    # Always a context: given none, an instrument would look for the current one.
+    """Returns the context that links a measurement to its trace as an exemplar; empty without tracing."""
+    # Never None: an instrument would then look up the current context.
     return get_current if is_tracing(tracer_provider) else lambda: _NO_TRACE
 
 
 def exemplar_of(context: Context | None) -> list[str] | None:
-    """What links a measurement to its trace, to be sent to another process; None where nothing is sampled."""
+    """Trace and span id of a context, to be sent to another process; None if it is not sampled."""
     span = get_current_span(context).get_span_context()
-    # As hexadecimal text, because JSON numbers end at 64 bits.
+    # In hexadecimal, because a trace id has more than 64 bits.
     return [f"{span.trace_id:032x}", f"{span.span_id:016x}"] if span.trace_flags.sampled else None
 
 
 def context_of(exemplar: list[str] | None) -> Context | None:
-    """The context in which another process measured."""
+    """The context of a measurement in another process."""
     if exemplar is None:
         return None
     trace_id, span_id = (int(part, 16) for part in exemplar)

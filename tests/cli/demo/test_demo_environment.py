@@ -1,4 +1,4 @@
-"""The demo's environment, and the people on it, over real HTTP."""
+"""The environment of the demo and its users, over real HTTP."""
 
 from collections.abc import AsyncIterator
 
@@ -27,21 +27,21 @@ async def scrape(environment: Environment) -> Samples:
 
 
 async def consent_page(browser: Browser, environment: Environment) -> httpx.Response:
-    """What somebody sees who opens the URL that the demo prints."""
+    """The page that a visitor sees first."""
     page = await browser.open(next_url(await browser.open(environment.visit)) or "")
     assert has_form(page)
-    assert "The demo in your browser" in page.text
+    assert "Demo in your browser" in page.text
     return page
 
 
 async def followed(browser: Browser, response: httpx.Response) -> httpx.Response:
-    """Where somebody ends up who goes wherever they are sent."""
+    """The response after all redirects."""
     while (url := next_url(response)) is not None:
         response = await browser.open(url)
     return response
 
 
-async def test_somebody_who_visits_is_asked_and_gets_a_token_for_the_mcp_server(environment: Environment) -> None:
+async def test_a_visitor_consents_and_gets_a_token_for_the_mcp_server(environment: Environment) -> None:
     async with Browser() as browser:
         page = await consent_page(browser, environment)
         seen = await followed(browser, await browser.send(page, decision="approve"))
@@ -49,23 +49,23 @@ async def test_somebody_who_visits_is_asked_and_gets_a_token_for_the_mcp_server(
     assert f"{environment.front_door}/mcp" in seen.text
 
 
-async def test_somebody_who_visits_and_denies_is_told_that_they_did(environment: Environment) -> None:
+async def test_a_visitor_who_denies_gets_no_token(environment: Environment) -> None:
     async with Browser() as browser:
         page = await consent_page(browser, environment)
         seen = await followed(browser, await browser.send(page, decision="deny"))
-    assert "No access" in seen.text
+    assert "Login failed" in seen.text
     assert "the user did not agree" in seen.text
 
 
-async def test_an_answer_that_nobody_asked_for_gives_no_access(environment: Environment) -> None:
+async def test_an_unsolicited_callback_gives_no_access(environment: Environment) -> None:
     async with Browser() as browser:
         seen = await browser.open(f"{environment.visit}/callback?code=stolen&state=made-up")
-    assert "No access" in seen.text
+    assert "Login failed" in seen.text
 
 
-async def test_every_family_of_clients_takes_every_step(environment: Environment) -> None:
+async def test_every_client_family_completes_every_step(environment: Environment) -> None:
     async with Traffic(environment) as traffic:
-        await play(traffic.scenes(len(APPLICATIONS)))
+        await play(traffic.scenarios(len(APPLICATIONS)))
     samples = await scrape(environment)
     for family in ClientFamily:
         for step in Step:

@@ -1,4 +1,4 @@
-"""The development identity provider, asked over ASGI as the front door asks it over HTTP."""
+"""The development identity provider, over ASGI."""
 
 import base64
 import hashlib
@@ -13,7 +13,7 @@ from joserfc import jwt
 from joserfc.jwk import KeySet
 
 from seed_oauth.cli.demo import expiring_store
-from seed_oauth.cli.demo.fault_injection import Behaviour, Weather
+from seed_oauth.cli.demo.fault_injection import Behaviour, Faults
 from seed_oauth.cli.demo.identity_provider import DevelopmentIdentityProvider
 
 pytestmark = pytest.mark.anyio
@@ -25,7 +25,7 @@ CHALLENGE = base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest())
 
 
 class Clock:
-    """Time that passes when somebody sleeps."""
+    """A clock that advances with each sleep."""
 
     def __init__(self) -> None:
         self.now = 1_000.0
@@ -38,7 +38,7 @@ class Clock:
 
 
 class Browser:
-    """What a client and its user do: authorize, redeem, refresh, revoke."""
+    """A client and its user: authorize, redeem, refresh, revoke."""
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self.http = http
@@ -79,7 +79,7 @@ class Browser:
         return str((await self.redeem(await self.code(**changes))).json()["refresh_token"])
 
     async def opened(self, token: str) -> jwt.Token:
-        """A JWT, after its signature was checked with the published key."""
+        """A JWT, verified with the published key."""
         keys = KeySet.import_key_set((await self.http.get("/jwks")).json())
         return jwt.decode(token, keys, algorithms=["ES256"])
 
@@ -89,7 +89,7 @@ def without_none(parameters: dict[str, str | None]) -> dict[str, str]:
 
 
 def sent_back(response: httpx.Response) -> dict[str, str]:
-    """The parameters that a redirect brings back to the client."""
+    """The parameters of a redirect to the client."""
     assert response.status_code == 302
     return {name: value for name, (value,) in parse_qs(urlsplit(response.headers["location"]).query).items()}
 
@@ -118,13 +118,13 @@ async def browser(idp: DevelopmentIdentityProvider) -> AsyncIterator[Browser]:
         yield Browser(http)
 
 
-async def test_a_good_request_is_approved_at_once_and_sent_back_with_code_and_state(browser: Browser) -> None:
+async def test_a_valid_request_is_redirected_back_with_code_and_state(browser: Browser) -> None:
     response = await browser.authorize()
     assert response.headers["location"].startswith(f"{REDIRECT_URI}?code=")
     assert sent_back(response)["state"] == "xyz"
 
 
-async def test_a_request_without_state_is_sent_back_without(browser: Browser) -> None:
+async def test_a_request_without_state_is_redirected_back_without_it(browser: Browser) -> None:
     assert sent_back(await browser.authorize(state=None)).keys() == {"code", "iss"}
 
 
@@ -132,7 +132,7 @@ async def test_a_request_without_state_is_sent_back_without(browser: Browser) ->
     "redirect_uri",
     ["https://app.example/cb?tenant=1", "cursor://anysphere.cursor/callback", "http://[::1]:8/x", "com.example:/cb"],
 )
-async def test_redirect_uris_are_taken_as_they_are_given(browser: Browser, redirect_uri: str) -> None:
+async def test_any_safe_redirect_uri_is_accepted(browser: Browser, redirect_uri: str) -> None:
     location = (await browser.authorize(redirect_uri=redirect_uri)).headers["location"]
     assert location.startswith(redirect_uri + ("&" if "?" in redirect_uri else "?") + "code=")
 
@@ -140,7 +140,7 @@ async def test_redirect_uris_are_taken_as_they_are_given(browser: Browser, redir
 @pytest.mark.parametrize(
     "redirect_uri", [None, "", "/relative", "https://app.example/#f", "https://a/#", "javascript:alert(1)"]
 )
-async def test_a_redirect_uri_to_nowhere_safe_is_refused_without_redirecting(
+async def test_an_unsafe_redirect_uri_is_refused_without_redirecting(
     browser: Browser, redirect_uri: str | None
 ) -> None:
     assert refused(await browser.authorize(redirect_uri=redirect_uri), "invalid_request")
@@ -167,7 +167,7 @@ async def test_a_parameter_sent_twice_is_refused(browser: Browser) -> None:
         ({"code_challenge": "short"}, "invalid_request"),
     ],
 )
-async def test_other_faults_are_sent_back_to_the_client(
+async def test_other_errors_are_redirected_to_the_client(
     browser: Browser, changes: dict[str, str | None], error: str
 ) -> None:
     answer = sent_back(await browser.authorize(**changes))
@@ -175,7 +175,7 @@ async def test_other_faults_are_sent_back_to_the_client(
     assert "code" not in answer
 
 
-async def test_a_code_buys_tokens(browser: Browser) -> None:
+async def test_a_code_is_exchanged_for_tokens(browser: Browser) -> None:
     response = await browser.redeem(await browser.code())
     assert response.status_code == 200
     assert response.headers["cache-control"] == "no-store"
@@ -186,7 +186,7 @@ async def test_a_code_buys_tokens(browser: Browser) -> None:
     assert min(len(answer["access_token"]), len(answer["refresh_token"])) >= 43
 
 
-async def test_the_metadata_names_endpoints_that_answer(browser: Browser) -> None:
+async def test_the_endpoints_in_the_metadata_exist(browser: Browser) -> None:
     metadata = (await browser.http.get("/.well-known/openid-configuration")).json()
     assert metadata["issuer"] == "http://idp"
     for name in ("authorization_endpoint", "token_endpoint", "revocation_endpoint", "jwks_uri"):
@@ -196,9 +196,7 @@ async def test_the_metadata_names_endpoints_that_answer(browser: Browser) -> Non
 
 
 @pytest.mark.parametrize("changes", [{}, {"response_type": "token"}])
-async def test_every_answer_to_an_authorization_says_who_gave_it(
-    browser: Browser, changes: dict[str, str | None]
-) -> None:
+async def test_every_authorization_response_has_the_issuer(browser: Browser, changes: dict[str, str | None]) -> None:
     assert sent_back(await browser.authorize(**changes))["iss"] == "http://idp"
 
 
@@ -224,7 +222,7 @@ async def test_an_access_token_is_a_signed_jwt_for_the_resource(browser: Browser
     assert again.claims["jti"] != token.claims["jti"]
 
 
-async def test_an_access_token_for_no_resource_is_for_the_provider_itself(browser: Browser) -> None:
+async def test_without_a_resource_the_audience_is_the_issuer(browser: Browser) -> None:
     answer = (await browser.redeem(await browser.code())).json()
     assert (await browser.opened(answer["access_token"])).claims["aud"] == "http://idp"
 
@@ -236,12 +234,12 @@ async def test_a_token_request_for_another_resource_is_refused(browser: Browser)
     assert refused(await browser.refresh(refresh_token, resource="https://mcp.example/other"), "invalid_target")
 
 
-async def test_a_resource_that_is_no_absolute_uri_is_refused(browser: Browser) -> None:
+async def test_a_resource_that_is_not_an_absolute_uri_is_refused(browser: Browser) -> None:
     assert sent_back(await browser.authorize(resource="/mcp"))["error"] == "invalid_target"
 
 
 @pytest.mark.parametrize(("asked", "told"), [({"nonce": "n-0S6_WzA2Mj"}, {"nonce": "n-0S6_WzA2Mj"}), ({}, {})])
-async def test_with_the_scope_openid_there_is_an_id_token_that_repeats_the_nonce(
+async def test_with_the_scope_openid_there_is_an_id_token_with_the_nonce(
     browser: Browser, asked: dict[str, str | None], told: dict[str, str]
 ) -> None:
     answer = (await browser.redeem(await browser.code(scope="openid", **asked))).json()
@@ -251,7 +249,7 @@ async def test_with_the_scope_openid_there_is_an_id_token_that_repeats_the_nonce
     }  # fmt: skip
 
 
-async def test_an_opaque_provider_tells_nothing_in_its_tokens(clock: Clock) -> None:
+async def test_an_opaque_provider_issues_opaque_tokens_only(clock: Clock) -> None:
     idp = DevelopmentIdentityProvider(CLIENT_ID, CLIENT_SECRET, opaque=True, clock=clock)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(idp.app), base_url="http://idp") as http:
         browser = Browser(http)
@@ -260,7 +258,7 @@ async def test_an_opaque_provider_tells_nothing_in_its_tokens(clock: Clock) -> N
     assert "." not in answer["access_token"]
 
 
-async def test_without_rotation_a_refresh_token_goes_on(clock: Clock) -> None:
+async def test_without_rotation_a_refresh_token_remains_valid(clock: Clock) -> None:
     idp = DevelopmentIdentityProvider(CLIENT_ID, CLIENT_SECRET, rotates=False, clock=clock)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(idp.app), base_url="http://idp") as http:
         browser = Browser(http)
@@ -271,7 +269,7 @@ async def test_without_rotation_a_refresh_token_goes_on(clock: Clock) -> None:
             assert "refresh_token" not in response.json()
 
 
-async def test_without_a_scope_asked_for_none_is_told(browser: Browser) -> None:
+async def test_without_a_requested_scope_the_response_has_none(browser: Browser) -> None:
     assert "scope" not in (await browser.redeem(await browser.code(scope=None))).json()
 
 
@@ -320,7 +318,7 @@ async def test_a_refresh_token_expires_after_a_day(browser: Browser, clock: Cloc
     assert refused(await browser.refresh(refresh_token), "invalid_grant")
 
 
-async def test_a_refresh_narrows_the_scope_for_this_time_only(browser: Browser) -> None:
+async def test_a_narrower_scope_applies_to_one_refresh_only(browser: Browser) -> None:
     narrow = (await browser.refresh(await browser.refresh_token(), scope="read")).json()
     assert narrow["scope"] == "read"
     assert (await browser.refresh(narrow["refresh_token"])).json()["scope"] == "read write"
@@ -397,9 +395,7 @@ async def test_a_client_that_authenticates_twice_is_refused(browser: Browser) ->
         ({"grant_type": "refresh_token", "refresh_token": "made up"}, "invalid_grant"),
     ],
 )
-async def test_a_token_request_that_lacks_something_says_what(
-    browser: Browser, form: dict[str, str | None], error: str
-) -> None:
+async def test_the_error_names_a_missing_parameter(browser: Browser, form: dict[str, str | None], error: str) -> None:
     assert refused(await browser.token(**form), error)
 
 
@@ -415,9 +411,7 @@ async def test_a_token_request_that_lacks_something_says_what(
         ("application/x-www-form-urlencoded", b"a=" + b"b" * 65_536, 413),
     ],
 )
-async def test_a_body_that_is_no_good_form_is_refused(
-    browser: Browser, content_type: str, body: bytes, status: int
-) -> None:
+async def test_a_malformed_form_is_refused(browser: Browser, content_type: str, body: bytes, status: int) -> None:
     response = await browser.http.post("/token", content=body, headers={"Content-Type": content_type})
     assert refused(response, "invalid_request", status)
 
@@ -448,14 +442,14 @@ async def test_any_query_at_all_gets_an_oauth_error(query: str) -> None:
         assert response.json()["error"]
 
 
-async def test_other_methods_and_paths_are_refused_in_the_same_form(browser: Browser) -> None:
+async def test_other_methods_and_paths_get_an_oauth_error(browser: Browser) -> None:
     wrong_method = await browser.http.get("/token")
     assert refused(wrong_method, "invalid_request", 405)
     assert wrong_method.headers["allow"] == "POST"
     assert refused(await browser.http.get("/nowhere"), "invalid_request", 404)
 
 
-async def test_a_revoked_refresh_token_is_worth_nothing(browser: Browser) -> None:
+async def test_a_revoked_refresh_token_is_refused(browser: Browser) -> None:
     refresh_token = await browser.refresh_token()
     credentials = {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
     revoked = await browser.http.post("/revoke", data={"token": refresh_token, **credentials})
@@ -471,23 +465,25 @@ async def test_a_revocation_needs_a_token_and_a_client(browser: Browser) -> None
     assert refused(await browser.http.post("/revoke", data={"token": "x"}), "invalid_client", 401)
 
 
-async def test_the_weather_slows_the_token_endpoint_alone(
+async def test_an_injected_latency_slows_the_token_endpoint_only(
     browser: Browser, idp: DevelopmentIdentityProvider, clock: Clock
 ) -> None:
-    idp.weather.latency = 1.5
+    idp.faults.latency = 1.5
     code = await browser.code()
     assert clock.now == 1_000.0
     await browser.redeem(code)
     assert clock.now == 1_001.5
 
 
-async def test_bad_weather_fails_token_requests_and_passes(browser: Browser, idp: DevelopmentIdentityProvider) -> None:
+async def test_an_injected_error_rate_fails_token_requests_and_can_be_reset(
+    browser: Browser, idp: DevelopmentIdentityProvider
+) -> None:
     code = await browser.code()
-    idp.weather = Weather(error_rate=1.0)
+    idp.faults = Faults(error_rate=1.0)
     response = await browser.redeem(code)
     assert refused(response, "server_error", 503)
     assert response.headers["retry-after"] == "1"
-    idp.weather.error_rate = 0.0
+    idp.faults.error_rate = 0.0
     assert (await browser.redeem(code)).status_code == 200
 
 
@@ -501,7 +497,7 @@ async def test_bad_weather_fails_token_requests_and_passes(browser: Browser, idp
         (Behaviour(status=200, error="bad_verification_code"), "bad_verification_code", 200),
     ],
 )
-async def test_a_scripted_code_fails_as_told_once_and_is_not_spent(
+async def test_a_scripted_code_fails_once_and_is_not_spent(
     browser: Browser, idp: DevelopmentIdentityProvider, behaviour: Behaviour, error: str, status: int
 ) -> None:
     scripted, other = await browser.code(), await browser.code()
@@ -527,10 +523,10 @@ async def test_a_scripted_refresh_token_may_get_a_web_page(
     assert response.text.startswith("<!doctype html>")
 
 
-async def test_a_scripted_latency_replaces_the_weathers(
+async def test_a_scripted_latency_replaces_the_default_one(
     browser: Browser, idp: DevelopmentIdentityProvider, clock: Clock
 ) -> None:
-    idp.weather.latency = 1.0
+    idp.faults.latency = 1.0
     refresh_token = await browser.refresh_token()
     before = clock.now
     idp.script(refresh_token, Behaviour(latency=7.0))
@@ -538,14 +534,14 @@ async def test_a_scripted_latency_replaces_the_weathers(
     assert clock.now == before + 7.0
 
 
-async def test_a_script_makes_a_request_weatherproof(browser: Browser, idp: DevelopmentIdentityProvider) -> None:
+async def test_a_scripted_request_ignores_the_error_rate(browser: Browser, idp: DevelopmentIdentityProvider) -> None:
     code = await browser.code()
-    idp.weather.error_rate = 1.0
+    idp.faults.error_rate = 1.0
     idp.script(code, Behaviour(latency=0))
     assert (await browser.redeem(code)).status_code == 200
 
 
-async def test_a_scripted_state_is_sent_back_with_its_error(
+async def test_a_scripted_state_is_redirected_back_with_its_error(
     browser: Browser, idp: DevelopmentIdentityProvider, clock: Clock
 ) -> None:
     idp.script("xyz", Behaviour(error="access_denied", latency=2.0))
@@ -555,7 +551,7 @@ async def test_a_scripted_state_is_sent_back_with_its_error(
     assert "code" in sent_back(await browser.authorize())
 
 
-async def test_a_script_goes_on_through_a_whole_session(
+async def test_a_script_covers_a_whole_session(
     browser: Browser, idp: DevelopmentIdentityProvider, clock: Clock
 ) -> None:
     idp.script("xyz", *(Behaviour(latency=seconds) for seconds in (1, 20, 300, 4000)), Behaviour(error="invalid_grant"))
@@ -568,7 +564,7 @@ async def test_a_script_goes_on_through_a_whole_session(
     assert (await browser.refresh(tokens["refresh_token"])).status_code == 200
 
 
-async def test_what_is_kept_is_bounded_and_the_oldest_goes_first(
+async def test_the_stores_are_bounded_and_drop_the_oldest_first(
     browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(expiring_store, "MOST_KEPT", 2)

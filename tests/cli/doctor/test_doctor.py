@@ -1,4 +1,4 @@
-"""`seed-oauth doctor`: what it finds, and that it says what to change."""
+"""`seed-oauth doctor`: its findings and their remedies."""
 
 import os
 from collections.abc import Callable
@@ -33,7 +33,7 @@ Handler = Callable[[httpx.Request], httpx.Response]
 
 
 class World:
-    """The identity provider and our own public URL, as one transport."""
+    """The identity provider and the public URL, as one transport."""
 
     def __init__(self) -> None:
         self.metadata: dict[str, Any] = {
@@ -65,7 +65,7 @@ def refused(_: httpx.Request) -> httpx.Response:
 
 
 def exact_match(request: httpx.Request) -> httpx.Response:
-    """As oidc-provider, Keycloak and Okta: 400 for a wrong redirect URI, the login for the right one."""
+    """Like oidc-provider, Keycloak and Okta: 400 for an invalid redirect URI, the login for a valid one."""
     if query_of(str(request.url))["redirect_uri"] != CALLBACK:
         return httpx.Response(400, html="<p>Invalid parameter: redirect_uri</p>")
     return httpx.Response(303, headers={"location": f"{IDP}/login"})
@@ -99,7 +99,7 @@ async def diagnose(world: World, now: float = NOW, **given: Any) -> list[Finding
     assert SECRET not in told
     assert KEY not in told
     for finding in findings:
-        # Whatever is not well says what to change.
+        # Every problem has a remedy.
         assert finding.remedy or finding.status in {Status.OK, Status.SKIPPED}
     return findings
 
@@ -109,7 +109,7 @@ async def finding(world: World, check: str, **given: Any) -> Finding:
     return found
 
 
-async def test_all_is_well_where_all_is_well(world: World) -> None:
+async def test_every_check_passes_in_a_valid_environment(world: World) -> None:
     findings = await diagnose(world)
     assert [(found.check, found.status) for found in findings] == [
         ("settings", "ok"),
@@ -129,7 +129,7 @@ async def test_all_is_well_where_all_is_well(world: World) -> None:
     assert not has_failed(findings)
 
 
-async def test_a_reverse_proxy_that_is_not_believed_is_told(world: World) -> None:
+async def test_an_untrusted_reverse_proxy_is_a_warning(world: World) -> None:
     unknown = await finding(world, "rate limits", trusted_proxies=())
     assert unknown.status == "warning"
     assert "set SEED_OAUTH_TRUSTED_PROXIES" in unknown.remedy
@@ -137,7 +137,7 @@ async def test_a_reverse_proxy_that_is_not_believed_is_told(world: World) -> Non
     assert local.status == "ok"
 
 
-async def test_settings_that_cannot_be_used_are_each_told_and_nothing_is_asked(world: World) -> None:
+async def test_invalid_settings_are_reported_without_further_checks(world: World) -> None:
     findings = await diagnose(world, idp_token_url="http://idp.example/token", idp_timeout=0)
     assert [found.status for found in findings] == ["failed", "failed", "skipped"]
     assert "SEED_OAUTH_IDP_TOKEN_URL must use https" in findings[0].text
@@ -145,7 +145,7 @@ async def test_settings_that_cannot_be_used_are_each_told_and_nothing_is_asked(w
     assert has_failed(findings)
 
 
-async def test_settings_that_are_missing_are_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_missing_settings_are_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("IDP_ISSUER", "IDP_CLIENT_ID", "IDP_CLIENT_SECRET"):
         monkeypatch.delenv(f"SEED_OAUTH_{name}")
     findings = await diagnose(world)
@@ -156,9 +156,7 @@ async def test_settings_that_are_missing_are_named(world: World, monkeypatch: py
     ]
 
 
-async def test_without_a_client_id_the_metadata_is_checked_all_the_same(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_without_a_client_id_the_metadata_is_still_checked(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("IDP_CLIENT_ID", "IDP_CLIENT_SECRET"):
         monkeypatch.delenv(f"SEED_OAUTH_{name}")
     findings = await diagnose(world)
@@ -172,11 +170,11 @@ async def test_a_missing_client_secret_is_a_warning(world: World, monkeypatch: p
     assert (found.status, "SEED_OAUTH_IDP_CLIENT_SECRET" in found.remedy) == ("warning", True)
 
 
-async def test_the_preset_that_applies_is_told(world: World) -> None:
+async def test_the_preset_is_named(world: World) -> None:
     assert "preset okta" in (await finding(world, "settings", idp_preset="okta")).text
 
 
-async def test_random_keys_are_a_warning_and_the_relay_flow_needs_none(
+async def test_a_random_key_is_a_warning_and_the_relay_flow_needs_none(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SEED_OAUTH_SECRET_KEYS")
@@ -197,14 +195,14 @@ async def test_an_identity_provider_that_cannot_be_reached_ends_its_checks(world
     assert (findings[3].check, findings[3].status) == ("identity provider", "skipped")
 
 
-async def test_metadata_at_no_well_known_path_is_about_the_issuer_setting(world: World) -> None:
+async def test_metadata_that_is_not_found_points_to_the_issuer_setting(world: World) -> None:
     world.openid = lambda _: httpx.Response(404)
     found = await finding(world, "metadata")
     assert found.status == "failed"
     assert "SEED_OAUTH_IDP_ISSUER" in found.remedy
 
 
-async def test_another_issuer_in_the_metadata_is_told_with_where_to_read_it(world: World) -> None:
+async def test_a_different_issuer_in_the_metadata_fails_with_its_url(world: World) -> None:
     world.metadata["issuer"] = "https://other.example"
     found = await finding(world, "issuer")
     assert found.status == "failed"
@@ -239,7 +237,7 @@ async def test_an_issuer_for_every_tenant_is_a_warning(world: World) -> None:
         (None, "okta", "cannot tell"),
     ],
 )
-async def test_pkce_is_what_the_metadata_says_or_what_is_known(
+async def test_pkce_support_is_read_from_the_metadata_or_the_preset(
     world: World, methods: list[str] | None, preset: str, status: str
 ) -> None:
     world.metadata["code_challenge_methods_supported"] = methods
@@ -261,22 +259,22 @@ def page(text: str, status: int = 200) -> httpx.Response:
 @pytest.mark.parametrize(
     ("authorize", "status", "word"),
     [
-        # Keycloak: a login page, or a page of refusal with 400.
+        # Keycloak: a login page, or an error page with 400.
         (for_ours(page("Sign in"), page("Invalid parameter: redirect_uri", 400)), "ok", "accepted"),
         (lambda _: page("Invalid parameter: redirect_uri", 400), "failed", f"register {CALLBACK}"),
-        # Google redirects to a page of its own that is called error.
+        # Google redirects to its own page `/error`.
         (redirects("https://accounts.google.com/signin/oauth/error?authError=x"), "failed", f"register {CALLBACK}"),
         (for_ours(httpx.Response(302, headers={"location": f"{IDP}/signin"}),
                   httpx.Response(302, headers={"location": f"{IDP}/signin/oauth/error?a=b"})), "ok", "accepted"),
-        # Entra ID shows the refusal with status 200, or looks at it after the login.
+        # Entra ID responds with an error page of status 200, or checks after the login.
         (lambda _: page("AADSTS50011: The redirect URI … does not match"), "failed", f"register {CALLBACK}"),
         (for_ours(page("Sign in"), page("AADSTS50011: The redirect URI")), "ok", "accepted"),
         (lambda _: page('Sign in <input name="redirect_uri">'), "cannot tell", "try a login"),
-        # A word that both pages have tells nothing; one that only the other has does.
+        # Text of an error page counts only if the other page does not have it.
         (for_ours(page("Sign in"), page("Wrong redirect_uri")), "ok", "accepted"),
-        # GitHub asks for the login first.
+        # GitHub redirects to the login first.
         (redirects("https://github.com/login?return_to=x"), "cannot tell", "in the same way"),
-        # Sent back at once: it is known, and what else is wrong is told.
+        # Redirected back: the redirect URI is registered, and other errors are reported.
         (redirects(f"{CALLBACK}?code=x"), "ok", "accepted"),
         (redirects(f"{CALLBACK}?error=login_required"), "ok", "accepted"),
         (redirects(f"{CALLBACK}?error=invalid_scope"), "failed", "SEED_OAUTH_IDP_SCOPES"),
@@ -289,7 +287,7 @@ def page(text: str, status: int = 200) -> httpx.Response:
         (lambda _: page("x" * 200_000), "cannot tell", "try a login"),
     ],
 )  # fmt: skip
-async def test_the_redirect_uri_is_judged_by_what_identity_providers_do(
+async def test_the_redirect_uri_is_judged_by_the_response(
     world: World, authorize: Handler, status: str, word: str
 ) -> None:
     world.authorize = authorize
@@ -298,7 +296,7 @@ async def test_the_redirect_uri_is_judged_by_what_identity_providers_do(
     assert word in f"{found.text} {found.remedy}"
 
 
-async def test_the_authorization_request_is_a_real_one_and_nothing_is_followed(world: World) -> None:
+async def test_the_authorization_request_is_complete_and_no_redirect_is_followed(world: World) -> None:
     await diagnose(
         world,
         idp_authorization_parameters={"audience": "{resource}", "prompt": "consent"},
@@ -317,7 +315,7 @@ async def test_the_authorization_request_is_a_real_one_and_nothing_is_followed(w
     assert "/login" not in [request.url.path for request in world.requests]
 
 
-async def test_in_the_relay_flow_the_redirect_uris_are_those_of_the_clients(world: World) -> None:
+async def test_in_the_relay_flow_the_redirect_uri_is_not_checked(world: World) -> None:
     assert (await finding(world, "redirect URI", flow="relay")).status == "skipped"
 
 
@@ -328,7 +326,7 @@ async def test_in_the_relay_flow_the_redirect_uris_are_those_of_the_clients(worl
         (401, {"error": "invalid_client"}, "none", "failed", "SEED_OAUTH_IDP_CLIENT_SECRET"),
         (401, {"error": "unauthorized_client"}, "keycloak", "failed", "SEED_OAUTH_IDP_CLIENT_SECRET"),
         (401, None, "none", "failed", "SEED_OAUTH_IDP_TOKEN_AUTH_METHOD"),
-        (400, {"error": "unauthorized_client"}, "none", "failed", "allow the grants"),
+        (400, {"error": "unauthorized_client"}, "none", "failed", "code and refresh token grants"),
         (400, {"error": "invalid_request"}, "none", "cannot tell", "try a login"),
         (200, {"error": "bad_verification_code"}, "github", "ok", ""),
         (200, {"error": "incorrect_client_credentials"}, "github", "failed", "SEED_OAUTH_IDP_CLIENT_ID"),
@@ -336,7 +334,7 @@ async def test_in_the_relay_flow_the_redirect_uris_are_those_of_the_clients(worl
         (500, None, "none", "failed", "SEED_OAUTH_IDP_TOKEN_URL"),
     ],
 )
-async def test_a_made_up_code_tells_whether_the_credentials_are_right(
+async def test_an_invalid_code_shows_whether_the_credentials_are_valid(
     world: World, status: int, body: dict[str, str] | None, preset: str, expected: str, word: str
 ) -> None:
     world.token = lambda _: httpx.Response(status, json=body)
@@ -359,14 +357,16 @@ async def test_a_clock_that_is_off_by_more_than_a_minute_is_a_warning(
     assert (found.status, word in found.text) == (status, True)
 
 
-async def test_where_the_metadata_has_no_date_the_authorization_endpoint_may(world: World) -> None:
+async def test_the_date_may_come_from_the_authorization_endpoint(world: World) -> None:
     world.openid = lambda _: httpx.Response(200, json=world.metadata)
     assert (await finding(world, "clock")).status == "skipped"
     world.authorize = lambda _: httpx.Response(200, headers={"date": DATE})
     assert (await finding(world, "clock")).status == "ok"
 
 
-async def test_endpoints_that_are_set_are_asked_without_metadata(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_endpoints_from_the_settings_are_checked_without_metadata(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("SEED_OAUTH_IDP_ISSUER")
     endpoints: dict[str, Any] = {"idp_authorization_url": f"{IDP}/authorize", "idp_token_url": f"{IDP}/token"}
     findings = {found.check: found.status for found in await diagnose(world, **endpoints)}
@@ -379,10 +379,10 @@ async def store_with_a_client(path: Path) -> None:
     await store.aclose()
 
 
-async def test_a_store_is_good_when_only_its_owner_can_read_it(world: World, tmp_path: Path) -> None:
+async def test_a_store_must_be_readable_by_its_owner_only(world: World, tmp_path: Path) -> None:
     path = tmp_path / "clients.db"
-    assert "will be made" in (await finding(world, "store")).text
-    assert not path.exists()  # it would belong to whoever ran this
+    assert "will be created" in (await finding(world, "store")).text
+    assert not path.exists()  # it would belong to the user of the doctor
     await store_with_a_client(path)
     assert (await finding(world, "store")).status == "ok"
     path.chmod(0o644)
@@ -390,7 +390,7 @@ async def test_a_store_is_good_when_only_its_owner_can_read_it(world: World, tmp
     assert (found.status, found.remedy) == ("warning", f"chmod 600 {path}")
 
 
-async def test_a_store_of_somebody_else_is_a_warning(
+async def test_a_store_of_another_user_is_a_warning(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await store_with_a_client(tmp_path / "clients.db")
@@ -398,7 +398,7 @@ async def test_a_store_of_somebody_else_is_a_warning(
     assert (await finding(world, "store")).status == "warning"
 
 
-async def test_a_store_that_cannot_be_used_is_told(world: World, tmp_path: Path) -> None:
+async def test_a_store_that_cannot_be_used_is_a_failure(world: World, tmp_path: Path) -> None:
     (tmp_path / "clients.db").write_text("no database" * 100)
     found = await finding(world, "store")
     assert (found.status, "SEED_OAUTH_STORE_URL" in found.remedy) == ("failed", True)
@@ -407,9 +407,7 @@ async def test_a_store_that_cannot_be_used_is_told(world: World, tmp_path: Path)
     assert (await finding(world, "store", store_url="sqlite:///:memory:")).status == "warning"
 
 
-async def test_a_redis_that_keeps_what_it_is_given_is_good_and_one_that_forgets_is_a_warning(
-    world: World, empty_redis: RedisServer
-) -> None:
+async def test_a_redis_that_loses_data_is_a_warning(world: World, empty_redis: RedisServer) -> None:
     def configure(appendonly: str, policy: str) -> None:
         empty_redis.ask("CONFIG", "SET", "appendonly", appendonly, "maxmemory-policy", policy)
 
@@ -425,7 +423,7 @@ async def test_a_redis_that_keeps_what_it_is_given_is_good_and_one_that_forgets_
     assert (found.status, "appendonly yes" in found.remedy) == ("warning", True)
 
 
-async def test_a_redis_that_cannot_be_used_is_told_without_its_password(world: World) -> None:
+async def test_a_redis_that_cannot_be_used_is_a_failure_without_its_password(world: World) -> None:
     """THREATS 12."""
     url = f"redis://door:hush-hush@127.0.0.1:{free_port()}/0"
     found = await finding(world, "store", store_url=url)
@@ -435,7 +433,7 @@ async def test_a_redis_that_cannot_be_used_is_told_without_its_password(world: W
     assert "hush" not in str(found)
 
 
-async def test_a_metrics_port_is_free_or_ours_or_taken(world: World) -> None:
+async def test_a_metrics_port_must_be_free_or_used_by_this_server(world: World) -> None:
     assert "is free" in (await finding(world, "metrics port")).text
     with listen("127.0.0.1", 0, "METRICS_PORT") as taken:
         port = taken.getsockname()[1]
@@ -447,7 +445,7 @@ async def test_a_metrics_port_is_free_or_ours_or_taken(world: World) -> None:
         assert (await finding(world, "metrics port", metrics_port=port)).status == "ok"
 
 
-async def test_a_server_that_listens_everywhere_is_asked_on_loopback(world: World) -> None:
+async def test_a_server_on_all_addresses_is_requested_on_loopback(world: World) -> None:
     world.public = refused
     await diagnose(world, host="::")
     await diagnose(world, host="0.0.0.0")  # noqa: S104 - what is tested
@@ -458,7 +456,7 @@ async def test_a_server_that_listens_everywhere_is_asked_on_loopback(world: Worl
 @pytest.mark.parametrize(
     "public", [refused, lambda _: httpx.Response(404), lambda _: httpx.Response(200, html="the MCP server")]
 )
-async def test_public_metadata_that_is_not_there_is_the_reverse_proxys_when_the_server_runs(
+async def test_missing_public_metadata_points_to_the_reverse_proxy_if_the_server_runs(
     world: World, public: Handler
 ) -> None:
     world.public = public
@@ -470,19 +468,19 @@ async def test_public_metadata_that_is_not_there_is_the_reverse_proxys_when_the_
 
 
 @pytest.mark.parametrize("issuer", [f"{DOOR}/", "http://door.example", None])
-async def test_another_spelling_of_the_issuer_in_public_is_a_failure(world: World, issuer: str | None) -> None:
+async def test_a_different_issuer_in_the_public_metadata_is_a_failure(world: World, issuer: str | None) -> None:
     world.public = lambda _: httpx.Response(200, json={"issuer": issuer})
     found = await finding(world, "public metadata")
     assert (found.status, "SEED_OAUTH_ISSUER" in found.remedy) == ("failed", True)
 
 
-async def test_public_metadata_of_an_issuer_with_a_path_is_where_rfc_8414_has_it(world: World) -> None:
+async def test_the_metadata_path_of_an_issuer_with_a_path_follows_rfc_8414(world: World) -> None:
     await diagnose(world, issuer=f"{DOOR}/tenant")
     paths = [request.url.path for request in world.requests if request.url.host == "door.example"]
     assert paths == ["/.well-known/oauth-authorization-server/tenant"]
 
 
-async def test_a_resource_of_another_origin_is_a_warning(world: World) -> None:
+async def test_a_resource_with_a_different_origin_is_a_warning(world: World) -> None:
     found = [
         found
         for found in await diagnose(world, resources=f"{DOOR}/mcp https://mcp.example/a/")
@@ -492,5 +490,5 @@ async def test_a_resource_of_another_origin_is_a_warning(world: World) -> None:
     assert "https://mcp.example/.well-known/oauth-protected-resource/a " in found[1].remedy
 
 
-def test_the_settings_of_these_tests_are_good() -> None:
+def test_the_settings_of_these_tests_are_valid() -> None:
     assert Settings.load().missing() == []

@@ -1,4 +1,4 @@
-"""The command as a person meets it: a real process, a real identity provider."""
+"""`seed-oauth doctor` as a real process with a real identity provider."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ from tests.integration.real_parts import IDP_CLIENT_SECRET, identity_provider, i
 pytestmark = pytest.mark.anyio
 
 
-async def test_the_doctor_goes_through_a_running_server_and_its_identity_provider(tmp_path: Path) -> None:
+async def test_the_doctor_checks_a_running_server_and_its_identity_provider(tmp_path: Path) -> None:
     port = free_port()
     async with identity_provider(tmp_path, port):
         environment = {**idp_settings(f"http://127.0.0.1:{port}"), "SEED_OAUTH_FLOW": "relay"}
@@ -42,7 +42,7 @@ async def test_the_doctor_goes_through_a_running_server_and_its_identity_provide
         "public metadata": "ok",
         "resource": "ok",
     }
-    assert "the server that runs has its metrics at" in findings["metrics port"]["text"]
+    assert "the running server has its metrics at" in findings["metrics port"]["text"]
     assert shown.returncode == 0
     assert "✓ credentials" in shown.stdout
     assert "→ set SEED_OAUTH_SECRET_KEYS" in shown.stdout

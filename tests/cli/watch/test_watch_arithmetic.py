@@ -1,4 +1,4 @@
-"""Increases, rates, ratios and quantiles over snapshots, as PromQL has them."""
+"""Increases, rates, ratios and quantiles over snapshots, as in PromQL."""
 
 import math
 from collections.abc import Mapping
@@ -63,12 +63,12 @@ def test_there_is_no_quantile_without_observations() -> None:
     assert Histogram((), ()).quantile(0.5) is None
 
 
-def test_there_is_no_quantile_without_the_bucket_of_everything() -> None:
+def test_there_is_no_quantile_without_the_infinite_bucket() -> None:
     assert Histogram((0.1, 0.5), (1, 2)).quantile(0.5) is None
 
 
 @pytest.mark.parametrize("q", [0, -0.1, 1.1, math.nan])
-def test_a_quantile_outside_0_to_1_is_a_mistake(q: float) -> None:
+def test_a_quantile_outside_0_to_1_is_an_error(q: float) -> None:
     with pytest.raises(ValueError, match="quantile"):
         histogram(1, 0, 0, 0, 0, 0).quantile(q)
 
@@ -115,7 +115,7 @@ def test_the_buckets_of_an_increase_rise_whatever_restarts(counts: list[list[int
     assert list(cumulative) == sorted(cumulative)
 
 
-def test_a_counter_that_fell_is_read_as_a_restart() -> None:
+def test_a_decreased_counter_is_a_restart() -> None:
     flow = FlowState()
     for at, value in enumerate((100, 110, 4, 6)):
         flow.add(snapshot(at, exchanged(value)))
@@ -123,14 +123,14 @@ def test_a_counter_that_fell_is_read_as_a_restart() -> None:
     assert flow.since_start.total(EXCHANGES) == 6
 
 
-def test_a_series_that_appears_counted_from_zero() -> None:
+def test_a_new_series_counts_from_zero() -> None:
     flow = FlowState()
     flow.add(snapshot(0, exchanged(5)))
     flow.add(snapshot(1, exchanged(5) | exchanged(3, grant="refresh_token")))
     assert flow.recent.total(EXCHANGES) == 3
 
 
-def test_a_bucket_that_did_not_move_still_bounds_the_next() -> None:
+def test_an_unchanged_bucket_still_bounds_the_next() -> None:
     def observed(upto_half_a_second: float) -> dict[Key, float]:
         name = f"{DURATION}_bucket"
         counts = {"0.1": 4.0, "0.5": 4 + upto_half_a_second, "inf": 4 + upto_half_a_second}
@@ -187,7 +187,7 @@ def test_a_ratio_aggregates_both_sides() -> None:
     assert samples.share(EXCHANGES, {"result": "success"}, grant_type="password") is None
 
 
-def test_instances_behind_one_exposition_are_added_up() -> None:
+def test_instances_in_one_exposition_are_summed() -> None:
     samples = Samples(
         {
             sample(f"{DURATION}_bucket", grant_type="refresh_token", le=le, instance=instance): value
@@ -216,7 +216,7 @@ def test_the_latest_errors_come_first_then_the_most_frequent_ever() -> None:
     assert [line.reason for line in flow.top_errors(1)] == ["new"]
 
 
-def test_quiet_and_untouched_are_told_apart() -> None:
+def test_idle_and_no_traffic_are_distinct() -> None:
     flow = FlowState()
     flow.add(snapshot(0, exchanged(0)))
     assert (flow.has_traffic, flow.is_quiet) == (False, True)
@@ -226,7 +226,7 @@ def test_quiet_and_untouched_are_told_apart() -> None:
     assert (flow.has_traffic, flow.is_quiet) == (True, True)
 
 
-def test_a_quiet_instance_is_described_by_what_it_did() -> None:
+def test_an_idle_instance_shows_figures_since_its_start() -> None:
     flow = FlowState()
     flow.add(snapshot(0, exchanged(9, 1)))
     flow.add(snapshot(1, exchanged(9, 1)))

@@ -1,4 +1,4 @@
-"""Watching a real server on loopback: one that answers, one that goes away and comes back, and others."""
+"""Watching real servers on loopback: responsive, unreachable, recovering, and others."""
 
 import asyncio
 import io
@@ -30,7 +30,7 @@ ENTER_ALTERNATE_SCREEN, LEAVE_ALTERNATE_SCREEN = "\x1b[?1049h", "\x1b[?1049l"
 
 
 class Listener:
-    """A metrics listener whose counter moves by ten with each answer."""
+    """A metrics listener whose counter increases by ten with each scrape."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -66,7 +66,7 @@ async def serving(handler: Handler, port: int | None = None) -> AsyncIterator[in
 
 
 async def watch_three_answers(listener: Listener, port: int, console: Console) -> None:
-    """Watch until the listener was asked three times, then cancel as Ctrl-C does."""
+    """Watch until the third scrape, then cancel as Ctrl-C does."""
     watching = asyncio.create_task(watch(url_of(port), interval=0.01, console=console))
     with anyio.fail_after(PATIENCE):
         await listener.asked_three_times.wait()
@@ -98,7 +98,7 @@ async def test_once_prints_a_single_view_with_rates() -> None:
     assert "\x1b" not in printed(console)
 
 
-async def test_elsewhere_than_on_a_terminal_plain_views_follow_each_other_until_cancelled() -> None:
+async def test_without_a_terminal_plain_views_are_printed_until_cancelled() -> None:
     console, listener = plain_console(), Listener()
     async with serving(listener.answer) as port:
         await watch_three_answers(listener, port, console)
@@ -106,7 +106,7 @@ async def test_elsewhere_than_on_a_terminal_plain_views_follow_each_other_until_
     assert "\x1b" not in printed(console)
 
 
-async def test_a_terminal_is_drawn_in_place_and_left_with_the_last_view() -> None:
+async def test_a_terminal_is_updated_in_place_and_keeps_the_last_view() -> None:
     console = Console(width=80, height=24, file=io.StringIO(), force_terminal=True, legacy_windows=False)
     listener = Listener()
     async with serving(listener.answer) as port:
@@ -119,7 +119,7 @@ async def test_a_terminal_is_drawn_in_place_and_left_with_the_last_view() -> Non
     assert ENTER_ALTERNATE_SCREEN not in left
 
 
-async def test_a_listener_that_goes_away_is_shown_as_such_and_recovers_by_itself() -> None:
+async def test_an_unreachable_listener_is_shown_and_recovers() -> None:
     listener = Listener()
     async with serving(listener.answer) as port:
         watcher = Watcher(url_of(port))
@@ -128,10 +128,10 @@ async def test_a_listener_that_goes_away_is_shown_as_such_and_recovers_by_itself
     async with watcher:
         await watcher.poll()
         assert watcher.trouble is not None
-        assert watcher.trouble.startswith(f"No answer from {url_of(port)} (Connection refused). Still asking")
+        assert watcher.trouble.startswith(f"{url_of(port)} does not respond (Connection refused). Retrying")
         console = plain_console()
         console.print(watcher.view())
-        assert "✖ no answer" in printed(console)
+        assert "✖ no response" in printed(console)
         assert "    20 │" in printed(console)
 
         async with serving(listener.answer, port):
@@ -142,7 +142,7 @@ async def test_a_listener_that_goes_away_is_shown_as_such_and_recovers_by_itself
         assert watcher.flow.since_start.total(AUTHORIZATION_REQUESTS.name) == 30
 
 
-async def test_a_listener_that_comes_back_as_something_else_is_trouble_too() -> None:
+async def test_a_listener_replaced_by_another_server_is_shown() -> None:
     async def something_else(_request: Request) -> Response:
         return PlainTextResponse("<h1>Welcome</h1>")
 
@@ -155,13 +155,13 @@ async def test_a_listener_that_comes_back_as_something_else_is_trouble_too() -> 
     assert "is not the metrics listener of seed_oauth" in watcher.trouble
 
 
-async def test_nothing_that_answers_is_an_error_with_advice() -> None:
-    with pytest.raises(WatchError, match=r"No answer from .* \(Connection refused\)") as refusal:
+async def test_no_server_is_an_error_with_advice() -> None:
+    with pytest.raises(WatchError, match=r"does not respond \(Connection refused\)") as refusal:
         await watch(url_of(free_port()), console=plain_console())
     assert "usually http://127.0.0.1:9464/metrics" in str(refusal.value)
 
 
-async def test_a_server_of_another_protocol_is_an_error_that_says_so() -> None:
+async def test_a_server_of_another_protocol_is_an_error() -> None:
     async def hang_up(stream: SocketStream) -> None:
         await stream.aclose()
 
@@ -171,7 +171,7 @@ async def test_a_server_of_another_protocol_is_an_error_that_says_so() -> None:
     ):
         tasks.start_soon(listening.serve, hang_up)
         port = listening.extra(SocketAttribute.local_port)  # noqa: S610 - of a socket, no query
-        with pytest.raises(WatchError, match=r"No answer from .* \(Server disconnected without sending"):
+        with pytest.raises(WatchError, match=r"does not respond \(Server disconnected without sending"):
             await watch(url_of(port), console=plain_console())
         tasks.cancel_scope.cancel()
 
@@ -188,14 +188,14 @@ async def test_credentials_in_the_url_are_not_shown() -> None:
     "url",
     ["127.0.0.1:9464/metrics", "ftp://127.0.0.1/metrics", "http://[::1/metrics", "http://", "", "metrics"],
 )
-async def test_a_url_of_another_kind_is_an_error_with_advice(url: str) -> None:
-    with pytest.raises(WatchError, match=r"no http:// or https:// URL.*9464"):
+async def test_an_invalid_url_is_an_error_with_advice(url: str) -> None:
+    with pytest.raises(WatchError, match=r"not an http:// or https:// URL.*9464"):
         await watch(url, console=plain_console())
 
 
-async def test_another_path_is_an_error_that_says_what_was_answered() -> None:
+async def test_another_path_is_an_error_with_its_status() -> None:
     async with serving(Listener().answer) as port:
-        with pytest.raises(WatchError, match="it answered 404 Not Found"):
+        with pytest.raises(WatchError, match="the response is 404 Not Found"):
             await watch(f"http://127.0.0.1:{port}/", console=plain_console())
 
 
@@ -204,11 +204,11 @@ async def test_a_redirect_is_not_followed() -> None:
         return RedirectResponse("/elsewhere")
 
     async with serving(redirect) as port:
-        with pytest.raises(WatchError, match="it answered 307"):
+        with pytest.raises(WatchError, match="the response is 307"):
             await watch(url_of(port), console=plain_console())
 
 
-async def test_an_answer_without_end_is_cut_off() -> None:
+async def test_an_endless_response_is_cut_off() -> None:
     async def endless(_request: Request) -> Response:
         async def lines() -> AsyncIterator[str]:
             while True:
@@ -218,22 +218,22 @@ async def test_an_answer_without_end_is_cut_off() -> None:
         return StreamingResponse(lines())
 
     async with serving(endless) as port:
-        with pytest.raises(WatchError, match="it sent more than 4 MiB"):
+        with pytest.raises(WatchError, match="the response has more than 4 MiB"):
             await watch(url_of(port), console=plain_console())
 
 
-async def test_an_answer_that_does_not_come_is_given_up() -> None:
+async def test_a_missing_response_times_out() -> None:
     async def silent(request: Request) -> Response:
         while (await request.receive())["type"] != "http.disconnect":
             pass
         return Response()
 
     async with serving(silent) as port, Watcher(url_of(port), timeout=0.05) as watcher:
-        with pytest.raises(WatchError, match=r"did not answer within 0\.05 s"):
+        with pytest.raises(WatchError, match=r"did not respond within 0\.05 s"):
             await watcher.poll()
 
 
-async def test_loopback_is_asked_without_the_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_loopback_is_requested_without_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
     monkeypatch.delenv("NO_PROXY", raising=False)
     console = plain_console()

@@ -1,4 +1,4 @@
-"""The view of an instance whose exposition comes from real instruments, at the widths people have."""
+"""The view of an instance with real instruments, at several widths."""
 
 import io
 import re
@@ -37,7 +37,7 @@ from seed_oauth.telemetry.contract import (
 
 
 class Instance:
-    """The instruments of the contract, printed as a running instance prints them."""
+    """The instruments of the contract, with the exposition of a running instance."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -102,7 +102,7 @@ def instance() -> Iterator[Instance]:
 
 @pytest.fixture
 def flow(instance: Instance) -> FlowState:
-    """Ten seconds of traffic after some that was before anyone watched."""
+    """Ten seconds of traffic, after some before the first snapshot."""
     flow = FlowState()
     instance.count(AUTHORIZATION_REQUESTS, 1000, result="success")
     flow.add(parse(instance.exposition(), taken_at=0))
@@ -139,7 +139,7 @@ def lines(flow: FlowState, width: int, height: int | None = None, *, trouble: st
 
 
 def line_with(flow: FlowState, width: int, *parts: str) -> str:
-    """The one line that has all these parts, its columns apart by single spaces."""
+    """The only line with all these parts, with single spaces between its columns."""
     (line,) = (line for line in lines(flow, width) if all(part in line for part in parts))
     return " ".join(line.split())
 
@@ -191,8 +191,8 @@ def test_the_identity_provider_shows_by_outcome(flow: FlowState, width: int) -> 
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_the_login_shows_its_funnel_and_the_people_in_it(flow: FlowState, width: int) -> None:
-    assert "Login  45.0 % of requests end in tokens" in "\n".join(lines(flow, width))
+def test_the_login_shows_its_funnel_and_user_decisions(flow: FlowState, width: int) -> None:
+    assert "Login  45.0 % of requests get tokens" in "\n".join(lines(flow, width))
     for step, beside in (
         ("registered █+[▏▎▍▌▋▊▉]? 0.30/s 3", "consent approved 0.80/s 8"),
         ("requested █+[▏▎▍▌▋▊▉]? 2.00/s 20", "consent denied 0.20/s 2"),
@@ -200,23 +200,23 @@ def test_the_login_shows_its_funnel_and_the_people_in_it(flow: FlowState, width:
         ("returned █+[▏▎▍▌▋▊▉]? 1.20/s 12", "callback denied 0/s 0"),
         ("exchanged █+[▏▎▍▌▋▊▉]? 0.90/s 9", "callback error 0.30/s 3"),
         # 10 of 12 between 10 and 30 s: the median at rank 6 of those.
-        ("refreshed █+[▏▎▍▌▋▊▉]? 0.50/s 5", "away P50 22 s P95 102 s"),
+        ("refreshed █+[▏▎▍▌▋▊▉]? 0.50/s 5", "time away P50 22 s P95 102 s"),
     ):
         assert re.search(f"{step} {beside} │", line_with(flow, width, step.split()[0], beside.split()[0]))
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_consent_and_the_way_back_are_told_in_the_edges(flow: FlowState, width: int) -> None:
+def test_consent_and_callback_are_in_the_borders(flow: FlowState, width: int) -> None:
     text = "\n".join(lines(flow, width, 24))
     assert "80.0 % consent · last 10 s" in text
-    assert "80.0 % back · P50 22 s P95 102 s · last 10 s" in text
+    assert "80.0 % return · P50 22 s P95 102 s · last 10 s" in text
 
 
 def test_a_low_terminal_shows_the_funnel_in_a_line(flow: FlowState) -> None:
     assert "requested 20 · redirected 15 · returned 12 · exchanged 9" in lines(flow, 80, 24)
 
 
-def test_an_instance_in_the_relay_flow_says_nothing_about_consent(instance: Instance) -> None:
+def test_an_instance_in_the_relay_flow_has_no_consent_figures(instance: Instance) -> None:
     flow = FlowState()
     flow.add(parse(instance.exposition(), taken_at=0))
     instance.count(AUTHORIZATION_REQUESTS, 1, result="success")
@@ -225,10 +225,10 @@ def test_an_instance_in_the_relay_flow_says_nothing_about_consent(instance: Inst
     text = "\n".join(lines(flow, 80))
     assert "% consent" not in text
     assert "% back" not in text
-    assert f"away      {NOTHING}" in text
+    assert f"time away {NOTHING}" in text
 
 
-def test_somebody_who_is_being_asked_is_traffic(instance: Instance) -> None:
+def test_a_pending_consent_is_traffic(instance: Instance) -> None:
     flow = FlowState()
     flow.add(parse(instance.exposition(), taken_at=0))
     instance.step(Step.REQUESTED, 1)
@@ -250,7 +250,7 @@ def test_somebody_who_is_being_asked_is_traffic(instance: Instance) -> None:
         ("80.0 %", "yellow"),
     ],
 )
-def test_colour_tells_what_is_good_and_who_has_to_act(flow: FlowState, word: str, colour: str) -> None:
+def test_colours_show_success_and_cause(flow: FlowState, word: str, colour: str) -> None:
     console = Console(width=120, file=io.StringIO(), force_terminal=True)
     segments: list[Segment] = [segment for segment in console.render(render(flow)) if segment.text.strip() == word]
     assert any(segment.style and segment.style.color and segment.style.color.name == colour for segment in segments)
@@ -286,31 +286,31 @@ def test_a_terminal_too_low_for_the_view_shows_its_upper_part(flow: FlowState) -
     assert lines(flow, 80, 10) == lines(flow, 80, 24)[:10]
 
 
-def test_an_instance_without_traffic_says_so(instance: Instance) -> None:
+def test_an_instance_without_traffic_shows_a_hint(instance: Instance) -> None:
     flow = FlowState()
     flow.add(parse(instance.exposition(), taken_at=0))
     text = "\n".join(lines(flow, 80))
     assert "No traffic yet" in text
-    assert "○ first answer" in text
+    assert "○ first scrape" in text
     assert "no errors" in text
-    assert "not asked yet" in text
+    assert "no requests yet" in text
     assert "%" not in text
 
 
-def test_a_quiet_instance_shows_what_it_did(flow: FlowState, instance: Instance) -> None:
+def test_an_idle_instance_shows_its_past_traffic(flow: FlowState, instance: Instance) -> None:
     for at in (100, 200):
         flow.add(parse(instance.exposition(), taken_at=at))
     text = "\n".join(lines(flow, 80, 24))
-    assert "○ quiet" in text
+    assert "○ idle" in text
     assert "Authorization  99.6 % success" in text
     assert "since start" in text
     assert "authorization code          0/s   90.0 %   322 ms    ≥ 5 s    ≥ 5 s       10" in text
 
 
-def test_trouble_is_said_above_the_last_figures(flow: FlowState) -> None:
-    drawn = lines(flow, 80, trouble="No answer from http://[::1]:9464/metrics")
-    assert "✖ no answer" in drawn[0]
-    assert drawn[1] == "No answer from http://[::1]:9464/metrics"
+def test_trouble_is_shown_above_the_last_figures(flow: FlowState) -> None:
+    drawn = lines(flow, 80, trouble="http://[::1]:9464/metrics does not respond")
+    assert "✖ no response" in drawn[0]
+    assert drawn[1] == "http://[::1]:9464/metrics does not respond"
     assert "Authorization  80.0 % success" in "\n".join(drawn)
 
 
@@ -328,7 +328,7 @@ def test_a_footer_may_be_any_renderable(flow: FlowState) -> None:
     assert console.export_text().rstrip().endswith("one\ntwo")
 
 
-def test_a_terminal_of_plain_ascii_gets_a_view_it_can_show(flow: FlowState) -> None:
+def test_an_ascii_terminal_gets_an_ascii_view(flow: FlowState) -> None:
     output = io.BytesIO()
     console = Console(width=80, file=io.TextIOWrapper(output, encoding="ascii", write_through=True))
     console.print(render(flow, title="seed-oauth watch · http://127.0.0.1:9464/metrics"))

@@ -1,1 +1,1 @@
-"""`seed-oauth demo`: a door with an identity provider of its own, and clients that log in."""
+"""`seed-oauth demo`: a front door with a built-in identity provider, and clients that log in."""

@@ -1,4 +1,4 @@
-"""A browser as people use one: it keeps cookies, shows pages, and goes on where they lead."""
+"""A minimal browser: it keeps cookies, submits forms and finds redirects."""
 
 import re
 import ssl
@@ -12,17 +12,17 @@ _FORM = re.compile(r'<form method="post" action="([^"]*)"')
 _HIDDEN = re.compile(r'<input type="hidden" name="([^"]*)" value="([^"]*)">')
 _REFRESH = re.compile(r'<meta http-equiv="refresh" content="0;url=([^"]*)">')
 
-# Everything is on loopback. Reading the certificates that a new client trusts takes longer than a login.
-_TRUSTS_NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+# Everything is on loopback without TLS, and loading CA certificates for each client takes longer than a login.
+_NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 class Browser:
-    """Somebody's browser. Use it as an async context manager: it holds connections."""
+    """The browser of one user. Use it as an async context manager, which closes its connections."""
 
     def __init__(self) -> None:
-        # People take their time at the identity provider.
+        # The identity provider responds slowly on purpose.
         self._http = httpx.AsyncClient(
-            headers={"Accept": "text/html"}, timeout=60, trust_env=False, verify=_TRUSTS_NOBODY
+            headers={"Accept": "text/html"}, timeout=60, trust_env=False, verify=_NO_CERTIFICATES
         )
 
     async def __aenter__(self) -> Self:
@@ -34,11 +34,11 @@ class Browser:
         await self._http.aclose()
 
     async def open(self, url: str) -> httpx.Response:
-        """Go to a URL; where that leads on to, `next_url` tells."""
+        """Request a URL, without following redirects; see `next_url`."""
         return await self._http.get(url)
 
     async def send(self, page: httpx.Response, **fields: str) -> httpx.Response:
-        """Send the form of a page, with what it hides and with these fields filled in."""
+        """Submit the form of a page with its hidden fields and these fields."""
         form = _FORM.search(page.text)
         assert form, page.text  # noqa: S101 - the page is the front door's own
         hidden = {unescape(name): unescape(value) for name, value in _HIDDEN.findall(page.text)}
@@ -46,12 +46,12 @@ class Browser:
 
 
 def has_form(page: httpx.Response) -> bool:
-    """Whether a page asks something."""
+    """Whether a page has a form."""
     return _FORM.search(page.text) is not None
 
 
 def next_url(response: httpx.Response) -> str | None:
-    """Where a redirect, or a page that is one, leads to; None where the browser stays."""
+    """The target of a redirect or of a page that redirects, None for other pages."""
     if response.is_redirect:
         return str(response.headers["location"])
     refresh = _REFRESH.search(response.text)

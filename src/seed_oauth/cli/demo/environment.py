@@ -1,4 +1,4 @@
-"""What the demo stands on, all on loopback: an identity provider, three front doors, metrics, and a client to visit."""
+"""The servers of the demo, all on loopback: an identity provider, three front doors, metrics, and a web client."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -18,26 +18,26 @@ from seed_oauth.settings import Settings
 from seed_oauth.telemetry import Pipeline, create_metrics_app
 
 _HOST = "127.0.0.1"
-_DRAIN = 1  # second; the demo's own clients have gone by then
+_DRAIN = 1  # second; by then the demo's clients have disconnected
 _CLIENT_ID = "seed-oauth-demo"
-_CLIENT_SECRET = "only for the demo"  # noqa: S105 - it opens the identity provider of this process alone
+_CLIENT_SECRET = "only for the demo"  # noqa: S105 - valid only for the identity provider of this process
 
 
 @dataclass(frozen=True)
 class Environment:
-    """Where everything is."""
+    """The URLs of the servers."""
 
     front_door: str
     unconfigured_door: str
-    """A door whose operator has not named an identity provider yet."""
+    """A front door without settings for an identity provider."""
     storeless_door: str
-    """A door whose client store is down."""
+    """A front door whose store is unavailable."""
     metrics: str
-    """What all three doors record is seen here."""
+    """The metrics of all three front doors."""
     identity_provider: DevelopmentIdentityProvider
     identity_provider_url: str
     visit: str
-    """Where a person begins a login with their own browser."""
+    """A web client for a login with a real browser."""
 
 
 @asynccontextmanager
@@ -48,21 +48,21 @@ async def open_environment(
     now: Callable[[], float] = time,
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
 ) -> AsyncIterator[Environment]:
-    """Start everything, on free ports where 0 is given, and stop it at the end.
+    """Start the servers, and stop them at the end. Port 0 picks a free one.
 
-    `clock` counts the seconds that the doors measure, `now` those since the epoch, and `sleep` is how the identity
-    provider spends some.
+    `clock` measures durations in seconds, `now` returns seconds since the epoch, and the identity provider delays
+    responses with `sleep`.
 
     Raises:
-        SettingsError: a port is taken.
+        SettingsError: a port is in use.
     """
     pipeline = Pipeline()
     identity_provider = DevelopmentIdentityProvider(_CLIENT_ID, _CLIENT_SECRET, sleep=sleep)
     async with AsyncExitStack() as stack:
-        # Last of all, so that where metrics are pushed the last counts are, too.
+        # Runs last, so that a push includes the final counts.
         stack.callback(pipeline.shutdown)
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="seed-oauth-demo-")))
-        # In this order, so that nothing has begun when a port turns out to be taken.
+        # The ports are bound first, so that nothing has started if one is in use.
         public = stack.enter_context(listen(_HOST, port, "PORT"))
         private = stack.enter_context(listen(_HOST, metrics_port, "METRICS_PORT"))
         aside = [stack.enter_context(listen(_HOST, 0, "PORT")) for _ in range(4)]

@@ -1,4 +1,4 @@
-"""How the development identity provider misbehaves on demand."""
+"""Fault injection for the development identity provider."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -10,60 +10,60 @@ from seed_oauth.cli.demo.refusal import Refusal
 
 @dataclass(frozen=True, kw_only=True)
 class Behaviour:
-    """How one particular request is answered; by default as it deserves.
+    """The response to one request; by default a correct one.
 
-    A `status` or an `error` makes the answer an OAuth error: `server_error` where only the status is given,
-    400 where only the error is. 429 and 503 come with `Retry-After`; an error with the status 200 is how
-    GitHub refuses. With `html` the answer is a web page, as from a proxy in between.
+    With a `status` or an `error` the response is an OAuth error; the defaults are `server_error` and 400. 429 and 503
+    have a `Retry-After` header, and an error with status 200 is like GitHub's. With `html` the response is a web page,
+    as from a proxy.
     """
 
     latency: float | None = None
-    """Seconds before the answer; the weather's when it is None."""
+    """Seconds until the response; None means that of `Faults`."""
     status: int | None = None
     error: str | None = None
     html: bool = False
 
     def refusal(self) -> Refusal | None:
-        """The OAuth error that is the answer, if one is."""
+        """The OAuth error, if the response is one."""
         if self.html or not (self.status or self.error):
             return None
-        return Refusal(self.error or "server_error", "answered as told", self.status or 400)
+        return Refusal(self.error or "server_error", "injected error", self.status or 400)
 
 
 @dataclass
-class Weather:
-    """How the token endpoint is doing. Change it while it runs."""
+class Faults:
+    """Faults of the token endpoint. They may be changed at any time."""
 
     latency: float = 0.0
-    """Seconds before each answer."""
+    """Seconds until each response."""
     error_rate: float = 0.0
-    """The share of requests, from 0 to 1, that are answered 503."""
+    """Share of requests, from 0 to 1, that get a 503."""
 
     def behaviour(self) -> Behaviour:
-        """How the next request is answered, as far as the weather goes."""
-        stormy = random.random() < self.error_rate  # noqa: S311 - no secret depends on it
-        return Behaviour(status=503) if stormy else Behaviour()
+        """The response to the next request without a script."""
+        fails = random.random() < self.error_rate  # noqa: S311 - not a secret
+        return Behaviour(status=503) if fails else Behaviour()
 
 
 class Scripts:
-    """What is to happen in sessions that somebody has plans for, each found by the value it goes on with."""
+    """Scripted responses, by the value that identifies a session in its next request."""
 
     def __init__(self, lifetime: float, clock: Callable[[], float]) -> None:
-        """`lifetime` is in the seconds that `clock` counts."""
+        """`lifetime` is in seconds of `clock`."""
         self._scripts = ExpiringStore[Sequence[Behaviour]](lifetime, clock)
 
     def put(self, value: str, behaviours: Sequence[Behaviour]) -> None:
-        """Plan the requests that come next, one by one."""
+        """Script the next requests of a session, in this order."""
         self._scripts.put(value, behaviours)
 
     def next_behaviour(self, value: str, *, otherwise: Behaviour) -> Behaviour:
-        """How the request that brings this value is answered; `otherwise` where there is no plan."""
+        """The response to a request with this value; `otherwise` if it is not scripted."""
         behaviour, *rest = self._scripts.take(value) or (otherwise,)
         if rest:
             self._scripts.put(value, rest)
         return behaviour
 
-    def go_on(self, value: str, successor: str) -> None:
-        """Have the rest of a plan go on with what comes after this value."""
+    def carry_over(self, value: str, successor: str) -> None:
+        """Continue the script of a session under its next value."""
         if rest := self._scripts.take(value):
             self._scripts.put(successor, rest)

@@ -1,10 +1,9 @@
-"""An identity provider for development: it lets everybody in.
+"""An identity provider for development. It is insecure on purpose: everybody is logged in.
 
-It stands behind `seed-oauth demo` and behind tests, so that the front door has something real to talk to.
-It checks requests as an OAuth 2.1 authorization server and OpenID provider does (PKCE, single-use codes, bound
-redirect URIs, rotating refresh tokens, client authentication, signed tokens) and misbehaves on demand, but it
-knows no users, asks nobody for consent, redirects to any URI that it is given and forgets everything when it
-stops. Nothing that matters may ever trust a token from it: never put it where anyone else can reach it.
+`seed-oauth demo` and the tests use it as a real peer of the front door. It validates requests as an OAuth 2.1
+authorization server and OpenID provider does (PKCE, single-use codes, bound redirect URIs, rotating refresh tokens,
+client authentication, signed tokens) and injects faults. But it has no users, asks for no consent, redirects to any
+URI and keeps everything in memory. Never make it reachable for others, and never trust its tokens in production.
 """
 
 import hmac
@@ -24,7 +23,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 from seed_oauth.cli.demo.expiring_store import ExpiringStore
-from seed_oauth.cli.demo.fault_injection import Behaviour, Scripts, Weather
+from seed_oauth.cli.demo.fault_injection import Behaviour, Faults, Scripts
 from seed_oauth.cli.demo.refusal import REFUSALS, Refusal, refused, required
 from seed_oauth.cli.demo.tokens import ACCESS_TOKEN_LIFETIME, ALGORITHM, IssuedGrant, Signer
 from seed_oauth.http.answer import NO_STORE
@@ -34,13 +33,13 @@ CODE_LIFETIME = 60.0
 REFRESH_TOKEN_LIFETIME = 86_400.0
 """Lifetimes in seconds."""
 
-# Any absolute URI without a fragment (RFC 6749 §3.1.2, RFC 8707 §2), unless a browser would run it and not go there.
+# Any absolute URI without a fragment (RFC 6749 §3.1.2, RFC 8707 §2), except those that a browser executes or reads.
 SAFE_URI = re.compile(r"(?!(javascript|vbscript|data|file):)[a-z][a-z0-9+.\-]*:[^#\s]+", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Approval:
-    """What was approved at the authorization endpoint, and what redeeming it is bound to."""
+    """An approved authorization request, which its code is bound to."""
 
     redirect_uri: str
     code_challenge: str
@@ -49,9 +48,9 @@ class Approval:
 
 
 class DevelopmentIdentityProvider:
-    """An OpenID provider for one client that approves everything at once. See the module's warning.
+    """An OpenID provider for one client that approves every request. See the warning of the module.
 
-    `app` serves it; its issuer is the URL under which it is asked.
+    `app` is the ASGI app; the issuer is the base URL of each request.
     """
 
     def __init__(
@@ -64,15 +63,15 @@ class DevelopmentIdentityProvider:
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
     ) -> None:
-        """Make one that knows nothing yet.
+        """Create an identity provider.
 
         Args:
-            client_id: of its one client.
-            client_secret: of its one client.
-            opaque: access tokens say nothing to anybody and there are no ID tokens, as at GitHub.
-            rotates: each refresh gives a new refresh token, and spends the one before.
-            clock: counts seconds since the epoch.
-            sleep: lets seconds pass.
+            client_id: of its client.
+            client_secret: of its client.
+            opaque: issue opaque access tokens and no ID tokens, as GitHub does.
+            rotates: replace the refresh token with each refresh.
+            clock: returns seconds since the epoch.
+            sleep: waits for some seconds.
         """
         self._client_id = client_id
         self._client_secret = client_secret
@@ -83,7 +82,7 @@ class DevelopmentIdentityProvider:
         self._refreshable = ExpiringStore[IssuedGrant](REFRESH_TOKEN_LIFETIME, clock)
         self._scripts = Scripts(REFRESH_TOKEN_LIFETIME, clock)
         self._sleep = sleep
-        self.weather = Weather()
+        self.faults = Faults()
         self.app = Starlette(
             routes=[
                 Route("/.well-known/openid-configuration", self._metadata, methods=["GET"]),
@@ -96,10 +95,10 @@ class DevelopmentIdentityProvider:
         )
 
     def script(self, value: str, *behaviours: Behaviour) -> None:
-        """Have the session that goes on with this value behave so: the first behaviour is for its next request.
+        """Script the responses to a session, beginning with its next request.
 
-        The value is a `state` at the authorization endpoint, where an error is delivered by redirect; or a
-        `code` or a `refresh_token` at the token endpoint, which an error does not spend.
+        `value` identifies the session: a `state` at the authorization endpoint, where errors are redirected, or a
+        `code` or `refresh_token` at the token endpoint, which remains valid after an injected error.
         """
         self._scripts.put(value, behaviours)
 
@@ -129,7 +128,7 @@ class DevelopmentIdentityProvider:
 
     async def _authorize(self, request: Request) -> Response:
         parameters = parse_form(request.scope["query_string"])
-        # Until the client and its redirect URI are known good, an error stays here (RFC 6749 §4.1.2.1).
+        # Errors are not redirected before client_id and redirect_uri are validated (RFC 6749 §4.1.2.1).
         if not _equal(parameters.get("client_id", ""), self._client_id):
             raise Refusal("unauthorized_client", "client_id is not registered here")
         redirect_uri = parameters.get("redirect_uri", "")
@@ -139,7 +138,7 @@ class DevelopmentIdentityProvider:
         try:
             await self._act(self._scripts.next_behaviour(state, otherwise=Behaviour(latency=0)))
             code = self._approve(parameters, redirect_uri)
-            self._scripts.go_on(state, code)
+            self._scripts.carry_over(state, code)
             answer = {"code": code}
         except Refusal as refusal:
             answer = {"error": refusal.error, "error_description": refusal.description}
@@ -150,7 +149,7 @@ class DevelopmentIdentityProvider:
     def _approve(self, parameters: Mapping[str, str], redirect_uri: str) -> str:
         if required(parameters, "response_type") != "code":
             raise Refusal("unsupported_response_type", "response_type must be code")
-        # No method means plain (RFC 7636 §4.3), which OAuth 2.1 does away with.
+        # The default is plain (RFC 7636 §4.3), which OAuth 2.1 removes.
         if parameters.get("code_challenge_method") != "S256":
             raise Refusal("invalid_request", "code_challenge_method must be S256")
         code_challenge = parameters.get("code_challenge", "")
@@ -173,7 +172,7 @@ class DevelopmentIdentityProvider:
     async def _token(self, request: Request) -> Response:
         form = await read_form(request)
         presented = form.get("code") or form.get("refresh_token") or ""
-        behaviour = self._scripts.next_behaviour(presented, otherwise=self.weather.behaviour())
+        behaviour = self._scripts.next_behaviour(presented, otherwise=self.faults.behaviour())
         await self._act(behaviour)
         if behaviour.html:
             return HTMLResponse("<!doctype html><title>Not the token endpoint</title>", behaviour.status or 200)
@@ -188,42 +187,42 @@ class DevelopmentIdentityProvider:
     async def _revoke(self, request: Request) -> Response:
         form = await read_form(request)
         self._authenticate(request, form)
-        # Access tokens are checked by nobody here, and an unknown token is as good as revoked (RFC 7009 §2.2).
+        # Access tokens cannot be revoked, and an unknown token counts as revoked (RFC 7009 §2.2).
         self._refreshable.take(required(form, "token"))
         return Response(headers=NO_STORE)
 
     async def _act(self, behaviour: Behaviour) -> None:
-        await self._sleep(self.weather.latency if behaviour.latency is None else behaviour.latency)
+        await self._sleep(self.faults.latency if behaviour.latency is None else behaviour.latency)
         if refusal := behaviour.refusal():
             raise refusal
 
     def _authenticate(self, request: Request, form: Mapping[str, str]) -> None:
-        """Client authentication by client_secret_basic or client_secret_post (RFC 6749 §2.3.1)."""
+        """Authenticate the client by client_secret_basic or client_secret_post (RFC 6749 §2.3.1)."""
         header = request.headers.get("authorization")
         if header is not None and "client_secret" in form:
-            raise Refusal("invalid_request", "the client must authenticate in one way only")
+            raise Refusal("invalid_request", "the client must use a single authentication method")
         posted = form.get("client_id", ""), form.get("client_secret", "")
         client_id, client_secret = posted if header is None else _basic(header)
-        # Both are compared whatever comes of the first, so that time tells nothing.
+        # Both are always compared, so that timing reveals nothing.
         if not _equal(client_id, self._client_id) & _equal(client_secret, self._client_secret):
             challenge = {} if header is None else {"WWW-Authenticate": 'Basic realm="development"'}
             raise Refusal("invalid_client", "client authentication failed", 401, challenge)
 
     def _redeem(self, form: Mapping[str, str], issuer: str) -> Response:
-        # Spent by the first attempt, whatever comes of it (RFC 6749 §4.1.2).
+        # Spent by the first attempt, successful or not (RFC 6749 §4.1.2).
         code = required(form, "code")
         approval = self._approvals.take(code)
         if approval is None:
             raise Refusal("invalid_grant", "code is unknown, expired or spent")
         if form.get("redirect_uri") != approval.redirect_uri:
-            raise Refusal("invalid_grant", "redirect_uri is not the one of the authorization request")
+            raise Refusal("invalid_grant", "redirect_uri does not match the authorization request")
         digest = sha256(form.get("code_verifier", "").encode()).digest()
         if not _equal(urlsafe_b64encode(digest).rstrip(b"=").decode(), approval.code_challenge):
             raise Refusal("invalid_grant", "code_verifier does not match the code_challenge")
         grant = approval.grant
         _check_resource(form, grant)
         refresh_token = secrets.token_urlsafe(32)
-        self._scripts.go_on(code, refresh_token)
+        self._scripts.carry_over(code, refresh_token)
         self._refreshable.put(refresh_token, grant)
         id_token = {}
         if "openid" in grant.scope.split() and not self._opaque:
@@ -235,20 +234,20 @@ class DevelopmentIdentityProvider:
         grant = self._refreshable.get(refresh_token)
         if grant is None:
             raise Refusal("invalid_grant", "refresh_token is unknown, expired, spent or revoked")
-        scope = form.get("scope", grant.scope)  # It may narrow the scope, never widen it (RFC 6749 §6).
+        scope = form.get("scope", grant.scope)  # It must not exceed the granted scope (RFC 6749 §6).
         if not set(scope.split()) <= set(grant.scope.split()):
-            raise Refusal("invalid_scope", "scope goes beyond what was granted")
+            raise Refusal("invalid_scope", "scope exceeds the granted scope")
         _check_resource(form, grant)
         if not self._rotates:
             return self._issued(grant, scope, issuer)
         successor = secrets.token_urlsafe(32)
         self._refreshable.take(refresh_token)
-        self._scripts.go_on(refresh_token, successor)
+        self._scripts.carry_over(refresh_token, successor)
         self._refreshable.put(successor, grant)
         return self._issued(grant, scope, issuer, refresh_token=successor)
 
     def _issued(self, grant: IssuedGrant, scope: str, issuer: str, **tokens: str) -> Response:
-        """An access token of this scope (RFC 6749 §5.1); a refresh token goes on to have what was granted."""
+        """The token response (RFC 6749 §5.1). A narrower `scope` applies to the access token only."""
         access_token = secrets.token_urlsafe(32) if self._opaque else self._signer.access_token(issuer, grant, scope)
         body = {"access_token": access_token, "token_type": "Bearer", "expires_in": ACCESS_TOKEN_LIFETIME, **tokens}
         return JSONResponse(body | ({"scope": scope} if scope else {}), headers=NO_STORE)
@@ -259,13 +258,13 @@ def _issuer(request: Request) -> str:
 
 
 def _check_resource(form: Mapping[str, str], grant: IssuedGrant) -> None:
-    # RFC 8707 §2.2: a token request may only name what was authorized.
+    # RFC 8707 §2.2: a token request may name authorized resources only.
     if form.get("resource", grant.resource) != grant.resource:
-        raise Refusal("invalid_target", "resource is not the one of the authorization request")
+        raise Refusal("invalid_target", "resource does not match the authorization request")
 
 
 def _basic(header: str) -> tuple[str, str]:
-    """Client id and secret, each form-urlencoded before they were joined (RFC 6749 §2.3.1)."""
+    """client_id and client_secret, each form-urlencoded (RFC 6749 §2.3.1)."""
     scheme, _, credentials = header.partition(" ")
     try:
         joined = b64decode(credentials, validate=True).decode() if scheme.lower() == "basic" else ""

@@ -1,4 +1,4 @@
-"""How the development identity provider says no."""
+"""Error responses of the development identity provider."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from seed_oauth.http.parameters import BodyTooLargeError, MalformedRequestError
 
 
 @dataclass(eq=False)
-class Refusal(Exception):  # noqa: N818 - what RFC 6749 calls an error response
+class Refusal(Exception):  # noqa: N818 - RFC 6749 calls it an error response
     """An error response of RFC 6749 §5.2."""
 
     error: str
@@ -21,14 +21,14 @@ class Refusal(Exception):  # noqa: N818 - what RFC 6749 calls an error response
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def response(self) -> Response:
-        """The error response itself, with `Retry-After` where there is hope."""
+        """The HTTP response, with `Retry-After` if the error is temporary."""
         body = {"error": self.error, "error_description": self.description}
         retry = {"Retry-After": "1"} if self.status in {429, 503} else {}
         return JSONResponse(body, self.status, {**NO_STORE, **retry, **self.headers})
 
 
 async def refused(_request: Request, error: Exception) -> Response:
-    """The error response for whatever a request was refused by; one of `REFUSALS`."""
+    """The error response for one of `REFUSALS`."""
     match error:
         case Refusal():
             return error.response()
@@ -41,14 +41,14 @@ async def refused(_request: Request, error: Exception) -> Response:
 
 
 REFUSALS = (Refusal, MalformedRequestError, BodyTooLargeError, HTTPException)
-"""What a request is refused by."""
+"""The exceptions that become error responses."""
 
 
 def required(parameters: Mapping[str, str], name: str) -> str:
-    """A parameter that must be there.
+    """The value of a required parameter.
 
     Raises:
-        Refusal: it is not.
+        Refusal: it is missing.
     """
     if name not in parameters:
         raise Refusal("invalid_request", f"{name} is missing")

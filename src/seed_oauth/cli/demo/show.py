@@ -1,4 +1,4 @@
-"""`seed-oauth demo`: the environment, the traffic on it, and the flow as one sees it."""
+"""`seed-oauth demo`: runs traffic in the environment and shows the view of `seed-oauth watch`."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from rich.progress import Progress
 from rich.table import Column, Table
 
 from seed_oauth.cli.demo.environment import Environment, open_environment
-from seed_oauth.cli.demo.traffic import Scene, Traffic, play, play_on
+from seed_oauth.cli.demo.traffic import Scenario, Traffic, play, play_on
 from seed_oauth.cli.demo.user import Sample
 from seed_oauth.cli.watch import Watcher, display
 from seed_oauth.telemetry.contract import CONTRACT
@@ -21,18 +21,18 @@ _TITLE = "seed-oauth demo"
 async def show(
     console: Console, *, port: int, metrics_port: int, per_second: float, latency: float, error_rate: float
 ) -> None:
-    """Play logins and show the flow, until cancelled.
+    """Run logins and show the view, until cancelled.
 
     Raises:
-        SettingsError: a port is taken.
+        SettingsError: a port is in use.
     """
     async with (
         open_environment(port, metrics_port) as environment,
         Traffic(environment) as traffic,
         Watcher(environment.metrics) as watcher,
     ):
-        environment.identity_provider.weather.latency = latency
-        environment.identity_provider.weather.error_rate = error_rate
+        environment.identity_provider.faults.latency = latency
+        environment.identity_provider.faults.error_rate = error_rate
         async with anyio.create_task_group() as group:
             group.start_soon(play_on, traffic, per_second)
             with display(console) as draw:
@@ -41,20 +41,20 @@ async def show(
                     draw(
                         watcher.view(
                             title=_TITLE,
-                            footer=f"{_addresses(environment)}\nsee for yourself: {environment.visit} · Ctrl-C ends",
+                            footer=f"{_addresses(environment)}\ntry a login: {environment.visit} · Ctrl-C to quit",
                         )
                     )
                     await anyio.sleep(1)
 
 
 async def show_once(console: Console, *, port: int, metrics_port: int, logins: int) -> tuple[bool, str]:
-    """Play `logins` logins and everything that can go wrong, then compare what came back with the metrics.
+    """Run `logins` logins and every failure, then compare what the clients counted with the metrics.
 
     Returns:
-        Whether every count is the same, and the last scrape.
+        Whether all counts are equal, and the last scrape.
 
     Raises:
-        SettingsError: a port is taken.
+        SettingsError: a port is in use.
     """
     async with (
         open_environment(port, metrics_port) as environment,
@@ -62,23 +62,23 @@ async def show_once(console: Console, *, port: int, metrics_port: int, logins: i
         Watcher(environment.metrics) as watcher,
     ):
         console.print(_addresses(environment))
-        await _play_through(console, traffic.scenes(logins), watcher)
+        await _play_through(console, traffic.scenarios(logins), watcher)
         console.print(watcher.view(title=_TITLE))
         exposition = await _scrape(environment.metrics)
     return _compare(console, traffic, _counts(exposition)), exposition
 
 
-async def _play_through(console: Console, scenes: Sequence[Scene], watcher: Watcher) -> None:
+async def _play_through(console: Console, scenarios: Sequence[Scenario], watcher: Watcher) -> None:
     async def keep_watching() -> None:
         while True:
             await watcher.poll()
             await anyio.sleep(1)
 
     with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("Playing logins", total=len(scenes))
+        task = progress.add_task("Running logins", total=len(scenarios))
         async with anyio.create_task_group() as group:
             group.start_soon(keep_watching)
-            await play(scenes, tick=lambda: progress.advance(task))
+            await play(scenarios, tick=lambda: progress.advance(task))
             group.cancel_scope.cancel()
     await watcher.poll()
 
@@ -89,7 +89,7 @@ async def _scrape(url: str) -> str:
 
 
 def _counts(exposition: str) -> dict[Sample, float]:
-    """Every sample of the scrape, its labels' values in the order of the contract."""
+    """The samples of the scrape, with label values in the order of the contract."""
     labels = {f"{series.name}{suffix}": series.labels for series in CONTRACT for suffix in ("", "_count")}
     return {
         (sample.name, tuple(sample.labels[label] for label in labels[sample.name])): sample.value
@@ -100,7 +100,7 @@ def _counts(exposition: str) -> dict[Sample, float]:
 
 
 def _compare(console: Console, traffic: Traffic, counts: dict[Sample, float]) -> bool:
-    table = Table("what was counted", Column("clients", justify="right"), Column("metrics", justify="right"), box=None)
+    table = Table("series", Column("clients", justify="right"), Column("metrics", justify="right"), box=None)
     equal = True
     for (name, labels), seen in sorted(traffic.tally.items()):
         counted = counts.get((name, labels), 0)
@@ -109,9 +109,9 @@ def _compare(console: Console, traffic: Traffic, counts: dict[Sample, float]) ->
         table.add_row(f"{name} {' '.join(labels)}", str(seen), f"{counted:g}", style=style)
     console.print(table)
     if equal:
-        console.print("[green]What the clients saw is what the metrics say.[/]")
+        console.print("[green]The metrics match what the clients counted.[/]")
     else:
-        console.print("[bold red]The metrics do not say what the clients saw.[/]")
+        console.print("[bold red]The metrics do not match what the clients counted.[/]")
     return equal
 
 

@@ -1,4 +1,4 @@
-"""The tokens of the development identity provider: signed by a key of its own, which is made when it starts."""
+"""The tokens of the development identity provider, signed with a key that is generated at startup."""
 
 import secrets
 from collections.abc import Callable, Mapping
@@ -13,12 +13,12 @@ ACCESS_TOKEN_LIFETIME = 3600
 ID_TOKEN_LIFETIME = 300
 """Lifetimes in seconds."""
 SUBJECT = "developer"
-"""Everybody who logs in."""
+"""`sub` of every user."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class IssuedGrant:
-    """What the user lets the client have."""
+    """The access that a client was granted."""
 
     scope: str
     resource: str | None
@@ -29,18 +29,18 @@ class Signer:
     """Issues access tokens (RFC 9068) and ID tokens (OpenID Connect Core §2) to one client."""
 
     def __init__(self, client_id: str, clock: Callable[[], float]) -> None:
-        """`clock` counts seconds since the epoch."""
+        """`clock` returns seconds since the epoch."""
         self._client_id = client_id
         self._clock = clock
         self._key = ECKey.generate_key("P-256", {"use": "sig", "alg": ALGORITHM}, auto_kid=True)
 
     @property
     def jwks(self) -> Mapping[str, Any]:
-        """The public key, for whoever checks a token (RFC 7517 §5)."""
+        """The JWK Set with the public key (RFC 7517 §5)."""
         return KeySet([self._key]).as_dict(private=False)
 
     def access_token(self, issuer: str, grant: IssuedGrant, scope: str) -> str:
-        """A JWT whose audience is the resource; without one it is good at `issuer` alone, as with most providers."""
+        """A JWT whose audience is the resource or, without one, the issuer."""
         claims = {
             "aud": grant.resource or issuer,
             "client_id": self._client_id,
@@ -50,7 +50,7 @@ class Signer:
         return self._signed("at+jwt", issuer, ACCESS_TOKEN_LIFETIME, claims)
 
     def id_token(self, issuer: str, nonce: str | None) -> str:
-        """A JWT that tells the client who has logged in, in answer to the request with this `nonce`."""
+        """An ID token for the client, in response to the request with this `nonce`."""
         claims = {"aud": self._client_id} | ({"nonce": nonce} if nonce else {})
         return self._signed("JWT", issuer, ID_TOKEN_LIFETIME, claims)
 

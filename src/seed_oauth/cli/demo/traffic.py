@@ -1,4 +1,4 @@
-"""The demo's traffic: whole logins by all kinds of MCP clients, and everything that can go wrong."""
+"""The traffic of the demo: complete logins by various MCP clients, and every failure."""
 
 import secrets
 from collections import Counter
@@ -25,26 +25,26 @@ APPLICATIONS = (
     Application("MCP Inspector", "http://localhost:6274/oauth/callback"),
     Application("Somebody's own agent", "http://127.0.0.1:53682/callback"),
 )
-"""One of each family; nobody is ever really sent there."""
+"""One of each client family; the redirect URIs are never requested."""
 
 LATENCIES = (0.02, 0.04, 0.03, 0.25, 0.05, 0.7, 0.03, 0.15, 1.4, 0.04, 3.0, 6.0)
-"""Seconds that exchanges take in turn, over all buckets of the histogram."""
+"""Latencies of successive token exchanges in seconds; they cover all buckets of the histogram."""
 
 WAITS = (0.2, 1.4, 0.3, 3.2, 0.2, 1.5, 0.4, 6.5)
-"""Seconds that people spend at the identity provider in turn. Real ones take longer."""
+"""Seconds that successive users spend at the identity provider. Real users take longer."""
 
-Scene = Callable[[], Coroutine[Any, Any, None]]
+Scenario = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Traffic:
-    """Plays logins and keeps a tally of the answers, which is what the metrics ought to say.
+    """Runs logins and tallies the responses, which the metrics must match.
 
-    Use it as an async context manager: it holds connections.
+    Use it as an async context manager, which closes its connections.
     """
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
-        # Real exchanges may take a while, and the doors have timeouts of their own.
+        # Longer than the timeouts of the front doors.
         self._http = httpx.AsyncClient(timeout=30, trust_env=False)
         self.tally: Counter[Sample] = Counter()
 
@@ -57,8 +57,8 @@ class Traffic:
         await self._http.aclose()
 
     @property
-    def mishaps(self) -> tuple[Scene, ...]:
-        """Everything that can go wrong, each once."""
+    def failures(self) -> tuple[Scenario, ...]:
+        """Every failure, once."""
         return (
             self._bad_code_challenge_method,
             self._code_used_twice,
@@ -83,22 +83,22 @@ class Traffic:
             self._store_down_at_registration,
         )
 
-    def scenes(self, logins: int) -> list[Scene]:
-        """`logins` logins with every mishap among them, once."""
-        scenes: list[Scene] = [partial(self.login, number) for number in range(logins)]
-        for number, mishap in enumerate(self.mishaps):
-            scenes.insert(number * 3, mishap)
-        return scenes
+    def scenarios(self, logins: int) -> list[Scenario]:
+        """`logins` logins, and every failure once among them."""
+        scenarios: list[Scenario] = [partial(self.login, number) for number in range(logins)]
+        for number, failure in enumerate(self.failures):
+            scenarios.insert(number * 3, failure)
+        return scenarios
 
     async def login(self, number: int) -> None:
-        """The login of this number, as it should be: register, consent, log in, exchange the code, refresh twice.
+        """A complete login: register, consent, log in, exchange the code, refresh twice.
 
-        Some people deny at first and then connect all the same; some have their consent remembered, and come
-        again without being asked.
+        Some users deny first and approve later. Some let the browser remember their consent, and log in again
+        without being asked.
         """
         seconds = [WAITS[number % len(WAITS)], *(LATENCIES[(number + at) % len(LATENCIES)] for at in (0, 4, 8))]
         session = [Behaviour(latency=latency) for latency in seconds]
-        hesitates, remembers = number % 8 == 5, number % 4 == 1  # noqa: PLR2004 - this many of them
+        hesitates, remembers = number % 8 == 5, number % 4 == 1  # noqa: PLR2004 - shares of the users
         async with self._user(APPLICATIONS[number % len(APPLICATIONS)]) as user:
             await user.register()
             if hesitates:
@@ -107,12 +107,12 @@ class Traffic:
             tokens = await user.exchange(await user.code(*session, **remember))
             for _ in range(2):
                 if "refresh_token" not in tokens:
-                    return  # the identity provider's weather was bad
+                    return  # an injected fault
                 tokens = await user.refresh(tokens)
             if remembers:
                 await user.exchange(await user.code())
 
-    # The seven ways in which an authorization fails.
+    # Failed authorization requests.
 
     async def _not_configured(self) -> None:
         async with self._registered() as user:
@@ -142,7 +142,7 @@ class Traffic:
         async with self._registered() as user:
             await user.authorize(door=self._environment.storeless_door)
 
-    # The ways in which a login does not come to a code.
+    # Logins that end before a code is issued.
 
     async def _consent_denied(self) -> None:
         async with self._registered() as user:
@@ -162,7 +162,7 @@ class Traffic:
         async with self._user() as user:
             await user.come_back(f"{self._environment.front_door}/oauth/callback?code=stolen&state=made-up")
 
-    # The ways in which an exchange fails …
+    # Failed exchanges with the identity provider.
 
     async def _code_used_twice(self) -> None:
         async with self._registered() as user:
@@ -184,7 +184,7 @@ class Traffic:
             tokens = await user.exchange(await user.code(Behaviour(), Behaviour(), Behaviour(error="invalid_grant")))
             await user.refresh(tokens)
 
-    # … and those that the door refuses without asking the identity provider: they are no exchanges.
+    # Token requests that the front door refuses by itself. They do not count as exchanges.
 
     async def _verifier_left_out(self) -> None:
         async with self._registered() as user:
@@ -198,7 +198,7 @@ class Traffic:
         async with self._registered() as user:
             first = await user.exchange(await user.code())
             second = await user.refresh(first)
-            await user.spend(first)  # the answer got lost: the same one comes again
+            await user.spend(first)  # a retry after a lost response
             await user.refresh(second)
             await user.spend(first)
 
@@ -208,7 +208,7 @@ class Traffic:
             await user.revoke(tokens)
             await user.spend(tokens)
 
-    # The ways in which a registration fails.
+    # Failed registrations.
 
     async def _registration_without_redirect_uri(self) -> None:
         async with self._user() as user:
@@ -230,26 +230,26 @@ class Traffic:
             yield user
 
 
-async def play(scenes: Sequence[Scene], at_once: int = 64, tick: Callable[[], None] = lambda: None) -> None:
-    """Play the scenes, at most `at_once` at a time, and call `tick` after each."""
+async def play(scenarios: Sequence[Scenario], at_once: int = 64, tick: Callable[[], None] = lambda: None) -> None:
+    """Run the scenarios, at most `at_once` at a time, and call `tick` after each."""
     limit = anyio.CapacityLimiter(at_once)
 
-    async def one(scene: Scene) -> None:
+    async def one(scenario: Scenario) -> None:
         async with limit:
-            await scene()
+            await scenario()
         tick()
 
     async with anyio.create_task_group() as group:
-        for scene in scenes:
-            group.start_soon(one, scene)
+        for scenario in scenarios:
+            group.start_soon(one, scenario)
 
 
 async def play_on(traffic: Traffic, per_second: float) -> None:
-    """Play logins for ever, `per_second` of them, with a mishap now and then."""
-    mishaps = cycle(traffic.mishaps)
+    """Run `per_second` logins per second until cancelled, with a failure now and then."""
+    failures = cycle(traffic.failures)
     async with anyio.create_task_group() as group:
         for number in count():
             group.start_soon(traffic.login, number)
             if number % 3 == 0:
-                group.start_soon(next(mishaps))
+                group.start_soon(next(failures))
             await anyio.sleep(1 / per_second)

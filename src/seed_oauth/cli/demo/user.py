@@ -1,4 +1,4 @@
-"""An MCP client and the person who uses it, as the demo plays them: a login step by step, over real HTTP."""
+"""A simulated MCP client and its user: the steps of a login, over real HTTP."""
 
 import secrets
 from collections import Counter
@@ -16,24 +16,24 @@ from seed_oauth.flows.transaction import code_challenge
 from seed_oauth.outcomes import GrantType
 
 Sample = tuple[str, tuple[str, ...]]
-"""A series and the values of its labels, in the order of the contract."""
+"""A series and its label values, in the order of the contract."""
 
 Tokens = Mapping[str, Any]
-"""The members of a token response, which are those of an error where it is one."""
+"""The members of a token response or of an error response."""
 
 
 @dataclass(frozen=True)
 class Application:
-    """An MCP client as one installs it."""
+    """An MCP client application."""
 
     name: str
     redirect_uri: str
 
 
 class User:
-    """One registration of an application, and somebody who uses it.
+    """A user of one registration of an application.
 
-    Each step adds to the tally what came back, which is what the metrics ought to say.
+    Each step adds the response to the tally, which the metrics must match.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class User:
         http: httpx.AsyncClient,
         tally: Counter[Sample],
     ) -> None:
-        """`http` is how the application itself asks, beside the browser."""
+        """`http` sends the requests of the application, `browser` those of the user."""
         self._environment = environment
         self._application = application
         self._browser = browser
@@ -55,20 +55,20 @@ class User:
 
     async def register(self, door: str | None = None, **changes: object) -> None:
         """Register as a public client."""
-        metadata = {
+        client_metadata = {
             "client_name": self._application.name,
             "redirect_uris": [self._application.redirect_uri],
             "token_endpoint_auth_method": "none",
         }
         response = await self._http.post(
-            f"{door or self._environment.front_door}/oauth/register", json={**metadata, **changes}
+            f"{door or self._environment.front_door}/oauth/register", json={**client_metadata, **changes}
         )
         result = "success" if response.status_code == httpx.codes.CREATED else "invalid"
         self._saw("oauth_dcr_registrations_total", "error" if response.is_server_error else result)
         self.client_id = str(response.json().get("client_id", ""))
 
     async def authorize(self, door: str | None = None, **changes: str) -> httpx.Response:
-        """Ask for authorization; the answer is where the browser is now."""
+        """Send an authorization request, and return the response to the browser."""
         request = {
             "response_type": "code",
             "client_id": self.client_id,
@@ -82,27 +82,27 @@ class User:
         answer = await self._browser.open(
             f"{door or self._environment.front_door}/oauth/authorize?{urlencode(request)}"
         )
-        if not has_form(answer):  # or it counts when the person has decided
+        if not has_form(answer):  # the consent page is counted with the decision
             unknown = "<code>invalid_client</code>" in answer.text
             self._saw_authorization(answer, otherwise="invalid_client" if unknown else "error")
         return answer
 
     async def decide(self, page: httpx.Response, decision: str, **fields: str) -> httpx.Response:
-        """Approve or deny on the page that asks."""
+        """Approve or deny on the consent page."""
         answer = await self._browser.send(page, decision=decision, **fields)
         self._saw("oauth_consent_decisions_total", {"approve": "approved", "deny": "denied"}[decision])
         self._saw_authorization(answer, otherwise="error")
         return answer
 
     async def log_in(self, sent: httpx.Response, *behaviours: Behaviour) -> str:
-        """Log in at the identity provider, in a session that goes so; where it sends the browser back to."""
+        """Log in at the identity provider, with scripted responses, and return its redirect to the callback."""
         at_idp = next_url(sent) or ""
         if behaviours:
             self._environment.identity_provider.script(_query(at_idp)["state"], *behaviours)
         return next_url(await self._browser.open(at_idp)) or ""
 
     async def come_back(self, callback: str, browser: Browser | None = None) -> Mapping[str, str]:
-        """Follow the identity provider's redirect, in this or another browser; what the application gets of it."""
+        """Follow the redirect to the callback, in this or another browser, and return the client's parameters."""
         answer = await (browser or self._browser).open(callback)
         returned = _query(next_url(answer) or "")
         if "code" in returned:
@@ -112,22 +112,22 @@ class User:
         return returned
 
     async def code(self, *behaviours: Behaviour, **fields: str) -> str:
-        """Go all the way to a code, and approve where that is asked for."""
+        """Log in, approve if asked for consent, and return the code."""
         answer = await self.authorize()
         if has_form(answer):
             answer = await self.decide(answer, "approve", **fields)
         return (await self.come_back(await self.log_in(answer, *behaviours)))["code"]
 
     async def exchange(self, code: str) -> Tokens:
-        """Have a code exchanged."""
+        """Exchange a code with the identity provider."""
         return self._saw_exchange(GrantType.AUTHORIZATION_CODE, await self.redeem(code))
 
     async def refresh(self, tokens: Tokens) -> Tokens:
-        """Have tokens refreshed."""
+        """Refresh tokens at the identity provider."""
         return self._saw_exchange(GrantType.REFRESH_TOKEN, await self.spend(tokens))
 
     async def redeem(self, code: str, **changes: str | None) -> httpx.Response:
-        """The token request for a code, which is an exchange where the door asks the identity provider."""
+        """Send a token request for a code, without counting an exchange."""
         form = {
             "grant_type": GrantType.AUTHORIZATION_CODE,
             "code": code,
@@ -138,13 +138,13 @@ class User:
         return await self._post("token", form)
 
     async def spend(self, tokens: Tokens) -> httpx.Response:
-        """The token request for a refresh token, as above."""
+        """Send a token request for a refresh token, without counting an exchange."""
         return await self._post(
             "token", {"grant_type": GrantType.REFRESH_TOKEN, "refresh_token": tokens.get("refresh_token", "none")}
         )
 
     async def revoke(self, tokens: Tokens) -> None:
-        """Have the refresh token revoked."""
+        """Revoke the refresh token."""
         await self._post("revoke", {"token": tokens.get("refresh_token", "none")})
 
     async def _post(self, endpoint: str, form: Mapping[str, str | None]) -> httpx.Response:

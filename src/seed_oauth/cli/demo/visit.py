@@ -1,4 +1,4 @@
-"""A small MCP client on the web, with which a person goes through the demo's front door in a browser of their own."""
+"""A small web client, for a login at the demo's front door with a real browser."""
 
 import json
 import secrets
@@ -27,12 +27,12 @@ _PAGE = """<!doctype html>
 <h1>{title}</h1>
 <p>{what}</p>
 <pre style="overflow-x: auto">{details}</pre>
-<p><a href="/">Once more</a></p>
+<p><a href="/">Log in again</a></p>
 """
 
 
 class VisitingClient:
-    """`app` serves `/`, where a login begins, and `/callback`, where it ends."""
+    """`app` serves `/`, which begins a login, and `/callback`, which ends it."""
 
     def __init__(self, front_door: str) -> None:
         self._front_door = front_door
@@ -40,15 +40,15 @@ class VisitingClient:
         self.app = Starlette(routes=[Route("/", self._begin), Route("/callback", self._finish)])
 
     async def _begin(self, request: Request) -> Response:
-        """Register, as MCP clients do, and send the browser to the front door."""
+        """Register as MCP clients do, and redirect the browser to the front door."""
         callback = f"{request.base_url}callback"
-        metadata = {
-            "client_name": "The demo in your browser",
+        client_metadata = {
+            "client_name": "Demo in your browser",
             "redirect_uris": [callback],
             "token_endpoint_auth_method": "none",
         }
         async with httpx.AsyncClient(trust_env=False) as http:
-            registered = await http.post(f"{self._front_door}/oauth/register", json=metadata)
+            registered = await http.post(f"{self._front_door}/oauth/register", json=client_metadata)
         client_id = registered.json()["client_id"]
         state, code_verifier = secrets.token_urlsafe(16), secrets.token_urlsafe(48)
         self._begun.put(state, (client_id, code_verifier))
@@ -64,12 +64,12 @@ class VisitingClient:
         return RedirectResponse(f"{self._front_door}/oauth/authorize?{urlencode(asked)}", 302)
 
     async def _finish(self, request: Request) -> Response:
-        """Exchange the code, and show what came of it."""
+        """Exchange the code, and show the claims of the access token."""
         answer = request.query_params
         begun = self._begun.take(answer.get("state", ""))
         if begun is None or "code" not in answer:
-            told = answer.get("error_description", "this login was not begun here, or long ago")
-            return HTMLResponse(_PAGE.format(title="No access", what="The front door says:", details=escape(told)))
+            reason = answer.get("error_description", "this login is unknown or has expired")
+            return HTMLResponse(_PAGE.format(title="Login failed", what="The reason:", details=escape(reason)))
         client_id, code_verifier = begun
         form = {
             "grant_type": GrantType.AUTHORIZATION_CODE,
@@ -81,5 +81,5 @@ class VisitingClient:
         async with httpx.AsyncClient(trust_env=False) as http:
             tokens = (await http.post(f"{self._front_door}/oauth/token", data=form)).json()
         claims = json.dumps(claims_of(tokens.get("access_token")), indent=2)
-        what = "This client has an access token for the MCP server. It says:"
+        what = "This client received an access token for the MCP server. Its claims:"
         return HTMLResponse(_PAGE.format(title="You are logged in", what=what, details=escape(claims)))

@@ -1,4 +1,4 @@
-"""`seed-oauth doctor`: what is wrong between here, the identity provider and the clients, and what to change."""
+"""`seed-oauth doctor`: checks the deployment and says what to change."""
 
 import time
 from collections.abc import Callable
@@ -19,18 +19,18 @@ async def examine(
     now: Callable[[], float] = time.time,
     **given: object,
 ) -> list[Finding]:
-    """Every finding, in the order in which they are best mended.
+    """All findings, in the order in which to fix them.
 
     Args:
-        transport: the way to the identity provider and to our own public URL.
-        now: seconds since the epoch.
-        given: settings, which go before the environment's.
+        transport: sends the requests to the identity provider and to the public URL of this server.
+        now: returns seconds since the epoch.
+        given: settings that override the environment.
     """
     try:
         settings = Settings.load(**given)
     except SettingsError as wrong:
-        problems = [failed("settings", problem, "change it, and run this again") for problem in str(wrong).splitlines()]
-        return [*problems, skipped("everything else", "it needs settings that can be used")]
+        problems = [failed("settings", problem, "change it and run this again") for problem in str(wrong).splitlines()]
+        return [*problems, skipped("everything else", "needs valid settings")]
     transport = transport or open_transport(settings)
     try:
         return [
@@ -53,8 +53,8 @@ def _settings(settings: Settings) -> Finding:
     if settings.idp_client_secret is None:
         return warning(
             "settings",
-            "there is no client secret: the identity provider must treat this server as a public client",
-            f"set {PREFIX}IDP_CLIENT_SECRET, if it gave you one",
+            "there is no client secret, so the identity provider must treat this server as a public client",
+            f"set {PREFIX}IDP_CLIENT_SECRET if the identity provider issued one",
         )
     preset = f", preset {settings.preset.name}" if settings.preset else ""
-    return ok("settings", f"they can be read and are safe: flow {settings.flow}{preset}")
+    return ok("settings", f"valid: flow {settings.flow}{preset}")

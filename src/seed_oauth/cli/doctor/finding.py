@@ -1,4 +1,4 @@
-"""What the doctor finds, and how it is shown."""
+"""Findings of the doctor and their output."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -11,19 +11,19 @@ from rich.text import Text
 
 
 class Status(StrEnum):
-    """How a check ended."""
+    """The result of a check."""
 
     OK = "ok"
     WARNING = "warning"
     FAILED = "failed"
     UNKNOWN = "cannot tell"
-    """It was tried, and the answer does not say."""
+    """The check ran without a clear result."""
     SKIPPED = "skipped"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check and what came of it. No text ever has a secret in it."""
+    """One check and its result. The texts never contain a secret."""
 
     check: str
     status: Status
@@ -33,27 +33,27 @@ class Finding:
 
 
 def ok(check: str, text: str) -> Finding:
-    """All is well."""
+    """The check passed."""
     return Finding(check, Status.OK, text)
 
 
 def warning(check: str, text: str, remedy: str) -> Finding:
-    """It works, and yet."""
+    """Logins work, but something should be changed."""
     return Finding(check, Status.WARNING, text, remedy)
 
 
 def failed(check: str, text: str, remedy: str) -> Finding:
-    """It will not work like this."""
+    """Logins cannot succeed until this is fixed."""
     return Finding(check, Status.FAILED, text, remedy)
 
 
 def unknown(check: str, text: str, remedy: str) -> Finding:
-    """It cannot be told from here."""
+    """The check ran without a clear result."""
     return Finding(check, Status.UNKNOWN, text, remedy)
 
 
 def skipped(check: str, text: str) -> Finding:
-    """It was not tried, and why."""
+    """The check did not run; `text` says why."""
     return Finding(check, Status.SKIPPED, text)
 
 
@@ -67,7 +67,7 @@ _MARKS = {
 
 
 def has_failed(findings: Iterable[Finding]) -> bool:
-    """Whether anything has to be changed for logins to succeed."""
+    """Whether a check failed."""
     return any(finding.status is Status.FAILED for finding in findings)
 
 
@@ -77,19 +77,19 @@ def as_json_text(findings: Sequence[Finding]) -> str:
 
 
 def show(findings: Sequence[Finding], console: Console) -> None:
-    """The findings for the eye, each with what to change below it."""
+    """Print the findings as a table, each with its remedy below it."""
     table = Table.grid(padding=(0, 1))
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(ratio=1)
     for finding in findings:
         mark, style = _MARKS[finding.status]
-        told = Text(finding.text)
+        text = Text(finding.text)
         if finding.status in {Status.UNKNOWN, Status.SKIPPED}:
-            told = Text(f"{finding.status}: {finding.text}")
+            text = Text(f"{finding.status}: {finding.text}")
         if finding.remedy:
-            told.append(f"\n→ {finding.remedy}", style="bold")
-        table.add_row(Text(mark, style=style), Text(finding.check, style=style), told)
+            text.append(f"\n→ {finding.remedy}", style="bold")
+        table.add_row(Text(mark, style=style), Text(finding.check, style=style), text)
     console.print(table)
     console.print(Text(_summary(findings), style="bold"))
 

@@ -1,4 +1,4 @@
-"""What the doctor asks the identity provider."""
+"""The doctor's checks of the identity provider."""
 
 import secrets
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ from seed_oauth.identity_provider.open import configured_metadata, open_client, 
 from seed_oauth.outcomes import GrantType
 from seed_oauth.settings import PREFIX, Settings
 
-_MOST_CLOCK_SKEW = 60.0  # seconds; verifiers of tokens commonly allow as much
+_MOST_CLOCK_SKEW = 60.0  # seconds; token validators commonly allow as much
 
 _CREDENTIALS = f"{PREFIX}IDP_CLIENT_ID, {PREFIX}IDP_CLIENT_SECRET and {PREFIX}IDP_TOKEN_AUTH_METHOD"
 
@@ -30,13 +30,13 @@ _CREDENTIALS = f"{PREFIX}IDP_CLIENT_ID, {PREFIX}IDP_CLIENT_SECRET and {PREFIX}ID
 async def check_identity_provider(
     settings: Settings, transport: httpx.AsyncBaseTransport, now: Callable[[], float]
 ) -> list[Finding]:
-    """Everything that can be asked without a person who logs in."""
+    """All checks that need no login by a user."""
     findings, metadata, headers = await _check_metadata(settings, transport)
     if metadata is None:
-        return [*findings, skipped("identity provider", "PKCE, redirect URI, credentials and clock need its endpoints")]
+        return [*findings, skipped("identity provider", "PKCE, redirect URI, credentials, clock: need its endpoints")]
     findings.append(_check_pkce(settings, metadata))
     if settings.idp_client_id is None:
-        return [*findings, skipped("identity provider", f"redirect URI and credentials need {PREFIX}IDP_CLIENT_ID")]
+        return [*findings, skipped("identity provider", f"redirect URI, credentials: need {PREFIX}IDP_CLIENT_ID")]
     redirect_uri, answered = await check_redirect_uri(settings, metadata, transport)
     credentials = await _check_credentials(settings, metadata, transport)
     return [*findings, redirect_uri, credentials, _check_clock({**answered, **headers}, now)]
@@ -48,18 +48,18 @@ async def _check_metadata(
     configured = configured_metadata(settings)
     if not settings.reads_metadata:
         if configured.authorization_endpoint and configured.token_endpoint:
-            return [skipped("metadata", "the endpoints are set, nothing is read")], configured, {}
+            return [skipped("metadata", "not needed, the endpoints are set")], configured, {}
         return [skipped("metadata", f"{PREFIX}IDP_ISSUER is not set")], None, {}
     issuer = settings.idp_issuer or ""
     try:
         document, headers = await find_document(issuer, partial(read_document, transport))
     except IdentityProviderError as failure:
         return [_unreadable(issuer, failure)], None, {}
-    read = ok("metadata", f"it can be read: {issuer}")
+    read = ok("metadata", f"the metadata of {issuer} can be read")
     try:
         check_issuer(document, settings.idp_issuer, published_issuer(settings))
     except IdentityProviderError as other:
-        return [read, failed("issuer", str(other), f"read it at {well_known_urls(issuer)[0]}")], None, headers
+        return [read, failed("issuer", str(other), f"compare {well_known_urls(issuer)[0]}")], None, headers
     try:
         metadata = metadata_of(document, configured, published_issuer(settings))
     except IdentityProviderError as unusable:
@@ -68,42 +68,42 @@ async def _check_metadata(
 
 
 def _unreadable(issuer: str, failure: IdentityProviderError) -> Finding:
-    text = f"it cannot be read ({failure})"
+    text = f"the metadata cannot be read ({failure})"
     if failure.failure in {IdentityProviderFailure.UNREACHABLE, IdentityProviderFailure.TIMEOUT}:
         return failed(
-            "metadata", text, f"see that this machine reaches {issuer}: name, firewall, HTTPS_PROXY, certificates"
+            "metadata", text, f"make {issuer} reachable from this machine: DNS, firewall, HTTPS_PROXY, certificates"
         )
-    return failed("metadata", text, f"set {PREFIX}IDP_ISSUER so that {well_known_urls(issuer)[0]} is the metadata")
+    return failed("metadata", text, f"correct {PREFIX}IDP_ISSUER: {well_known_urls(issuer)[0]} must be the metadata")
 
 
 def _issuer(metadata: ProviderMetadata) -> Finding:
     if metadata.issuer and "{tenantid}" in metadata.issuer:
         return warning(
             "issuer",
-            "it is for every tenant: anybody with an account of any organization can log in",
-            f"set {PREFIX}IDP_ISSUER to https://login.microsoftonline.com/<tenant id>/v2.0, if one is meant",
+            "the issuer covers every tenant: users of any organization can log in",
+            f"to allow a single tenant, set {PREFIX}IDP_ISSUER to https://login.microsoftonline.com/<tenant id>/v2.0",
         )
-    return ok("issuer", f"the metadata names the issuer that {PREFIX}IDP_ISSUER does")
+    return ok("issuer", f"the issuer in the metadata matches {PREFIX}IDP_ISSUER")
 
 
 def _check_pkce(settings: Settings, metadata: ProviderMetadata) -> Finding:
     if "S256" in metadata.code_challenge_methods:
         return ok("PKCE", "the metadata lists S256")
     if metadata.code_challenge_methods:
-        return failed("PKCE", "the metadata lists other methods than S256", "allow S256 at the identity provider")
+        return failed("PKCE", "the metadata does not list S256", "allow S256 at the identity provider")
     if settings.preset and settings.preset.supports_s256:
-        return ok("PKCE", f"S256 is known to work with {settings.preset.name}, though no metadata says so")
+        return ok("PKCE", f"{settings.preset.name} supports S256, although its metadata does not list it")
     return unknown(
         "PKCE",
-        "the identity provider does not say whether it supports S256",
-        "look it up in its documentation: without PKCE there, a stolen code can be redeemed",
+        "the metadata does not say whether S256 is supported",
+        "check the documentation of the identity provider: without PKCE, a stolen code can be redeemed",
     )
 
 
 async def _check_credentials(
     settings: Settings, metadata: ProviderMetadata, transport: httpx.AsyncBaseTransport
 ) -> Finding:
-    """Redeem a made-up code: RFC 6749 §5.2 has a word for wrong credentials and another one for a wrong code."""
+    """Redeem an invalid code: RFC 6749 §5.2 has different errors for wrong credentials and for a wrong code."""
     client = open_client(settings, transport)
     code = {
         "code": secrets.token_urlsafe(32),
@@ -115,38 +115,42 @@ async def _check_credentials(
     except IdentityProviderError as failure:
         return _credentials(failure)
     return failed(
-        "credentials", "it gave a token for a made-up code", f"see that {PREFIX}IDP_TOKEN_URL is the real one"
+        "credentials", "the token endpoint accepts an invalid code", f"check that {PREFIX}IDP_TOKEN_URL is correct"
     )
 
 
 def _credentials(failure: IdentityProviderError) -> Finding:
     if failure.failure is not IdentityProviderFailure.REFUSED:
         return failed(
-            "credentials", f"the token endpoint has no usable answer ({failure})", f"check {PREFIX}IDP_TOKEN_URL"
+            "credentials", f"the token endpoint gives no usable response ({failure})", f"check {PREFIX}IDP_TOKEN_URL"
         )
     if failure.error == "invalid_grant":
-        return ok("credentials", "it refuses a made-up code, not the credentials")
+        return ok("credentials", "the token endpoint accepts the credentials")
     if failure.error == "invalid_client":
-        return failed("credentials", "it refuses the credentials", f"check {_CREDENTIALS} against what it shows")
+        return failed(
+            "credentials",
+            "the token endpoint refuses the credentials",
+            f"compare {_CREDENTIALS} with the client at the identity provider",
+        )
     if failure.error in {"unauthorized_client", "unsupported_grant_type"}:
         return failed(
             "credentials",
-            "it does not know the client, or does not allow it the authorization code grant",
-            f"check {PREFIX}IDP_CLIENT_ID, and allow the grants authorization code and refresh token there",
+            "the client is unknown or may not use the authorization code grant",
+            f"check {PREFIX}IDP_CLIENT_ID, and allow the authorization code and refresh token grants for this client",
         )
-    return unknown("credentials", "it refuses a made-up code before it looks at the credentials", "try a login")
+    return unknown("credentials", "the token endpoint refuses an invalid code without checking them", "try a login")
 
 
 def _check_clock(headers: Mapping[str, str], now: Callable[[], float]) -> Finding:
     try:
         skew = now() - parsedate_to_datetime(headers.get("date", "")).timestamp()
     except ValueError:
-        return skipped("clock", "the identity provider does not say what time it is")
+        return skipped("clock", "the identity provider sends no Date header")
     if abs(skew) > _MOST_CLOCK_SKEW:
         direction = "fast" if skew > 0 else "slow"
         return warning(
             "clock",
-            f"it is {abs(skew):.0f} s {direction} by the identity provider's: tokens seem expired or not yet valid",
+            f"the clock is {abs(skew):.0f} s {direction} compared with the identity provider: tokens may be rejected",
             "synchronize the clock of this machine (NTP)",
         )
-    return ok("clock", "it agrees with the identity provider's")
+    return ok("clock", "the clock agrees with the identity provider")

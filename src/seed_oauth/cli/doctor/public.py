@@ -1,4 +1,4 @@
-"""What the doctor looks at from where clients stand: our public URL and the resources behind it."""
+"""The doctor's checks from the clients' side: the public URL and the resources."""
 
 from urllib.parse import urlsplit
 
@@ -14,21 +14,20 @@ _LONGEST_DOCUMENT = 64 * 1024  # bytes
 
 
 async def check_public_metadata(settings: Settings, transport: httpx.AsyncBaseTransport) -> Finding:
-    """Whether clients find our metadata at the issuer, and in it the same issuer, byte for byte (RFC 8414 §3.3)."""
+    """Whether the issuer serves the authorization server metadata, with the identical issuer (RFC 8414 §3.3)."""
     url = f"{_origin(settings.issuer)}/.well-known/oauth-authorization-server{settings.issuer_path}"
     try:
         response = await fetch(transport, url, limit=_LONGEST_DOCUMENT)
     except httpx.TransportError as failure:
-        return await _not_there(settings, transport, f"{url} has no usable response ({failure})")
+        return await _not_there(settings, transport, f"{url} does not respond ({failure})")
     document = response.json_object()
     if document is None or "issuer" not in document:
-        return await _not_there(settings, transport, f"{url} answers {response.status} without our metadata")
+        return await _not_there(settings, transport, f"{url} responds with {response.status} and no metadata")
     if document["issuer"] != settings.issuer:
         return failed(
             _CHECK,
-            f"the server at {url} has another issuer",
-            f"set {PREFIX}ISSUER of the server that runs to {settings.issuer}, or {PREFIX}ISSUER here to its issuer: "
-            "clients compare them byte for byte",
+            f"the metadata at {url} has a different issuer",
+            f"set {PREFIX}ISSUER to the same value here and at the running server: clients compare it byte for byte",
         )
     return ok(_CHECK, f"{url} has the issuer {settings.issuer}")
 
@@ -38,27 +37,27 @@ async def _not_there(settings: Settings, transport: httpx.AsyncBaseTransport, pr
     try:
         await fetch(transport, f"{local}/healthz", limit=_LONGEST_DOCUMENT)
     except httpx.TransportError:
-        return skipped(_CHECK, f"the server does not run at {local}: start it and run this again")
+        return skipped(_CHECK, f"no server is running at {local}: start it and run this again")
     return failed(
         _CHECK,
-        f"the server runs at {local}, but {problem}",
-        f"have the reverse proxy pass /.well-known/ and /oauth/ on to {local}, or set {PREFIX}ISSUER to the public URL",
+        f"the server is running at {local}, but {problem}",
+        f"forward /.well-known/ and /oauth/ at the reverse proxy to {local}, or correct {PREFIX}ISSUER",
     )
 
 
 def check_resources(settings: Settings) -> list[Finding]:
-    """Whether clients find the metadata of each resource, which they look for at the resource's own origin."""
+    """Whether clients find the metadata of each resource at the resource's own origin (RFC 9728 §3.1)."""
     return [_resource(settings, resource) for resource in settings.protected_resources]
 
 
 def _resource(settings: Settings, resource: str) -> Finding:
     if _origin(resource) == _origin(settings.issuer):
-        return ok("resource", f"{resource} has the origin of the issuer")
+        return ok("resource", f"{resource} has the same origin as the issuer")
     path = urlsplit(resource).path.rstrip("/")
     return warning(
         "resource",
-        f"{resource} has another origin than the issuer (RFC 9728 §3.1)",
-        f"have {_origin(resource)}/.well-known/oauth-protected-resource{path} passed on to this server, "
+        f"{resource} has a different origin than the issuer (RFC 9728 §3.1)",
+        f"forward {_origin(resource)}/.well-known/oauth-protected-resource{path} to this server, "
         f"or set {PREFIX}RESOURCES to a URL below {_origin(settings.issuer)}",
     )
 

@@ -1,8 +1,8 @@
-"""Does the identity provider know our redirect URI? An authorization request tells, sometimes.
+"""The doctor's check whether the redirect URI is registered at the identity provider.
 
-No standard says how a wrong redirect URI is refused, only that it must not be followed (RFC 6749 §3.1.2.4):
-some answer 400, some show a page with status 200, some find out after the login only. So the request is made
-twice, the second time with a redirect URI that nobody has registered, and what differs is the answer.
+No standard defines how an invalid redirect URI is refused, only that it must not be followed (RFC 6749 §3.1.2.4).
+Some identity providers respond with 400, some with a page of status 200, some check it only after the login. So the
+authorization request is sent twice, the second time with an unregistered redirect URI, and the responses are compared.
 """
 
 import secrets
@@ -20,13 +20,13 @@ from seed_oauth.settings import PREFIX, Settings
 
 _CHECK = "redirect URI"
 
-# What pages of refusal say, and other pages may say, too.
+# Text of error pages; other pages may contain it too.
 _WORDS = (b"redirect_uri", b"redirect uri", b"redirect_uri_mismatch", b"callback url mismatch", b"aadsts50011")
-_CERTAIN_WORDS = frozenset(_WORDS[2:])  # Google, Auth0, Entra ID; the last one with status 200
+_CERTAIN_WORDS = frozenset(_WORDS[2:])  # Google, Auth0, Entra ID; Entra ID with status 200
 
-_LONGEST_PAGE = 4 << 20  # bytes; login pages bring their scripts along
+_LONGEST_PAGE = 4 << 20  # bytes; login pages include scripts
 
-# Errors that are sent to the redirect URI and have nothing to do with it.
+# Errors that are sent to a valid redirect URI.
 _OF_PROMPT = frozenset({"login_required", "consent_required", "interaction_required", "account_selection_required"})
 
 
@@ -35,11 +35,11 @@ class _Answer:
     status: int
     location: str
     words: frozenset[bytes]
-    """What the page has of the words that pages of refusal have."""
+    """The texts of error pages that the page contains."""
 
     @property
     def refuses(self) -> bool:
-        """Whether it is an error for certain; Google redirects to a page of its own that is called error."""
+        """Whether it is certainly an error. Google redirects to its own page `/error`."""
         redirected = urlsplit(self.location).path.rstrip("/").endswith("/error")
         return redirected or self.status >= httpx.codes.BAD_REQUEST or bool(self.words & _CERTAIN_WORDS)
 
@@ -47,23 +47,23 @@ class _Answer:
 async def check_redirect_uri(
     settings: Settings, metadata: ProviderMetadata, transport: httpx.AsyncBaseTransport
 ) -> tuple[Finding, Mapping[str, str]]:
-    """The finding, and the headers of the answer it comes from."""
+    """The finding, and the headers of the response."""
     if settings.flow == "relay":
-        return skipped(_CHECK, "in the relay flow it is each client's own, which the identity provider must accept"), {}
+        return skipped(_CHECK, "in the relay flow each client has its own"), {}
     ours = f"{settings.issuer}/oauth/callback"
     try:
         answer, headers = await _ask(settings, metadata, transport, ours)
         control, _ = await _ask(settings, metadata, transport, f"{ours}-{secrets.token_hex(4)}")
     except httpx.TransportError as failure:
         remedy = f"check {PREFIX}IDP_AUTHORIZATION_URL"
-        return failed(_CHECK, f"the authorization endpoint has no usable answer ({failure})", remedy), {}
+        return failed(_CHECK, f"the authorization endpoint gives no usable response ({failure})", remedy), {}
     return _judge(ours, answer, control), headers
 
 
 async def _ask(
     settings: Settings, metadata: ProviderMetadata, transport: httpx.AsyncBaseTransport, redirect_uri: str
 ) -> tuple[_Answer, Mapping[str, str]]:
-    """Send the authorization request that a browser would bring, and look at the answer without following it."""
+    """Send the authorization request of a browser, without following redirects."""
     resource = settings.protected_resources[0]
     parameters = {
         **settings.idp_authorization_parameters,
@@ -89,40 +89,40 @@ async def _ask(
 
 
 def _judge(ours: str, answer: _Answer, control: _Answer) -> Finding:
-    register = f"register {ours} as a redirect URI at the identity provider, character by character"
+    register = f"register {ours} as a redirect URI at the identity provider, exactly as written here"
     cannot_tell = unknown(
         _CHECK,
-        "the identity provider answers a redirect URI that is not registered in the same way: it may look later",
-        f"try a login; if it ends at the identity provider, {register}",
+        "the identity provider responds in the same way to an unregistered redirect URI",
+        f"try a login; if it fails at the identity provider, {register}",
     )
     if answer.location.startswith(ours):
         return _sent_back(answer.location)
     if answer.status >= httpx.codes.INTERNAL_SERVER_ERROR or answer.status == httpx.codes.TOO_MANY_REQUESTS:
-        return unknown(_CHECK, f"the authorization endpoint answers {answer.status}", "run this again later")
+        return unknown(_CHECK, f"the authorization endpoint responds with {answer.status}", "run this again later")
     if answer.refuses and answer.words:
-        return failed(_CHECK, "the identity provider refuses it", register)
+        return failed(_CHECK, "the identity provider refuses the redirect URI", register)
     if answer.refuses:
         return failed(
-            _CHECK, "the identity provider refuses the request", f"check {PREFIX}IDP_CLIENT_ID there, and {register}"
+            _CHECK, "the identity provider refuses the request", f"check {PREFIX}IDP_CLIENT_ID, and {register}"
         )
     if control.refuses or control.words > answer.words:
-        return ok(_CHECK, f"{ours} is accepted, and another one is not")
+        return ok(_CHECK, f"{ours} is accepted, an unregistered one is refused")
     return cannot_tell
 
 
 def _sent_back(location: str) -> Finding:
-    """It sends the browser back to us at once, so it knows the redirect URI."""
+    """The identity provider redirected to the redirect URI, so it is registered."""
     error = parse_qs(urlsplit(location).query).get("error", [""])[0]
     if not error or error in _OF_PROMPT:
-        return ok(_CHECK, "it is accepted")
+        return ok(_CHECK, "the redirect URI is accepted")
     if error == "invalid_scope":
-        remedy = f"check {PREFIX}IDP_SCOPES and {PREFIX}SCOPES against what it offers this client"
-        return failed(_CHECK, "it is accepted, but the scopes are refused", remedy)
+        remedy = f"set {PREFIX}IDP_SCOPES and {PREFIX}SCOPES to scopes that this client may request"
+        return failed(_CHECK, "the redirect URI is accepted, but the scopes are refused", remedy)
     if error == "invalid_target":
-        remedy = f"set {PREFIX}IDP_SEND_RESOURCE=false, or register {PREFIX}RESOURCES there"
-        return failed(_CHECK, "it is accepted, but the resource is refused", remedy)
+        remedy = f"set {PREFIX}IDP_SEND_RESOURCE=false, or register {PREFIX}RESOURCES at the identity provider"
+        return failed(_CHECK, "the redirect URI is accepted, but the resource is refused", remedy)
     return failed(
         _CHECK,
-        "it is accepted, but the request is refused",
-        f"check that the client {PREFIX}IDP_CLIENT_ID may use the authorization code flow there",
+        "the redirect URI is accepted, but the request is refused",
+        f"allow the authorization code flow for {PREFIX}IDP_CLIENT_ID at the identity provider",
     )

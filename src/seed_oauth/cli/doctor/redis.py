@@ -1,4 +1,4 @@
-"""What the doctor looks at in a Redis that keeps clients."""
+"""The doctor's check of a store in Redis."""
 
 from seed_oauth.cli.doctor.finding import Finding, failed, ok, warning
 from seed_oauth.errors import StoreError
@@ -7,7 +7,7 @@ from seed_oauth.settings.store_url import shown
 
 
 async def check_redis(settings: Settings) -> Finding:
-    """Whether clients can be kept there, and whether it keeps them."""
+    """Whether Redis can be used, and whether it is configured to keep its data."""
     from seed_oauth.storage.redis.clients import RedisClientStore  # noqa: PLC0415 - see `store`
     from seed_oauth.storage.redis.database import RedisDatabase  # noqa: PLC0415 - the same
 
@@ -15,25 +15,23 @@ async def check_redis(settings: Settings) -> Finding:
     database = RedisDatabase(settings.store_url)
     try:
         await RedisClientStore(database).check()
-        told = await database.command("INFO", "everything")
+        info = await database.command("INFO", "everything")
     except StoreError as failure:
-        remedy = (
-            f"see that it answers, and that {PREFIX}STORE_URL names it with a user that may write there and ask INFO"
-        )
+        remedy = f"check that Redis is running and that the user in {PREFIX}STORE_URL may write to it and run INFO"
         return failed("store", f"{where} cannot be used ({failure})", remedy)
     finally:
         await database.aclose()
-    return _forgetful(where, told) or ok("store", f"{where} can be read and written, and keeps what it is given")
+    return _volatile(where, info) or ok("store", f"{where} can be read and written, and is durable")
 
 
-def _forgetful(where: str, told: dict[str, object]) -> Finding | None:
-    policy = told.get("maxmemory_policy", "noeviction")
+def _volatile(where: str, info: dict[str, object]) -> Finding | None:
+    policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         return warning(
             "store",
-            f"{where} forgets clients and used refresh tokens when its memory is full (maxmemory-policy {policy})",
-            "set maxmemory-policy noeviction there",
+            f"{where} evicts clients and used refresh tokens when its memory is full (maxmemory-policy {policy})",
+            "set maxmemory-policy noeviction in Redis",
         )
-    if not told.get("aof_enabled", 1):
-        return warning("store", f"{where} forgets what it was told last when it restarts", "set appendonly yes there")
+    if not info.get("aof_enabled", 1):
+        return warning("store", f"{where} loses its latest writes when it restarts", "set appendonly yes in Redis")
     return None

@@ -1,6 +1,6 @@
-"""The OAuth flow of any running instance, seen in a terminal: from its metrics alone, without Grafana.
+"""`seed-oauth watch`: the logins of a running instance in a terminal, from its metrics, without Grafana.
 
-Import this only where it is shown: it needs rich, and the other commands start faster without.
+Import it only when needed: it imports rich, and other commands start faster without.
 """
 
 from seed_oauth.cli.watch.exposition import Snapshot, WatchError, parse

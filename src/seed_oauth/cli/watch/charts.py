@@ -1,4 +1,4 @@
-"""Figures as short text, and the small charts of the view: sparklines and bars."""
+"""Numbers as short text, and the charts of the view: sparklines and bars."""
 
 import math
 from collections.abc import Sequence
@@ -31,22 +31,22 @@ ASCII = str.maketrans(
         "…": ".",
     }
 )
-"""For terminals that cannot show more, each glyph of the view has a plain one."""
+"""The ASCII replacement of each glyph, for terminals without Unicode."""
 
 
 def per_second(rate: float | None) -> str:
-    """A rate such as `1.25/s` in at most seven columns; a slow one is not rounded to nothing."""
+    """A rate such as `1.25/s`, in at most seven columns; a low one is not rounded to 0."""
     if rate is None:
         return NOTHING
-    if 0 < rate < 0.01:  # noqa: PLR2004 - the smallest that two decimals show
+    if 0 < rate < 0.01:  # noqa: PLR2004 - the smallest rate with two decimals
         return "<0.01/s"
-    if rate >= 10_000:  # noqa: PLR2004 - the largest that fits
+    if rate >= 10_000:  # noqa: PLR2004 - the largest rate that fits
         return f"{rate / 1000:.3g}k/s"
     return f"{rate:.2f}/s" if 0 < rate < 10 else f"{rate:,.0f}/s"  # noqa: PLR2004 - three digits are enough
 
 
 def count(value: float) -> str:
-    """How often: `12,345`, and from a million on `1.234 M`."""
+    """A count such as `12,345`, or `1.234 M` from a million on."""
     for size, unit in ((1e9, "G"), (1e6, "M")):
         if value >= size:
             return f"{value / size:.4g} {unit}"
@@ -54,7 +54,7 @@ def count(value: float) -> str:
 
 
 def percent(share: float | None) -> str:
-    """A share such as `97.5 %`, rounded down: `100 %` means all of it."""
+    """A share such as `97.5 %`, rounded down, so that `100 %` means all."""
     if share is None:
         return NOTHING
     # 0.57 * 1000 is a little less than 570 in floating point.
@@ -62,12 +62,12 @@ def percent(share: float | None) -> str:
 
 
 def duration(seconds: float | None, saturation: float | None = None) -> str:
-    """A latency; one that reaches `saturation`, where the buckets end, reads `≥ 5 s`."""
+    """A latency; at `saturation`, the last bucket bound, it is shown as `≥ 5 s`."""
     if seconds is None:
         return NOTHING
     if seconds == saturation:
         return f"≥ {seconds:g} s"
-    if seconds < 0.9995:  # noqa: PLR2004 - what would be rounded to 1000 ms
+    if seconds < 0.9995:  # noqa: PLR2004 - more would be rounded to 1000 ms
         return f"{seconds * 1000:.0f} ms"
     return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.0f} s"  # noqa: PLR2004 - three digits are enough
 
@@ -81,7 +81,7 @@ def goodness(share: float | None) -> str:
 
 @dataclass(frozen=True)
 class Sparkline:
-    """The newest values that fit, one column each, the newest at the right; `ceiling` is a full column."""
+    """The latest values that fit, one column each, the latest at the right; `ceiling` is a full column."""
 
     values: Sequence[float]
     ceiling: float
@@ -108,7 +108,7 @@ class Sparkline:
 
 @dataclass(frozen=True)
 class Bar:
-    """A horizontal bar as long as `share` of the room there is, to an eighth of a column."""
+    """A horizontal bar over `share` of the available width, in eighths of a column."""
 
     share: float
     style: str
@@ -117,7 +117,7 @@ class Bar:
         return Measurement(1, options.max_width)
 
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
-        # Whatever is not nothing shows.
+        # A share above 0 is always visible.
         eighths = max(round(self.share * options.max_width * 8), 1 if self.share else 0)
         full, rest = divmod(eighths, 8)
         text = "█" * full + (EIGHTHS[rest] if rest else "")

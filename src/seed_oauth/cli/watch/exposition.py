@@ -1,4 +1,4 @@
-"""From the text of a metrics listener to the samples the view is made of."""
+"""Parses the text of a metrics listener into the samples of the view."""
 
 import math
 import time
@@ -11,7 +11,7 @@ from seed_oauth.cli.watch.samples import Key, Samples
 from seed_oauth.telemetry.contract import CONTRACT
 
 NAMES = frozenset(f"{series.name}_bucket" if series.buckets else series.name for series in CONTRACT)
-"""The samples that are kept, named as they are printed."""
+"""Names of the samples that are kept."""
 
 ADVICE = (
     "The metrics listener of seed_oauth is usually http://127.0.0.1:9464/metrics "
@@ -20,7 +20,7 @@ ADVICE = (
 
 
 class WatchError(Exception):
-    """There is nothing to watch. `problem` says what is wrong, the whole text also where to look."""
+    """The metrics cannot be read. `problem` says why; the full message also says where they usually are."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(f"{problem}. {ADVICE}")
@@ -29,29 +29,27 @@ class WatchError(Exception):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The samples of one answer and when it was taken, in seconds of a clock that only goes forward."""
+    """The samples of one scrape, and its time in seconds of a monotonic clock."""
 
     samples: Samples
     taken_at: float
 
 
 def parse(text: str, *, source: str = "This text", taken_at: float | None = None) -> Snapshot:
-    """Read an answer of a metrics listener; `taken_at` is now (`time.monotonic`) when it is not given.
+    """Parse the response of a metrics listener; `taken_at` is `time.monotonic()` by default.
 
     Raises:
-        WatchError: the text is no Prometheus exposition, or has none of our series. `source` is what the
-            message calls it.
+        WatchError: the text is not a Prometheus exposition or has no series of seed_oauth. The message calls it
+            `source`.
     """
     try:
         values = _values(text)
     except (ValueError, LookupError) as error:  # LookupError: the parser indexes into lines that end early
         raise WatchError(
-            f"{source} is not the metrics listener of seed_oauth: it is no Prometheus exposition"
+            f"{source} is not the metrics listener of seed_oauth: the response is not a Prometheus exposition"
         ) from error
     if not values:
-        raise WatchError(
-            f"{source} is not the metrics listener of seed_oauth: it has no series such as {CONTRACT[0].name}"
-        )
+        raise WatchError(f"{source} is not the metrics listener of seed_oauth: the response has no {CONTRACT[0].name}")
     return Snapshot(Samples(values), time.monotonic() if taken_at is None else taken_at)
 
 
@@ -60,7 +58,7 @@ def _values(text: str) -> dict[Key, float]:
         (sample.name, frozenset(_labels(sample.labels).items())): sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples
-        # What counts is finite and not negative; anything else is no count of ours.
+        # A count is finite and not negative.
         if sample.name in NAMES and 0 <= sample.value < math.inf
     }
 

@@ -1,4 +1,4 @@
-"""The flow as it goes: what successive snapshots of one instance say about now and about since its start."""
+"""The state of the view: recent figures and totals, from successive snapshots of one instance."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from seed_oauth.telemetry.contract import (
 )
 
 ACTIVITY = (AUTHORIZATION_REQUESTS, TOKEN_EXCHANGES, DCR_REGISTRATIONS, ERRORS, IDP_REQUESTS, FLOW_STEPS)
-"""The counters of which at least one moves with every request."""
+"""Counters of which every request increases at least one."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """What was counted between two successive snapshots."""
+    """The increase between two successive snapshots."""
 
     increase: Samples
     seconds: float
@@ -28,7 +28,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class ErrorLine:
-    """One reason of `oauth_errors_total`, and how often it was counted."""
+    """One reason of `oauth_errors_total`, with its counts."""
 
     endpoint: str
     reason: str
@@ -38,10 +38,10 @@ class ErrorLine:
 
 
 class FlowState:
-    """Snapshots turned into figures.
+    """Computes figures from snapshots.
 
-    `window` is the seconds that rates, ratios and quantiles of "recently" look back over; `history` bounds
-    how many steps between snapshots are kept for that and for sparklines.
+    `window` is the period of recent rates, ratios and quantiles in seconds; `history` is the maximum number of
+    intervals that are kept for them and for sparklines.
     """
 
     def __init__(self, *, window: float = 60.0, history: int = 240) -> None:
@@ -49,22 +49,22 @@ class FlowState:
         self._latest: Snapshot | None = None
         self._steps: deque[Interval] = deque(maxlen=history)
         self.since_start = Samples()
-        """The counters as they stand."""
+        """The counters since the start of the instance."""
         self.recent = Samples()
         """Their increases over the last `recent_seconds`."""
         self.recent_seconds = 0.0
-        """How far back `recent` goes: the window or one step that is longer; 0 before the second snapshot."""
+        """The period of `recent`: the window or a single longer interval; 0 before the second snapshot."""
 
     def add(self, snapshot: Snapshot) -> None:
-        """Take in the next snapshot.
+        """Add the next snapshot.
 
         Raises:
-            ValueError: it was not taken after the one before.
+            ValueError: it is not later than the one before.
         """
         if self._latest is not None:
             seconds = snapshot.taken_at - self._latest.taken_at
             if seconds <= 0:
-                raise ValueError("snapshots are added in the order they were taken")
+                raise ValueError("snapshots must be added in the order of their time")
             self._steps.append(Interval(snapshot.samples.increase_since(self._latest.samples), seconds))
         self._latest = snapshot
         self.since_start = snapshot.samples
@@ -74,7 +74,7 @@ class FlowState:
         steps: list[Interval] = []
         self.recent_seconds = 0.0
         for step in reversed(self._steps):
-            # A step longer than the window still says what is going on, so the newest always counts.
+            # The latest interval always counts, even if it is longer than the window.
             if steps and self.recent_seconds + step.seconds > self._window:
                 break
             steps.append(step)
@@ -83,7 +83,7 @@ class FlowState:
 
     @property
     def taken_at(self) -> float | None:
-        """When the latest snapshot was taken; None before the first."""
+        """The time of the latest snapshot; None before the first."""
         return self._latest.taken_at if self._latest else None
 
     @property
@@ -101,15 +101,15 @@ class FlowState:
         return self.recent.total(name, **labels) / self.recent_seconds if self.recent_seconds else None
 
     def history(self, name: str, /, **labels: str) -> list[float]:
-        """The increase per second of every step that is kept, oldest first."""
+        """The increase per second of every interval that is kept, oldest first."""
         return [step.increase.total(name, **labels) / step.seconds for step in self._steps]
 
     def best_known(self, name: str, /, **labels: str) -> Samples:
-        """`recent` when it counted this series, else `since_start`: a quiet instance shows what it did."""
+        """`recent` if this series increased recently, else `since_start`, so that a quiet instance shows figures."""
         return self.recent if self.recent.total(name, **labels) else self.since_start
 
     def top_errors(self, most: int) -> list[ErrorLine]:
-        """The `most` frequent reasons, recently first and since the start where that is equal."""
+        """The `most` frequent reasons, by recent count and then by total."""
         recent = self.recent.by(ERRORS.name, *ERRORS.labels)
         lines = [
             ErrorLine(endpoint, reason, cause, recent.get((endpoint, reason, cause), 0.0), total)

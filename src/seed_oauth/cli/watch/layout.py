@@ -1,4 +1,4 @@
-"""What the panels of the view are put together of: frames with figures in their edges, and columns."""
+"""The building blocks of the panels: frames with figures in their borders, and columns."""
 
 from collections.abc import Mapping
 
@@ -16,20 +16,20 @@ from seed_oauth.telemetry.contract import Series
 def rated(
     flow: FlowState, name: str, series: Series, good: Mapping[str, str], body: RenderableType, *, note: str = ""
 ) -> Panel:
-    """A panel whose upper edge tells the share of `series` that is `good`, its lower one of which time."""
+    """A panel with the share of `series` that is `good` in its upper border, and the period in its lower one."""
     head = title(name)
     samples = flow.best_known(series.name)
     share = samples.share(series.name, good)
     if share is None:
         return panel(head, body)
     head.append(f"  {percent(share)}", goodness(share)).append(f" {' '.join(good.values())}", "dim")
-    # The last of less than half a second would read "0 s".
+    # Less than half a second would be shown as "0 s".
     span = "since start" if samples is flow.since_start else f"last {max(flow.recent_seconds, 1):.0f} s"
     return panel(head, body, note=note + span)
 
 
 def title(name: str) -> Text:
-    # As a span: a style of the whole text would win over what is appended to it.
+    # As a span, because a style of the whole text would override those of appended parts.
     return Text().append(name, "bold default")
 
 
@@ -46,7 +46,7 @@ def panel(head: Text, body: RenderableType, *, note: str = "") -> Panel:
 
 
 def columns(*widths: int | None) -> Table:
-    """A grid of fixed columns, so that tables line up: negative is right-aligned, None takes what is left."""
+    """A grid of fixed widths, so that tables are aligned: negative is right-aligned, None takes the rest."""
     grid = Table.grid(padding=(0, 1, 0, 0), expand=True)
     for width in widths:
         if width is None:

@@ -1,4 +1,4 @@
-"""Logins on their way: how many people agree, come back from the identity provider, and end up with tokens."""
+"""The login panel: how many users consent, return from the identity provider and get tokens."""
 
 from collections.abc import Iterator, Mapping
 
@@ -18,13 +18,13 @@ ON_THE_WAY = (Step.REQUESTED, Step.REDIRECTED, Step.RETURNED, Step.EXCHANGED)
 
 
 def login(flow: FlowState) -> Panel:
-    """The funnel step by step, and beside it what people decided, how they came back and how long they were away."""
+    """The funnel by step; beside it consent decisions, callbacks and the time at the identity provider."""
     head = title("Login")
     recent = flow.best_known(FLOW_STEPS.name)
     requested = recent.total(FLOW_STEPS.name, step=Step.REQUESTED)
     if requested:
         share = recent.total(FLOW_STEPS.name, step=Step.EXCHANGED) / requested
-        head.append(f"  {percent(share)}", goodness(share)).append(" of requests end in tokens", "dim")
+        head.append(f"  {percent(share)}", goodness(share)).append(" of requests get tokens", "dim")
     beside = Table.grid(padding=(0, 2, 0, 0), expand=True)
     beside.add_column(ratio=1)
     beside.add_column(ratio=1)
@@ -33,21 +33,21 @@ def login(flow: FlowState) -> Panel:
 
 
 def login_in_short(flow: FlowState) -> Text:
-    """The funnel since the start in a line."""
+    """The funnel since the start, in one line."""
     steps = (f"{step} {count(flow.since_start.total(FLOW_STEPS.name, step=step))}" for step in ON_THE_WAY)
     return Text(" · ".join(steps), "dim", no_wrap=True, overflow="ellipsis")
 
 
 def consented(flow: FlowState) -> str:
-    """How many of those who were asked agreed; nothing where nobody was."""
+    """The share of approved consents; empty without decisions."""
     share = flow.best_known(CONSENT_DECISIONS.name).share(CONSENT_DECISIONS.name, {"decision": "approved"})
     return "" if share is None else f"{percent(share)} consent · "
 
 
 def came_back(flow: FlowState) -> str:
-    """How many came back from the identity provider with a code, and after how long; nothing where nobody did."""
+    """The share of successful callbacks and the time at the identity provider; empty without callbacks."""
     share = flow.best_known(CALLBACKS.name).share(CALLBACKS.name, {"result": "success"})
-    return "" if share is None else f"{percent(share)} back · {_waits(flow)} · "
+    return "" if share is None else f"{percent(share)} return · {_waits(flow)} · "
 
 
 def _funnel(flow: FlowState) -> Table:
@@ -90,12 +90,12 @@ def _rows(
 
 def _away(flow: FlowState) -> Table:
     table = columns(9, None)
-    table.add_row(Text("away", "dim"), _waits(flow))
+    table.add_row(Text("time away", "dim"), _waits(flow))
     return table
 
 
 def _waits(flow: FlowState) -> str:
-    """How long half of the people, and nearly all, were at the identity provider."""
+    """Median and 95th percentile of the time at the identity provider."""
     samples = flow.best_known(f"{AUTHORIZATION_WAIT.name}_bucket")
     if not samples.histogram(AUTHORIZATION_WAIT.name).count:
         return NOTHING

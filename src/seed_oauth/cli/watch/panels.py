@@ -1,4 +1,4 @@
-"""The panels of the view, one function each: what the flow says about one part of the front door."""
+"""The panels of the view, one function each."""
 
 from collections.abc import Mapping
 
@@ -53,10 +53,10 @@ def registration(flow: FlowState) -> Panel:
 
 
 def exchanges(flow: FlowState, *, wide: bool, both_spans: bool, buckets: bool) -> Panel:
-    """Token exchanges by grant type: how often, how well, how long.
+    """Token exchanges by grant type: rate, success ratio and latency.
 
-    `both_spans` shows each grant recently and since the start, with a sparkline; `buckets` draws the
-    durations bucket by bucket, beside the figures where it is `wide`.
+    `both_spans` shows recent figures and those since the start, with a sparkline; `buckets` adds a chart of the
+    durations, beside the figures if `wide`.
     """
     body: RenderableType = _both_spans(flow) if both_spans else _one_span(flow)
     if buckets and wide:
@@ -75,7 +75,7 @@ def exchanges(flow: FlowState, *, wide: bool, both_spans: bool, buckets: bool) -
 
 
 def errors(flow: FlowState, rows: int) -> Panel:
-    """Errors by cause, and the most frequent reasons in at most so many `rows`."""
+    """Errors by cause, and the most frequent reasons in at most `rows` rows."""
     causes = Table.grid(expand=True)
     for _ in CAUSES:
         causes.add_column(ratio=1)
@@ -97,7 +97,7 @@ def errors(flow: FlowState, rows: int) -> Panel:
 
 
 def identity_provider(flow: FlowState, rows: int) -> Panel:
-    """Requests to the identity provider by how they ended, in at most so many `rows`."""
+    """Requests to the identity provider by operation and outcome, in at most `rows` rows."""
     outcomes = columns(10, None, -7, -8, -7)
     outcomes.add_row("", "", "rate", "P99", "total", style="dim")
     totals = flow.since_start.by(IDP_REQUESTS.name, "operation", "outcome")
@@ -112,7 +112,7 @@ def identity_provider(flow: FlowState, rows: int) -> Panel:
             quantile(samples, IDP_REQUEST_DURATION, 0.99, **labels),
             count(totals[operation, outcome]),
         )
-    body = outcomes if ranked else Text("not asked yet", "dim")
+    body = outcomes if ranked else Text("no requests yet", "dim")
     return rated(flow, "Identity provider", IDP_REQUESTS, OK, body, note=came_back(flow))
 
 
@@ -123,7 +123,7 @@ def _rate_and_total(flow: FlowState, cause: str) -> str:
 
 def _results(flow: FlowState, series: Series, styles: Mapping[str, str]) -> Table:
     histories = {result: flow.history(series.name, result=result) for result in styles}
-    # One scale for all, or a rare error would look as tall as the successes beside it.
+    # With a common scale, a rare error does not look as frequent as the successes.
     ceiling = max((value for history in histories.values() for value in history), default=0.0)
     table = columns(max(map(len, styles)), -7, None, -7)
     table.add_row("", "rate", "", "total", style="dim")
@@ -179,7 +179,7 @@ def _count(samples: Samples, grant: GrantType) -> str:
 
 
 def _trend(flow: FlowState, grant: GrantType) -> tuple[list[float], list[str]]:
-    """The rate of exchanges over time, and a style by how many of them failed."""
+    """The rate of exchanges over time, with styles by the share that failed."""
     history = flow.history(TOKEN_EXCHANGES.name, grant_type=grant)
     good = flow.history(TOKEN_EXCHANGES.name, grant_type=grant, **SUCCESS)
     return history, [
@@ -189,7 +189,7 @@ def _trend(flow: FlowState, grant: GrantType) -> tuple[list[float], list[str]]:
 
 
 def _buckets(flow: FlowState) -> Table:
-    """How many of the exchanges took how long, a column of bars for each grant."""
+    """The distribution of exchange durations, one column of bars per grant type."""
     samples = flow.best_known(TOKEN_EXCHANGES.name)
     shares = [_bucket_shares(samples, grant) for grant in GrantType]
     bounds = TOKEN_EXCHANGE_DURATION.buckets
@@ -207,7 +207,7 @@ def _buckets(flow: FlowState) -> Table:
 
 
 def _bucket_shares(samples: Samples, grant: GrantType) -> list[float]:
-    """The share of each bucket of the contract; none without observations in exactly those."""
+    """The share of each bucket; empty without observations or with buckets other than those of the contract."""
     histogram = samples.histogram(TOKEN_EXCHANGE_DURATION.name, grant_type=grant)
     if not histogram.count or histogram.bounds[:-1] != TOKEN_EXCHANGE_DURATION.buckets:
         return []

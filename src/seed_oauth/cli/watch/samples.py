@@ -1,4 +1,4 @@
-"""Values of series and what PromQL would make of them: sums, shares, increases, quantiles."""
+"""Sample values and the PromQL operations on them: sums, shares, increases, quantiles."""
 
 import math
 from bisect import bisect_left
@@ -10,38 +10,37 @@ from itertools import pairwise
 
 Labels = frozenset[tuple[str, str]]
 Key = tuple[str, Labels]
-"""One sample's name as it is printed (`…_total`, `…_bucket`) with its labels."""
+"""The name of a sample (`…_total`, `…_bucket`) and its labels."""
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """A classic histogram: how many observations were at most each upper bound, the last being +Inf."""
+    """A classic histogram: upper bounds, the last being +Inf, and cumulative counts of observations."""
 
     bounds: tuple[float, ...]
     cumulative: tuple[float, ...]
 
     @property
     def count(self) -> float:
-        """All observations."""
+        """The number of observations."""
         return self.cumulative[-1] if self.cumulative else 0.0
 
     @property
     def saturation(self) -> float | None:
-        """The highest finite bound: a quantile that reaches it may in truth be anything above."""
+        """The highest finite bound: the true value of a quantile that reaches it may be higher."""
         return self.bounds[-2] if len(self.bounds) > 1 else None
 
     def counts(self) -> list[float]:
-        """The observations of each bucket alone."""
+        """The number of observations per bucket, not cumulative."""
         return [after - before for before, after in pairwise((0.0, *self.cumulative))]
 
     def quantile(self, q: float) -> float | None:
-        """What PromQL's `histogram_quantile(q, …)` gives for 0 < q <= 1; None where that gives NaN.
+        """PromQL's `histogram_quantile(q, …)` for 0 < q <= 1; None instead of NaN.
 
-        Linear within a bucket, whose lower bound is 0 for the first; in the bucket up to +Inf it is that
-        bucket's lower bound.
+        It is interpolated linearly within a bucket, from 0 in the first one; in the last bucket it is the lower bound.
         """
         if not 0 < q <= 1:
-            raise ValueError(f"a quantile lies in (0, 1], not {q}")
+            raise ValueError(f"a quantile must be in (0, 1], not {q}")
         if len(self.bounds) < 2 or self.bounds[-1] != math.inf or not self.count:  # noqa: PLR2004 - as Prometheus
             return None
         rank = q * self.count
@@ -53,7 +52,7 @@ class Histogram:
 
 
 class Samples:
-    """Sample values by name and labels. Labels a question does not name are summed over (`sum by`)."""
+    """Sample values by name and labels. Queries sum over the labels that they do not name."""
 
     def __init__(self, values: Mapping[Key, float] | None = None) -> None:
         self._values = values or {}
@@ -70,7 +69,7 @@ class Samples:
         return ((own, value) for own, value in self._named.get(name, ()) if wanted <= own)
 
     def total(self, name: str, /, **labels: str) -> float:
-        """`sum(name{labels})`, 0 when there is no such sample."""
+        """`sum(name{labels})`, 0 without samples."""
         return sum(value for _, value in self._matching(name, labels))
 
     def by(self, name: str, /, *labels: str) -> dict[tuple[str, ...], float]:
@@ -82,7 +81,7 @@ class Samples:
         return dict(sums)
 
     def share(self, name: str, part: Mapping[str, str], /, **whole: str) -> float | None:
-        """`sum(name{whole, part}) / sum(name{whole})`, None when nothing was counted."""
+        """`sum(name{whole, part}) / sum(name{whole})`, None if the count is 0."""
         everything = self.total(name, **whole)
         return self.total(name, **{**whole, **part}) / everything if everything else None
 
@@ -93,16 +92,16 @@ class Samples:
             sums[float(dict(own)["le"])] += value
         cumulative: list[float] = []
         for bound in sorted(sums):
-            # Increases over a restart need not rise from bucket to bucket; Prometheus flattens them as well.
+            # Increases across a restart may not be monotonic over the buckets; Prometheus corrects them as well.
             cumulative.append(max(sums[bound], cumulative[-1] if cumulative else 0.0))
         return Histogram(tuple(sorted(sums)), tuple(cumulative))
 
     def increase_since(self, earlier: "Samples") -> "Samples":
-        """What was counted after `earlier`, never negative.
+        """The increases since `earlier`, never negative.
 
-        A counter that fell began again at 0 (as Prometheus' `increase` has it). One that was not there
-        counted from 0 too: a histogram shows no bucket before its first observation. What did not move is
-        left out, but for buckets: an empty one still says where the next begins.
+        A counter that decreased was reset to 0, as in Prometheus' `increase`. A new one started at 0, because a
+        histogram has no buckets before its first observation. Increases of 0 are omitted, except for buckets, whose
+        bounds are needed.
         """
         increases: dict[Key, float] = {}
         for key, value in self._values.items():
@@ -114,7 +113,7 @@ class Samples:
 
     @classmethod
     def summed(cls, parts: Iterable["Samples"]) -> "Samples":
-        """All parts added up, sample by sample."""
+        """The sum of all parts, by sample."""
         sums: dict[Key, float] = defaultdict(float)
         for part in parts:
             for key, value in part._values.items():  # noqa: SLF001 - of the same class

@@ -1,4 +1,4 @@
-"""The view: a `FlowState` drawn for a terminal of any size."""
+"""The view: renders a `FlowState` for a terminal of any size."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,23 +15,23 @@ from seed_oauth.cli.watch.login import login, login_in_short
 from seed_oauth.cli.watch.panels import authorization, errors, exchanges, identity_provider, registration
 
 PAIRED = 72
-"""From this width on, authorization and registration stand side by side …"""
+"""Minimum width in columns for authorization and registration side by side."""
 WIDE = 110
-"""… and from this one on the other panels too."""
+"""Minimum width in columns for the other panels side by side."""
 MOST_ROWS = 8
-"""The longest a ranking gets."""
+"""Maximum number of rows of a ranking."""
 
 
 def render(
     flow: FlowState, *, title: str = "seed-oauth", footer: RenderableType | None = None, trouble: str | None = None
 ) -> "View":
-    """The view of `flow` as it stands; `trouble` says why it does not go on."""
+    """The view of `flow`; `trouble` says why it is not up to date."""
     return View(flow, title, footer, trouble)
 
 
 @dataclass(frozen=True)
 class View:
-    """A renderable that shows as much as there is room for in its width, and its height where that is set."""
+    """A renderable that shows as much as fits into the width, and into the height if that is limited."""
 
     flow: FlowState
     title: str
@@ -53,7 +53,7 @@ class View:
         wide = options.max_width >= WIDE
         above, below = drawn(*self._above(console, options)), drawn(*self._below())
         rows = MOST_ROWS
-        # Ever less until it fits; the last is what there is however low the terminal.
+        # Less and less detail until it fits; the last form is used for any height.
         forms = ((True, True, True, 3), (True, True, False, 3), (True, False, False, 2), (False, False, False, 1))
         for whole_login, both_spans, buckets, least_rows in forms:  # pragma: no branch - rows is never below 1
             middle = drawn(
@@ -75,7 +75,7 @@ class View:
         if self.trouble:
             yield Text(self.trouble, "red")
         elif not self.flow.has_traffic:
-            yield Text("No traffic yet: it shows with the first request to the front door.", "yellow")
+            yield Text("No traffic yet. Figures appear with the first request to the front door.", "yellow")
         panels = authorization(self.flow), registration(self.flow)
         if options.max_width >= PAIRED:
             yield _side_by_side(console, options, 0.55, *panels)
@@ -84,17 +84,17 @@ class View:
 
     def _below(self) -> Iterator[RenderableType]:
         if self.footer is not None:
-            # A string is text, not markup: a URL may have [::1] in it.
+            # As Text, not markup: a URL may contain [::1].
             yield Text(self.footer, "dim") if isinstance(self.footer, str) else self.footer
 
     def _head(self) -> Table:
         if self.trouble:
-            status = Text("✖ no answer", "bold red")
+            status = Text("✖ no response", "bold red")
         elif not self.flow.recent_seconds:
-            # Nothing can be said about now before there are two answers.
-            status = Text("○ first answer", "dim")
+            # Rates need two scrapes.
+            status = Text("○ first scrape", "dim")
         elif self.flow.is_quiet:
-            status = Text("○ quiet", "dim")
+            status = Text("○ idle", "dim")
         else:
             status = Text("● live", "bold green")
         head = Table.grid(expand=True, padding=(0, 1))
@@ -105,7 +105,7 @@ class View:
 
 
 def _side_by_side(console: Console, options: ConsoleOptions, share: float, left: Panel, right: Panel) -> Table:
-    """Two panels as high as the higher of them; the left one has this `share` of the width."""
+    """Two panels of the same height; the left one has `share` of the width."""
     width = round(options.max_width * share)
     widths = (width, options.max_width - width)
     height = max(

@@ -1,4 +1,4 @@
-"""Polls a metrics listener and shows what it says, until Ctrl-C."""
+"""Scrapes a metrics listener and shows the view, until Ctrl-C."""
 
 import os
 import time
@@ -17,14 +17,14 @@ from seed_oauth.cli.watch.flow import FlowState
 from seed_oauth.cli.watch.view import View, render
 
 MOST_BYTES = 4 * 1024 * 1024
-"""An exposition is some 10 kB; whatever sends more than this is no metrics listener of ours."""
+"""Maximum size of a response; the exposition of seed_oauth has about 10 kB."""
 
 
 class Watcher:
-    """One metrics listener, asked again and again.
+    """Scrapes one metrics listener repeatedly.
 
-    Use it as an async context manager: it holds connections. `timeout` is the seconds that an answer may
-    take as a whole, `clock` tells seconds and only goes forward.
+    Use it as an async context manager, which closes its connections. `timeout` is the time in seconds for a whole
+    response, `clock` is monotonic and returns seconds.
     """
 
     def __init__(self, url: str, *, timeout: float = 5.0, clock: Callable[[], float] = time.monotonic) -> None:
@@ -34,15 +34,15 @@ class Watcher:
         self._client = httpx.AsyncClient(
             headers={"Accept": "text/plain"},
             timeout=timeout,
-            # A proxy has a loopback of its own, on which this instance does not listen.
+            # A proxy could not reach the loopback addresses of this machine.
             mounts=dict.fromkeys(("all://127.0.0.1", "all://[::1]", "all://localhost")),
         )
         self.shown_url = _without_credentials(url)
         """The URL without credentials."""
         self.flow = FlowState()
-        """What the answers add up to."""
+        """The figures from all scrapes."""
         self.trouble: str | None = None
-        """Why the latest answer is missing, if it is."""
+        """Why the latest scrape failed, if it did."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -56,10 +56,10 @@ class Watcher:
         await self._client.aclose()
 
     async def poll(self) -> None:
-        """Ask once. An answer that is missing is `trouble`, unless there was none before.
+        """Scrape once. A failure sets `trouble`, except for the first scrape.
 
         Raises:
-            WatchError: this was the first time, and there is nothing to watch.
+            WatchError: the first scrape failed.
         """
         try:
             text = await self._fetch()
@@ -68,12 +68,12 @@ class Watcher:
             if self.flow.taken_at is None:
                 raise
             age = self._clock() - self.flow.taken_at
-            self.trouble = f"{error.problem}. Still asking; these figures are {age:.0f} s old."
+            self.trouble = f"{error.problem}. Retrying; the figures are {age:.0f} s old."
         else:
             self.trouble = None
 
     def view(self, *, title: str | None = None, footer: RenderableType | None = None) -> View:
-        """What there is to see now; the title is the URL when none is given."""
+        """The current view; by default the title is the URL."""
         return render(
             self.flow,
             title=title or f"seed-oauth watch · {self.shown_url}",
@@ -87,17 +87,17 @@ class Watcher:
                 async with self._client.stream("GET", self._url) as response:
                     return await self._body(response)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-            raise WatchError(f"{self.shown_url} is no http:// or https:// URL") from error
+            raise WatchError(f"{self.shown_url} is not an http:// or https:// URL") from error
         except (TimeoutError, httpx.TimeoutException) as error:
-            raise WatchError(f"{self.shown_url} did not answer within {self._timeout:g} s") from error
+            raise WatchError(f"{self.shown_url} did not respond within {self._timeout:g} s") from error
         except httpx.HTTPError as error:
-            raise WatchError(f"No answer from {self.shown_url} ({_cause(error)})") from error
+            raise WatchError(f"{self.shown_url} does not respond ({_cause(error)})") from error
 
     async def _body(self, response: httpx.Response) -> str:
         if response.status_code != httpx.codes.OK:
             raise WatchError(
                 f"{self.shown_url} is not the metrics listener of seed_oauth: "
-                f"it answered {response.status_code} {response.reason_phrase}"
+                f"the response is {response.status_code} {response.reason_phrase}"
             )
         body = bytearray()
         async for chunk in response.aiter_bytes():
@@ -105,18 +105,18 @@ class Watcher:
             if len(body) > MOST_BYTES:
                 raise WatchError(
                     f"{self.shown_url} is not the metrics listener of seed_oauth: "
-                    f"it sent more than {MOST_BYTES // 1024**2} MiB"
+                    f"the response has more than {MOST_BYTES // 1024**2} MiB"
                 )
         return body.decode("utf-8", "replace")
 
 
 async def watch(url: str, *, interval: float = 1.0, console: Console, once: bool = False) -> None:
-    """Show the instance whose metrics listener is at `url` until cancelled, asking every `interval` seconds.
+    """Show the instance whose metrics listener is at `url` until cancelled, with a scrape every `interval` seconds.
 
-    With `once` it asks twice, an `interval` apart so that there are rates, and prints a single view.
+    With `once` it scrapes twice, because rates need it, and prints a single view.
 
     Raises:
-        WatchError: the first answer is missing or is none of ours. Later on that is shown, not raised.
+        WatchError: the first scrape failed. Later failures are shown instead.
     """
     async with Watcher(url) as watcher:
         await watcher.poll()
@@ -127,16 +127,16 @@ async def watch(url: str, *, interval: float = 1.0, console: Console, once: bool
             return
         with display(console) as show:
             while True:
-                show(watcher.view(footer="Ctrl-C ends"))
+                show(watcher.view(footer="Ctrl-C to quit"))
                 await anyio.sleep(interval)
                 await watcher.poll()
 
 
 @contextmanager
 def display(console: Console) -> Iterator[Callable[[RenderableType], None]]:
-    """Gives the function that shows a view: in place on a terminal, one below the other elsewhere.
+    """Yields the function that shows a view: in place on a terminal, otherwise one below the other.
 
-    A terminal is left as it was found, with the last view printed.
+    Afterwards the terminal is restored and the last view printed.
     """
     if not console.is_terminal or console.is_dumb_terminal:
         yield console.print
@@ -147,7 +147,7 @@ def display(console: Console) -> Iterator[Callable[[RenderableType], None]]:
 
 @contextmanager
 def _in_place(console: Console) -> Iterator[Callable[[RenderableType], None]]:
-    # Drawn on demand alone: no thread, nothing that goes on when the caller stops.
+    # Drawn on demand only, without a refresh thread.
     live = Live(console=console, screen=True, auto_refresh=False)
     try:
         with live:
@@ -157,15 +157,15 @@ def _in_place(console: Console) -> Iterator[Callable[[RenderableType], None]]:
 
 
 def _without_credentials(url: str) -> str:
-    """What may be shown of a URL."""
+    """The URL without user and password."""
     try:
-        return str(httpx.URL(url).copy_with(userinfo=b"")) or "An empty text"
+        return str(httpx.URL(url).copy_with(userinfo=b"")) or "The empty URL"
     except httpx.InvalidURL:
-        return "That"
+        return "The URL"
 
 
 def _cause(error: BaseException) -> str:
-    """What the system said, in its own words rather than the library's."""
+    """The message of the innermost cause, which is that of the system."""
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
     if isinstance(error, ConnectionError) and error.errno:
