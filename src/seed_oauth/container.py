@@ -13,10 +13,15 @@ from seed_oauth.clients.cached import CachedClientStore
 from seed_oauth.clients.keys import ClientKeys
 from seed_oauth.clients.metadata_document import ClientDocuments
 from seed_oauth.clients.resolved import ResolvedClientStore
-from seed_oauth.flows import Flow
+from seed_oauth.envelopes.seal import Sealer
+from seed_oauth.flows import Flow, IdpParameters
 from seed_oauth.flows.broker import BrokerFlow
 from seed_oauth.flows.grants import GrantStore
 from seed_oauth.flows.relay import RelayFlow
+from seed_oauth.flows.rotation import Rotation
+from seed_oauth.flows.scopes import IdpScopes
+from seed_oauth.flows.tokens import TokenIssuer
+from seed_oauth.http import paths
 from seed_oauth.http_client.guarded_transport import GuardedTransport
 from seed_oauth.http_client.transport import AuthenticatedTransport, IdentityProviderTransport
 from seed_oauth.identity_provider.circuit_breaker import CircuitBreaker
@@ -36,6 +41,9 @@ from seed_oauth.telemetry import Recording
 
 if TYPE_CHECKING:
     from seed_oauth.rate_limits.shared import SharedLimits
+
+
+_DAY = 86_400  # seconds
 
 
 class _Closable(Protocol):
@@ -87,24 +95,67 @@ class Container:
             documents if settings.client_id_metadata_documents else None,
         )
         keys = ClientKeys(client_documents)
-        audiences = (settings.issuer, f"{settings.issuer}/oauth/token")
+        audiences = (settings.issuer, paths.url(settings.issuer, paths.TOKEN))
         assertions = ClientAssertions(audiences, keys, stores.assertions, now)
         self.authentication = ClientAuthentication(self.clients, assertions)
 
+        sealer = Sealer([key.get_secret_value() for key in settings.secret_keys])
+        parameters = IdpParameters(
+            settings.idp_client_id or "",
+            default_resource=settings.protected_resources[0],
+            send_resource=settings.idp_send_resource,
+            authorization=settings.idp_authorization_parameters,
+            resource_names=settings.idp_resource_parameters,
+        )
         self.broker: BrokerFlow | None = None
-        self.flow: Flow = RelayFlow(settings, self.metadata, identity_provider)
+        self.flow: Flow = RelayFlow(parameters, self.metadata, identity_provider)
         if settings.flow == "broker":
             self.flow = self.broker = BrokerFlow(
-                settings, self.metadata, identity_provider, grants or stores.grants, now
+                settings.issuer,
+                parameters,
+                IdpScopes(settings.idp_scopes, settings.idp_dropped_scopes),
+                self.metadata,
+                identity_provider,
+                sealer=sealer,
+                tokens=TokenIssuer(sealer, settings.access_tokens, settings.access_token_seconds),
+                rotation=Rotation(
+                    grants or stores.grants,
+                    sealer,
+                    now,
+                    exchange_timeout=settings.idp_timeout,
+                    lifetime=settings.refresh_token_days * _DAY,
+                ),
+                consent_days=settings.consent_days,
+                now=now,
             )
 
         self._closable: list[_Closable] = [identity_provider, self.clients, keys, client_documents, stores]
         self.proxy: ReverseProxy | None = None
         if settings.mcp_server:
             tokens = BearerTokens(
-                settings, self.metadata, identity_provider, IssuerKeys(bare, pipeline.telemetry), now=now
+                settings.issuer,
+                sealer,
+                self.metadata,
+                identity_provider,
+                IssuerKeys(bare, pipeline.telemetry),
+                idp_client_id=settings.idp_client_id,
+                audiences=settings.idp_audiences,
+                introspection=settings.idp_introspection,
+                now=now,
             )
-            self.proxy = ReverseProxy(settings, Guard(settings, settings.protected_resources[0], tokens))
+            self.proxy = ReverseProxy(
+                settings.mcp_server,
+                Guard(
+                    settings.protected_resources[0],
+                    tokens,
+                    required=settings.required_scopes,
+                    advertised=settings.advertised_scopes,
+                ),
+                issuer=settings.issuer,
+                timeout=settings.mcp_server_timeout,
+                body_limit=settings.mcp_server_body_limit,
+                send_token=settings.mcp_server_send_token,
+            )
             self._closable[:0] = [self.proxy, tokens]
 
     def start(self) -> None:

@@ -12,8 +12,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from seed_oauth.endpoints.boundary import Boundary
 from seed_oauth.endpoints.metadata import protected_resource_metadata
+from seed_oauth.envelopes.seal import Sealer
 from seed_oauth.http.answer import Answer
 from seed_oauth.http.cors import DOCUMENT_CORS
+from seed_oauth.http.paths import RESOURCE_METADATA, resource_metadata_path
 from seed_oauth.http_client.transport import AuthenticatedTransport, IdentityProviderTransport
 from seed_oauth.identity_provider.circuit_breaker import CircuitBreaker
 from seed_oauth.identity_provider.client import HttpIdentityProvider
@@ -22,7 +24,6 @@ from seed_oauth.identity_provider.jwks import IssuerKeys
 from seed_oauth.identity_provider.metadata import ConfiguredMetadata
 from seed_oauth.identity_provider.timed import TimedIdentityProvider
 from seed_oauth.outcomes import ResourceOutcome
-from seed_oauth.protocol.resource import metadata_path
 from seed_oauth.protocol.scope import is_valid
 from seed_oauth.resource_server import VerifiedToken
 from seed_oauth.resource_server.bearer import BearerTokens
@@ -42,7 +43,7 @@ _POLICY_VIOLATION = 1008  # RFC 6455 §7.4.1; before the handshake the server ma
 
 
 class VerifiedUser(SimpleUser):
-    """Who has logged in, as `request.user` of Starlette has it; the name is empty when the token does not tell."""
+    """The user, as Starlette's `request.user`; the name is empty when the token does not say it."""
 
     def __init__(self, token: VerifiedToken) -> None:
         super().__init__(token.subject or "")
@@ -55,13 +56,13 @@ class VerifiedUser(SimpleUser):
 
 
 class ProtectedApp:
-    """An ASGI app that only requests with a good access token reach; `protect` makes it."""
+    """An ASGI app that only requests with a valid access token reach; `protect` makes it."""
 
     def __init__(
         self, app: ASGIApp, guard: Guard, *, documents: Router, pipeline: Recording, issuer: str, opened: AsyncExitStack
     ) -> None:
         self.pipeline = pipeline
-        """Where it is recorded how requests end."""
+        """Where outcomes are recorded."""
         self._app = app
         self._guard = guard
         self._documents = documents
@@ -85,7 +86,7 @@ class ProtectedApp:
             await self._boundary(scope, receive, send)
 
     async def aclose(self) -> None:
-        """Close the connections to the identity provider; done by itself where the app's lifespan is run."""
+        """Close the connections to the identity provider. Running the app's lifespan does it, too."""
         await self._opened.aclose()
 
     async def _admit(self, request: Request) -> Answer:
@@ -102,19 +103,19 @@ def protect(
     pipeline: Recording | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
 ) -> ProtectedApp:
-    """Let only those requests reach `app` that have a good access token for it.
+    """Let only requests with a valid access token reach `app`.
 
-    The token is read from the Authorization header, which `app` does not get to see. What it says is a
-    `VerifiedToken` at `request.scope["seed_oauth.token"]`, and `request.user` and `request.auth` of Starlette
-    follow from it. The resource's metadata (RFC 9728) is served here, too, so the door may be elsewhere.
+    The token is read from the Authorization header, which is removed before `app` sees the request. What it says is
+    a `VerifiedToken` at `request.scope["seed_oauth.token"]`; Starlette's `request.user` and `request.auth` are set
+    from it. The resource's metadata (RFC 9728) is served here, too, so the authorization server may be elsewhere.
 
     Args:
         app: the MCP server.
         settings: from the environment when left out.
-        scopes: what a token must have, all of them; by default `settings.required_scopes`.
-        resource: which of the protected resources this is; may be left out where there is one.
-        pipeline: where to record; a new one by default, to be found at the result's `pipeline`.
-        transport: the way to the identity provider, for tests and for special networks.
+        scopes: the scopes that a token must have, all of them; by default `settings.required_scopes`.
+        resource: which of the protected resources this is; optional if there is only one.
+        pipeline: where to record metrics; by default a new one, at the result's `pipeline`.
+        transport: sends requests to the identity provider, for tests and for special networks.
 
     Raises:
         SettingsError: the settings do not say how to check a token, or for which resource.
@@ -136,14 +137,23 @@ def protect(
     if settings.reads_metadata:
         metadata = Discovery(settings, bare, pipeline.telemetry)
         opened.push_async_callback(metadata.aclose)
-    tokens = BearerTokens(settings, metadata, identity_provider, IssuerKeys(bare, pipeline.telemetry))
+    tokens = BearerTokens(
+        settings.issuer,
+        Sealer([key.get_secret_value() for key in settings.secret_keys]),
+        metadata,
+        identity_provider,
+        IssuerKeys(bare, pipeline.telemetry),
+        idp_client_id=settings.idp_client_id,
+        audiences=settings.idp_audiences,
+        introspection=settings.idp_introspection,
+    )
     opened.push_async_callback(tokens.aclose)
-    guard = Guard(settings, resource, tokens, required)
-    document = protected_resource_metadata(settings, resource, advertised)
+    guard = Guard(resource, tokens, required=required, advertised=settings.advertised_scopes)
+    document = protected_resource_metadata(settings.issuer, resource, advertised)
     documents = Router(
         [
             Route(path, document.__call__, methods=["GET", "OPTIONS"], middleware=[DOCUMENT_CORS])
-            for path in {metadata_path(resource), "/.well-known/oauth-protected-resource"}
+            for path in {resource_metadata_path(resource), RESOURCE_METADATA}
         ]
     )
     return ProtectedApp(app, guard, documents=documents, pipeline=pipeline, issuer=settings.issuer, opened=opened)
@@ -170,19 +180,19 @@ def _required(settings: Settings, scopes: Sequence[str]) -> Sequence[str]:
 
 
 def _is_preflight(scope: Scope) -> bool:
-    # A browser asks without credentials whether it may send some (Fetch §3.3.4); it is the app that knows.
+    # A browser asks without credentials whether it may send some (Fetch §3.3.4), and only the app knows.
     names = {name for name, _ in scope["headers"]}
     return scope["method"] == "OPTIONS" and {b"origin", b"access-control-request-method"} <= names
 
 
 def _anonymous(scope: Scope) -> Scope:
-    """A request of which it is not known who sent it, whatever it says itself."""
+    """The request without anything by which it claims to be from somebody."""
     kept = {name: value for name, value in scope.items() if name not in _IDENTITY}
     return {**kept, "headers": without_identity(scope["headers"])}
 
 
 class _PassedOn(Response):
-    """The app's own answer to a request that has passed."""
+    """The app's own answer to a request that was admitted."""
 
     def __init__(self, app: ASGIApp, token: VerifiedToken) -> None:
         super().__init__()

@@ -1,6 +1,7 @@
 """`/healthz`: the process answers. `/readyz`: logins can succeed, or else what is missing."""
 
 import asyncio
+from collections.abc import Sequence
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -10,7 +11,6 @@ from seed_oauth.errors import StoreError
 from seed_oauth.http.answer import json_response
 from seed_oauth.identity_provider.client import IdentityProviderError
 from seed_oauth.identity_provider.metadata import MetadataSource
-from seed_oauth.settings import Settings
 
 _PATIENCE = 1.0  # seconds that a probe waits for the identity provider; an attempt goes on without it
 
@@ -23,8 +23,9 @@ async def healthz(_: Request) -> Response:
 class ReadinessEndpoint:
     """Readiness: send no traffic here while this is not 200."""
 
-    def __init__(self, settings: Settings, clients: ClientStore, metadata: MetadataSource) -> None:
-        self._missing = settings.missing()
+    def __init__(self, missing: Sequence[str], clients: ClientStore, metadata: MetadataSource) -> None:
+        """`missing` are the settings without which no login can succeed."""
+        self._missing = missing
         self._clients = clients
         self._metadata = metadata
 

@@ -1,6 +1,6 @@
 """`/oauth/register`: dynamic client registration (RFC 7591)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from time import time
 
 from starlette.requests import Request
@@ -22,7 +22,6 @@ from seed_oauth.errors import OAuthError, StoreError
 from seed_oauth.http.answer import Answer, json_response
 from seed_oauth.http.parameters import read_json
 from seed_oauth.outcomes import RegistrationOutcome
-from seed_oauth.settings import Settings
 
 _AUTH_METHODS: tuple[TokenEndpointAuthMethod, ...] = ("none", "client_secret_basic", "client_secret_post")
 
@@ -30,10 +29,12 @@ _AUTH_METHODS: tuple[TokenEndpointAuthMethod, ...] = ("none", "client_secret_bas
 class RegistrationEndpoint:
     """The registration endpoint, open to every client as MCP asks."""
 
-    def __init__(self, settings: Settings, clients: ClientStore, now: Callable[[], float] = time) -> None:
-        """`now` counts seconds since the epoch."""
+    def __init__(
+        self, clients: ClientStore, private_use_schemes: Collection[str] = (), now: Callable[[], float] = time
+    ) -> None:
+        """Clients may register redirect URIs with these schemes as well; `now` counts seconds since the epoch."""
         self._clients = clients
-        self._private_use_schemes = settings.private_use_schemes
+        self._private_use_schemes = private_use_schemes
         self._now = now
 
     async def __call__(self, request: Request) -> Answer:

@@ -7,15 +7,14 @@ from starlette.requests import Request
 from seed_oauth.clients import Client, ClientStore
 from seed_oauth.clients.authentication import ClientAuthentication
 from seed_oauth.clients.family import family_of
-from seed_oauth.errors import OAuthError
+from seed_oauth.errors import BAD_SCOPE, NOT_CONFIGURED, OAuthError
 from seed_oauth.flows import CodeRequest, Flow, RefreshRequest
 from seed_oauth.http.answer import Answer, json_response
 from seed_oauth.http.parameters import read_form
-from seed_oauth.http.requested_resource import ProtectedResources
+from seed_oauth.http.requested_resource import UNKNOWN_RESOURCE, ProtectedResources
 from seed_oauth.identity_provider.client import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.outcomes import GrantType, TokenOutcome
 from seed_oauth.protocol import pkce, redirect_uri, scope
-from seed_oauth.settings import Settings
 
 _SUCCESSES = {
     GrantType.AUTHORIZATION_CODE: TokenOutcome.EXCHANGED,
@@ -77,13 +76,20 @@ class TokenEndpoint:
     """The token endpoint (RFC 6749 §3.2)."""
 
     def __init__(
-        self, settings: Settings, authentication: ClientAuthentication, flow: Flow, clients: ClientStore
+        self,
+        authentication: ClientAuthentication,
+        flow: Flow,
+        clients: ClientStore,
+        resources: ProtectedResources,
+        *,
+        configured: bool,
     ) -> None:
-        self._configured = settings.can_exchange
+        """`configured` tells whether there is an identity provider to exchange codes at."""
         self._authenticate = authentication
         self._flow = flow
         self._clients = clients
-        self._resources = ProtectedResources(settings.protected_resources)
+        self._resources = resources
+        self._configured = configured
 
     async def __call__(self, request: Request) -> Answer:
         """Answer one token request.
@@ -93,11 +99,7 @@ class TokenEndpoint:
         """
         form = await read_form(request)
         if not self._configured:
-            raise OAuthError(
-                TokenOutcome.NOT_CONFIGURED,
-                "this server is not connected to an identity provider yet: its operator finds what is "
-                "missing at /readyz",
-            )
+            raise OAuthError(TokenOutcome.NOT_CONFIGURED, NOT_CONFIGURED)
         client = await self._authenticate(request.headers.get("authorization"), form, TokenOutcome)
         grant_type = _grant_type(form)
         try:
@@ -129,20 +131,26 @@ class TokenEndpoint:
             code=form["code"],
             code_verifier=code_verifier,
             redirect_uri=form.get("redirect_uri"),
-            resource=self._resources.named(form.get("resource"), TokenOutcome.BAD_RESOURCE),
+            resource=self._resource(form),
         )
 
     def _refresh_request(self, form: Mapping[str, str], client: Client) -> RefreshRequest:
         if "refresh_token" not in form:
             raise OAuthError(TokenOutcome.MISSING_PARAMETER, "refresh_token is missing")
         if "scope" in form and not scope.is_valid(form["scope"]):
-            raise OAuthError(TokenOutcome.BAD_SCOPE, "scope must be a list of names with single spaces between")
+            raise OAuthError(TokenOutcome.BAD_SCOPE, BAD_SCOPE)
         return RefreshRequest(
             client=client,
             refresh_token=form["refresh_token"],
             scope=form.get("scope"),
-            resource=self._resources.named(form.get("resource"), TokenOutcome.BAD_RESOURCE),
+            resource=self._resource(form),
         )
+
+    def _resource(self, form: Mapping[str, str]) -> str | None:
+        resource = self._resources.find(form.get("resource"))
+        if "resource" in form and resource is None:
+            raise OAuthError(TokenOutcome.BAD_RESOURCE, UNKNOWN_RESOURCE)
+        return resource
 
 
 def _grant_type(form: Mapping[str, str]) -> GrantType:

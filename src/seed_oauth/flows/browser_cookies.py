@@ -16,11 +16,10 @@ from urllib.parse import urlsplit
 from starlette.requests import Request, cookie_parser
 from starlette.responses import Response
 
-from seed_oauth.envelopes.seal import Purpose, SealError
+from seed_oauth.envelopes.seal import Purpose, Sealer, SealError
 from seed_oauth.errors import OAuthError
 from seed_oauth.flows.transaction import Transaction
 from seed_oauth.outcomes import CallbackOutcome, ClientFamily, ConsentOutcome
-from seed_oauth.settings import Settings
 
 _YEAR = 365 * 86_400  # seconds
 _DAY = 86_400  # seconds
@@ -50,16 +49,19 @@ class Consent:
 class BrowserCookies:
     """The browser that a request comes from."""
 
-    def __init__(self, settings: Settings, request: Request) -> None:
-        """Read its cookies; a browser that has none yet gets its own with `keep_on`."""
-        self._secure = settings.issuer.startswith("https://")
+    def __init__(self, request: Request, sealer: Sealer, *, secure: bool, consent_days: float) -> None:
+        """Read its cookies; a browser that has none yet gets its own with `keep_on`.
+
+        `secure` tells whether browsers reach this server by https, `consent_days` how long a consent is remembered.
+        """
+        self._secure = secure
         # RFC 6265bis §4.1.3.2: with this prefix no other host and no plain http can set the cookie. Not every
         # browser takes it over http on loopback.
         self._prefix = "__Host-seed-oauth" if self._secure else "seed-oauth"
         self._consents = f"{self._prefix}-consent-"
         self._cookies = _cookies(request)
-        self._sealer = settings.sealer
-        self._days = settings.consent_days
+        self._sealer = sealer
+        self._days = consent_days
         # Two first logins at once give a browser two of its own; whatever was bound to either is bound to it.
         known = [value for name, value in self._cookies.items() if value and self._is_own(name)]
         self._bindings = [_binding(secret) for secret in known]

@@ -11,24 +11,37 @@ from seed_oauth.flows import TokenMembers
 from seed_oauth.flows.grants import GRACE, GrantStore, RefreshLease
 from seed_oauth.flows.transaction import Grant
 from seed_oauth.identity_provider.client import IdentityProviderError, IdentityProviderFailure
-from seed_oauth.outcomes import TokenOutcome
+from seed_oauth.outcomes import RevocationOutcome, TokenOutcome
 
 _LOOK_AGAIN = 0.05  # seconds between two looks for the answer that another request is getting
+_MARGIN = 1.0  # seconds between the end of an exchange and the moment its answer is stored
 
 
 class Rotation:
     """Rotates refresh tokens (OAuth 2.1 §4.3.1, RFC 9700 §4.14.2)."""
 
-    def __init__(self, grants: GrantStore, sealer: Sealer, now: Callable[[], float], *, patience: float) -> None:
-        """`now` counts seconds since the epoch; `patience` is how many one exchange may take."""
+    def __init__(
+        self, grants: GrantStore, sealer: Sealer, now: Callable[[], float], *, exchange_timeout: float, lifetime: float
+    ) -> None:
+        """`now` counts seconds since the epoch.
+
+        `exchange_timeout` is how many seconds one exchange may take, `lifetime` how many a refresh token lasts unused.
+        """
         self._grants = grants
         self._sealer = sealer
         self._now = now
-        self._patience = patience
+        self._patience = exchange_timeout + _MARGIN
+        self._lifetime = lifetime
 
-    async def once(
-        self, grant: Grant, exchange: Callable[[], Awaitable[TokenMembers]], *, lifetime: float
-    ) -> TokenMembers:
+    def opened(self, refresh_token: str) -> Grant:
+        """The grant in a refresh token.
+
+        Raises:
+            SealError: it was not sealed here, or has expired.
+        """
+        return Grant.opened(self._sealer, refresh_token, lifetime=self._lifetime, now=self._now())
+
+    async def once(self, grant: Grant, exchange: Callable[[], Awaitable[TokenMembers]]) -> TokenMembers:
         """What `exchange` gives for this grant and generation, however many ask for it and in however many processes.
 
         Raises:
@@ -37,7 +50,7 @@ class Rotation:
             Exception: whatever `exchange` raises; then the refresh token may be tried again.
         """
         try:
-            lease = await self._lease(grant, lifetime)
+            lease = await self._lease(grant)
         except StoreError as failure:
             raise OAuthError(
                 TokenOutcome.STORE_FAILED, "refresh tokens cannot be looked up at the moment, try again"
@@ -59,6 +72,17 @@ class Rotation:
             await self._grants.finish(grant.grant_id, grant.generation, kept, now=now)
         return members
 
+    async def revoke(self, grant: Grant) -> None:
+        """Make every refresh token of the grant useless.
+
+        Raises:
+            OAuthError: STORE_FAILED of `RevocationOutcome`.
+        """
+        try:
+            await self._grants.revoke(grant.grant_id, expires_at=self._now() + self._lifetime)
+        except StoreError as failure:
+            raise OAuthError(RevocationOutcome.STORE_FAILED, "the token could not be revoked: try again") from failure
+
     def _answer_given_before(self, envelope: str) -> TokenMembers:
         try:
             answer: TokenMembers = self._sealer.open(
@@ -71,12 +95,12 @@ class Rotation:
             ) from failure
         return answer
 
-    async def _lease(self, grant: Grant, lifetime: float) -> RefreshLease | str:
+    async def _lease(self, grant: Grant) -> RefreshLease | str:
         """YOURS, or the answer that was given before."""
         give_up_at = self._now() + self._patience
         while (now := self._now()) <= give_up_at:
             lease = await self._grants.take_lease(
-                grant.grant_id, grant.generation, now=now, until=now + self._patience, expires_at=now + lifetime
+                grant.grant_id, grant.generation, now=now, until=now + self._patience, expires_at=now + self._lifetime
             )
             if lease is RefreshLease.SPENT:
                 raise OAuthError(

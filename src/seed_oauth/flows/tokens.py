@@ -1,16 +1,16 @@
-"""What a client of the broker flow gets of the tokens that the identity provider issued."""
+"""The token response of the broker flow, made of the identity provider's."""
 
 from base64 import b64decode
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
 from seed_oauth.envelopes.access_token import AccessToken
+from seed_oauth.envelopes.seal import Sealer
 from seed_oauth.flows import TokenMembers
 from seed_oauth.flows.transaction import Grant
 from seed_oauth.protocol import resource as resources
-from seed_oauth.settings import Settings
 
 _LONGEST = 10 * 365 * 86_400  # seconds; what is said to last longer has no need to be told exactly
 
@@ -44,10 +44,11 @@ def is_meant_for(token: object, resource: str) -> bool:
 class TokenIssuer:
     """Makes the client's token response of the identity provider's."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._policy = settings.access_tokens
-        self._seconds = settings.access_token_seconds
-        self._sealer = settings.sealer
+    def __init__(self, sealer: Sealer, policy: Literal["auto", "idp", "own"], seconds: int) -> None:
+        """`policy` decides whose access tokens clients get (the setting `access_tokens`); ours last `seconds`."""
+        self._sealer = sealer
+        self._policy = policy
+        self._seconds = seconds
 
     def members(self, idp: TokenMembers, grant: Grant, scope: str | None, now: float) -> TokenMembers:
         """The members of the client's token response (RFC 6749 §5.1), with a refresh token if one was given to us.

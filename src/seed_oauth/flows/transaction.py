@@ -9,6 +9,8 @@ from hashlib import sha256
 from typing import NamedTuple, Self
 
 from seed_oauth.envelopes.seal import Purpose, Sealer
+from seed_oauth.errors import Recipient
+from seed_oauth.outcomes import ClientFamily
 
 DECISION_LIFETIME = 600
 """Seconds that a person has to answer the question for consent."""
@@ -30,6 +32,16 @@ class Transaction(NamedTuple):
     resource: str
     browser: str
     """What binds it to the browser in which it began."""
+
+    @property
+    def recipient(self) -> Recipient:
+        """Where its errors are delivered: the redirect_uri was verified when it began."""
+        return Recipient(self.redirect_uri, self.state)
+
+    @property
+    def family(self) -> ClientFamily:
+        """The family of its client."""
+        return ClientFamily(self.client_family)
 
     def awaiting_decision(self, sealer: Sealer, now: float) -> str:
         """The transaction while its user is asked for consent."""

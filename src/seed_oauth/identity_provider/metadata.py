@@ -1,13 +1,9 @@
 """What is known of the identity provider: where its endpoints are and what it can do (RFC 8414 §2)."""
 
-import re
 from dataclasses import dataclass
 from typing import Protocol
 
 from seed_oauth.settings import Settings
-
-_TENANT = "{tenantid}"  # what Entra ID writes where its issuer has the user's tenant, which is a GUID
-_GUID = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,19 +20,6 @@ class ProviderMetadata:
     """Whether its authorization responses carry `iss` (RFC 9207)."""
     code_challenge_methods: tuple[str, ...] = ()
     """The PKCE methods that it says it supports (RFC 8414 §2)."""
-
-    def is_issuer(self, said: str) -> bool:
-        """Whether an `iss` is this identity provider's, byte for byte (RFC 9207 §2.4, RFC 9068 §4).
-
-        For more than one tenant Entra ID's issuer is a template, and `iss` has the user's tenant in that place:
-        https://learn.microsoft.com/entra/identity-platform/access-tokens#multitenant-applications
-        """
-        if self.issuer is None:
-            return False
-        before, tenant, after = self.issuer.partition(_TENANT)
-        if not tenant:
-            return said == self.issuer
-        return re.fullmatch(re.escape(before) + _GUID + re.escape(after), said) is not None
 
 
 class MetadataSource(Protocol):

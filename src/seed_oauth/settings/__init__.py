@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from seed_oauth.envelopes.seal import Sealer
 from seed_oauth.protocol.redirect_uri import LOOPBACK_HOSTS
 from seed_oauth.settings import cross_checks, presets, rate_limits, validators
 from seed_oauth.settings.errors import PREFIX, SettingsError, readable, refuse_unknown_variables
@@ -187,11 +186,6 @@ class Settings(BaseSettings):
         return tuple(dict.fromkeys((*self.required_scopes, *self.scopes)))
 
     @cached_property
-    def callback_url(self) -> str:
-        """The one redirect URI that the identity provider has to know in the broker flow."""
-        return f"{self.issuer}/oauth/callback"
-
-    @cached_property
     def preset(self) -> Preset | None:
         """What is known of this identity provider."""
         return presets.find(self.idp_preset, self.idp_issuer)
@@ -232,11 +226,6 @@ class Settings(BaseSettings):
     def mcp_server_path(self) -> str:
         """Where below the issuer the one protected resource is, starting with a slash."""
         return path_of(self.protected_resources[0], self.issuer)
-
-    @cached_property
-    def sealer(self) -> Sealer:
-        """What seals and opens envelopes with `secret_keys`."""
-        return Sealer([key.get_secret_value() for key in self.secret_keys])
 
     def as_environment(self) -> dict[str, str]:
         """The environment variables from which another process reads the same settings."""

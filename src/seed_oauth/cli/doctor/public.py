@@ -1,11 +1,10 @@
 """What the doctor looks at from where clients stand: our public URL and the resources behind it."""
 
-from urllib.parse import urlsplit
-
 import httpx
 
 from seed_oauth.cli.doctor.finding import Finding, failed, ok, skipped, warning
 from seed_oauth.cli.doctor.local import local_url
+from seed_oauth.http import paths
 from seed_oauth.identity_provider.client import IdentityProviderError, json_object, send
 from seed_oauth.settings import PREFIX, Settings
 
@@ -14,7 +13,7 @@ _CHECK = "public metadata"
 
 async def check_public_metadata(settings: Settings, transport: httpx.AsyncBaseTransport) -> Finding:
     """Whether clients find our metadata at the issuer, and in it the same issuer, byte for byte (RFC 8414 §3.3)."""
-    url = f"{_origin(settings.issuer)}/.well-known/oauth-authorization-server{settings.issuer_path}"
+    url = paths.server_metadata_url(settings.issuer)
     try:
         status, _, body = await send(transport, httpx.Request("GET", url))
     except IdentityProviderError as failure:
@@ -35,7 +34,7 @@ async def check_public_metadata(settings: Settings, transport: httpx.AsyncBaseTr
 async def _not_there(settings: Settings, transport: httpx.AsyncBaseTransport, problem: str) -> Finding:
     local = local_url(settings.host, settings.port)
     try:
-        await send(transport, httpx.Request("GET", f"{local}/healthz"))
+        await send(transport, httpx.Request("GET", paths.url(local, paths.HEALTH)))
     except IdentityProviderError:
         return skipped(_CHECK, f"the server does not run at {local}: start it and run this again")
     return failed(
@@ -51,17 +50,11 @@ def check_resources(settings: Settings) -> list[Finding]:
 
 
 def _resource(settings: Settings, resource: str) -> Finding:
-    if _origin(resource) == _origin(settings.issuer):
+    if paths.origin(resource) == paths.origin(settings.issuer):
         return ok("resource", f"{resource} has the origin of the issuer")
-    path = urlsplit(resource).path.rstrip("/")
     return warning(
         "resource",
         f"{resource} has another origin than the issuer (RFC 9728 §3.1)",
-        f"have {_origin(resource)}/.well-known/oauth-protected-resource{path} passed on to this server, "
-        f"or set {PREFIX}RESOURCES to a URL below {_origin(settings.issuer)}",
+        f"have {paths.resource_metadata_url(resource)} passed on to this server, "
+        f"or set {PREFIX}RESOURCES to a URL below {paths.origin(settings.issuer)}",
     )
-
-
-def _origin(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
