@@ -1,4 +1,4 @@
-"""The composition root: the app and its route table. What the endpoints stand on is put together in `container.py`."""
+"""The app and its route table. `container.py` assembles what the endpoints depend on."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -58,7 +58,7 @@ def create_app(
     now: Callable[[], float] = time,
     clock: Callable[[], float] = perf_counter,
 ) -> Starlette:
-    """The front door as an ASGI app, to be run by itself or mounted into another.
+    """The front door as an ASGI app, to run on its own or to mount in another app.
 
     Args:
         settings: from the environment when left out.

@@ -106,7 +106,7 @@ class AuthorizationEndpoint:
         except ClientDocumentUnavailableError as trouble:
             return None, (
                 AuthorizationOutcome.CLIENT_DOCUMENT_UNAVAILABLE,
-                f"the document at this client_id {trouble}, try again in a minute",
+                f"the document at this client_id {trouble}: try again in a minute",
             )
         except StoreError:
             return None, (

@@ -1,4 +1,4 @@
-"""Each refresh token works once, and the same refresh sent again gets the same answer for a while."""
+"""Each refresh token works once, and a repeated refresh gets the same answer for a while."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -13,7 +13,7 @@ from seed_oauth.flows.transaction import Grant
 from seed_oauth.identity_provider.client import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.outcomes import RevocationOutcome, TokenOutcome
 
-_LOOK_AGAIN = 0.05  # seconds between two looks for the answer that another request is getting
+_LOOK_AGAIN = 0.05  # seconds between two polls for the answer that another request is waiting for
 _MARGIN = 1.0  # seconds between the end of an exchange and the moment its answer is stored
 
 
@@ -42,7 +42,7 @@ class Rotation:
         return Grant.opened(self._sealer, refresh_token, lifetime=self._lifetime, now=self._now())
 
     async def once(self, grant: Grant, exchange: Callable[[], Awaitable[TokenMembers]]) -> TokenMembers:
-        """What `exchange` gives for this grant and generation, however many ask for it and in however many processes.
+        """The result of `exchange`, called once for this grant and generation by all requests in all processes.
 
         Raises:
             OAuthError: the refresh token was used before (REFRESH_TOKEN_REUSED) or its grant was revoked
@@ -53,21 +53,21 @@ class Rotation:
             lease = await self._lease(grant)
         except StoreError as failure:
             raise OAuthError(
-                TokenOutcome.STORE_FAILED, "refresh tokens cannot be looked up at the moment, try again"
+                TokenOutcome.STORE_FAILED, "refresh tokens cannot be looked up at the moment: try again"
             ) from failure
         if isinstance(lease, str):
             return self._answer_given_before(lease)
         try:
             members = await exchange()
         except BaseException:
-            # Also when the request was cancelled. Where the store is gone by now, the lease ends by itself.
+            # Also when the request is cancelled. If the store is unreachable by now, the lease expires by itself.
             with anyio.CancelScope(shield=True), suppress(StoreError):
                 await self._grants.abandon(grant.grant_id, grant.generation)
             raise
         now = self._now()
-        # The store sees no token: what it keeps for those who ask again is sealed, too.
+        # The store sees no token: the answer that it keeps for repeated requests is sealed, too.
         kept = self._sealer.seal(Purpose.REFRESH_ANSWER, members, now)
-        # Where the store is gone by now, the client must have its tokens all the same: there are no others any more.
+        # Even if the store is unreachable by now, the client must get its tokens: its old ones are used up.
         with anyio.CancelScope(shield=True), suppress(StoreError):
             await self._grants.finish(grant.grant_id, grant.generation, kept, now=now)
         return members
@@ -89,9 +89,9 @@ class Rotation:
                 Purpose.REFRESH_ANSWER, envelope, lifetime=2 * GRACE, now=self._now()
             )
         except SealError as failure:
-            # While keys rotate, another replica may seal with one that this door does not have yet, or not any more.
+            # While keys are rotated, another replica may seal with a key that this one does not have.
             raise OAuthError(
-                TokenOutcome.STORE_FAILED, "this refresh is already answered, and not by this server: try again"
+                TokenOutcome.STORE_FAILED, "another server has already answered this refresh: try again"
             ) from failure
         return answer
 
@@ -105,7 +105,7 @@ class Rotation:
             if lease is RefreshLease.SPENT:
                 raise OAuthError(
                     TokenOutcome.REFRESH_TOKEN_REUSED,
-                    "the refresh token was used before, so it is void: start a new authorization",
+                    "the refresh token was used before, so its grant is revoked: start a new authorization",
                 )
             if lease is RefreshLease.REVOKED:
                 raise OAuthError(
