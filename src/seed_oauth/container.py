@@ -118,13 +118,7 @@ class Container:
                 identity_provider,
                 sealer=sealer,
                 tokens=TokenIssuer(sealer, settings.access_tokens, settings.access_token_seconds),
-                rotation=Rotation(
-                    grants or stores.grants,
-                    sealer,
-                    now,
-                    exchange_timeout=settings.idp_timeout,
-                    lifetime=settings.refresh_token_days * _DAY,
-                ),
+                rotation=_rotation(settings, grants or stores.grants, sealer, now),
                 consent_days=settings.consent_days,
                 now=now,
             )
@@ -173,6 +167,11 @@ class Container:
             await self._sharing.aclose()
         for part in self._closable:
             await part.aclose()
+
+
+def _rotation(settings: Settings, grants: GrantStore, sealer: Sealer, now: Callable[[], float]) -> Rotation:
+    lifetime = settings.refresh_token_days * _DAY
+    return Rotation(grants, sealer, now, exchange_timeout=settings.idp_timeout, lifetime=lifetime)
 
 
 def _sharing(limits: RateLimits, store_url: str) -> "SharedLimits | None":

@@ -19,4 +19,4 @@ class CallbackEndpoint:
         Raises:
             OAuthError: any row of `CallbackOutcome` but the successful one.
         """
-        return await self._flow.finish(parse_form(request.scope["query_string"]), request)
+        return await self._flow.return_to_client(parse_form(request.scope["query_string"]), request)

@@ -33,13 +33,8 @@ def authorization_server_metadata(
     answers the client directly, without our `iss`, and a client that was promised one must refuse such an
     answer (RFC 9207 §2.4). In the broker flow every answer is ours.
 
-    Args:
-        issuer: the issuer identifier.
-        flow: `broker` or `relay`.
-        scopes: those to advertise.
-        revocation: whether tokens can be revoked.
-        client_documents: whether a client_id may be the URL of a Client ID Metadata Document.
-        client_keys: whether a client can have keys, to authenticate by private_key_jwt.
+    `client_documents`: a client_id may be the URL of a Client ID Metadata Document. `client_keys`: clients may have
+    keys, and authenticate by private_key_jwt.
     """
     content: dict[str, object] = {
         "issuer": issuer,

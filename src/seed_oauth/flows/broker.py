@@ -4,7 +4,7 @@ There are two authorizations, one between the client and this server and one bet
 provider, each with a state, a PKCE pair and a code of its own. Sealed envelopes carry what links them, so that this
 server stores nothing during a login: no flood can fill it up, and any replica can take the next step.
 
-A login reads from top to bottom: `begin`, `decide` (consent), `finish` (the return from the identity provider),
+A login reads from top to bottom: `begin`, `decide` (consent), `return_to_client` (from the identity provider),
 `redeem`, `refresh`; and `revoke` at its end.
 """
 
@@ -28,8 +28,13 @@ from seed_oauth.flows import (
     transaction,
 )
 from seed_oauth.flows.browser_cookies import BrowserCookies, Consent
-from seed_oauth.flows.presented import decided_transaction, presented_code, presented_grant, returned_login
-from seed_oauth.flows.revocation import IdpToken, idp_token_in
+from seed_oauth.flows.presented import (
+    access_token_revocation,
+    decided_transaction,
+    presented_code,
+    presented_grant,
+    returned_login,
+)
 from seed_oauth.flows.rotation import Rotation
 from seed_oauth.flows.scopes import IdpScopes
 from seed_oauth.flows.tokens import TokenIssuer, claims_of
@@ -137,7 +142,7 @@ class BrokerFlow:
 
     # 3. The identity provider sends the browser back.
 
-    async def finish(self, parameters: Mapping[str, str], request: Request) -> Answer:
+    async def return_to_client(self, parameters: Mapping[str, str], request: Request) -> Answer:
         """Send the browser back to the client, with a code of ours that holds the identity provider's.
 
         Raises:
@@ -212,9 +217,10 @@ class BrokerFlow:
     async def revoke(self, token: str, token_type_hint: str | None, client: Client) -> None:
         """Revoke a refresh token's grant here, and the identity provider's token there (RFC 7009 §2.1)."""
         metadata = await self._metadata.get()
-        idp_token = await self._revoked_here(IdpToken(token, token_type_hint), client.client_id)
-        if idp_token is not None and metadata.revocation_endpoint is not None:
-            await self._identity_provider.revoke(metadata.revocation_endpoint, idp_token.parameters())
+        presented = {"token": token} | ({"token_type_hint": token_type_hint} if token_type_hint else {})
+        parameters = await self._revoked_here(presented, client.client_id)
+        if parameters is not None and metadata.revocation_endpoint is not None:
+            await self._identity_provider.revoke(metadata.revocation_endpoint, parameters)
 
     # What the steps are made of.
 
@@ -264,15 +270,15 @@ class BrokerFlow:
                 "this response is not from the identity provider that was asked: connect again from your application",
             )
 
-    async def _revoked_here(self, token: IdpToken, client_id: str) -> IdpToken | None:
-        """What is left to revoke at the identity provider; None when the token is another client's."""
+    async def _revoked_here(self, presented: Mapping[str, str], client_id: str) -> Mapping[str, str] | None:
+        """The revocation request to the identity provider; None when there is nothing left for it to revoke."""
         try:
-            grant = self._rotation.opened(token.token)
+            grant = self._rotation.opened(presented["token"])
         except ExpiredError:
             return None  # as good as revoked
         except SealError:
-            return idp_token_in(token, client_id, self._sealer, self._now())
+            return access_token_revocation(presented, client_id, self._sealer, self._now())
         if grant.client_id != client_id:
             return None
         await self._rotation.revoke(grant)
-        return IdpToken(grant.idp_refresh_token, "refresh_token")
+        return {"token": grant.idp_refresh_token, "token_type_hint": "refresh_token"}

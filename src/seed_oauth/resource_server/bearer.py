@@ -42,19 +42,11 @@ class BearerTokens:
         now: Callable[[], float] = time,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        """Verify tokens that `issuer` has sealed, and those of the identity provider.
+        """Verify the tokens that `sealer` opens, which are `issuer`'s own, and those of the identity provider.
 
-        Args:
-            issuer: this server's own issuer identifier.
-            sealer: opens this server's own tokens.
-            metadata: what is known of the identity provider.
-            identity_provider: answers about opaque tokens.
-            keys: verify the signatures of its JWTs.
-            idp_client_id: this server's client_id there, which is the audience of ID tokens.
-            audiences: what `aud` of its tokens may be besides the resource.
-            introspection: whether to ask about opaque tokens, where it has an endpoint for that (RFC 7662).
-            now: counts seconds since the epoch.
-            clock: counts seconds and never goes back.
+        `idp_client_id` is the audience of its ID tokens, `audiences` are those of its access tokens besides the
+        resource, and `introspection` allows asking about opaque ones (RFC 7662). `now` counts seconds since the
+        epoch; `clock` counts seconds and never goes back.
         """
         self._issuer = issuer
         self._sealer = sealer

@@ -70,15 +70,9 @@ class ReverseProxy:
         body_limit: int,
         send_token: bool,
     ) -> None:
-        """Pass requests on to the URL `mcp_server`.
+        """Pass requests to the URL `mcp_server`, which has to begin its answer within `timeout` seconds.
 
-        Args:
-            mcp_server: the URL of the MCP server.
-            guard: checks access tokens.
-            issuer: the public URL of this server, for X-Forwarded-Host and -Proto.
-            timeout: seconds until the MCP server's answer must begin.
-            body_limit: bytes of a request's body that are passed on.
-            send_token: whether to pass the identity provider's access token on.
+        `body_limit` is in bytes; `send_token` also passes the identity provider's access token.
         """
         public = urlsplit(issuer)
         self._mcp_server = mcp_server
