@@ -14,6 +14,7 @@ from starlette.types import Message
 
 from seed_oauth import Pipeline, Settings, create_app, create_metrics_app
 from seed_oauth.clients import Client, ClientStore, hash_secret
+from seed_oauth.envelopes.seal import Sealer
 from seed_oauth.errors import StoreError
 from seed_oauth.flows.grants import GrantStore
 from seed_oauth.identity_provider.metadata import MetadataSource
@@ -121,6 +122,11 @@ def document(url: str, /, **changes: object) -> dict[str, object]:
     """A good Client ID Metadata Document, but for `changes`; None leaves a member out."""
     good = {"client_id": url, "client_name": "Documented", "redirect_uris": [CALLBACK]}
     return {name: value for name, value in {**good, **changes}.items() if value is not None}
+
+
+def sealer_of(settings: Settings) -> Sealer:
+    """What a door with these settings seals with."""
+    return Sealer([key.get_secret_value() for key in settings.secret_keys])
 
 
 class BrokenStore:

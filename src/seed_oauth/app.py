@@ -20,13 +20,15 @@ from seed_oauth.endpoints.boundary import Boundary, Endpoint
 from seed_oauth.endpoints.callback import CallbackEndpoint
 from seed_oauth.endpoints.consent import ConsentEndpoint
 from seed_oauth.endpoints.health import ReadinessEndpoint, healthz
-from seed_oauth.endpoints.metadata import documents
+from seed_oauth.endpoints.metadata import Document, authorization_server_metadata, documents
 from seed_oauth.endpoints.registration import RegistrationEndpoint
 from seed_oauth.endpoints.revocation import RevocationEndpoint
 from seed_oauth.endpoints.token import TokenEndpoint
 from seed_oauth.flows.grants import GrantStore
+from seed_oauth.http import paths
 from seed_oauth.http.answer import json_response
 from seed_oauth.http.cors import DOCUMENT_CORS, ENDPOINT_CORS, RESOURCE_CORS
+from seed_oauth.http.requested_resource import ProtectedResources
 from seed_oauth.http.security_headers import SecurityHeaders
 from seed_oauth.identity_provider.metadata import MetadataSource
 from seed_oauth.openapi import ApiDescription
@@ -58,7 +60,7 @@ def create_app(
     now: Callable[[], float] = time,
     clock: Callable[[], float] = perf_counter,
 ) -> Starlette:
-    """The front door as an ASGI app, to be run by itself or mounted into another.
+    """The front door as an ASGI app, to run on its own or to mount in another app.
 
     Args:
         settings: read from the environment by default.
@@ -105,14 +107,14 @@ def _routes(settings: Settings, pipeline: Recording, container: Container) -> li
     endpoints = _endpoints(settings, pipeline, container)
     routes = [
         *endpoints,
-        Route("/healthz", healthz),
-        Route("/readyz", ReadinessEndpoint(settings, container.clients, container.metadata).__call__),
+        Route(paths.HEALTH, healthz),
+        Route(paths.READINESS, ReadinessEndpoint(settings.missing(), container.clients, container.metadata).__call__),
         *(
             Route(path, document.__call__, methods=["GET", "OPTIONS"], middleware=[DOCUMENT_CORS])
-            for path, document in documents(settings).items()
+            for path, document in _documents(settings).items()
         ),
         Route(
-            "/openapi.json",
+            paths.OPENAPI,
             ApiDescription(settings).__call__,
             methods=["GET", "OPTIONS"],
             middleware=[DOCUMENT_CORS],
@@ -122,6 +124,18 @@ def _routes(settings: Settings, pipeline: Recording, container: Container) -> li
         # For a reverse proxy that does not strip the path of the issuer.
         routes.append(Mount(settings.issuer_path, routes=endpoints))
     return routes
+
+
+def _documents(settings: Settings) -> dict[str, Document]:
+    server = authorization_server_metadata(
+        settings.issuer,
+        flow=settings.flow,
+        scopes=settings.advertised_scopes,
+        revocation=settings.can_revoke,
+        client_documents=settings.client_id_metadata_documents,
+        client_keys=settings.client_id_metadata_documents or any(client.jwks for client in settings.clients),
+    )
+    return documents(settings.issuer, server, settings.protected_resources, settings.advertised_scopes)
 
 
 def _endpoints(settings: Settings, pipeline: Recording, container: Container) -> list[BaseRoute]:
@@ -151,24 +165,23 @@ def _endpoints(settings: Settings, pipeline: Recording, container: Container) ->
         endpoints += [
             counted(path, container.proxy, ResourceOutcome, *METHODS, cors=RESOURCE_CORS) for path in spellings
         ]
-    authorization = AuthorizationEndpoint(settings, container.clients, container.flow)
-    token = TokenEndpoint(settings, container.authentication, container.flow, container.clients)
-    registration = RegistrationEndpoint(settings, container.clients)
+    clients, authentication, flow = container.clients, container.authentication, container.flow
+    resources = ProtectedResources(settings.protected_resources)
+    authorization = AuthorizationEndpoint(clients, flow, resources, configured=settings.can_authorize)
+    token = TokenEndpoint(authentication, flow, clients, resources, configured=settings.can_exchange)
+    registration = RegistrationEndpoint(clients, settings.private_use_schemes)
     endpoints += [
-        counted("/oauth/token", token, TokenOutcome, "POST"),
-        counted("/oauth/authorize", authorization, AuthorizationOutcome, "GET", "POST", cors=None),
+        counted(paths.TOKEN, token, TokenOutcome, "POST"),
+        counted(paths.AUTHORIZE, authorization, AuthorizationOutcome, "GET", "POST", cors=None),
     ]
     if container.broker:
-        consent = ConsentEndpoint(settings, container.broker, container.now)
-        callback = CallbackEndpoint(settings, container.metadata, container.now)
         endpoints += [
-            counted("/oauth/callback", callback, CallbackOutcome, "GET", cors=None),
-            counted("/oauth/consent", consent, ConsentOutcome, "POST", cors=None),
+            counted(paths.CALLBACK, CallbackEndpoint(container.broker), CallbackOutcome, "GET", cors=None),
+            counted(paths.CONSENT, ConsentEndpoint(container.broker), ConsentOutcome, "POST", cors=None),
         ]
-    endpoints.append(counted("/oauth/register", registration, RegistrationOutcome, "POST"))
+    endpoints.append(counted(paths.REGISTER, registration, RegistrationOutcome, "POST"))
     if settings.can_revoke:
-        revocation = RevocationEndpoint(container.authentication, container.flow)
-        endpoints.append(counted("/oauth/revoke", revocation, RevocationOutcome, "POST"))
+        endpoints.append(counted(paths.REVOKE, RevocationEndpoint(authentication, flow), RevocationOutcome, "POST"))
     return endpoints
 
 
@@ -192,5 +205,5 @@ def _lifespan(
 
 
 async def _not_found(_: Request, __: Exception) -> Response:
-    description = "nothing is at this path: /.well-known/oauth-authorization-server lists the endpoints"
+    description = f"nothing is at this path: {paths.SERVER_METADATA} lists the endpoints"
     return json_response({"error": "not_found", "error_description": description}, 404)

@@ -14,10 +14,15 @@ from seed_oauth.clients.cached import CachedClientStore
 from seed_oauth.clients.keys import ClientKeys
 from seed_oauth.clients.metadata_document import ClientDocuments
 from seed_oauth.clients.resolved import ResolvedClientStore
-from seed_oauth.flows import Flow
+from seed_oauth.envelopes.seal import Sealer
+from seed_oauth.flows import Flow, IdpParameters
 from seed_oauth.flows.broker import BrokerFlow
 from seed_oauth.flows.grants import GrantStore
 from seed_oauth.flows.relay import RelayFlow
+from seed_oauth.flows.rotation import Rotation
+from seed_oauth.flows.scopes import IdpScopes
+from seed_oauth.flows.tokens import TokenIssuer
+from seed_oauth.http import paths
 from seed_oauth.http_client.guarded_transport import GuardedTransport
 from seed_oauth.identity_provider.metadata import MetadataSource
 from seed_oauth.identity_provider.open import open_identity_provider
@@ -32,6 +37,9 @@ from seed_oauth.telemetry import Recording
 
 if TYPE_CHECKING:
     from seed_oauth.rate_limits.shared import SharedLimits
+
+
+_DAY = 86_400  # seconds
 
 
 class _Closable(Protocol):
@@ -83,19 +91,60 @@ class Container:
             documents if settings.client_id_metadata_documents else None,
         )
         keys = ClientKeys(client_documents)
-        audiences = (settings.issuer, f"{settings.issuer}/oauth/token")
+        audiences = (settings.issuer, paths.url(settings.issuer, paths.TOKEN))
         verifier = ClientAssertions(audiences, keys, assertions or stores.assertions, now)
         self.authentication = ClientAuthentication(self.clients, verifier)
 
+        sealer = Sealer([key.get_secret_value() for key in settings.secret_keys])
+        parameters = IdpParameters(
+            settings.idp_client_id or "",
+            default_resource=settings.protected_resources[0],
+            send_resource=settings.idp_send_resource,
+            authorization=settings.idp_authorization_parameters,
+            resource_names=settings.idp_resource_parameters,
+        )
         self.broker: BrokerFlow | None = None
-        self.flow: Flow = RelayFlow(settings, self.metadata, idp.client)
+        self.flow: Flow = RelayFlow(parameters, self.metadata, idp.client)
         if settings.flow == "broker":
-            self.flow = self.broker = BrokerFlow(settings, self.metadata, idp.client, grants or stores.grants, now)
+            self.flow = self.broker = BrokerFlow(
+                settings.issuer,
+                parameters,
+                IdpScopes(settings.idp_scopes, settings.idp_dropped_scopes),
+                self.metadata,
+                idp.client,
+                sealer=sealer,
+                tokens=TokenIssuer(sealer, settings.access_tokens, settings.access_token_seconds),
+                rotation=_rotation(settings, grants or stores.grants, sealer, now),
+                consent_days=settings.consent_days,
+                now=now,
+            )
 
         self.proxy: ReverseProxy | None = None
         if settings.mcp_server:
-            tokens = BearerTokens(settings, self.metadata, idp.client, idp.keys, now=now)
-            self.proxy = ReverseProxy(settings, Guard(settings, settings.protected_resources[0], tokens))
+            tokens = BearerTokens(
+                settings.issuer,
+                sealer,
+                self.metadata,
+                idp.client,
+                idp.keys,
+                idp_client_id=settings.idp_client_id,
+                audiences=settings.idp_audiences,
+                introspection=settings.idp_introspection,
+                now=now,
+            )
+            self.proxy = ReverseProxy(
+                settings.mcp_server,
+                Guard(
+                    settings.protected_resources[0],
+                    tokens,
+                    required=settings.required_scopes,
+                    advertised=settings.advertised_scopes,
+                ),
+                issuer=settings.issuer,
+                timeout=settings.mcp_server_timeout,
+                body_limit=settings.mcp_server_body_limit,
+                send_token=settings.mcp_server_send_token,
+            )
 
         self._background: list[_Background] = [idp, *([sharing] if sharing else [])]
         # Closed in reverse order.
@@ -111,6 +160,11 @@ class Container:
             for work in self._background:
                 work.start()
             yield
+
+
+def _rotation(settings: Settings, grants: GrantStore, sealer: Sealer, now: Callable[[], float]) -> Rotation:
+    lifetime = settings.refresh_token_days * _DAY
+    return Rotation(grants, sealer, now, exchange_timeout=settings.idp_timeout, lifetime=lifetime)
 
 
 def _sharing(limits: RateLimits, store_url: str) -> "SharedLimits | None":

@@ -1,10 +1,15 @@
-"""What is raised where a request cannot succeed: an `OAuthError` names its row of the table."""
+"""What is raised when a request cannot succeed: an `OAuthError` names its row of the table."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Self
 
 from seed_oauth.outcomes import ClientFamily, Outcome
+
+# Descriptions that more than one endpoint gives.
+BAD_SCOPE = "scope must be a list of scope tokens, separated by single spaces"
+NOT_CONFIGURED = (
+    "this server is not connected to an identity provider yet: its operator can see at /readyz what is missing"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,22 +24,20 @@ class Recipient:
 class OAuthError(Exception):
     """A request ends in `outcome`, a row that is not a success.
 
+    Whoever raises it decides all of it: the row, and how the error is delivered. Nobody changes it afterwards.
+
     `description` is for the client's developer: it says what to do, keeps to the characters of RFC 6749
-    §5.2, and never repeats a secret or what somebody else wrote.
+    §5.2, and never repeats a secret or anything that another party wrote.
     """
 
     outcome: Outcome
     description: str
     headers: Mapping[str, str] = field(default_factory=dict)
     recipient: Recipient | None = None
+    """The client to which the error is delivered by redirect (RFC 6749 §4.1.2.1); None answers the request itself."""
     client_family: ClientFamily = ClientFamily.OTHER
-    """That of the client that asked, where it is known."""
-
-    def sent_to(self, redirect_uri: str, state: str | None) -> Self:
-        """The same error, delivered to the client by redirect (RFC 6749 §4.1.2.1)."""
-        self.recipient = Recipient(redirect_uri, state)
-        return self
+    """The family of the client that asked, where it is known."""
 
 
 class StoreError(Exception):
-    """The store cannot answer now: gone, locked, full or corrupt."""
+    """The store cannot answer now: it is unreachable, locked, full or corrupt."""

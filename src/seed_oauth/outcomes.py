@@ -1,11 +1,11 @@
 """The table: one row for each way a request can end.
 
 Everything that depends on how a request ended is read from here: the metric labels, the `error` code on
-the wire, the HTTP status and who has to act. Rows that share their metric labels stay apart, because the
-log line, the tests and `oauth_errors_total{reason}` need the cause: the reason is private and exact, the
-code on the wire is public and vague.
+the wire, the HTTP status and who has to act. Rows that share their metric labels stay separate, because the
+log line, the tests and `oauth_errors_total{reason}` need the exact reason, which is private. The code on the
+wire is public and vague.
 
-A row reads: the `result` label of its endpoint's counter, the wire `error`, the HTTP status, the cause.
+The columns of a row: the `result` label of its endpoint's counter, the wire `error`, the HTTP status, the cause.
 """
 
 from enum import Enum, StrEnum
@@ -13,16 +13,16 @@ from typing import Self
 
 
 class Cause(StrEnum):
-    """Who has to act for this end not to happen again (label `cause` of `oauth_errors_total`)."""
+    """Who has to act so that this does not happen again (label `cause` of `oauth_errors_total`)."""
 
     CLIENT = "client"
-    """The software that asked: an MCP client sent something it must not."""
+    """The MCP client: it sent something that it must not send."""
     USER = "user"
-    """The person, or what they did: gave up, or took too long."""
+    """The person who logs in: they gave up, or took too long."""
     IDP = "idp"
     """The identity provider."""
     SERVER = "server"
-    """This front door: its settings, its store, its code."""
+    """This server: its settings, its store, its code."""
 
 
 class GrantType(StrEnum):
@@ -33,7 +33,7 @@ class GrantType(StrEnum):
 
 
 class ClientFamily(StrEnum):
-    """Label `client_family`: a closed list, because a label must not be what clients say of themselves."""
+    """Label `client_family`: a closed list, because clients must not be able to make up label values."""
 
     CLAUDE = "claude"
     CHATGPT = "chatgpt"
@@ -47,7 +47,7 @@ class Outcome(Enum):
     """A row of the table. Each endpoint has its own enum of them, below."""
 
     def __new__(cls, *_row: object) -> Self:
-        # Rows with equal cells are still different ends, so a member's value is its position.
+        # Rows with equal columns are still different outcomes, so a member's value is its position.
         member = object.__new__(cls)
         member._value_ = len(cls.__members__)
         return member
@@ -58,7 +58,7 @@ class Outcome(Enum):
         self.error = error
         """The `error` code on the wire (RFC 6749 §4.1.2.1, §5.2; RFC 7591 §3.2.2); None for success."""
         self.status = status
-        """The HTTP status where the answer is not a redirect back to the client."""
+        """The HTTP status, unless the response is a redirect back to the client."""
         self.cause = cause
         """Who has to act; None for success."""
         self.reason = self.name.lower()
@@ -78,13 +78,13 @@ class AuthorizationOutcome(Outcome):
     BAD_CODE_CHALLENGE_LENGTH = "error", "invalid_request", 400, Cause.CLIENT
     BAD_CODE_CHALLENGE_FORMAT = "error", "invalid_request", 400, Cause.CLIENT
     UNKNOWN_CLIENT = "invalid_client", "invalid_client", 400, Cause.CLIENT
-    # Two more ways for a client not to be found, where its client_id is the URL of a document. That its document
-    # cannot be had is for its publisher to mend; and whoever makes URLs up must not be able to wake the operator.
+    # Two more ways for a client not to be found, where its client_id is the URL of a document. Its publisher has to
+    # act when the document is unavailable, and made-up URLs must not be able to page the operator.
     BAD_CLIENT_DOCUMENT = "invalid_client", "invalid_client", 400, Cause.CLIENT
     CLIENT_DOCUMENT_UNAVAILABLE = "error", "temporarily_unavailable", 503, Cause.CLIENT
     BAD_REDIRECT_URI = "error", "invalid_request", 400, Cause.CLIENT
     CLIENT_LOOKUP_FAILED = "error", "server_error", 503, Cause.SERVER
-    # … what else RFC 6749 §4.1.2.1 and RFC 8707 §2 ask …
+    # … what RFC 6749 §4.1.2.1 and RFC 8707 §2 require besides …
     MISSING_RESPONSE_TYPE = "error", "invalid_request", 400, Cause.CLIENT
     UNSUPPORTED_RESPONSE_TYPE = "error", "unsupported_response_type", 400, Cause.CLIENT
     BAD_SCOPE = "error", "invalid_scope", 400, Cause.CLIENT
@@ -93,13 +93,13 @@ class AuthorizationOutcome(Outcome):
     CANCELLED = "error", "server_error", 503, Cause.USER
     UNEXPECTED = "error", "server_error", 500, Cause.SERVER
     # … and the one way to succeed. Where the user is asked for consent first, the request is not decided yet:
-    # it counts when the answer comes, at the consent endpoint.
+    # it is counted at the consent endpoint, when the user has answered.
     CONSENT_ASKED = None, None, 200, None
     REDIRECTED_TO_IDP = "success", None, 302, None
 
 
 class ConsentOutcome(Outcome):
-    """`/oauth/consent`, where a person has answered. What they decide ends their authorization request."""
+    """`/oauth/consent`, where the user's decision ends the authorization request."""
 
     METHOD_NOT_ALLOWED = None, "invalid_request", 405, Cause.CLIENT
     RATE_LIMITED = None, "temporarily_unavailable", 429, Cause.CLIENT
@@ -126,9 +126,9 @@ class CallbackOutcome(Outcome):
     BAD_STATE = "error", "invalid_request", 400, Cause.CLIENT
     EXPIRED = "error", "invalid_request", 400, Cause.USER
     OTHER_BROWSER = "error", "access_denied", 403, Cause.USER
-    # An answer of another authorization server than the one that was asked (RFC 9207 §2.4).
+    # The response of another authorization server than the one that was asked (RFC 9207 §2.4).
     WRONG_ISSUER = "error", "invalid_request", 400, Cause.IDP
-    # What the identity provider answered instead of a code (RFC 6749 §4.1.2.1), told to the client.
+    # The identity provider answered with an error instead of a code (RFC 6749 §4.1.2.1); the client is told.
     DENIED = "denied", "access_denied", 302, Cause.USER
     IDP_INVALID_SCOPE = "error", "invalid_scope", 302, Cause.CLIENT
     IDP_INVALID_TARGET = "error", "invalid_target", 302, Cause.CLIENT
@@ -143,12 +143,12 @@ class CallbackOutcome(Outcome):
 class TokenOutcome(Outcome):
     """`/oauth/token`. Rows named IDP_ come after a request to the identity provider, the others before.
 
-    The endpoint has no counter of its own: an exchange is one request to the identity provider, counted
-    and timed where that request is made (`telemetry.exchanges`).
+    The endpoint has no counter of its own: an exchange is one request to the identity provider, which is counted
+    and timed where it is made (`identity_provider/timed.py`).
     """
 
     METHOD_NOT_ALLOWED = None, "invalid_request", 405, Cause.CLIENT
-    # Never invalid_grant or invalid_client: clients would throw good tokens and registrations away.
+    # Never invalid_grant or invalid_client, on which clients discard valid tokens and registrations.
     RATE_LIMITED = None, "temporarily_unavailable", 429, Cause.CLIENT
     BODY_TOO_LARGE = None, "invalid_request", 413, Cause.CLIENT
     MALFORMED_REQUEST = None, "invalid_request", 400, Cause.CLIENT
@@ -164,14 +164,14 @@ class TokenOutcome(Outcome):
     BAD_REDIRECT_URI = None, "invalid_grant", 400, Cause.CLIENT
     BAD_SCOPE = None, "invalid_scope", 400, Cause.CLIENT
     BAD_RESOURCE = None, "invalid_target", 400, Cause.CLIENT
-    # Of the broker flow, whose codes and refresh tokens are envelopes of ours.
+    # Only in the broker flow, whose codes and refresh tokens are sealed here.
     BAD_CODE = None, "invalid_grant", 400, Cause.CLIENT
     BAD_REFRESH_TOKEN = None, "invalid_grant", 400, Cause.CLIENT
-    # Counted once for each grant: whoever has lost the token, or has stolen it, and asks again finds it revoked.
+    # Counted once for each grant: from then on the grant is revoked, for the client and for a thief alike.
     REFRESH_TOKEN_REUSED = None, "invalid_grant", 400, Cause.CLIENT
     REFRESH_TOKEN_REVOKED = None, "invalid_grant", 400, Cause.CLIENT
     STORE_FAILED = None, "temporarily_unavailable", 503, Cause.SERVER
-    # The identity provider does not answer, so it was not asked: what was presented is as good as before.
+    # The identity provider does not respond, so it was not asked: the code or token remains valid.
     CIRCUIT_OPEN = None, "temporarily_unavailable", 503, Cause.IDP
     TOO_MANY_IN_FLIGHT = None, "temporarily_unavailable", 503, Cause.IDP
     # Definite refusals by the identity provider, passed on faithfully.
@@ -181,15 +181,15 @@ class TokenOutcome(Outcome):
     IDP_INVALID_TARGET = None, "invalid_target", 400, Cause.CLIENT
     IDP_UNSUPPORTED_GRANT_TYPE = None, "unsupported_grant_type", 400, Cause.SERVER
     IDP_UNAUTHORIZED_CLIENT = None, "unauthorized_client", 400, Cause.SERVER
-    # It refused *our* credentials. A client that heard invalid_client would register again, for ever.
+    # It refused *our* credentials. On invalid_client a client would register again, for ever.
     IDP_REFUSED_OUR_CREDENTIALS = None, "server_error", 502, Cause.SERVER
-    # Trouble that may pass: never invalid_grant, on which clients throw good tokens away.
+    # Temporary failures: never invalid_grant, on which clients discard valid tokens.
     IDP_UNREACHABLE = None, "temporarily_unavailable", 503, Cause.IDP
     IDP_TIMEOUT = None, "temporarily_unavailable", 503, Cause.IDP
     IDP_RATE_LIMITED = None, "temporarily_unavailable", 503, Cause.IDP
     IDP_SERVER_ERROR = None, "temporarily_unavailable", 502, Cause.IDP
     IDP_INVALID_RESPONSE = None, "temporarily_unavailable", 502, Cause.IDP
-    # Tokens of another login than the one that was begun (OpenID Connect Core §3.1.3.7).
+    # The tokens belong to another login (OpenID Connect Core §3.1.3.7).
     IDP_WRONG_NONCE = None, "server_error", 502, Cause.IDP
     CANCELLED = None, "server_error", 503, Cause.USER
     UNEXPECTED = None, "server_error", 500, Cause.SERVER
@@ -201,7 +201,7 @@ class RegistrationOutcome(Outcome):
     """`/oauth/register` (RFC 7591)."""
 
     METHOD_NOT_ALLOWED = "invalid", "invalid_request", 405, Cause.CLIENT
-    # Not "error", by which trouble of the store is known: a flood must not wake the operator.
+    # Not "error", which means that the store has failed: a flood must not page the operator.
     RATE_LIMITED = "invalid", "temporarily_unavailable", 429, Cause.CLIENT
     BODY_TOO_LARGE = "invalid", "invalid_client_metadata", 413, Cause.CLIENT
     MALFORMED_REQUEST = "invalid", "invalid_client_metadata", 400, Cause.CLIENT
@@ -236,9 +236,9 @@ class RevocationOutcome(Outcome):
 
 
 class ResourceOutcome(Outcome):
-    """The protected resource itself: a request to the MCP server behind the door (RFC 6750 §3.1).
+    """The protected resource: a request to the MCP server behind this server (RFC 6750 §3.1).
 
-    A client that has no token yet is told so first of all: NO_TOKEN is how each login begins.
+    NO_TOKEN is how each login begins: a client without a token learns where to get one.
     """
 
     METHOD_NOT_ALLOWED = None, "invalid_request", 405, Cause.CLIENT
@@ -246,22 +246,22 @@ class ResourceOutcome(Outcome):
     MALFORMED_REQUEST = None, "invalid_request", 400, Cause.CLIENT
     TOKEN_IN_QUERY = None, "invalid_request", 400, Cause.CLIENT
     NO_TOKEN = None, "invalid_token", 401, Cause.CLIENT
-    # What is wrong with a token that was sent; one code for all of it (RFC 6750 §3.1).
+    # The token is invalid: one code for every reason (RFC 6750 §3.1).
     BAD_TOKEN = None, "invalid_token", 401, Cause.CLIENT
     NOT_AN_ACCESS_TOKEN = None, "invalid_token", 401, Cause.CLIENT
     WRONG_ISSUER = None, "invalid_token", 401, Cause.CLIENT
     UNKNOWN_KEY = None, "invalid_token", 401, Cause.CLIENT
     WRONG_AUDIENCE = None, "invalid_token", 401, Cause.CLIENT
     EXPIRED_TOKEN = None, "invalid_token", 401, Cause.CLIENT
-    # Well signed, and from the future: a clock is wrong, the identity provider's or this one.
+    # The signature is valid, but the token is from the future: a clock is wrong, here or at the identity provider.
     TOKEN_NOT_YET_VALID = None, "invalid_token", 401, Cause.SERVER
     INACTIVE_TOKEN = None, "invalid_token", 401, Cause.CLIENT
     INSUFFICIENT_SCOPE = None, "insufficient_scope", 403, Cause.CLIENT
-    # Whether the token is good cannot be told now: never 401, on which clients throw good tokens away.
+    # The token cannot be checked now: never 401, on which clients discard valid tokens.
     NOT_CONFIGURED = None, "server_error", 503, Cause.SERVER
     TOKEN_CHECK_UNAVAILABLE = None, "temporarily_unavailable", 503, Cause.IDP
     TOKEN_CHECK_REFUSED = None, "server_error", 502, Cause.SERVER
-    # The token is good, and the MCP server behind the reverse proxy is not there.
+    # The token is valid, but the MCP server behind the reverse proxy fails.
     MCP_SERVER_UNREACHABLE = None, "temporarily_unavailable", 502, Cause.SERVER
     MCP_SERVER_TIMEOUT = None, "temporarily_unavailable", 504, Cause.SERVER
     MCP_SERVER_INVALID_RESPONSE = None, "server_error", 502, Cause.SERVER
@@ -279,4 +279,4 @@ EndpointOutcomes = (
     | type[RevocationOutcome]
     | type[ResourceOutcome]
 )
-"""One endpoint's table; the rows that all of them have can be read from it without knowing which it is."""
+"""The table of any endpoint; all of them have the rows that the boundary needs."""

@@ -12,11 +12,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from seed_oauth.endpoints.boundary import Boundary
 from seed_oauth.endpoints.metadata import protected_resource_metadata
+from seed_oauth.envelopes.seal import Sealer
 from seed_oauth.http.answer import Answer
 from seed_oauth.http.cors import DOCUMENT_CORS
+from seed_oauth.http.paths import RESOURCE_METADATA, resource_metadata_path
 from seed_oauth.identity_provider.open import open_identity_provider
 from seed_oauth.outcomes import ResourceOutcome
-from seed_oauth.protocol.resource import metadata_path
 from seed_oauth.protocol.scope import is_valid
 from seed_oauth.resource_server import VerifiedToken
 from seed_oauth.resource_server.bearer import BearerTokens
@@ -36,7 +37,7 @@ _POLICY_VIOLATION = 1008  # RFC 6455 §7.4.1; before the handshake the server ma
 
 
 class VerifiedUser(SimpleUser):
-    """Who has logged in, as `request.user` of Starlette has it; the name is empty when the token does not tell."""
+    """The user, as Starlette's `request.user`; the name is empty when the token does not say it."""
 
     def __init__(self, token: VerifiedToken) -> None:
         super().__init__(token.subject or "")
@@ -49,13 +50,13 @@ class VerifiedUser(SimpleUser):
 
 
 class ProtectedApp:
-    """An ASGI app that only requests with a good access token reach; `protect` makes it."""
+    """An ASGI app that only requests with a valid access token reach; `protect` makes it."""
 
     def __init__(
         self, app: ASGIApp, guard: Guard, *, documents: Router, pipeline: Recording, issuer: str, opened: AsyncExitStack
     ) -> None:
         self.pipeline = pipeline
-        """Where it is recorded how requests end."""
+        """Where outcomes are recorded."""
         self._app = app
         self._guard = guard
         self._documents = documents
@@ -79,7 +80,7 @@ class ProtectedApp:
             await self._boundary(scope, receive, send)
 
     async def aclose(self) -> None:
-        """Close the connections to the identity provider; done by itself where the app's lifespan is run."""
+        """Close the connections to the identity provider. Running the app's lifespan does it, too."""
         await self._opened.aclose()
 
     async def _admit(self, request: Request) -> Answer:
@@ -96,19 +97,19 @@ def protect(
     pipeline: Recording | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
 ) -> ProtectedApp:
-    """Let only those requests reach `app` that have a good access token for it.
+    """Let only requests with a valid access token reach `app`.
 
-    The token is read from the Authorization header, which `app` does not get to see. What it says is a
-    `VerifiedToken` at `request.scope["seed_oauth.token"]`, and `request.user` and `request.auth` of Starlette
-    follow from it. The resource's metadata (RFC 9728) is served here, too, so the door may be elsewhere.
+    The token is read from the Authorization header, which is removed before `app` sees the request. What it says is
+    a `VerifiedToken` at `request.scope["seed_oauth.token"]`; Starlette's `request.user` and `request.auth` are set
+    from it. The resource's metadata (RFC 9728) is served here, too, so the authorization server may be elsewhere.
 
     Args:
         app: the MCP server.
         settings: from the environment when left out.
-        scopes: what a token must have, all of them; by default `settings.required_scopes`.
-        resource: which of the protected resources this is; may be left out where there is one.
-        pipeline: where to record; a new one by default, to be found at the result's `pipeline`.
-        transport: the way to the identity provider, for tests and for special networks.
+        scopes: the scopes that a token must have, all of them; by default `settings.required_scopes`.
+        resource: which of the protected resources this is; optional if there is only one.
+        pipeline: where to record metrics; by default a new one, at the result's `pipeline`.
+        transport: sends requests to the identity provider, for tests and for special networks.
 
     Raises:
         SettingsError: the settings do not say how to check a token, or for which resource.
@@ -121,13 +122,22 @@ def protect(
     idp = open_identity_provider(settings, pipeline, transport=transport)
     opened = AsyncExitStack()
     opened.push_async_callback(idp.aclose)
-    tokens = BearerTokens(settings, idp.metadata, idp.client, idp.keys)
-    guard = Guard(settings, resource, tokens, required)
-    document = protected_resource_metadata(settings, resource, advertised)
+    tokens = BearerTokens(
+        settings.issuer,
+        Sealer([key.get_secret_value() for key in settings.secret_keys]),
+        idp.metadata,
+        idp.client,
+        idp.keys,
+        idp_client_id=settings.idp_client_id,
+        audiences=settings.idp_audiences,
+        introspection=settings.idp_introspection,
+    )
+    guard = Guard(resource, tokens, required=required, advertised=settings.advertised_scopes)
+    document = protected_resource_metadata(settings.issuer, resource, advertised)
     documents = Router(
         [
             Route(path, document.__call__, methods=["GET", "OPTIONS"], middleware=[DOCUMENT_CORS])
-            for path in {metadata_path(resource), "/.well-known/oauth-protected-resource"}
+            for path in {resource_metadata_path(resource), RESOURCE_METADATA}
         ]
     )
     return ProtectedApp(app, guard, documents=documents, pipeline=pipeline, issuer=settings.issuer, opened=opened)
@@ -154,19 +164,19 @@ def _required(settings: Settings, scopes: Sequence[str]) -> Sequence[str]:
 
 
 def _is_preflight(scope: Scope) -> bool:
-    # A browser asks without credentials whether it may send some (Fetch §3.3.4); it is the app that knows.
+    # A browser asks without credentials whether it may send some (Fetch §3.3.4), and only the app knows.
     names = {name for name, _ in scope["headers"]}
     return scope["method"] == "OPTIONS" and {b"origin", b"access-control-request-method"} <= names
 
 
 def _anonymous(scope: Scope) -> Scope:
-    """A request of which it is not known who sent it, whatever it says itself."""
+    """The request without anything by which it claims to be from somebody."""
     kept = {name: value for name, value in scope.items() if name not in _IDENTITY}
     return {**kept, "headers": without_identity(scope["headers"])}
 
 
 class _PassedOn(Response):
-    """The app's own answer to a request that has passed."""
+    """The app's own answer to a request that was admitted."""
 
     def __init__(self, app: ASGIApp, token: VerifiedToken) -> None:
         super().__init__()

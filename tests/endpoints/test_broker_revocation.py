@@ -11,7 +11,7 @@ from seed_oauth.envelopes.access_token import AccessToken
 from seed_oauth.identity_provider.client import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.outcomes import RevocationOutcome as Row
 from tests.broker import IDP, METADATA, BrokerDoor, Clock, PlayedGrants, PlayedMetadata
-from tests.harness import SETTINGS, form_of, increases, json_of, refresh_request
+from tests.harness import SETTINGS, form_of, increases, json_of, refresh_request, sealer_of
 
 pytestmark = pytest.mark.anyio
 
@@ -32,7 +32,7 @@ def of_ours(door: BrokerDoor, expires_at: int) -> str:
         subject=None,
         idp_access_token="the idp token",
     )
-    return token.sealed(Settings(**{**SETTINGS, **door.settings}).sealer, door.now())
+    return token.sealed(sealer_of(Settings(**{**SETTINGS, **door.settings})), door.now())
 
 
 async def refreshes(door: BrokerDoor, refresh_token: str) -> int:

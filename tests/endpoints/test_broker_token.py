@@ -29,6 +29,7 @@ from tests.harness import (
     query_of,
     refresh_request,
     rows_of_every_endpoint,
+    sealer_of,
 )
 
 pytestmark = pytest.mark.anyio
@@ -64,7 +65,7 @@ async def refresh_token(door: BrokerDoor) -> str:
 async def access_token(door: BrokerDoor) -> str:
     return AccessToken(
         client_id="public", resource=RESOURCE, scope="", expires_at=2**40, subject=None, idp_access_token="at"
-    ).sealed(settings_of(door).sealer, door.now())
+    ).sealed(sealer_of(settings_of(door)), door.now())
 
 
 def settings_of(door: BrokerDoor) -> Settings:
@@ -295,7 +296,7 @@ async def test_an_id_token_of_this_login_says_who_has_logged_in() -> None:
         door.idp = answering({"id_token": jwt_of(claims), "refresh_token": "rt"})
         members = json_of(await door.token(code_request(code=code)))
         assert "id_token" not in members, "it is addressed to us"
-        sealer = settings_of(door).sealer
+        sealer = sealer_of(settings_of(door))
         assert AccessToken.opened(sealer, members["access_token"], door.now()).subject == "somebody"
         # The subject goes on with the grant.
         door.idp = answering({})
@@ -396,7 +397,7 @@ async def test_a_client_gets_an_access_token_that_is_for_the_resource(issued: Is
             assert members["access_token"] == issued.idp["access_token"]
             return
         assert str(issued.idp["access_token"]) not in members["access_token"]
-        assert AccessToken.opened(settings_of(door).sealer, members["access_token"], clock()) == AccessToken(
+        assert AccessToken.opened(sealer_of(settings_of(door)), members["access_token"], clock()) == AccessToken(
             client_id="public",
             resource=RESOURCE,
             scope="mail",
@@ -469,7 +470,7 @@ async def test_an_identity_provider_that_says_no_scope_has_granted_what_was_aske
         tokens = json_of(await door.token(code_request(code=code)))
         narrowed = json_of(await door.token(refresh_request(refresh_token=tokens["refresh_token"], scope="mail")))
         assert narrowed["scope"] == "mail"
-        opened = AccessToken.opened(settings_of(door).sealer, narrowed["access_token"], door.now())
+        opened = AccessToken.opened(sealer_of(settings_of(door)), narrowed["access_token"], door.now())
         assert opened.scope == "mail"
 
 

@@ -205,7 +205,7 @@ async def test_a_login_that_an_attacker_began_is_not_finished_by_a_victim() -> N
         response = await victim.logs_in(onward)
         assert response.status_code == 403
         assert "location" not in response.headers
-        assert "begun in another browser" in response.text
+        assert "began in another browser" in response.text
 
 
 @pytest.mark.parametrize("disguise", [b"\xa0", b"\x85", b"\x0b", b"\x1c"])

@@ -4,18 +4,19 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 
-from seed_oauth import Settings
+from seed_oauth.envelopes.seal import Sealer
 from seed_oauth.flows.browser_cookies import BrowserCookies, Consent
 from seed_oauth.flows.transaction import Transaction
 from tests.broker import BrokerDoor
-from tests.harness import ISSUER, json_of
+from tests.harness import json_of
 
-SETTINGS = Settings.load(issuer=ISSUER, secret_keys="the-key-that-seals-of-random-characters")
+SEALER = Sealer(["the-key-that-seals-of-random-characters"])
 NOW = 1_800_000_000.0
 
 
 def browser(cookie: str = "") -> BrowserCookies:
-    return BrowserCookies(SETTINGS, Request({"type": "http", "headers": [(b"cookie", cookie.encode("latin-1"))]}))
+    request = Request({"type": "http", "headers": [(b"cookie", cookie.encode("latin-1"))]})
+    return BrowserCookies(request, SEALER, secure=True, consent_days=30)
 
 
 def consent_to(redirect_uri: str) -> Consent:

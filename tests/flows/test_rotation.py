@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 
 SEALER = Sealer(["the key that seals, of random characters"])
 GRANT = Grant("grant", 0, "client", None, "https://door.example/mcp", None, "idp refresh token")
-PATIENCE = 11.0
+EXCHANGE_TIMEOUT = 10.0
 
 
 class Passing(Clock):
@@ -41,7 +41,7 @@ async def never() -> TokenMembers:
 
 
 def rotation(grants: PlayedGrants, clock: Clock) -> Rotation:
-    return Rotation(grants, SEALER, clock, patience=PATIENCE)
+    return Rotation(grants, SEALER, clock, exchange_timeout=EXCHANGE_TIMEOUT, lifetime=1000)
 
 
 async def take(grants: PlayedGrants, now: float, until: float) -> RefreshLease | str:
@@ -51,7 +51,7 @@ async def take(grants: PlayedGrants, now: float, until: float) -> RefreshLease |
 async def test_who_has_the_turn_exchanges_and_everybody_gets_what_came_of_it() -> None:
     grants, clock = PlayedGrants(), Clock()
     for exchange in (giving(access_token="at", expires_in=7), never):
-        members = await rotation(grants, clock).once(GRANT, exchange, lifetime=1000)
+        members = await rotation(grants, clock).once(GRANT, exchange)
         assert members == {"access_token": "at", "expires_in": 7}
 
 
@@ -60,29 +60,29 @@ async def test_who_waits_too_long_is_told_to_try_again_and_keeps_the_refresh_tok
     grants, clock = PlayedGrants(), Passing()
     await take(grants, clock.seconds, until=clock.seconds + 1000)
     with pytest.raises(IdentityProviderError) as raised:
-        await rotation(grants, clock).once(GRANT, never, lifetime=1000)
+        await rotation(grants, clock).once(GRANT, never)
     assert raised.value.failure is IdentityProviderFailure.TIMEOUT
 
 
 async def test_who_waits_for_one_that_died_has_the_turn_in_time() -> None:
     """A worker that was killed in the middle of an exchange holds its turn for the time of one exchange."""
     grants, clock = PlayedGrants(), Passing()
-    await take(grants, clock.seconds, until=clock.seconds + PATIENCE)
-    assert await rotation(grants, clock).once(GRANT, giving(access_token="at"), lifetime=1000) == {"access_token": "at"}
+    await take(grants, clock.seconds, until=clock.seconds + EXCHANGE_TIMEOUT)
+    assert await rotation(grants, clock).once(GRANT, giving(access_token="at")) == {"access_token": "at"}
 
 
 async def test_a_reuse_says_what_to_do() -> None:
     grants, clock = PlayedGrants(), Clock()
-    await rotation(grants, clock).once(GRANT, giving(access_token="at"), lifetime=1000)
+    await rotation(grants, clock).once(GRANT, giving(access_token="at"))
     clock.seconds += 31
     with pytest.raises(OAuthError) as raised:
-        await rotation(grants, clock).once(GRANT, never, lifetime=1000)
+        await rotation(grants, clock).once(GRANT, never)
     assert raised.value.outcome is TokenOutcome.REFRESH_TOKEN_REUSED
     assert "start a new authorization" in raised.value.description
 
 
 async def test_an_answer_is_given_again_though_the_clock_was_set_back() -> None:
     grants, clock = PlayedGrants(), Clock()
-    await rotation(grants, clock).once(GRANT, giving(access_token="at"), lifetime=1000)
+    await rotation(grants, clock).once(GRANT, giving(access_token="at"))
     clock.seconds -= 3600
-    assert await rotation(grants, clock).once(GRANT, never, lifetime=1000) == {"access_token": "at"}
+    assert await rotation(grants, clock).once(GRANT, never) == {"access_token": "at"}

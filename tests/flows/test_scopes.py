@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seed_oauth import Settings
 from seed_oauth.flows.scopes import IdpScopes
 
 names = st.lists(st.sampled_from(["mail", "files", "openid", "offline_access", "admin"]), max_size=5)
@@ -12,7 +11,7 @@ scopes = names.map(" ".join)
 
 
 def idp_scopes(added: str = "openid", dropped: str = "offline_access") -> IdpScopes:
-    return IdpScopes(Settings.load(idp_scopes=added, idp_dropped_scopes=dropped))
+    return IdpScopes(added.split(), dropped.split())
 
 
 @given(scopes)
@@ -31,7 +30,7 @@ def test_a_client_is_told_of_what_it_asked_for_and_of_nothing_that_is_ours_alone
 
 @given(scopes, scopes)
 def test_no_refresh_gets_more_than_was_granted(scope: str, granted: str) -> None:
-    """PROTOCOL T8."""
+    """RFC 6749 §6."""
     exceeds = idp_scopes().exceeds(scope, granted)
     assert exceeds == bool(set(scope.split()) - {"offline_access"} - set(granted.split()))
 

@@ -1,4 +1,4 @@
-"""The pages that a person sees: what they say, and that nobody else speaks in them (PROTOCOL A11)."""
+"""The pages that a person sees: what they say, and that nobody else speaks in them."""
 
 import re
 from base64 import b64encode
@@ -126,16 +126,16 @@ def test_a_page_is_in_a_language_has_a_title_one_heading_and_one_main_part(page:
 
 
 def test_consent_tells_who_asks_what_for_where_and_what_to_do_otherwise() -> None:
-    """PROTOCOL A11."""
+    """MCP Security Best Practices, "Confused Deputy Problem"."""
     document = consent()
     assert document.told == ["Example App", "https://door.example/mcp", "mcp:tools", "app.example"]
     for words in (
-        "It calls itself Example App",
-        "Nobody has checked it",
-        "It will reach the server https://door.example/mcp",
-        "It asks to use mcp:tools",
+        "Name Example App",
+        "Nobody has verified it",
+        "Server it wants to access https://door.example/mcp",
+        "It wants to use mcp:tools",
         "you are sent to app.example",
-        "You did not start this? Then choose Deny",
+        "Did you not start this? Choose Deny",
     ):
         assert words in document.text
 
@@ -171,12 +171,12 @@ def test_without_days_nothing_is_offered_to_be_remembered() -> None:
 
 
 def test_the_host_of_a_metadata_document_is_told_as_checked_and_the_name_still_is_not() -> None:
-    """PROTOCOL R5: what is known of such a client is who serves its document."""
+    """Client ID Metadata Documents: what is known of such a client is who serves its document."""
     document = consent(client_id_host="claude.ai")
     assert document.told[1] == "claude.ai"
-    assert "It is published by claude.ai Checked" in document.text
-    assert "It chose this name itself" in document.text
-    assert "Checked" not in consent().text
+    assert "Publisher claude.ai Verified" in document.text
+    assert "The application chose this name itself" in document.text
+    assert "Verified" not in consent().text
 
 
 @pytest.mark.parametrize(
@@ -193,10 +193,10 @@ def test_the_host_of_a_metadata_document_is_told_as_checked_and_the_name_still_i
     ],
 )
 def test_the_user_is_told_where_they_will_be_sent(redirect_uri: str, words: str) -> None:
-    """PROTOCOL A11, with a warning where any local program can be waiting."""
+    """MCP Authorization, "Localhost Redirect URI Risks": with a warning where any local program can be waiting."""
     text = consent(redirect_uri=redirect_uri).text
     assert words in text
-    assert ("could be waiting there" in text) == ("this computer" in words)
+    assert ("could be listening there" in text) == ("this computer" in words)
 
 
 def test_the_end_of_a_host_is_never_cut_because_it_says_whose_it_is() -> None:
@@ -207,7 +207,7 @@ def test_the_end_of_a_host_is_never_cut_because_it_says_whose_it_is() -> None:
 
 def test_scopes_that_mean_the_same_everywhere_are_told_in_words() -> None:
     text = consent(scopes=("openid", "offline_access", "files:write")).text
-    for words in ("know that it is you (openid)", "while you are away (offline_access)", "use files:write"):
+    for words in ("know who you are (openid)", "while you are away (offline_access)", "use files:write"):
         assert words in text
 
 
@@ -217,13 +217,16 @@ def test_no_scope_is_left_out_however_many_there_are() -> None:
 
 
 def test_without_scopes_the_page_says_what_that_means() -> None:
-    assert "It asks to act for you there as far as the server lets it: it named no scopes" in consent(scopes=()).text
+    assert (
+        "It wants to do everything there that the server lets it do for you: it named no scopes"
+        in consent(scopes=()).text
+    )
 
 
 @pytest.mark.parametrize("name", ["", " \n\t", "\u202e", "\u200b\ufeff", "\u3164\u2800", "\x00", "\u00a0"])
 def test_a_name_of_which_nothing_can_be_seen_is_no_name(name: str) -> None:
     document = consent(client_name=name)
-    assert "It calls itself An application without a name" in document.text
+    assert "Name Unnamed application" in document.text
     assert document.told[0] == VIEW.resource
 
 

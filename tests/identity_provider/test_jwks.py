@@ -6,10 +6,10 @@ from typing import Any
 import httpx
 import pytest
 
-from seed_oauth.errors import OAuthError
 from seed_oauth.identity_provider.jwks import FRESH, REFETCH_AFTER, IssuerKeys, UnknownKeyError
 from seed_oauth.outcomes import ResourceOutcome
 from seed_oauth.protocol.jwk import BadSignatureError
+from seed_oauth.resource_server import AccessTokenError
 from seed_oauth.resource_server.introspection import MOST_REMEMBERED, REMEMBERED_FOR
 from tests.harness import FrontDoor
 from tests.resource_server.issuing import (
@@ -115,7 +115,7 @@ async def test_keys_that_are_known_outlive_an_identity_provider_that_is_down() -
 
 
 async def refusal(checker: Checker, token: str) -> tuple[Any, str]:
-    with pytest.raises(OAuthError) as refused:
+    with pytest.raises(AccessTokenError) as refused:
         await checker.tokens.verify(token, RESOURCE)
     return refused.value.outcome, refused.value.headers["Retry-After"]
 
@@ -194,7 +194,7 @@ async def test_an_answer_about_an_opaque_token_is_remembered_for_a_minute() -> N
     assert len(checker.idp.requests) == 1
     assert await idp_requests(checker, operation="introspection", outcome="ok") == 1
     checker.clock.now += 1
-    with pytest.raises(OAuthError) as refused:
+    with pytest.raises(AccessTokenError) as refused:
         await checker.tokens.verify("opaque", RESOURCE)
     assert refused.value.outcome is ResourceOutcome.INACTIVE_TOKEN
 
@@ -202,7 +202,7 @@ async def test_an_answer_about_an_opaque_token_is_remembered_for_a_minute() -> N
 async def test_answers_are_remembered_by_a_hash_and_not_without_end() -> None:
     checker = Checker()
     for number in range(MOST_REMEMBERED + 10):
-        with pytest.raises(OAuthError):
+        with pytest.raises(AccessTokenError):
             await checker.tokens.verify(f"opaque{number}", RESOURCE)
     answers = checker.tokens._introspection._answers  # noqa: SLF001 - what is kept is not to be seen from outside
     assert len(answers) == MOST_REMEMBERED

@@ -102,10 +102,10 @@ async def test_a_screen_reader_is_told_what_is_seen(chromium: Browser, site: Sit
             assert await main.get_by_role(role, name=name, exact=True).count() == 1
         terms = await main.get_by_role("term").all_inner_texts()
         assert terms == [
-            "It calls itself",
-            "It will reach the server",
-            "It asks to",
-            "Once you have signed in, you are sent to",
+            "Name",
+            "Server it wants to access",
+            "It wants to",
+            "After you sign in, you are sent to",
         ]
 
 

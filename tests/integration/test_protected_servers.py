@@ -17,6 +17,7 @@ from mcp.client.streamable_http import streamable_http_client
 from seed_oauth import Settings
 from seed_oauth.envelopes.access_token import AccessToken
 from tests.cli.test_cli import free_port, serving
+from tests.harness import sealer_of
 from tests.integration.conftest import Register
 from tests.integration.mcp_programs import client_command, mcp_server, whole_path
 from tests.integration.person import Person
@@ -55,7 +56,7 @@ def own_token(settings: Settings, subject: str) -> str:
         expires_at=int(time()) + 300,
         subject=subject,
         idp_access_token="the token of the identity provider",
-    ).sealed(settings.sealer, time())
+    ).sealed(sealer_of(settings), time())
 
 
 @asynccontextmanager

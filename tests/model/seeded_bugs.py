@@ -30,7 +30,7 @@ BUGS = (
                 after="if code_verifier and not pkce.has_valid_length(code_verifier) or",
             ),
             Change(
-                module="flows/broker.py",
+                module="flows/presented.py",
                 before="if not hmac.compare_digest(challenge.encode(), code.code_challenge.encode()):",
                 after="if presented.code_verifier and challenge != code.code_challenge:",
             ),
@@ -41,7 +41,7 @@ BUGS = (
         name="any verifier will do",
         changes=(
             Change(
-                module="flows/broker.py",
+                module="flows/presented.py",
                 before="if not hmac.compare_digest(challenge.encode(), code.code_challenge.encode()):",
                 after="if not challenge:",
             ),
@@ -52,7 +52,7 @@ BUGS = (
         name="a code can be redeemed by another client",
         changes=(
             Change(
-                module="flows/broker.py",
+                module="flows/presented.py",
                 before="if code.client_id != presented.client.client_id:",
                 after="if not code.client_id:",
             ),
@@ -63,7 +63,7 @@ BUGS = (
         name="the identity provider's codes can be redeemed twice",
         changes=(
             Change(
-                module="demo/identity_provider.py",
+                module="cli/demo/identity_provider.py",
                 before="approval = self._approvals.take(code)",
                 after="approval = self._approvals.get(code)",
             ),
@@ -74,7 +74,7 @@ BUGS = (
         name="a refresh token can be spent by another client",
         changes=(
             Change(
-                module="flows/broker.py",
+                module="flows/presented.py",
                 before="if grant.client_id != presented.client.client_id:",
                 after="if not grant.client_id:",
             ),
@@ -85,7 +85,7 @@ BUGS = (
         name="a refresh token can be sent again after the grace",
         changes=(
             Change(
-                module="grants/sqlite.py",
+                module="storage/sqlite/grants.py",
                 before="and now - answered_at <= GRACE:",
                 after="and now - answered_at <= 2 * GRACE:",
             ),
@@ -96,8 +96,8 @@ BUGS = (
         name="the callback is not bound to the browser",
         changes=(
             Change(
-                module="endpoints/callback.py",
-                before="check_bound_by(begun.browser, CallbackOutcome.OTHER_BROWSER, family)",
+                module="flows/broker.py",
+                before="check_bound_by(begun.browser, CallbackOutcome.OTHER_BROWSER, begun.family)",
                 after="binding",
             ),
         ),
@@ -107,7 +107,7 @@ BUGS = (
         name="consent can be given in another browser",
         changes=(
             Change(
-                module="endpoints/consent.py",
+                module="flows/broker.py",
                 before="browser.check_bound_by(begun.browser, ConsentOutcome.OTHER_BROWSER)",
                 after="pass",
             ),
@@ -118,7 +118,7 @@ BUGS = (
         name="a redirect_uri only has to begin like a registered one",
         changes=(
             Change(
-                module="redirect_uri.py",
+                module="protocol/redirect_uri.py",
                 before="    if uri in registered:",
                 after="    if any(uri.startswith(one) for one in registered):",
             ),
@@ -130,8 +130,8 @@ BUGS = (
         changes=(
             Change(
                 module="endpoints/authorization.py",
-                before="    if refusal is None:\n        error.sent_to",
-                after='    if parameters.get("redirect_uri"):\n        error.sent_to',
+                before="recipient = None if bad_client else",
+                after='recipient = None if not parameters.get("redirect_uri") else',
             ),
         ),
         broken="no redirect to a URI that the client did not register",
@@ -140,7 +140,7 @@ BUGS = (
         name="requests that are refused are not counted",
         changes=(
             Change(
-                module="boundary.py",
+                module="endpoints/boundary.py",
                 before="if request.method not in _UNCOUNTED_METHODS:",
                 after="if request.method not in _UNCOUNTED_METHODS and error is None:",
             ),

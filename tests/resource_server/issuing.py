@@ -12,10 +12,11 @@ from joserfc.jwk import ECKey, RSAKey
 from seed_oauth import Pipeline, Settings
 from seed_oauth.envelopes.access_token import AccessToken
 from seed_oauth.identity_provider.jwks import IssuerKeys
-from seed_oauth.identity_provider.metadata import ConfiguredMetadata
+from seed_oauth.identity_provider.metadata import ConfiguredMetadata, MetadataSource
 from seed_oauth.identity_provider.open import configured_metadata, open_client
 from seed_oauth.identity_provider.timed import TimedIdentityProvider
 from seed_oauth.resource_server.bearer import BearerTokens
+from tests.harness import sealer_of
 
 NOW = 1_800_000_000.0
 RESOURCE = "https://door.example/mcp"
@@ -88,7 +89,7 @@ def own_token(settings: Settings, **changes: Any) -> str:
         "subject": "alice",
         "idp_access_token": "the token of the identity provider",
     }
-    return AccessToken(**{**good, **changes}).sealed(settings.sealer, NOW)
+    return AccessToken(**{**good, **changes}).sealed(sealer_of(settings), NOW)
 
 
 class Clock:
@@ -132,6 +133,7 @@ class Checker:
 
     idp: Idp = field(default_factory=Idp)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    metadata: MetadataSource | None = None
     clock: Clock = field(default_factory=Clock)
     pipeline: Pipeline = field(default_factory=Pipeline)
 
@@ -141,7 +143,16 @@ class Checker:
         telemetry = self.pipeline.telemetry
         identity_provider = TimedIdentityProvider(open_client(self.all_settings, transport), telemetry)
         self.keys = IssuerKeys(transport, telemetry, self.clock)
-        metadata = ConfiguredMetadata(configured_metadata(self.all_settings))
+        metadata = self.metadata or ConfiguredMetadata(configured_metadata(self.all_settings))
         self.tokens = BearerTokens(
-            self.all_settings, metadata, identity_provider, self.keys, now=lambda: NOW, clock=self.clock
+            self.all_settings.issuer,
+            sealer_of(self.all_settings),
+            metadata,
+            identity_provider,
+            self.keys,
+            idp_client_id=self.all_settings.idp_client_id,
+            audiences=self.all_settings.idp_audiences,
+            introspection=self.all_settings.idp_introspection,
+            now=lambda: NOW,
+            clock=self.clock,
         )

@@ -10,8 +10,10 @@ import pytest
 from joserfc import jws, jwt
 from joserfc.util import urlsafe_b64encode
 
-from seed_oauth.errors import OAuthError
+from seed_oauth.identity_provider.metadata import ProviderMetadata
 from seed_oauth.outcomes import ResourceOutcome
+from seed_oauth.resource_server import AccessTokenError
+from tests.broker import PlayedMetadata
 from tests.resource_server.issuing import (
     IDP,
     NOW,
@@ -28,13 +30,15 @@ from tests.resource_server.issuing import (
 
 pytestmark = pytest.mark.anyio
 
+TENANT = "9188040d-6c67-4c5b-b112-36a304b66dad"
+ENTRA = ProviderMetadata(issuer="https://login.microsoftonline.com/{tenantid}/v2.0", jwks_uri=f"{IDP}/keys")
+
 
 async def refusal(checker: Checker, token: str) -> ResourceOutcome:
     """The row in which the check of a token ends; what is told repeats nothing of it."""
-    with pytest.raises(OAuthError) as refused:
+    with pytest.raises(AccessTokenError) as refused:
         await checker.tokens.verify(token, RESOURCE)
     assert token not in refused.value.description
-    assert isinstance(refused.value.outcome, ResourceOutcome)
     return refused.value.outcome
 
 
@@ -141,13 +145,19 @@ async def test_a_token_of_another_issuer_is_refused_without_asking_for_keys(issu
 
 
 async def test_of_entras_template_the_tenant_that_the_token_names_is_the_issuer() -> None:
-    entra = "https://login.microsoftonline.com/{tenantid}/v2.0"
-    checker = Checker()
-    object.__setattr__(await checker.tokens._metadata.get(), "issuer", entra)  # noqa: SLF001 - as discovery gives it
-    issuer = entra.replace("{tenantid}", "t1")
-    assert (await checker.tokens.verify(signed(claims(iss=issuer, tid="t1")), RESOURCE)).subject == "alice"
-    assert await refusal(checker, signed(claims(iss=issuer, tid="t2"))) is ResourceOutcome.WRONG_ISSUER
+    checker = Checker(metadata=PlayedMetadata(ENTRA))
+    issuer, tenant = f"https://login.microsoftonline.com/{TENANT}/v2.0", TENANT
+    assert (await checker.tokens.verify(signed(claims(iss=issuer, tid=tenant)), RESOURCE)).subject == "alice"
+    other = tenant.replace("9", "8")
+    assert await refusal(checker, signed(claims(iss=issuer, tid=other))) is ResourceOutcome.WRONG_ISSUER
     assert await refusal(checker, signed(claims(iss=issuer))) is ResourceOutcome.WRONG_ISSUER
+
+
+@pytest.mark.parametrize("tenant", [None, "None", "common", ""])
+async def test_of_entras_template_no_token_is_accepted_whose_tenant_is_not_a_guid(tenant: str | None) -> None:
+    checker = Checker(metadata=PlayedMetadata(ENTRA))
+    token = signed(claims(iss=f"https://login.microsoftonline.com/{tenant}/v2.0", tid=tenant))
+    assert await refusal(checker, token) is ResourceOutcome.WRONG_ISSUER
 
 
 def unsigned(said: dict[str, Any], algorithm: str = "none") -> str:
@@ -376,6 +386,6 @@ async def test_what_cannot_be_told_now_is_never_a_bad_token(token: str, failure:
 
 async def test_the_identity_providers_word_on_when_to_come_back_is_passed_on() -> None:
     checker = Checker(Idp(failure=lambda _: httpx.Response(429, headers={"Retry-After": "7"})))
-    with pytest.raises(OAuthError) as refused:
+    with pytest.raises(AccessTokenError) as refused:
         await checker.tokens.verify("opaque", RESOURCE)
     assert refused.value.headers == {"Retry-After": "7"}

@@ -1,1 +1,1 @@
-"""One module per endpoint, and the boundary around them."""
+"""One module for each endpoint, and the boundary around them."""

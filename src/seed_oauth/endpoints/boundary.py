@@ -1,4 +1,4 @@
-"""Around every endpoint: whatever happens inside ends as one recorded outcome and one response."""
+"""The boundary around every endpoint: each request ends as one recorded outcome and one response."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
@@ -24,18 +24,18 @@ Endpoint = Callable[[Request], Awaitable[Answer]]
 
 _OUR_TROUBLE = frozenset({Cause.IDP, Cause.SERVER})
 
-# A link preview or a preflight is not somebody logging in.
+# A link preview or a preflight is not a login.
 _UNCOUNTED_METHODS = frozenset({"HEAD", "OPTIONS"})
 
-_NO_RESPONSE = Response(status_code=503)  # of a request that was given up: nobody sees it
+_NO_RESPONSE = Response(status_code=503)  # of a cancelled request: nobody sees it
 
 
 class Boundary:
     """An ASGI app that runs one endpoint.
 
-    One request, one outcome: when it returns, when it raises what it may, when it raises what it must not,
-    and when the client is gone before the answer. The row is recorded before the response is sent, so a
-    client that has its answer is in the next scrape.
+    One request, one outcome: when the endpoint returns, when it raises an expected or an unexpected exception, and
+    when the client disconnects before the response. The row is recorded before the response is sent, so that a
+    request that was answered is in the next scrape.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Boundary:
         """Answer one request."""
         started = perf_counter()
         request = Request(scope, receive)
-        correlation_id = f"{getrandbits(64):016x}"  # it finds a log line, it is no secret
+        correlation_id = f"{getrandbits(64):016x}"  # to find a log line; not a secret
         error: OAuthError | None = None
         try:
             answer = await self._run(request)
@@ -69,7 +69,7 @@ class Boundary:
             response = error_response(error, request, issuer=self._issuer, correlation_id=correlation_id)
             answer = Answer(error.outcome, response, error.client_family)
         except asyncio.CancelledError:
-            # The server gave the request up; it is counted all the same, and stays cancelled.
+            # The server cancelled the request; it is still counted, and stays cancelled.
             self._record(Answer(self._outcomes.CANCELLED, _NO_RESPONSE), correlation_id, started)
             raise
         if request.method not in _UNCOUNTED_METHODS:
@@ -80,7 +80,7 @@ class Boundary:
         await answer.response(scope, receive, send)
 
     async def _run(self, request: Request) -> Answer:
-        """The endpoint's answer; everything else it may end in becomes an `OAuthError`."""
+        """The endpoint's answer; every exception becomes an `OAuthError`."""
         outcomes = self._outcomes
         if request.method not in self._methods:
             allowed = {"Allow": ", ".join(self._methods)}
@@ -96,13 +96,13 @@ class Boundary:
                 outcomes.BODY_TOO_LARGE, f"send at most {MAXIMUM_BODY} bytes", {"Connection": "close"}
             ) from too_large
         except ClientDisconnect as gone:
-            raise OAuthError(outcomes.CANCELLED, "the client went away") from gone
+            raise OAuthError(outcomes.CANCELLED, "the client disconnected") from gone
         except OAuthError:
             raise
         except Exception as unexpected:
             self._log.error("unexpected", exc_info=unexpected)
             raise OAuthError(
-                outcomes.UNEXPECTED, "something went wrong here, not with your request; try again"
+                outcomes.UNEXPECTED, "this server failed, which is not the fault of the request: try again"
             ) from unexpected
 
     def _record(self, answer: Answer, correlation_id: str, started: float, error: OAuthError | None = None) -> None:

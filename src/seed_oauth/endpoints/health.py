@@ -1,6 +1,7 @@
-"""`/healthz`: the process answers. `/readyz`: logins can succeed, or else what is missing."""
+"""`/healthz`: the process answers. `/readyz`: logins can succeed, or what is missing."""
 
 import asyncio
+from collections.abc import Sequence
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -10,26 +11,26 @@ from seed_oauth.errors import StoreError
 from seed_oauth.http.answer import json_response
 from seed_oauth.identity_provider.client import IdentityProviderError
 from seed_oauth.identity_provider.metadata import MetadataSource
-from seed_oauth.settings import Settings
 
-_PATIENCE = 1.0  # seconds that a probe waits for the identity provider; an attempt goes on without it
+_PATIENCE = 1.0  # seconds that a probe waits for the identity provider; the attempt continues without it
 
 
 async def healthz(_: Request) -> Response:
-    """Liveness: restart the process when this does not answer."""
+    """Liveness: restart the process if this does not answer."""
     return json_response({"status": "ok"}, 200)
 
 
 class ReadinessEndpoint:
-    """Readiness: send no traffic here while this is not 200."""
+    """Readiness: send no traffic here unless this is 200."""
 
-    def __init__(self, settings: Settings, clients: ClientStore, metadata: MetadataSource) -> None:
-        self._missing = settings.missing()
+    def __init__(self, missing: Sequence[str], clients: ClientStore, metadata: MetadataSource) -> None:
+        """`missing` are the settings without which no login can succeed."""
+        self._missing = missing
         self._clients = clients
         self._metadata = metadata
 
     async def __call__(self, _: Request) -> Response:
-        """200, or 503 with what the operator has to do."""
+        """200, or 503 with the problems that the operator has to solve."""
         problems = [f"{name} is not set" for name in self._missing]
         try:
             await self._clients.check()
@@ -40,7 +41,7 @@ class ReadinessEndpoint:
                 await self._metadata.get()
         except (IdentityProviderError, TimeoutError) as failure:
             reason = str(failure) or "timeout"
-            problems.append(f"the identity provider's metadata (SEED_OAUTH_IDP_ISSUER) is not read yet: {reason}")
+            problems.append(f"the identity provider's metadata (SEED_OAUTH_IDP_ISSUER) has not been read yet: {reason}")
         if problems:
             return json_response({"status": "not ready", "problems": problems}, 503)
         return json_response({"status": "ready"}, 200)

@@ -1,15 +1,14 @@
-"""The documents by which clients find the way: RFC 8414 and RFC 9728. They say only what is served."""
+"""The documents by which clients discover this server (RFC 8414, RFC 9728). They only announce what is served."""
 
 from collections.abc import Mapping, Sequence
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from seed_oauth.http import paths
 from seed_oauth.http.answer import PUBLIC, json_response
 from seed_oauth.outcomes import GrantType
 from seed_oauth.protocol.jwk import SIGNING_ALGORITHMS
-from seed_oauth.protocol.resource import metadata_path
-from seed_oauth.settings import Settings
 
 _AUTH_METHODS = ["none", "client_secret_post", "client_secret_basic"]
 
@@ -25,39 +24,44 @@ class Document:
         return json_response(self._content, 200, PUBLIC)
 
 
-def authorization_server_metadata(settings: Settings) -> Document:
+def authorization_server_metadata(
+    issuer: str, *, flow: str, scopes: Sequence[str], revocation: bool, client_documents: bool, client_keys: bool
+) -> Document:
     """Authorization server metadata (RFC 8414 §2).
 
-    `authorization_response_iss_parameter_supported` is not claimed by the relay flow: there the identity
-    provider answers the client directly, without our `iss`, and a client that was promised one must refuse
-    such an answer (RFC 9207 §2.4). In the broker flow every answer is ours.
+    `authorization_response_iss_parameter_supported` is false in the relay flow: there the identity provider
+    answers the client directly, without our `iss`, and a client that was promised one must refuse such an
+    answer (RFC 9207 §2.4). In the broker flow every answer is ours.
+
+    `client_documents`: a client_id may be the URL of a Client ID Metadata Document. `client_keys`: clients may have
+    keys, and authenticate by private_key_jwt.
     """
     content: dict[str, object] = {
-        "issuer": settings.issuer,
-        "authorization_endpoint": f"{settings.issuer}/oauth/authorize",
-        "token_endpoint": f"{settings.issuer}/oauth/token",
-        "registration_endpoint": f"{settings.issuer}/oauth/register",
+        "issuer": issuer,
+        "authorization_endpoint": paths.url(issuer, paths.AUTHORIZE),
+        "token_endpoint": paths.url(issuer, paths.TOKEN),
+        "registration_endpoint": paths.url(issuer, paths.REGISTER),
         "response_types_supported": ["code"],
         "response_modes_supported": ["query"],
         "grant_types_supported": list(GrantType),
         "code_challenge_methods_supported": ["S256"],
-        **_client_authentication(settings, "token"),
-        "authorization_response_iss_parameter_supported": settings.flow == "broker",
+        **_client_authentication("token", client_keys),
+        "authorization_response_iss_parameter_supported": flow == "broker",
     }
-    if settings.advertised_scopes:
-        content["scopes_supported"] = settings.advertised_scopes
-    if settings.can_revoke:
-        content["revocation_endpoint"] = f"{settings.issuer}/oauth/revoke"
-        content |= _client_authentication(settings, "revocation")
-    if settings.client_id_metadata_documents:
+    if scopes:
+        content["scopes_supported"] = scopes
+    if revocation:
+        content["revocation_endpoint"] = paths.url(issuer, paths.REVOKE)
+        content |= _client_authentication("revocation", client_keys)
+    if client_documents:
         content["client_id_metadata_document_supported"] = True
     return Document(content)
 
 
-def _client_authentication(settings: Settings, endpoint: str) -> dict[str, object]:
-    """How clients authenticate at an endpoint; by private_key_jwt only where any can have keys."""
+def _client_authentication(endpoint: str, client_keys: bool) -> dict[str, object]:
+    """How clients authenticate at an endpoint."""
     methods = f"{endpoint}_endpoint_auth_methods_supported"
-    if not settings.client_id_metadata_documents and not any(client.jwks for client in settings.clients):
+    if not client_keys:
         return {methods: _AUTH_METHODS}
     return {
         methods: [*_AUTH_METHODS, "private_key_jwt"],
@@ -65,11 +69,11 @@ def _client_authentication(settings: Settings, endpoint: str) -> dict[str, objec
     }
 
 
-def protected_resource_metadata(settings: Settings, resource: str, scopes: Sequence[str]) -> Document:
-    """Protected resource metadata (RFC 9728 §2) of one MCP server behind this door."""
+def protected_resource_metadata(issuer: str, resource: str, scopes: Sequence[str]) -> Document:
+    """Protected resource metadata (RFC 9728 §2) of one MCP server; `issuer` is its authorization server."""
     content: dict[str, object] = {
         "resource": resource,
-        "authorization_servers": [settings.issuer],
+        "authorization_servers": [issuer],
         "bearer_methods_supported": ["header"],
     }
     if scopes:
@@ -77,21 +81,11 @@ def protected_resource_metadata(settings: Settings, resource: str, scopes: Seque
     return Document(content)
 
 
-def documents(settings: Settings) -> dict[str, Document]:
-    """Every well-known path and its document.
-
-    For an issuer with a path the path comes after the well-known part (RFC 8414 §3.1); the plain form
-    serves a reverse proxy that strips the path. For OpenID Connect clients it comes before, too.
-    """
-    server = authorization_server_metadata(settings)
-    path = settings.issuer_path
-    found = {}
-    for name in ("oauth-authorization-server", "openid-configuration"):
-        found[f"/.well-known/{name}"] = found[f"/.well-known/{name}{path}"] = server
-    found[f"{path}/.well-known/openid-configuration"] = server
-    for resource in reversed(settings.protected_resources):
-        document = protected_resource_metadata(settings, resource, settings.advertised_scopes)
-        # The first resource is also the one that a client finds who only knows the host (RFC 9728 §3.1).
-        found["/.well-known/oauth-protected-resource"] = document
-        found[metadata_path(resource)] = document
+def documents(issuer: str, server: Document, resources: Sequence[str], scopes: Sequence[str]) -> dict[str, Document]:
+    """Every well-known path and its document, from the authorization server's metadata and what is protected."""
+    found = dict.fromkeys(paths.server_metadata_paths(issuer), server)
+    for resource in reversed(resources):
+        document = protected_resource_metadata(issuer, resource, scopes)
+        # A client that only knows the host finds the first resource (RFC 9728 §3.1).
+        found[paths.RESOURCE_METADATA] = found[paths.resource_metadata_path(resource)] = document
     return found

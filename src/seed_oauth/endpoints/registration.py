@@ -1,6 +1,6 @@
 """`/oauth/register`: dynamic client registration (RFC 7591)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from time import time
 
 from starlette.requests import Request
@@ -22,18 +22,19 @@ from seed_oauth.errors import OAuthError, StoreError
 from seed_oauth.http.answer import Answer, json_response
 from seed_oauth.http.parameters import read_json
 from seed_oauth.outcomes import RegistrationOutcome
-from seed_oauth.settings import Settings
 
 _AUTH_METHODS: tuple[TokenEndpointAuthMethod, ...] = ("none", "client_secret_basic", "client_secret_post")
 
 
 class RegistrationEndpoint:
-    """The registration endpoint, open to every client as MCP asks."""
+    """The registration endpoint, open to every client (MCP Authorization, "Dynamic Client Registration")."""
 
-    def __init__(self, settings: Settings, clients: ClientStore, now: Callable[[], float] = time) -> None:
-        """`now` counts seconds since the epoch."""
+    def __init__(
+        self, clients: ClientStore, private_use_schemes: Collection[str] = (), now: Callable[[], float] = time
+    ) -> None:
+        """Clients may register redirect URIs with these schemes as well; `now` counts seconds since the epoch."""
         self._clients = clients
-        self._private_use_schemes = settings.private_use_schemes
+        self._private_use_schemes = private_use_schemes
         self._now = now
 
     async def __call__(self, request: Request) -> Answer:
@@ -50,22 +51,22 @@ class RegistrationEndpoint:
         try:
             await self._clients.add(client)
         except QuotaExhaustedError as full:
-            # By then whoever registered until now may have to make room.
+            # By then recent registrations are no longer protected, and may be replaced.
             raise OAuthError(
                 RegistrationOutcome.QUOTA_EXHAUSTED,
-                "too many clients have registered, try again later",
+                "too many clients have registered: try again later",
                 {"Retry-After": str(PROTECTED)},
             ) from full
         except StoreError as failure:
             raise OAuthError(
-                RegistrationOutcome.STORE_FAILED, "the registration could not be stored, try again"
+                RegistrationOutcome.STORE_FAILED, "the registration could not be stored: try again"
             ) from failure
         response = json_response(_client_information(client, secret), 201)
         return Answer(RegistrationOutcome.REGISTERED, response, family_of(client))
 
     def _registered(self, sent: Mapping[str, object]) -> tuple[Client, str | None]:
         """The new client, and its secret if its method needs one."""
-        # RFC 7591 §2: client_secret_basic is what a client that says nothing gets.
+        # RFC 7591 §2: the default is client_secret_basic.
         method = client_metadata.auth_method(sent, _AUTH_METHODS, "client_secret_basic")
         secret = None if method == "none" else new_client_secret()
         client = Client(
@@ -81,7 +82,7 @@ class RegistrationEndpoint:
 
 
 def _client_information(client: Client, secret: str | None) -> dict[str, object]:
-    """What the client is told (RFC 7591 §3.2.1): its metadata as accepted, and the secret this once."""
+    """The client information response (RFC 7591 §3.2.1); the secret is only ever sent here."""
     information: dict[str, object] = {
         "client_id": client.client_id,
         "client_id_issued_at": client.issued_at,
@@ -90,8 +91,8 @@ def _client_information(client: Client, secret: str | None) -> dict[str, object]
         "token_endpoint_auth_method": client.token_endpoint_auth_method,
     }
     if secret is not None:
-        # 0: it does not expire (RFC 7591 §3.2.1). A client unused for SEED_OAUTH_CLIENT_DAYS does, but no date
-        # can be told for that: it moves with every use.
+        # 0: the secret does not expire (RFC 7591 §3.2.1). A client that is unused for SEED_OAUTH_CLIENT_DAYS does, but
+        # that date moves with every use.
         information |= {"client_secret": secret, "client_secret_expires_at": 0}
     return information
 

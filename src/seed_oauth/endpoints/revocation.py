@@ -40,11 +40,11 @@ class RevocationEndpoint:
         if failure.failure is not IdentityProviderFailure.REFUSED:
             # RFC 7009 §2.2.1: the client must assume that the token still exists, and retry.
             raise OAuthError(
-                RevocationOutcome.IDP_FAILED, "the token could not be revoked yet, try again", failure.headers
+                RevocationOutcome.IDP_FAILED, "the token could not be revoked: try again", failure.headers
             ) from failure
         if failure.error == "invalid_client":
             raise OAuthError(
                 RevocationOutcome.IDP_REFUSED_OUR_CREDENTIALS,
                 "the identity provider refused this server: its operator has to check its client credentials there",
             ) from failure
-        # Any other refusal is about the token, which is then good for nothing (RFC 7009 §2.2).
+        # Any other refusal concerns the token, which is invalid then (RFC 7009 §2.2).

@@ -1,4 +1,4 @@
-"""`/oauth/token`: exchange a code or a refresh token at the identity provider, in the client's place."""
+"""`/oauth/token`: exchange a code or a refresh token at the identity provider, on behalf of the client."""
 
 from collections.abc import Mapping
 
@@ -7,15 +7,14 @@ from starlette.requests import Request
 from seed_oauth.clients import Client, ClientStore
 from seed_oauth.clients.authentication import ClientAuthentication
 from seed_oauth.clients.family import family_of
-from seed_oauth.errors import OAuthError
+from seed_oauth.errors import BAD_SCOPE, NOT_CONFIGURED, OAuthError
 from seed_oauth.flows import CodeRequest, Flow, RefreshRequest
 from seed_oauth.http.answer import Answer, json_response
 from seed_oauth.http.parameters import read_form
-from seed_oauth.http.requested_resource import ProtectedResources
+from seed_oauth.http.requested_resource import UNKNOWN_RESOURCE, ProtectedResources
 from seed_oauth.identity_provider.client import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.outcomes import GrantType, TokenOutcome
 from seed_oauth.protocol import pkce, redirect_uri, scope
-from seed_oauth.settings import Settings
 
 _SUCCESSES = {
     GrantType.AUTHORIZATION_CODE: TokenOutcome.EXCHANGED,
@@ -26,7 +25,10 @@ _REFUSALS = {
         TokenOutcome.IDP_INVALID_GRANT,
         "the code or refresh token is invalid, expired or already used: start a new authorization",
     ),
-    "invalid_request": (TokenOutcome.IDP_INVALID_REQUEST, "the identity provider calls it incomplete"),
+    "invalid_request": (
+        TokenOutcome.IDP_INVALID_REQUEST,
+        "the identity provider calls the request malformed",
+    ),
     "invalid_scope": (TokenOutcome.IDP_INVALID_SCOPE, "scope must not exceed what was granted"),
     "invalid_target": (TokenOutcome.IDP_INVALID_TARGET, "the identity provider does not know this resource"),
     "unsupported_grant_type": (
@@ -35,55 +37,62 @@ _REFUSALS = {
     ),
     "unauthorized_client": (
         TokenOutcome.IDP_UNAUTHORIZED_CLIENT,
-        "the identity provider does not allow this grant_type here",
+        "the identity provider does not allow this server to use this grant_type",
     ),
     "invalid_client": (
         TokenOutcome.IDP_REFUSED_OUR_CREDENTIALS,
         "the identity provider refused this server: its operator has to check its client credentials there",
     ),
 }
-"""The definite refusals of RFC 6749 §5.2 and RFC 8707 §2. Any other code is no answer at all."""
+"""The definite refusals of RFC 6749 §5.2 and RFC 8707 §2. Any other code is an invalid response."""
 
 _TROUBLES = {
     IdentityProviderFailure.UNREACHABLE: (
         TokenOutcome.IDP_UNREACHABLE,
-        "the identity provider cannot be reached, try again",
+        "the identity provider cannot be reached: try again",
     ),
     IdentityProviderFailure.TIMEOUT: (
         TokenOutcome.IDP_TIMEOUT,
-        "the identity provider did not answer in time, try again",
+        "the identity provider did not answer in time: try again",
     ),
     IdentityProviderFailure.RATE_LIMITED: (
         TokenOutcome.IDP_RATE_LIMITED,
-        "the identity provider is busy, try again later",
+        "the identity provider is busy: try again later",
     ),
     IdentityProviderFailure.SERVER_ERROR: (
         TokenOutcome.IDP_SERVER_ERROR,
-        "the identity provider has a problem, try again",
+        "the identity provider has a problem: try again",
     ),
     IdentityProviderFailure.CIRCUIT_OPEN: (
         TokenOutcome.CIRCUIT_OPEN,
-        "the identity provider does not answer, so it was not asked: send the same request again later",
+        "the identity provider is not responding, so it was not asked: send the same request again later",
     ),
     IdentityProviderFailure.TOO_MANY_IN_FLIGHT: (
         TokenOutcome.TOO_MANY_IN_FLIGHT,
-        "too many requests wait for the identity provider, so it was not asked: send the same request again later",
+        "too many requests are waiting for the identity provider: send the same request again later",
     ),
 }
-_NONSENSE = (TokenOutcome.IDP_INVALID_RESPONSE, "the identity provider sent no usable answer, try again")
+_NONSENSE = (TokenOutcome.IDP_INVALID_RESPONSE, "the identity provider sent no usable response: try again")
 
 
 class TokenEndpoint:
     """The token endpoint (RFC 6749 §3.2)."""
 
     def __init__(
-        self, settings: Settings, authentication: ClientAuthentication, flow: Flow, clients: ClientStore
+        self,
+        authentication: ClientAuthentication,
+        flow: Flow,
+        clients: ClientStore,
+        resources: ProtectedResources,
+        *,
+        configured: bool,
     ) -> None:
-        self._configured = settings.can_exchange
+        """`configured` tells whether there is an identity provider to exchange codes at."""
         self._authenticate = authentication
         self._flow = flow
         self._clients = clients
-        self._resources = ProtectedResources(settings.protected_resources)
+        self._resources = resources
+        self._configured = configured
 
     async def __call__(self, request: Request) -> Answer:
         """Answer one token request.
@@ -93,11 +102,7 @@ class TokenEndpoint:
         """
         form = await read_form(request)
         if not self._configured:
-            raise OAuthError(
-                TokenOutcome.NOT_CONFIGURED,
-                "this server is not connected to an identity provider yet: its operator finds what is "
-                "missing at /readyz",
-            )
+            raise OAuthError(TokenOutcome.NOT_CONFIGURED, NOT_CONFIGURED)
         client = await self._authenticate(request.headers.get("authorization"), form, TokenOutcome)
         grant_type = _grant_type(form)
         try:
@@ -108,7 +113,7 @@ class TokenEndpoint:
         except IdentityProviderError as failure:
             raise _as_oauth_error(failure) from failure
         await self._clients.mark_used(client.client_id)
-        # RFC 6750 §4: clients are promised Bearer, in this spelling; some providers write it in lower case.
+        # RFC 6750 §4 registers the type as Bearer; some providers write it in lower case.
         response = json_response({**members, "token_type": "Bearer"}, 200)
         return Answer(_SUCCESSES[grant_type], response, family_of(client))
 
@@ -116,33 +121,39 @@ class TokenEndpoint:
         if "code" not in form:
             raise OAuthError(TokenOutcome.MISSING_PARAMETER, "code is missing")
         code_verifier = form.get("code_verifier", "")
-        # Every authorization had a code_challenge, so a request without its verifier never holds the grant
+        # Every authorization has a code_challenge, so a request without the verifier is never valid
         # (RFC 7636 §4.6; RFC 9700 §2.1.1 on PKCE downgrade).
         if not pkce.has_valid_length(code_verifier) or not pkce.has_valid_format(code_verifier):
             raise OAuthError(
-                TokenOutcome.BAD_CODE_VERIFIER, "code_verifier must be the one of this authorization (RFC 7636)"
+                TokenOutcome.BAD_CODE_VERIFIER, "code_verifier must be that of the authorization request (RFC 7636)"
             )
         if "redirect_uri" in form and not redirect_uri.is_registered(form["redirect_uri"], client.redirect_uris):
-            raise OAuthError(TokenOutcome.BAD_REDIRECT_URI, "redirect_uri must be the one of the authorization request")
+            raise OAuthError(TokenOutcome.BAD_REDIRECT_URI, "redirect_uri must be that of the authorization request")
         return CodeRequest(
             client=client,
             code=form["code"],
             code_verifier=code_verifier,
             redirect_uri=form.get("redirect_uri"),
-            resource=self._resources.named(form.get("resource"), TokenOutcome.BAD_RESOURCE),
+            resource=self._resource(form),
         )
 
     def _refresh_request(self, form: Mapping[str, str], client: Client) -> RefreshRequest:
         if "refresh_token" not in form:
             raise OAuthError(TokenOutcome.MISSING_PARAMETER, "refresh_token is missing")
         if "scope" in form and not scope.is_valid(form["scope"]):
-            raise OAuthError(TokenOutcome.BAD_SCOPE, "scope must be a list of names with single spaces between")
+            raise OAuthError(TokenOutcome.BAD_SCOPE, BAD_SCOPE)
         return RefreshRequest(
             client=client,
             refresh_token=form["refresh_token"],
             scope=form.get("scope"),
-            resource=self._resources.named(form.get("resource"), TokenOutcome.BAD_RESOURCE),
+            resource=self._resource(form),
         )
+
+    def _resource(self, form: Mapping[str, str]) -> str | None:
+        resource = self._resources.find(form.get("resource"))
+        if "resource" in form and resource is None:
+            raise OAuthError(TokenOutcome.BAD_RESOURCE, UNKNOWN_RESOURCE)
+        return resource
 
 
 def _grant_type(form: Mapping[str, str]) -> GrantType:
@@ -157,7 +168,7 @@ def _grant_type(form: Mapping[str, str]) -> GrantType:
 
 
 def _as_oauth_error(failure: IdentityProviderError) -> OAuthError:
-    """Refusals are passed on faithfully; trouble that may pass is never called a refusal."""
+    """Refusals are passed on faithfully; a temporary failure is never reported as a refusal."""
     if failure.failure is IdentityProviderFailure.REFUSED:
         outcome, description = _REFUSALS.get(failure.error or "", _NONSENSE)
     else:

@@ -1,1 +1,1 @@
-"""What the door seals, so that it can hand it out and trust it when it comes back."""
+"""Sealed envelopes: what this server hands out and can trust when it comes back."""

@@ -1,6 +1,6 @@
-"""Access tokens of ours: for clients whose identity provider gives none that is meant for the MCP server.
+"""Our own access tokens, for identity providers that issue none for the MCP server.
 
-One is a sealed envelope, which only a door with the same secret keys can read. It names the resource that it is
+Each is a sealed envelope, which only servers with the same secret keys can open. It names the resource that it is
 for, and carries the identity provider's access token, for the MCP server's own use.
 """
 
@@ -9,22 +9,22 @@ from typing import Self
 
 from seed_oauth.envelopes.seal import Purpose, Sealer
 
-_LONGEST_LIFETIME = 86_400  # seconds; each has its own expiry within
+_LONGEST_LIFETIME = 86_400  # seconds; each token also carries its own expiry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessToken:
-    """What an access token of ours says."""
+    """The content of an access token of ours."""
 
     client_id: str
     resource: str
     """The protected resource that it is for (RFC 8707), as configured."""
     scope: str
-    """Scope tokens with spaces between; empty when there are none."""
+    """Scope tokens, separated by spaces; empty when there are none."""
     expires_at: int
     """Seconds since the epoch."""
     subject: str | None
-    """Who has logged in, as the identity provider calls them; None when it did not tell."""
+    """The user, by the identity provider's name for them; None when it did not say."""
     idp_access_token: str
     """The identity provider's own access token."""
 
@@ -37,10 +37,10 @@ class AccessToken:
 
     @classmethod
     def opened(cls, sealer: Sealer, token: str, now: float) -> Self:
-        """The token that a client presents; whether it has expired is for the caller to judge.
+        """The token that a client presents; the caller has to check `expires_at`.
 
         Raises:
-            SealError: it is none of ours.
+            SealError: it was not sealed here.
         """
         content = sealer.open(Purpose.ACCESS_TOKEN, token, lifetime=_LONGEST_LIFETIME, now=now)
         client_id, resource, scope, expires_at, subject, idp_access_token = content

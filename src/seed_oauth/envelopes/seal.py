@@ -1,8 +1,8 @@
-"""Sealed envelopes: what the door hands out to be handed back to it, so that it keeps nothing itself.
+"""Sealed envelopes: state that clients and browsers carry, so that this server does not have to store it.
 
-An envelope is authenticated encryption (AES-256-GCM-SIV, RFC 8452, from `cryptography`; of the AEADs the one that
-stays safe should a nonce ever come twice). Nobody else can read or change it, it is good for one purpose only, and it
-expires. Of several keys the first one seals and all of them open, so keys rotate without anybody being logged out.
+An envelope is authenticated encryption (AES-256-GCM-SIV, RFC 8452, from `cryptography`: an AEAD that stays safe if a
+nonce is ever repeated). Nobody else can read or change it, it is valid for one purpose only, and it expires. Of
+several keys the first one seals and all of them open, so that keys can be rotated without logging anybody out.
 
     seconds since the epoch (5 bytes) | nonce (12) | ciphertext and tag
 """
@@ -20,15 +20,14 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 MINIMUM_KEY_LENGTH = 32
-"""Characters of a secret key; `seed-oauth` never seals with less than that."""
-
+"""Characters of a secret key; shorter keys are refused."""
 
 _TIME = 5  # bytes
 _NONCE = 12
 
 
 class Purpose(StrEnum):
-    """What an envelope is for. Each has keys of its own, so none can be used in the place of another."""
+    """What an envelope is for. Each purpose has its own keys, so that no envelope can be used for another one."""
 
     CONSENT = "consent"
     """The authorization request while its user is asked for consent."""
@@ -42,11 +41,11 @@ class Purpose(StrEnum):
 
 
 class SealError(Exception):
-    """An envelope that is not ours, not for this purpose, changed, or expired."""
+    """The envelope was not sealed here, is for another purpose, was changed, or has expired."""
 
 
 class ExpiredError(SealError):
-    """An envelope of ours that was good, some time ago."""
+    """The envelope was sealed here for this purpose, but has expired."""
 
 
 class Sealer:
@@ -66,18 +65,18 @@ class Sealer:
     def open(self, purpose: Purpose, envelope: str, *, lifetime: float, now: float) -> Any:  # noqa: ANN401 - JSON
         """What was sealed for `purpose` not more than `lifetime` seconds before `now`.
 
-        What seems to be sealed after `now` opens, too. Nobody else can seal, so either another replica's clock is
-        ahead or ours was set back, and clients must not lose their refresh tokens by that.
+        An envelope that was apparently sealed after `now` opens, too. Nobody else can seal, so another replica's clock
+        is ahead or ours was set back, and clients must not lose their refresh tokens because of that.
 
         Raises:
             ExpiredError: it was sealed longer ago.
-            SealError: anything else; it does not tell what, and neither should the answer.
+            SealError: anything else; it does not say what, and neither should the response.
         """
         try:
             sealed = b64decode(f"{envelope}{'=' * (-len(envelope) % 4)}", b"-_", validate=True)
         except ValueError:
             raise SealError("the envelope cannot be opened") from None
-        # Base64 can be written in several ways; whatever goes by the text, a limit too, would take them for several.
+        # Base64 has several spellings of the same bytes. Rate limits, for one, go by the text, so only one is accepted.
         if _text(sealed) != envelope:
             raise SealError("the envelope cannot be opened")
         time, nonce, ciphertext = sealed[:_TIME], sealed[_TIME : _TIME + _NONCE], sealed[_TIME + _NONCE :]
@@ -93,11 +92,11 @@ class Sealer:
 
 
 def _text(sealed: bytes) -> str:
-    # The padding tells nothing; without it the envelope survives every query unescaped.
+    # Without padding the envelope needs no escaping in a query.
     return urlsafe_b64encode(sealed).rstrip(b"=").decode()
 
 
 def _derived_key(secret_key: str, purpose: Purpose) -> AESGCMSIV:
-    # RFC 5869; the keys have entropy of their own, so no slow hash is needed.
+    # RFC 5869; the secret keys are random, so no slow hash is needed.
     derivation = HKDF(algorithm=SHA256(), length=32, salt=None, info=f"seed-oauth {purpose}".encode())
     return AESGCMSIV(derivation.derive(secret_key.encode()))

@@ -48,10 +48,47 @@ TokenMembers = Mapping[str, object]
 """The members of a successful token response (RFC 6749 §5.1)."""
 
 
+class IdpParameters:
+    """The parameters that every request to the identity provider carries, as the operator has set them."""
+
+    def __init__(
+        self,
+        client_id: str,
+        *,
+        default_resource: str,
+        send_resource: bool = True,
+        authorization: Mapping[str, str] | None = None,
+        resource_names: tuple[str, ...] = (),
+    ) -> None:
+        """Of the parameters for the authorization endpoint, those in `resource_names` have the resource as value.
+
+        `default_resource` is the resource of a client that names none; `send_resource` passes `resource` on (RFC 8707).
+        """
+        self.default_resource = default_resource
+        self._send_resource = send_resource
+        self._resource_names = resource_names
+        self._authorization = {
+            **(authorization or {}),
+            "response_type": "code",
+            "client_id": client_id,
+            "code_challenge_method": "S256",
+        }
+
+    def authorization(self, resource: str | None) -> dict[str, str]:
+        """Those of an authorization request."""
+        names = dict.fromkeys(self._resource_names, resource or self.default_resource)
+        return {**self._authorization, **names, **self.resource(resource)}
+
+    def resource(self, resource: str | None) -> dict[str, str]:
+        """The parameter `resource`, where it is passed on (RFC 8707 §2)."""
+        return {"resource": resource} if self._send_resource and resource is not None else {}
+
+
 class Flow(Protocol):
     """What the endpoints leave to the flow.
 
-    Methods raise `OAuthError`, and `IdentityProviderError` where the identity provider did not do its part.
+    All methods raise `IdentityProviderError` when the identity provider does not answer as it should. All but `begin`
+    raise `OAuthError` when the client's request cannot succeed.
     """
 
     async def begin(self, asked: AuthorizationRequest, request: Request) -> Answer:

@@ -1,12 +1,14 @@
-"""The broker flow: the identity provider knows one client and one redirect URI, ours.
+"""The broker flow: the identity provider knows one client and one redirect URI, those of this server.
 
-Between the client and the door, and between the door and the identity provider, there is an authorization each,
-with a state, a PKCE pair and a code of its own. What belongs together travels in sealed envelopes, so that the
-door keeps nothing during a login: it cannot be filled up, and any replica can take the next step.
+There are two authorizations, one between the client and this server and one between this server and the identity
+provider, each with a state, a PKCE pair and a code of its own. Sealed envelopes carry what links them, so that this
+server stores nothing during a login: no flood can fill it up, and any replica can take the next step.
+
+A login reads from top to bottom: `begin`, `decide` (consent), `return_to_client` (from the identity provider),
+`redeem`, `refresh`; and `revoke` at its end.
 """
 
-import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import time
 from urllib.parse import urlsplit
 
@@ -14,66 +16,77 @@ from starlette.requests import Request
 
 from seed_oauth.clients import Client
 from seed_oauth.clients.family import family_of
-from seed_oauth.envelopes.access_token import AccessToken
-from seed_oauth.envelopes.seal import ExpiredError, SealError
-from seed_oauth.errors import OAuthError, StoreError
-from seed_oauth.flows import AuthorizationRequest, CodeRequest, RefreshRequest, TokenMembers, transaction
+from seed_oauth.envelopes.seal import ExpiredError, Sealer, SealError
+from seed_oauth.errors import OAuthError
+from seed_oauth.flows import (
+    AuthorizationRequest,
+    CodeRequest,
+    IdpParameters,
+    RefreshRequest,
+    TokenMembers,
+    idp_response,
+    transaction,
+)
 from seed_oauth.flows.browser_cookies import BrowserCookies, Consent
-from seed_oauth.flows.grants import GrantStore
+from seed_oauth.flows.presented import (
+    access_token_revocation,
+    decided_transaction,
+    presented_code,
+    presented_grant,
+    returned_login,
+)
 from seed_oauth.flows.rotation import Rotation
 from seed_oauth.flows.scopes import IdpScopes
 from seed_oauth.flows.tokens import TokenIssuer, claims_of
 from seed_oauth.flows.transaction import Code, Grant, IdpLogin, Transaction
-from seed_oauth.http import pages
+from seed_oauth.http import pages, paths
 from seed_oauth.http.answer import Answer, found
 from seed_oauth.http.parameters import add_to_query
-from seed_oauth.identity_provider.client import IdentityProvider
+from seed_oauth.identity_provider.client import IdentityProvider, IdentityProviderError
 from seed_oauth.identity_provider.metadata import MetadataSource
-from seed_oauth.outcomes import AuthorizationOutcome, GrantType, RevocationOutcome, TokenOutcome
-from seed_oauth.settings import Settings
-
-_DAY = 86_400  # seconds
-_MARGIN = 1.0  # seconds between the end of an exchange and what is done with its answer
+from seed_oauth.outcomes import AuthorizationOutcome, CallbackOutcome, ConsentOutcome, GrantType, TokenOutcome
 
 
 class BrokerFlow:
-    """A `Flow` for identity providers that know no MCP clients, which is all of them."""
+    """A `Flow` for identity providers at which MCP clients cannot register, which is nearly all of them."""
 
     def __init__(
         self,
-        settings: Settings,
+        issuer: str,
+        parameters: IdpParameters,
+        scopes: IdpScopes,
         metadata: MetadataSource,
         identity_provider: IdentityProvider,
-        grants: GrantStore,
+        *,
+        sealer: Sealer,
+        tokens: TokenIssuer,
+        rotation: Rotation,
+        consent_days: float,
         now: Callable[[], float] = time,
     ) -> None:
         """`now` counts seconds since the epoch."""
-        self._settings = settings
+        self._issuer = issuer
+        self._redirect_uri = paths.url(issuer, paths.CALLBACK)
+        self._parameters = parameters
+        self._scopes = scopes
         self._metadata = metadata
         self._identity_provider = identity_provider
-        self._grants = grants
+        self._sealer = sealer
+        self._tokens = tokens
+        self._rotation = rotation
+        self._consent_days = consent_days
         self._now = now
-        self._sealer = settings.sealer
-        self._scopes = IdpScopes(settings)
-        self._issuer = TokenIssuer(settings)
-        self._rotation = Rotation(grants, self._sealer, now, patience=settings.idp_timeout + _MARGIN)
-        self._refresh_token_lifetime = settings.refresh_token_days * _DAY
-        self._fixed_parameters = {
-            **settings.idp_authorization_parameters,
-            "response_type": "code",
-            "client_id": settings.idp_client_id or "",
-            "redirect_uri": settings.callback_url,
-            "code_challenge_method": "S256",
-        }
+
+    # 1. The client sends the browser here.
 
     async def begin(self, asked: AuthorizationRequest, request: Request) -> Answer:
-        """Ask the user for consent, or send the browser to the identity provider where that is settled.
+        """Ask the user for consent, or send the browser to the identity provider where consent is settled.
 
-        One client_id at the identity provider serves all clients, so its own consent says nothing about them
-        (MCP Authorization, "Confused Deputy"). Those that the operator registered need none.
+        One client_id at the identity provider serves all clients, so consent that it asks for says nothing about them
+        (MCP Security Best Practices, "Confused Deputy Problem"). Clients that the operator registered need none.
         """
         now = self._now()
-        browser = BrowserCookies(self._settings, request)
+        browser = self._browser(request)
         family = family_of(asked.client)
         begun = Transaction(
             client_id=asked.client.client_id,
@@ -82,25 +95,148 @@ class BrokerFlow:
             state=asked.state,
             code_challenge=asked.code_challenge,
             scope=asked.scope,
-            resource=asked.resource or self._settings.protected_resources[0],
+            resource=asked.resource or self._parameters.default_resource,
             browser=browser.binding,
         )
         if asked.client.trusted or browser.remembers(Consent.to(begun), now):
-            response = found(await self.location(begun))
+            response = found(await self._idp_authorization(begun))
             return Answer(AuthorizationOutcome.REDIRECTED_TO_IDP, browser.keep_on(response), family)
-        page = pages.consent_page(self._view(asked.client, begun, now))
+        page = pages.consent_page(self._consent_view(asked.client, begun, now))
         return Answer(AuthorizationOutcome.CONSENT_ASKED, browser.keep_on(page), family)
 
-    async def location(self, begun: Transaction) -> str:
-        """Where at the identity provider to send the browser."""
+    # 2. The user answers the consent page.
+
+    async def decide(self, envelope: str, decision: str | None, request: Request, *, remember: bool) -> Answer:
+        """Send the browser to the identity provider once its user has approved.
+
+        The envelope in the form can only be made here, and only be used by the browser that the page was shown in.
+        That keeps others from giving consent in a user's name (RFC 6749 §10.12).
+
+        Raises:
+            OAuthError: any row of `ConsentOutcome` but APPROVED.
+        """
+        begun = decided_transaction(envelope, self._sealer, self._now())
+        browser = self._browser(request)
+        browser.check_bound_by(begun.browser, ConsentOutcome.OTHER_BROWSER)
+        if decision == "deny":
+            raise OAuthError(
+                ConsentOutcome.DENIED,
+                "the user denied the request",
+                recipient=begun.recipient,
+                client_family=begun.family,
+            )
+        if decision != "approve":
+            raise OAuthError(ConsentOutcome.NO_DECISION, "decision must be approve or deny", client_family=begun.family)
+        try:
+            response = pages.onward_page(await self._idp_authorization(begun))
+        except IdentityProviderError as failure:
+            raise OAuthError(
+                ConsentOutcome.IDP_UNAVAILABLE,
+                "the identity provider cannot be reached: try again",
+                recipient=begun.recipient,
+                client_family=begun.family,
+            ) from failure
+        if remember and self._consent_days:
+            browser.remember(Consent.to(begun), response, self._now())
+        return Answer(ConsentOutcome.APPROVED, response, begun.family)
+
+    # 3. The identity provider sends the browser back.
+
+    async def return_to_client(self, parameters: Mapping[str, str], request: Request) -> Answer:
+        """Send the browser back to the client, with a code of ours that holds the identity provider's.
+
+        Raises:
+            OAuthError: any row of `CallbackOutcome` but RETURNED.
+        """
+        login = returned_login(parameters.get("state", ""), self._sealer, self._now())
+        begun = login.transaction
+        self._browser(request).check_bound_by(begun.browser, CallbackOutcome.OTHER_BROWSER, begun.family)
+        await self._check_sender(parameters)
+        if refusal := idp_response.refusal_in(parameters):
+            raise OAuthError(*refusal, recipient=begun.recipient, client_family=begun.family)
+        answer = {"code": Code.of(login, parameters["code"]).sealed(self._sealer, self._now())}
+        if begun.state is not None:
+            answer["state"] = begun.state
+        # RFC 9207 §2
+        location = add_to_query(begun.redirect_uri, {**answer, "iss": self._issuer})
+        waited = max(self._now() - login.begun_at, 0.0)
+        return Answer(CallbackOutcome.RETURNED, found(location), begun.family, waited)
+
+    # 4. The client redeems its code.
+
+    async def redeem(self, presented: CodeRequest) -> TokenMembers:
+        """Exchange the identity provider's code that is inside of ours."""
+        metadata = await self._metadata.get()
+        code = presented_code(presented, self._sealer, self._now())
+        parameters = {
+            "code": code.idp_code,
+            "code_verifier": transaction.code_verifier(code.secret),
+            "redirect_uri": self._redirect_uri,
+            **self._parameters.resource(code.resource),
+        }
+        tokens = await self._identity_provider.exchange(
+            metadata.token_endpoint or "", GrantType.AUTHORIZATION_CODE, parameters
+        )
+        identity = claims_of(tokens.members.get("id_token"))
+        # OpenID Connect Core §3.1.3.7, number 11: an ID token of another login must not be taken for this one's.
+        # Some identity providers send an ID token that was not asked for, which then has no nonce to repeat.
+        was_asked_for = identity and "openid" in self._scopes.asked_for(code.scope)
+        if was_asked_for and identity.get("nonce") != transaction.nonce(code.secret):
+            raise OAuthError(
+                TokenOutcome.IDP_WRONG_NONCE,
+                "the identity provider sent the tokens of another login: start a new authorization",
+            )
+        subject = identity.get("sub")
+        scope = self._scopes.told(tokens.members.get("scope"), code.scope)
+        grant = Grant.by(code, scope, subject if isinstance(subject, str) else None)
+        return self._tokens.members(tokens.members, grant, scope, self._now())
+
+    # 5. The client refreshes its tokens.
+
+    async def refresh(self, presented: RefreshRequest) -> TokenMembers:
+        """Exchange the identity provider's refresh token that is inside of ours, once."""
+        metadata = await self._metadata.get()
+        grant = presented_grant(presented, self._rotation, self._scopes)
+        parameters = {"refresh_token": grant.idp_refresh_token, **self._parameters.resource(grant.resource)}
+        if presented.scope is not None and (scopes := self._scopes.asked_for(presented.scope)):
+            parameters["scope"] = " ".join(scopes)
+
+        async def exchange() -> TokenMembers:
+            tokens = await self._identity_provider.exchange(
+                metadata.token_endpoint or "", GrantType.REFRESH_TOKEN, parameters
+            )
+            # RFC 6749 §6: the scope may be narrowed for an access token; the refresh token keeps what was granted.
+            asked = grant.scope if presented.scope is None else presented.scope
+            scope = self._scopes.told(tokens.members.get("scope"), asked)
+            return self._tokens.members(tokens.members, grant.refreshed(), scope, self._now())
+
+        return await self._rotation.once(grant, exchange)
+
+    # At the end the client revokes them.
+
+    async def revoke(self, token: str, token_type_hint: str | None, client: Client) -> None:
+        """Revoke a refresh token's grant here, and the identity provider's token there (RFC 7009 §2.1)."""
+        metadata = await self._metadata.get()
+        presented = {"token": token} | ({"token_type_hint": token_type_hint} if token_type_hint else {})
+        parameters = await self._revoked_here(presented, client.client_id)
+        if parameters is not None and metadata.revocation_endpoint is not None:
+            await self._identity_provider.revoke(metadata.revocation_endpoint, parameters)
+
+    # What the steps are made of.
+
+    def _browser(self, request: Request) -> BrowserCookies:
+        secure = self._issuer.startswith("https://")
+        return BrowserCookies(request, self._sealer, secure=secure, consent_days=self._consent_days)
+
+    async def _idp_authorization(self, begun: Transaction) -> str:
+        """The authorization request to the identity provider, as the URL to send the browser to."""
         metadata = await self._metadata.get()
         now = self._now()
         login = IdpLogin.begin(begun, now)
         scopes = self._scopes.asked_for(begun.scope)
         parameters = {
-            **self._fixed_parameters,
-            **dict.fromkeys(self._settings.idp_resource_parameters, begun.resource),
-            **self._resource_parameter(begun.resource),
+            **self._parameters.authorization(begun.resource),
+            "redirect_uri": self._redirect_uri,
             "state": login.state(self._sealer, now),
             "code_challenge": transaction.code_challenge(transaction.code_verifier(login.secret)),
         }
@@ -110,133 +246,7 @@ class BrokerFlow:
             parameters["nonce"] = transaction.nonce(login.secret)
         return add_to_query(metadata.authorization_endpoint or "", parameters)
 
-    async def redeem(self, presented: CodeRequest) -> TokenMembers:
-        """Exchange the identity provider's code that is inside of ours."""
-        metadata = await self._metadata.get()
-        code = self._code(presented)
-        parameters = {
-            "code": code.idp_code,
-            "code_verifier": transaction.code_verifier(code.secret),
-            "redirect_uri": self._settings.callback_url,
-            **self._resource_parameter(code.resource),
-        }
-        tokens = await self._identity_provider.exchange(
-            metadata.token_endpoint or "", GrantType.AUTHORIZATION_CODE, parameters
-        )
-        identity = claims_of(tokens.members.get("id_token"))
-        # OpenID Connect Core §3.1.3.7, number 11: an ID token of another login must not be taken for this one's.
-        # Some identity providers give one that nobody asked for, which then has no nonce to repeat.
-        asked_for_one = identity and "openid" in self._scopes.asked_for(code.scope)
-        if asked_for_one and identity.get("nonce") != transaction.nonce(code.secret):
-            raise OAuthError(
-                TokenOutcome.IDP_WRONG_NONCE, "the identity provider answered another login: start a new authorization"
-            )
-        subject = identity.get("sub")
-        scope = self._scopes.told(tokens.members.get("scope"), code.scope)
-        grant = Grant.by(code, scope, subject if isinstance(subject, str) else None)
-        return self._issuer.members(tokens.members, grant, scope, self._now())
-
-    async def refresh(self, presented: RefreshRequest) -> TokenMembers:
-        """Exchange the identity provider's refresh token that is inside of ours, once."""
-        metadata = await self._metadata.get()
-        grant = self._grant(presented)
-        parameters = {
-            "refresh_token": grant.idp_refresh_token,
-            **self._resource_parameter(grant.resource),
-        }
-        if presented.scope is not None and (scopes := self._scopes.asked_for(presented.scope)):
-            parameters["scope"] = " ".join(scopes)
-
-        async def exchange() -> TokenMembers:
-            tokens = await self._identity_provider.exchange(
-                metadata.token_endpoint or "", GrantType.REFRESH_TOKEN, parameters
-            )
-            # RFC 6749 §6: the scope may be narrowed for an access token, the refresh token keeps what was granted.
-            asked = grant.scope if presented.scope is None else presented.scope
-            scope = self._scopes.told(tokens.members.get("scope"), asked)
-            return self._issuer.members(tokens.members, grant.refreshed(), scope, self._now())
-
-        return await self._rotation.once(grant, exchange, lifetime=self._refresh_token_lifetime)
-
-    async def revoke(self, token: str, token_type_hint: str | None, client: Client) -> None:
-        """Revoke a refresh token's grant here, and the identity provider's token there (RFC 7009 §2.1)."""
-        metadata = await self._metadata.get()
-        idp_token, hint = await self._revoked_here(token, token_type_hint, client)
-        if idp_token is not None and metadata.revocation_endpoint is not None:
-            parameters = {"token": idp_token} | ({"token_type_hint": hint} if hint else {})
-            await self._identity_provider.revoke(metadata.revocation_endpoint, parameters)
-
-    async def _revoked_here(
-        self, token: str, token_type_hint: str | None, client: Client
-    ) -> tuple[str | None, str | None]:
-        """The identity provider's token inside of ours and what kind it is; None where it is another client's."""
-        now = self._now()
-        try:
-            grant = Grant.opened(self._sealer, token, lifetime=self._refresh_token_lifetime, now=now)
-        except ExpiredError:
-            return None, None  # as good as revoked
-        except SealError:
-            return self._idp_access_token(token, token_type_hint, client, now)
-        if grant.client_id != client.client_id:
-            return None, None
-        try:
-            await self._grants.revoke(grant.grant_id, expires_at=now + self._refresh_token_lifetime)
-        except StoreError as failure:
-            raise OAuthError(
-                RevocationOutcome.STORE_FAILED, "the token could not be revoked yet, try again"
-            ) from failure
-        return grant.idp_refresh_token, "refresh_token"
-
-    def _idp_access_token(
-        self, token: str, token_type_hint: str | None, client: Client, now: float
-    ) -> tuple[str | None, str | None]:
-        try:
-            opened = AccessToken.opened(self._sealer, token, now)
-        except ExpiredError:
-            return None, None
-        except SealError:
-            return token, token_type_hint  # the identity provider's own, if it is any
-        return (opened.idp_access_token, "access_token") if opened.client_id == client.client_id else (None, None)
-
-    def _code(self, presented: CodeRequest) -> Code:
-        """The code, after every check of what it was bound to (RFC 6749 §4.1.3, RFC 7636 §4.6)."""
-        try:
-            code = Code.opened(self._sealer, presented.code, self._now())
-        except SealError:
-            raise OAuthError(
-                TokenOutcome.BAD_CODE, "the code is invalid or has expired: start a new authorization"
-            ) from None
-        if code.client_id != presented.client.client_id:
-            raise OAuthError(TokenOutcome.BAD_CODE, "the code was given to another client")
-        if presented.redirect_uri not in {None, code.redirect_uri}:
-            raise OAuthError(TokenOutcome.BAD_REDIRECT_URI, "redirect_uri must be the one of the authorization request")
-        challenge = transaction.code_challenge(presented.code_verifier)
-        if not hmac.compare_digest(challenge.encode(), code.code_challenge.encode()):
-            raise OAuthError(TokenOutcome.BAD_CODE_VERIFIER, "code_verifier does not match the code_challenge")
-        _check_resource(presented.resource, code.resource)
-        return code
-
-    def _grant(self, presented: RefreshRequest) -> Grant:
-        """What the refresh token holds, after every check of what it was bound to (RFC 6749 §6)."""
-        try:
-            grant = Grant.opened(
-                self._sealer, presented.refresh_token, lifetime=self._refresh_token_lifetime, now=self._now()
-            )
-        except SealError:
-            raise OAuthError(
-                TokenOutcome.BAD_REFRESH_TOKEN, "the refresh token is invalid or has expired: start a new authorization"
-            ) from None
-        if grant.client_id != presented.client.client_id:
-            raise OAuthError(TokenOutcome.BAD_REFRESH_TOKEN, "the refresh token was given to another client")
-        if presented.scope is not None and self._scopes.exceeds(presented.scope, grant.scope):
-            raise OAuthError(TokenOutcome.BAD_SCOPE, "scope must not exceed what was granted")
-        _check_resource(presented.resource, grant.resource)
-        return grant
-
-    def _resource_parameter(self, resource: str) -> dict[str, str]:
-        return {"resource": resource} if self._settings.idp_send_resource else {}
-
-    def _view(self, client: Client, begun: Transaction, now: float) -> pages.ConsentView:
+    def _consent_view(self, client: Client, begun: Transaction, now: float) -> pages.ConsentView:
         is_document = client.client_id.startswith("https://")
         return pages.ConsentView(
             client_name=str(client.metadata.get("client_name", "")),
@@ -244,13 +254,31 @@ class BrokerFlow:
             redirect_uri=begun.redirect_uri,
             scopes=tuple((begun.scope or "").split()),
             resource=begun.resource,
-            action=f"{self._settings.issuer}/oauth/consent",
+            action=paths.url(self._issuer, paths.CONSENT),
             request=begun.awaiting_decision(self._sealer, now),
-            remember_days=int(self._settings.consent_days),
+            remember_days=int(self._consent_days),
         )
 
+    async def _check_sender(self, parameters: Mapping[str, str]) -> None:
+        try:
+            metadata = await self._metadata.get()
+        except IdentityProviderError:
+            return  # the token endpoint needs the metadata, too, and will not answer without it
+        if not idp_response.is_from(metadata, parameters):
+            raise OAuthError(
+                CallbackOutcome.WRONG_ISSUER,
+                "this response is not from the identity provider that was asked: connect again from your application",
+            )
 
-def _check_resource(presented: str | None, bound: str) -> None:
-    # RFC 8707 §2.2: a token request may only name what was authorized.
-    if presented not in {None, bound}:
-        raise OAuthError(TokenOutcome.BAD_RESOURCE, "resource must be the one of the authorization request")
+    async def _revoked_here(self, presented: Mapping[str, str], client_id: str) -> Mapping[str, str] | None:
+        """The revocation request to the identity provider; None when there is nothing left for it to revoke."""
+        try:
+            grant = self._rotation.opened(presented["token"])
+        except ExpiredError:
+            return None  # as good as revoked
+        except SealError:
+            return access_token_revocation(presented, client_id, self._sealer, self._now())
+        if grant.client_id != client_id:
+            return None
+        await self._rotation.revoke(grant)
+        return {"token": grant.idp_refresh_token, "token_type_hint": "refresh_token"}

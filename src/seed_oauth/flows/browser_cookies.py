@@ -1,8 +1,8 @@
-"""Which browser is asking, and what its user has consented to before: two kinds of cookies.
+"""Two kinds of cookies: one recognises the browser, the others remember what its user has consented to.
 
-The first only says that it is the same browser again. Everything that is handed out during a login is bound to
-it, so that nobody can begin a login in their own browser and have it finished in somebody else's, or the other
-way round (RFC 9700 §4.7; MCP security best practices, "Confused Deputy").
+Everything that is handed out during a login is bound to the browser, so that nobody can begin a login in their own
+browser and have it finished in somebody else's, or the other way round (RFC 9700 §4.7; MCP Security Best Practices,
+"Confused Deputy Problem").
 """
 
 import hmac
@@ -16,25 +16,24 @@ from urllib.parse import urlsplit
 from starlette.requests import Request, cookie_parser
 from starlette.responses import Response
 
-from seed_oauth.envelopes.seal import Purpose, SealError
+from seed_oauth.envelopes.seal import Purpose, Sealer, SealError
 from seed_oauth.errors import OAuthError
 from seed_oauth.flows.transaction import Transaction
 from seed_oauth.outcomes import CallbackOutcome, ClientFamily, ConsentOutcome
-from seed_oauth.settings import Settings
 
 _YEAR = 365 * 86_400  # seconds
 _DAY = 86_400  # seconds
 _MOST_REMEMBERED = 12
-"""Consents: some 400 bytes of cookie each, and web servers refuse more than 8 KiB of them."""
+"""Consents, of some 400 bytes of cookie each: web servers refuse more than 8 KiB of cookies."""
 
 
 @dataclass(frozen=True, slots=True)
 class Consent:
-    """What a user is asked to agree to."""
+    """What a user is asked to consent to."""
 
     client_id: str
     redirect_host: str
-    """The host they will be sent to with a code, or the scheme of a native app."""
+    """The host that the user is sent to with a code, or the scheme of a native app."""
     scopes: tuple[str, ...]
     resource: str
 
@@ -42,7 +41,7 @@ class Consent:
     def to(cls, transaction: Transaction) -> Self:
         """The consent that a transaction needs."""
         url = urlsplit(transaction.redirect_uri)
-        # What looks like a host in a private-use URI belongs to nobody: any program may register the scheme.
+        # The host of a private-use URI means nothing: any program may register the scheme (RFC 8252 §7.1).
         host = (url.hostname or "") if url.scheme in {"http", "https"} else f"{url.scheme}:"
         return cls(transaction.client_id, host, tuple((transaction.scope or "").split()), transaction.resource)
 
@@ -50,54 +49,55 @@ class Consent:
 class BrowserCookies:
     """The browser that a request comes from."""
 
-    def __init__(self, settings: Settings, request: Request) -> None:
-        """Read its cookies; a browser that has none yet gets its own with `keep_on`."""
-        self._secure = settings.issuer.startswith("https://")
-        # RFC 6265bis §4.1.3.2: with this prefix no other host and no plain http can set the cookie. Not every
-        # browser takes it over http on loopback.
+    def __init__(self, request: Request, sealer: Sealer, *, secure: bool, consent_days: float) -> None:
+        """Read its cookies; a browser that has none yet gets its own with `keep_on`.
+
+        `secure` tells whether browsers reach this server by https, `consent_days` how long a consent is remembered.
+        """
+        self._secure = secure
+        # RFC 6265bis §4.1.3.2: with this prefix neither another host nor plain http can set the cookie. Not every
+        # browser accepts it over http on loopback.
         self._prefix = "__Host-seed-oauth" if self._secure else "seed-oauth"
         self._consents = f"{self._prefix}-consent-"
         self._cookies = _cookies(request)
-        self._sealer = settings.sealer
-        self._days = settings.consent_days
-        # Two first logins at once give a browser two of its own; whatever was bound to either is bound to it.
+        self._sealer = sealer
+        self._days = consent_days
+        # Two first logins at once give a browser two cookies; what was bound to either is bound to the browser.
         known = [value for name, value in self._cookies.items() if value and self._is_own(name)]
         self._bindings = [_binding(secret) for secret in known]
         self._secret = known[0] if known else secrets.token_urlsafe(16)
         self.binding = self._bindings[0] if known else _binding(self._secret)
-        """What things are bound to this browser by; it does not tell the cookie."""
+        """What binds things to this browser; it does not reveal the cookie."""
 
     def is_bound_by(self, binding: str) -> bool:
-        """Whether this is the browser that something was bound to."""
+        """Whether something with this binding is bound to this browser."""
         return any(hmac.compare_digest(known, binding) for known in self._bindings)
 
     def check_bound_by(
         self, binding: str, outcome: CallbackOutcome | ConsentOutcome, client_family: ClientFamily = ClientFamily.OTHER
     ) -> None:
-        """Refuse to go on in another browser than the one that something was bound to.
-
-        RFC 9700 §4.7: or an attacker could have their login finished by somebody else, or the reverse.
+        """Refuse anything that is bound to another browser (RFC 9700 §4.7).
 
         Raises:
-            OAuthError: with `outcome`, and what its user can do.
+            OAuthError: with `outcome`, and with what the user can do.
         """
         if not self.is_bound_by(binding):
             raise OAuthError(
                 outcome,
-                "this login was begun in another browser, or cookies are blocked: allow cookies for this site, go "
+                "this login began in another browser, or cookies are blocked: allow cookies for this site, go "
                 "back to your application and connect again",
                 client_family=client_family,
             )
 
     def keep_on(self, response: Response) -> Response:
-        """Have the browser come back as the same one."""
+        """Set the cookie that recognises this browser, unless it has one."""
         if not self._bindings:
-            # A name for each, or that of a first login in another tab would take this one's place.
+            # A name of its own, or the cookie of a first login in another tab would replace this one.
             self._set(response, f"{self._prefix}-{secrets.token_hex(4)}", self._secret, _YEAR)
         return response
 
     def remembers(self, consent: Consent, now: float) -> bool:
-        """Whether its user consented to at least this, not too long ago."""
+        """Whether its user has consented to at least this, no longer ago than `consent_days`."""
         cookie = self._cookies.get(self._name_of(consent))
         if cookie is None or self._days == 0:
             return False
@@ -108,14 +108,14 @@ class BrowserCookies:
         client_id, host, scopes, resource, binding = given
         return (
             (client_id, host, resource) == (consent.client_id, consent.redirect_host, consent.resource)
-            # No scopes by name means whatever the server lets the client do: another question.
+            # A request without scopes asks for whatever the server allows, which is another question.
             and set(consent.scopes) <= set(scopes)
             and bool(consent.scopes) == bool(scopes)
             and self.is_bound_by(binding)
         )
 
     def remember(self, consent: Consent, response: Response, now: float) -> None:
-        """Have the browser remember what its user consented to."""
+        """Set the cookie that remembers what the user has consented to."""
         given = [consent.client_id, consent.redirect_host, consent.scopes, consent.resource, self.binding]
         cookie = self._sealer.seal(Purpose.REMEMBERED_CONSENT, given, now)
         name = self._name_of(consent)
@@ -138,10 +138,10 @@ class BrowserCookies:
 
 
 def _cookies(request: Request) -> dict[str, str]:
-    """The request's cookies, but for those of which browsers and Python read different names.
+    """The request's cookies, without those whose names browsers and Python read differently.
 
-    Python takes some characters for spaces that browsers take for letters, and leaves them out. So what another
-    host below the same domain had set, with one of them first, would become a `__Host-` cookie here.
+    Python strips some characters as spaces that browsers treat as letters. A cookie that another host of the same
+    domain has set, with such a character first, would otherwise become a `__Host-` cookie here.
     """
     sent = ";".join(request.headers.getlist("cookie")).split(";")
     return cookie_parser(";".join(cookie for cookie in sent if cookie.isascii() and cookie.isprintable()))

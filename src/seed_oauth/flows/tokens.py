@@ -1,25 +1,25 @@
-"""What a client of the broker flow gets of the tokens that the identity provider issued."""
+"""The token response of the broker flow, made of the identity provider's."""
 
 from base64 import b64decode
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
 from seed_oauth.envelopes.access_token import AccessToken
+from seed_oauth.envelopes.seal import Sealer
 from seed_oauth.flows import TokenMembers
 from seed_oauth.flows.transaction import Grant
 from seed_oauth.protocol import resource as resources
-from seed_oauth.settings import Settings
 
-_LONGEST = 10 * 365 * 86_400  # seconds; what is said to last longer has no need to be told exactly
+_LONGEST = 10 * 365 * 86_400  # seconds; a longer lifetime is cut to this
 
 
 def claims_of(token: object) -> Mapping[str, Any]:
-    """The claims of a JWT, none where it is no JWT.
+    """The claims of a JWT; empty if it is not a JWT.
 
-    Its signature is not checked: it came straight from the identity provider, over TLS, which is as good
-    (OpenID Connect Core §3.1.3.7, number 6). Whoever gets it from a client has to check it.
+    The signature is not checked: the token came directly from the identity provider over TLS, which is as good
+    (OpenID Connect Core §3.1.3.7, number 6). A token that comes from a client has to be verified.
     """
     if not isinstance(token, str) or token.count(".") != 2:  # noqa: PLR2004 - RFC 7515 §3.1
         return {}
@@ -42,24 +42,25 @@ def is_meant_for(token: object, resource: str) -> bool:
 
 
 class TokenIssuer:
-    """Makes the client's token response of the identity provider's."""
+    """Makes the client's token response from the identity provider's."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._policy = settings.access_tokens
-        self._seconds = settings.access_token_seconds
-        self._sealer = settings.sealer
+    def __init__(self, sealer: Sealer, policy: Literal["auto", "idp", "own"], seconds: int) -> None:
+        """`policy` decides whose access tokens clients get (the setting `access_tokens`); ours last `seconds`."""
+        self._sealer = sealer
+        self._policy = policy
+        self._seconds = seconds
 
     def members(self, idp: TokenMembers, grant: Grant, scope: str | None, now: float) -> TokenMembers:
-        """The members of the client's token response (RFC 6749 §5.1), with a refresh token if one was given to us.
+        """The members of the client's token response (RFC 6749 §5.1), with a refresh token if we were given one.
 
-        `scope` is that of the access token, as the client is told.
+        `scope` is the scope of the access token, as the client is told.
 
-        An ID token stays here: it is addressed to us, and says nothing to an MCP client.
+        An ID token is not passed on: its audience is this server, and an MCP client has no use for it.
         """
         members = self._access_token(idp, grant, scope, now)
         if scope is not None:
             members["scope"] = scope
-        # Where the identity provider does not rotate its refresh token, it goes on to be the one.
+        # An identity provider that does not rotate its refresh token sends none: the old one remains valid.
         idp_refresh_token = idp.get("refresh_token") or grant.idp_refresh_token
         if idp_refresh_token:
             kept = grant._replace(idp_refresh_token=str(idp_refresh_token))
@@ -67,11 +68,11 @@ class TokenIssuer:
         return members
 
     def _access_token(self, idp: TokenMembers, grant: Grant, scope: str | None, now: float) -> dict[str, object]:
-        """`access_token` and `expires_in`: the identity provider's, or one of ours with that inside.
+        """`access_token` and `expires_in`: the identity provider's token, or one of ours that contains it.
 
-        The identity provider's is passed on where it is meant for the MCP server. One that is opaque or meant
-        for somebody else (the provider's own API) never is: any server it is sent to could use it there
-        (MCP Authorization, "Token passthrough").
+        The identity provider's token is passed on if it is meant for the MCP server. One that is opaque or meant
+        for another audience, such as the provider's own API, is not: any server that receives it could use it
+        there (MCP Security Best Practices, "Token Passthrough").
         """
         idp_token = str(idp["access_token"])
         expires_in = _seconds(idp.get("expires_in"))
@@ -91,7 +92,7 @@ class TokenIssuer:
 
 
 def _seconds(expires_in: object) -> int | None:
-    # RFC 6749 §5.1 has a number; some identity providers send it as a string.
+    # RFC 6749 §5.1 defines a number; some identity providers send a string.
     if isinstance(expires_in, str) and expires_in.isascii() and expires_in.isdigit():
         expires_in = float(expires_in)
     if isinstance(expires_in, int | float) and expires_in >= 0:

@@ -1,6 +1,6 @@
-"""What travels through a login in sealed envelopes, so that the door keeps nothing while it lasts.
+"""The state of a login, which travels in sealed envelopes, so that this server stores nothing.
 
-Each envelope is a JSON array, because it travels in URLs: the names of its parts are here.
+Each envelope is a JSON array, to keep URLs short; the names of its elements are here.
 """
 
 import secrets
@@ -9,17 +9,19 @@ from hashlib import sha256
 from typing import NamedTuple, Self
 
 from seed_oauth.envelopes.seal import Purpose, Sealer
+from seed_oauth.errors import Recipient
+from seed_oauth.outcomes import ClientFamily
 
 DECISION_LIFETIME = 600
-"""Seconds that a person has to answer the question for consent."""
+"""Seconds that a person has to answer the consent page."""
 LOGIN_LIFETIME = 1800
-"""Seconds that a person may spend at the identity provider: some have to find their telephone first."""
+"""Seconds that a person may spend at the identity provider: some have to find their phone first."""
 CODE_LIFETIME = 60
-"""Seconds in which a client has to redeem its code (RFC 6749 §4.1.2 asks for ten minutes at most)."""
+"""Seconds in which a client has to redeem its code (RFC 6749 §4.1.2 allows ten minutes at most)."""
 
 
 class Transaction(NamedTuple):
-    """An authorization request on its way."""
+    """An authorization request in progress."""
 
     client_id: str
     client_family: str
@@ -29,7 +31,17 @@ class Transaction(NamedTuple):
     scope: str | None
     resource: str
     browser: str
-    """What binds it to the browser in which it began."""
+    """The binding to the browser in which it began."""
+
+    @property
+    def recipient(self) -> Recipient:
+        """Where its errors are delivered: the redirect_uri was verified when it began."""
+        return Recipient(self.redirect_uri, self.state)
+
+    @property
+    def family(self) -> ClientFamily:
+        """The family of its client."""
+        return ClientFamily(self.client_family)
 
     def awaiting_decision(self, sealer: Sealer, now: float) -> str:
         """The transaction while its user is asked for consent."""
@@ -40,7 +52,7 @@ class Transaction(NamedTuple):
         """The transaction that a user has decided on.
 
         Raises:
-            SealError: it is none, or too old.
+            SealError: it was not sealed here, or has expired.
         """
         return cls(*sealer.open(Purpose.CONSENT, envelope, lifetime=DECISION_LIFETIME, now=now))
 
@@ -50,13 +62,13 @@ class IdpLogin(NamedTuple):
 
     transaction: Transaction
     secret: str
-    """What our side of the login at the identity provider is derived from."""
+    """Our code_verifier and nonce at the identity provider are derived from it."""
     begun_at: float
     """Seconds since the epoch."""
 
     @classmethod
     def begin(cls, transaction: Transaction, now: float) -> Self:
-        """A login of its own, with a secret of its own."""
+        """A new login, with a new secret."""
         return cls(transaction, secrets.token_urlsafe(24), round(now, 1))
 
     def state(self, sealer: Sealer, now: float) -> str:
@@ -68,14 +80,14 @@ class IdpLogin(NamedTuple):
         """The login that the identity provider sends back.
 
         Raises:
-            SealError: it is none of ours, or too old.
+            SealError: it was not sealed here, or has expired.
         """
         secret, begun_at, *transaction = sealer.open(Purpose.STATE, state, lifetime=LOGIN_LIFETIME, now=now)
         return cls(Transaction(*transaction), secret, begun_at)
 
 
 class Code(NamedTuple):
-    """What a code of ours holds. It is good for one use because the identity provider's code within is."""
+    """The content of a code of ours. It can be used once because the identity provider's code inside can."""
 
     idp_code: str
     secret: str
@@ -108,7 +120,7 @@ class Code(NamedTuple):
         """The code that a client presents.
 
         Raises:
-            SealError: it is none of ours, or too old.
+            SealError: it was not sealed here, or has expired.
         """
         return cls(*sealer.open(Purpose.CODE, code, lifetime=CODE_LIFETIME, now=now))
 
@@ -123,7 +135,7 @@ class Grant(NamedTuple):
     scope: str | None
     resource: str
     subject: str | None
-    """Who has logged in, as the identity provider calls them; None when it did not tell."""
+    """The user, by the identity provider's name for them; None when it did not say."""
     idp_refresh_token: str = ""
 
     @classmethod
@@ -144,7 +156,7 @@ class Grant(NamedTuple):
         """The refresh token that a client presents.
 
         Raises:
-            SealError: it is none of ours, or more than `lifetime` seconds old.
+            SealError: it was not sealed here, or is more than `lifetime` seconds old.
         """
         return cls(*sealer.open(Purpose.REFRESH_TOKEN, refresh_token, lifetime=lifetime, now=now))
 

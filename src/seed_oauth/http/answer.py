@@ -1,4 +1,4 @@
-"""How an endpoint says yes: it returns an `Answer` that names a row of the table."""
+"""What an endpoint returns on success: an `Answer` that names a row of the table."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,22 +9,22 @@ from starlette.responses import Response
 from seed_oauth.outcomes import ClientFamily, Outcome
 
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
-"""Nothing of OAuth may stay in a cache (RFC 6749 §5.1)."""
+"""No OAuth response may be cached (RFC 6749 §5.1)."""
 
 PUBLIC = {"Cache-Control": "public, max-age=300"}
-"""What is the same for everybody may stay in caches for some minutes."""
+"""Responses that are the same for everybody may be cached for some minutes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The row that a request ended in and the response that goes with it."""
+    """The row that a request ended in, and its response."""
 
     outcome: Outcome
     response: Response
     client_family: ClientFamily = ClientFamily.OTHER
-    """That of the client that was answered, where it is known."""
+    """The family of the client, where it is known."""
     waited: float | None = None
-    """How many seconds the user was away at the identity provider, for an answer to their return."""
+    """Seconds that the user spent at the identity provider; only of the callback."""
 
 
 def found(location: str) -> Response:

@@ -1,4 +1,4 @@
-"""Which answers scripts of other origins may read (PROTOCOL M6): none of them depends on a cookie."""
+"""Which responses scripts of other origins may read (Fetch §3.3): only those that depend on no cookie."""
 
 from starlette.datastructures import Headers
 from starlette.middleware import Middleware
@@ -9,10 +9,10 @@ READABLE_HEADERS = ("WWW-Authenticate", "Retry-After", "X-Correlation-Id")
 
 
 class UncachedCORSMiddleware(CORSMiddleware):
-    """Starlette's, for answers that are in no cache: one to a request without an origin need not say `Vary`."""
+    """Starlette's, for responses that are never cached: without an `Origin` in the request they need no `Vary`."""
 
     async def simple_response(self, scope: Scope, receive: Receive, send: Send, request_headers: Headers) -> None:
-        """Answer a request that is no preflight."""
+        """Answer a request that is not a preflight."""
         if "origin" in request_headers:
             await super().simple_response(scope, receive, send, request_headers)
         else:
@@ -35,7 +35,7 @@ ENDPOINT_CORS = Middleware(
     allow_headers=["*"],
     expose_headers=READABLE_HEADERS,
 )
-"""They register and exchange tokens from there, too. They never fetch /oauth/authorize: a browser goes there itself."""
+"""They also register and exchange tokens from there. They never fetch /oauth/authorize: the browser navigates to it."""
 
 RESOURCE_CORS = Middleware(
     CORSMiddleware,
@@ -44,4 +44,4 @@ RESOURCE_CORS = Middleware(
     allow_headers=["*"],
     expose_headers=[*READABLE_HEADERS, "Mcp-Session-Id", "Mcp-Protocol-Version"],
 )
-"""The MCP server behind the door, whose sessions are in a header."""
+"""The MCP server behind this server; its sessions are in a header (MCP Transports, "Session Management")."""

@@ -1,19 +1,19 @@
-"""An answer that comes before the end of its request: it must not be lost in what the client still sends."""
+"""A response that is sent before the request has ended, so that the client still receives it."""
 
 import asyncio
 from contextlib import suppress
 
 from starlette.types import Message, Receive, Send
 
-_SECONDS = 2.0  # for the client to read the answer, and to stop
-_BYTES = 1 << 20  # of what it sends meanwhile are dropped
+_SECONDS = 2.0  # for the client to read the response and to stop sending
+_BYTES = 1 << 20  # that are read and dropped meanwhile
 
 
 def early_response(receive: Receive, send: Send) -> Send:
-    """`send`, but for the end of the answer, which waits until the client has stopped sending, or long enough.
+    """A `send` that delays the end of the response until the client has stopped sending, or a limit is reached.
 
-    A connection that is closed before that is reset, and a reset takes the answer from a client that has not
-    read it yet (RFC 9112 §9.6).
+    Closing the connection earlier resets it, and a reset discards a response that the client has not read yet
+    (RFC 9112 §9.6).
     """
 
     async def sending(message: Message) -> None:

@@ -1,4 +1,4 @@
-"""From an `OAuthError` to a response: the only place where an error gets its bytes."""
+"""Turns an `OAuthError` into a response: the only place where errors are rendered."""
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -9,17 +9,17 @@ from seed_oauth.http.pages import error_page, onward_page
 from seed_oauth.http.parameters import add_to_query
 from seed_oauth.outcomes import AuthorizationOutcome, CallbackOutcome, ConsentOutcome
 
-_RETRY_AFTER = "5"  # seconds; the identity provider's own word goes before
+_RETRY_AFTER = "5"  # seconds; a value of the identity provider's takes precedence
 
 _FOR_A_PERSON = (AuthorizationOutcome, ConsentOutcome, CallbackOutcome)
-"""The endpoints that a browser goes to."""
+"""The endpoints that a browser navigates to."""
 
 
 def error_response(error: OAuthError, request: Request, *, issuer: str, correlation_id: str) -> Response:
-    """The response that tells of `error`.
+    """The response for `error`.
 
-    By redirect once the recipient is verified (RFC 6749 §4.1.2.1), which after a form is a page that leads
-    there (see `onward_page`); as a page where a person is looking, and as JSON (RFC 6749 §5.2) otherwise.
+    A redirect where the error has a recipient (RFC 6749 §4.1.2.1), which after a form is a page that redirects
+    (see `onward_page`); a page for a browser; and JSON (RFC 6749 §5.2) otherwise.
     """
     outcome = error.outcome
     if error.recipient is not None:
@@ -36,11 +36,11 @@ def error_response(error: OAuthError, request: Request, *, issuer: str, correlat
 
 
 def _location(error: OAuthError, issuer: str) -> str:
-    assert error.recipient is not None  # noqa: S101 - the caller looked
+    assert error.recipient is not None  # noqa: S101 - the caller has checked
     parameters = {"error": error.outcome.error or "server_error", "error_description": error.description}
     if error.recipient.state is not None:
         parameters["state"] = error.recipient.state
-    # RFC 9207 §2: error responses say who sends them, too.
+    # RFC 9207 §2: error responses carry the issuer, too.
     parameters["iss"] = issuer
     return add_to_query(error.recipient.redirect_uri, parameters)
 

@@ -1,4 +1,4 @@
-"""What a client sent: read within limits, parsed strictly, the same way for query, form and JSON."""
+"""Request parameters: read within limits and parsed strictly, from query, form and JSON alike."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -8,7 +8,7 @@ import orjson
 from starlette.requests import Request
 
 MAXIMUM_BODY = 64 * 1024
-"""Bytes of a request's body; the largest honest one is a registration of some 4 KiB."""
+"""Bytes of a request's body; the largest legitimate one is a registration of some 4 KiB."""
 
 _MAXIMUM_FIELDS = 64
 
@@ -16,20 +16,20 @@ _FORM = "seed_oauth.form"
 
 
 class MalformedRequestError(Exception):
-    """What was sent cannot be read; the message says why, without repeating any of it."""
+    """The request cannot be parsed; the message says why, and repeats nothing of the request."""
 
 
 class BodyTooLargeError(Exception):
-    """More than `MAXIMUM_BODY` bytes were sent."""
+    """The request has more than `MAXIMUM_BODY` bytes."""
 
 
 def parse_form(encoded: bytes) -> dict[str, str]:
-    """Read `application/x-www-form-urlencoded`, of a query or a body.
+    """Parse `application/x-www-form-urlencoded`, from a query or a body.
 
-    Parameters without a value are treated as omitted, and none may come twice (RFC 6749 §3.1, §3.2).
+    Parameters without a value are treated as omitted, and none may be repeated (RFC 6749 §3.1, §3.2).
 
     Raises:
-        MalformedRequestError: not UTF-8, control characters, a parameter twice, or too many of them.
+        MalformedRequestError: not UTF-8, control characters, a repeated parameter, or too many parameters.
         BodyTooLargeError: more than `MAXIMUM_BODY` bytes.
     """
     if len(encoded) > MAXIMUM_BODY:
@@ -47,17 +47,17 @@ def parse_form(encoded: bytes) -> dict[str, str]:
         raise MalformedRequestError("a parameter was sent twice")
     for value in parameters.values():
         if not value.isprintable():
-            raise MalformedRequestError("a parameter has control characters")
+            raise MalformedRequestError("a parameter contains control characters")
     return {name: value for name, value in parameters.items() if value}
 
 
 async def read_form(request: Request) -> dict[str, str]:
-    """Read the form in the body. It comes once: whoever asks again gets the same.
+    """Read the form in the body; a second call for the same request returns the same form.
 
     Raises:
-        MalformedRequestError: another content type, or see `parse_form`.
-        BodyTooLargeError: see there.
-        starlette.requests.ClientDisconnect: the client went away while sending.
+        MalformedRequestError: another content type, or as `parse_form`.
+        BodyTooLargeError: more than `MAXIMUM_BODY` bytes.
+        starlette.requests.ClientDisconnect: the client disconnected while sending.
     """
     form: dict[str, str] | None = request.scope.get(_FORM)
     if form is None:
@@ -71,9 +71,9 @@ async def read_json(request: Request) -> dict[str, object]:
     """Read the JSON object in the body.
 
     Raises:
-        MalformedRequestError: another content type, or no JSON object.
-        BodyTooLargeError: see there.
-        starlette.requests.ClientDisconnect: the client went away while sending.
+        MalformedRequestError: another content type, or not a JSON object.
+        BodyTooLargeError: more than `MAXIMUM_BODY` bytes.
+        starlette.requests.ClientDisconnect: the client disconnected while sending.
     """
     if _content_type(request) != "application/json":
         raise MalformedRequestError("send the client metadata as application/json")
@@ -88,7 +88,7 @@ async def read_json(request: Request) -> dict[str, object]:
 
 
 def add_to_query(url: str, parameters: Mapping[str, str]) -> str:
-    """`url` with `parameters` added after the query it may already have (RFC 6749 §3.1)."""
+    """`url` with `parameters` added to its query; one that is there already is kept (RFC 6749 §3.1)."""
     separator = "&" if "?" in url else "?"
     return f"{url}{separator}{encode_form(parameters)}"
 
@@ -98,7 +98,7 @@ def encode_form(parameters: Mapping[str, str]) -> str:
     return "&".join([f"{_encoded_name(name)}={quote_plus(value)}" for name, value in parameters.items()])
 
 
-_encoded_name = lru_cache(maxsize=256)(quote_plus)  # the names are ours, and few
+_encoded_name = lru_cache(maxsize=256)(quote_plus)  # parameter names are few and never a client's
 
 
 def _decode(text: str) -> str:

@@ -1,8 +1,8 @@
-"""Header fields that every answer has, whoever made it: pages, JSON, redirects, errors, preflights.
+"""Security header fields of every response: pages, JSON, redirects, errors, preflights.
 
-Pages have a Content Security Policy besides (`pages.py`). Not among them: Cross-Origin-Opener-Policy, which would cut
-a client in a browser off from the window in which it lets its user log in; and Permissions-Policy, because pages here
-run no script that could ask for a permission.
+Pages also have a Content Security Policy (`pages.py`). There is no Cross-Origin-Opener-Policy, which would cut off a
+browser-based client from the window in which its user logs in, and no Permissions-Policy, because the pages run no
+script that could use a permission.
 """
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -10,17 +10,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 _A_YEAR = 365 * 24 * 60 * 60  # seconds
 
 _NOSNIFF = (b"x-content-type-options", b"nosniff")
-"""What is JSON must not be run because somebody else's page calls it a script."""
+"""JSON must not run as a script because another page includes it as one."""
 
-# RFC 6797 §6.1; without includeSubDomains, because what else is below this host is not ours to decide.
+# RFC 6797 §6.1; without includeSubDomains, because the subdomains are not ours.
 _HSTS = (b"strict-transport-security", f"max-age={_A_YEAR}".encode())
 
 
 class SecurityHeaders:
-    """ASGI middleware that adds them. An answer that has one already, as the MCP server's may, keeps its own."""
+    """ASGI middleware that adds them. A response that already has one, as the MCP server's may, keeps its own."""
 
     def __init__(self, app: ASGIApp, issuer: str) -> None:
-        """`issuer` tells whether browsers reach this server by https."""
+        """The scheme of `issuer` tells whether browsers reach this server by https."""
         self._app = app
         self._headers = (_NOSNIFF, _HSTS) if issuer.startswith("https://") else (_NOSNIFF,)
 

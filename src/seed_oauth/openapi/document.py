@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
+from seed_oauth.http import paths as our_paths
 from seed_oauth.openapi.responses import HEADERS, responses
 from seed_oauth.openapi.schemas import AUTHORIZATION_REQUEST, SCHEMAS, TEXT, VISIBLE, Schema, ref
 from seed_oauth.outcomes import (
@@ -15,7 +15,6 @@ from seed_oauth.outcomes import (
     RevocationOutcome,
     TokenOutcome,
 )
-from seed_oauth.protocol.resource import metadata_path
 from seed_oauth.resource_server.reverse_proxy import METHODS
 from seed_oauth.settings import Settings
 
@@ -50,14 +49,14 @@ def document(settings: Settings) -> dict[str, object]:
 
 def _endpoints(settings: Settings) -> dict[str, object]:
     paths: dict[str, object] = {
-        "/oauth/authorize": _authorize(settings),
-        "/oauth/token": {"post": _token(settings)},
-        "/oauth/register": {"post": _register(settings)},
+        our_paths.AUTHORIZE: _authorize(settings),
+        our_paths.TOKEN: {"post": _token(settings)},
+        our_paths.REGISTER: {"post": _register(settings)},
     }
     if settings.flow == "broker":
-        paths |= {"/oauth/consent": {"post": _consent(settings)}, "/oauth/callback": {"get": _callback(settings)}}
+        paths |= {our_paths.CONSENT: {"post": _consent(settings)}, our_paths.CALLBACK: {"get": _callback(settings)}}
     if settings.can_revoke:
-        paths["/oauth/revoke"] = {"post": _revoke(settings)}
+        paths[our_paths.REVOKE] = {"post": _revoke(settings)}
     if settings.mcp_server:
         paths[settings.mcp_server_path] = {method.lower(): _resource(settings, method) for method in METHODS}
     return paths
@@ -143,22 +142,19 @@ def _resource(settings: Settings, method: str) -> dict[str, object]:
 
 def _paths_of_the_host(settings: Settings) -> dict[str, object]:
     """The paths that are not below the path of the issuer (RFC 8414 §3.1)."""
-    url = urlsplit(settings.issuer)
-    host = {"servers": [{"url": f"{url.scheme}://{url.netloc}"}]} if url.path else {}
+    host = {"servers": [{"url": our_paths.origin(settings.issuer)}]} if settings.issuer_path else {}
     paths = {**_documents(settings), **_for_the_operator()}
     return {path: {**host, "get": operation} for path, operation in paths.items()}
 
 
 def _documents(settings: Settings) -> dict[str, object]:
-    server, path = _read("Authorization server metadata (RFC 8414)", "ServerMetadata"), settings.issuer_path
-    paths: dict[str, object] = {}
-    for name in ("oauth-authorization-server", "openid-configuration"):
-        paths[f"/.well-known/{name}"] = paths[f"/.well-known/{name}{path}"] = server
-    paths[f"{path}/.well-known/openid-configuration"] = server
+    server = _read("Authorization server metadata (RFC 8414)", "ServerMetadata")
     resource = _read("Protected resource metadata (RFC 9728)", "ResourceMetadata")
-    for one in ("/.well-known/oauth-protected-resource", *map(metadata_path, settings.protected_resources)):
-        paths[one] = resource
-    return paths
+    of_resources = map(our_paths.resource_metadata_path, settings.protected_resources)
+    return {
+        **dict.fromkeys(our_paths.server_metadata_paths(settings.issuer), server),
+        **dict.fromkeys([our_paths.RESOURCE_METADATA, *of_resources], resource),
+    }
 
 
 def _for_the_operator() -> dict[str, object]:
@@ -166,9 +162,9 @@ def _for_the_operator() -> dict[str, object]:
     not_ready = {"503": {"description": "Logins cannot succeed, and why.", "content": _json("Health")}}
     description = {"description": "An OpenAPI document.", "content": {_JSON: {"schema": {"type": "object"}}}}
     return {
-        "/healthz": alive,
-        "/readyz": {**ready, "responses": {**ready["responses"], **not_ready}},
-        "/openapi.json": {"summary": "This document", "responses": {"200": description}},
+        our_paths.HEALTH: alive,
+        our_paths.READINESS: {**ready, "responses": {**ready["responses"], **not_ready}},
+        our_paths.OPENAPI: {"summary": "This document", "responses": {"200": description}},
     }
 
 
@@ -183,9 +179,9 @@ def _security_schemes(settings: Settings) -> dict[str, object]:
     }
     if settings.mcp_server:
         flow = {
-            "authorizationUrl": f"{settings.issuer}/oauth/authorize",
-            "tokenUrl": f"{settings.issuer}/oauth/token",
-            "refreshUrl": f"{settings.issuer}/oauth/token",
+            "authorizationUrl": our_paths.url(settings.issuer, our_paths.AUTHORIZE),
+            "tokenUrl": our_paths.url(settings.issuer, our_paths.TOKEN),
+            "refreshUrl": our_paths.url(settings.issuer, our_paths.TOKEN),
             "scopes": dict.fromkeys(settings.advertised_scopes, ""),
         }
         schemes["mcp"] = {"type": "oauth2", "flows": {"authorizationCode": flow}}

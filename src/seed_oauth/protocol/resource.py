@@ -24,14 +24,3 @@ def canonical(resource: str) -> str | None:
     if port is not None and port != _DEFAULT_PORTS.get(url.scheme):
         host = f"{host}:{port}"
     return f"{url.scheme}://{host}{url.path.rstrip('/')}"
-
-
-def metadata_path(resource: str) -> str:
-    """The path of a protected resource's metadata (RFC 9728 §3.1)."""
-    return f"/.well-known/oauth-protected-resource{urlsplit(resource).path.rstrip('/')}"
-
-
-def metadata_url(resource: str) -> str:
-    """The URL of a protected resource's metadata (RFC 9728 §3.1)."""
-    url = urlsplit(resource)
-    return f"{url.scheme}://{url.netloc}{metadata_path(resource)}"

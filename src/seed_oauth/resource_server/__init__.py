@@ -1,23 +1,37 @@
-"""The check in front of an MCP server: only requests with a good access token for this resource get through."""
+"""The check in front of an MCP server: only requests with a valid access token for this resource get through."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from seed_oauth.outcomes import ResourceOutcome
+
+
+@dataclass(eq=False)
+class AccessTokenError(Exception):
+    """A request has no access token, or one that is refused or cannot be checked.
+
+    `outcome` says why, and `description` says what the client can do. The guard makes the response of it.
+    """
+
+    outcome: ResourceOutcome
+    description: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedToken:
-    """What an access token says that was found good for the protected resource."""
+    """What a valid access token for the protected resource says."""
 
     subject: str | None
-    """Who has logged in, as the identity provider calls them; None when the token does not tell."""
+    """The user, by the identity provider's name for them; None when the token does not say."""
     client_id: str | None
     """Who the token was issued to: the MCP client where the token is ours, else the identity provider's client."""
     scopes: frozenset[str]
     expires_at: float
     """Seconds since the epoch."""
     issuer: str
-    """Who says so: the identity provider, or this door."""
+    """The identity provider, or this server."""
     claims: Mapping[str, object] = field(default_factory=dict)
-    """Everything that the identity provider says; empty for a token of ours."""
+    """All claims of the identity provider's token; empty for a token of ours."""
     idp_token: str | None = field(default=None, repr=False)
-    """The identity provider's access token inside one of ours, for the MCP server's own use. Never to be passed on."""
+    """The identity provider's access token inside one of ours, for the MCP server's own use only."""

@@ -1,18 +1,17 @@
-"""Is an access token good for a resource? It is ours, or a JWT of the identity provider, or it has to be asked."""
+"""Is an access token valid for a resource? Ours, the identity provider's JWTs, and opaque ones by introspection."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from time import monotonic, time
 
 from seed_oauth.envelopes.access_token import AccessToken
-from seed_oauth.envelopes.seal import ExpiredError, SealError
-from seed_oauth.errors import OAuthError
+from seed_oauth.envelopes.seal import ExpiredError, Sealer, SealError
 from seed_oauth.identity_provider.client import IdentityProvider, IdentityProviderError, IdentityProviderFailure
 from seed_oauth.identity_provider.jwks import IssuerKeys, UnknownKeyError
 from seed_oauth.identity_provider.metadata import MetadataSource, ProviderMetadata
 from seed_oauth.outcomes import ResourceOutcome
 from seed_oauth.protocol.jwk import BadSignatureError, unverified
 from seed_oauth.protocol.resource import canonical
-from seed_oauth.resource_server import VerifiedToken
+from seed_oauth.resource_server import AccessTokenError, VerifiedToken
 from seed_oauth.resource_server.claims import (
     bad_token,
     check_audience,
@@ -24,7 +23,6 @@ from seed_oauth.resource_server.claims import (
     wrong_audience,
 )
 from seed_oauth.resource_server.introspection import REMEMBERED_FOR, Introspection
-from seed_oauth.settings import Settings
 
 
 class BearerTokens:
@@ -32,26 +30,39 @@ class BearerTokens:
 
     def __init__(
         self,
-        settings: Settings,
+        issuer: str,
+        sealer: Sealer,
         metadata: MetadataSource,
         identity_provider: IdentityProvider,
         keys: IssuerKeys,
         *,
+        idp_client_id: str | None = None,
+        audiences: Collection[str] = (),
+        introspection: bool = True,
         now: Callable[[], float] = time,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        """`now` counts seconds since the epoch; `clock` counts seconds and never goes back."""
-        self._settings = settings
+        """Verify the tokens that `sealer` opens, which are `issuer`'s own, and those of the identity provider.
+
+        `idp_client_id` is the audience of its ID tokens, `audiences` are those of its access tokens besides the
+        resource, and `introspection` allows asking about opaque ones (RFC 7662). `now` counts seconds since the
+        epoch; `clock` counts seconds and never goes back.
+        """
+        self._issuer = issuer
+        self._sealer = sealer
+        self._idp_client_id = idp_client_id
+        self._audiences = audiences
+        self._introspects = introspection
         self._metadata = metadata
         self._introspection = Introspection(identity_provider, clock)
         self._keys = keys
         self._now = now
 
     async def verify(self, token: str, resource: str) -> VerifiedToken:
-        """What the token says, if it is good for the protected resource now.
+        """What the token says, if it is valid for the protected resource now.
 
         Raises:
-            OAuthError: a row of `ResourceOutcome` says what is wrong with it, or why that cannot be told.
+            AccessTokenError: the token is refused, or it cannot be checked now.
         """
         try:
             if token.count(".") == 2:  # noqa: PLR2004 - a signed JWT (RFC 7515 §3.1); an envelope has none
@@ -62,11 +73,9 @@ class BearerTokens:
 
     def _open(self, token: str, resource: str) -> VerifiedToken | None:
         """What a token of ours says; None for any other."""
-        if not self._settings.secret_keys:
-            return None
         now = self._now()
         try:
-            opened = AccessToken.opened(self._settings.sealer, token, now)
+            opened = AccessToken.opened(self._sealer, token, now)
         except ExpiredError:
             raise expired_token() from None
         except SealError:
@@ -80,7 +89,7 @@ class BearerTokens:
             client_id=opened.client_id,
             scopes=frozenset(opened.scope.split()),
             expires_at=opened.expires_at,
-            issuer=self._settings.issuer,
+            issuer=self._issuer,
             idp_token=opened.idp_access_token,
         )
 
@@ -89,14 +98,14 @@ class BearerTokens:
             header, said = unverified(token)
         except BadSignatureError:
             raise bad_token() from None
-        # RFC 7515 §4.1.11: no extension is understood here, so whatever is critical is refused.
+        # RFC 7515 §4.1.11: no extension is understood here, so any critical one is refused.
         if "crit" in header:
             raise bad_token()
         metadata = await self._metadata.get()
         if metadata.jwks_uri is None:
             return await self._ask(token, resource)
         issuer = _issuer_of(metadata)
-        # Before any key is fetched: a token from elsewhere is none of the identity provider's business.
+        # Before any key is fetched, so that tokens from elsewhere cause no request to the identity provider.
         check_issuer(said, issuer)
         key_id = header.get("kid")
         try:
@@ -104,49 +113,51 @@ class BearerTokens:
         except BadSignatureError:
             raise bad_token() from None
         except UnknownKeyError:
-            raise OAuthError(
-                ResourceOutcome.UNKNOWN_KEY, "the access token is signed with a key that is not in use: get a new one"
+            raise AccessTokenError(
+                ResourceOutcome.UNKNOWN_KEY, "the access token is signed with a key that is not in use: get a new token"
             ) from None
-        check_type(header, claims, self._settings.idp_client_id)
+        check_type(header, claims, self._idp_client_id)
         return self._checked(claims, resource, issuer)
 
     async def _ask(self, token: str, resource: str) -> VerifiedToken:
         metadata = await self._metadata.get()
-        if metadata.introspection_endpoint is None or not self._settings.idp_introspection:
+        if metadata.introspection_endpoint is None or not self._introspects:
             raise bad_token()
         answer = await self._introspection.ask(metadata.introspection_endpoint, token)
         if answer["active"] is not True:
-            raise OAuthError(
-                ResourceOutcome.INACTIVE_TOKEN, "the access token is not active any more: use the refresh token"
+            raise AccessTokenError(
+                ResourceOutcome.INACTIVE_TOKEN, "the access token is no longer active: use the refresh token"
             )
         # The answer comes from the issuer itself, and need not name it (RFC 7662 §2.2).
         issuer = metadata.issuer or metadata.introspection_endpoint
         if "iss" in answer:
             check_issuer(answer, _issuer_of(metadata))
-        # `exp` is optional, too; then the answer is good for as long as it is remembered.
+        # `exp` is optional, too; without it the answer is valid for as long as it is remembered.
         return self._checked({"exp": self._now() + REMEMBERED_FOR, **answer}, resource, issuer)
 
     def _checked(self, claims: Mapping[str, object], resource: str, issuer: str) -> VerifiedToken:
-        check_audience(claims, resource, self._settings.idp_audiences)
+        check_audience(claims, resource, self._audiences)
         return token_of(claims, check_times(claims, self._now()), issuer)
 
 
 def _issuer_of(metadata: ProviderMetadata) -> str:
     if metadata.issuer is None:
-        raise OAuthError(
+        raise AccessTokenError(
             ResourceOutcome.NOT_CONFIGURED,
             "access tokens cannot be checked here yet: the operator has to set SEED_OAUTH_IDP_ISSUER",
         )
     return metadata.issuer
 
 
-def _unavailable(failure: IdentityProviderError) -> OAuthError:
-    """Never a 401: clients throw good tokens away on that."""
+def _unavailable(failure: IdentityProviderError) -> AccessTokenError:
+    """Never a 401, on which clients discard valid tokens."""
     if failure.failure is IdentityProviderFailure.REFUSED:
-        return OAuthError(
+        return AccessTokenError(
             ResourceOutcome.TOKEN_CHECK_REFUSED,
-            "the identity provider does not let this server check access tokens: its operator has to look into it",
+            "the identity provider refused this server: its operator has to check its client credentials there",
         )
-    return OAuthError(
-        ResourceOutcome.TOKEN_CHECK_UNAVAILABLE, "the access token cannot be checked now: try again", failure.headers
+    return AccessTokenError(
+        ResourceOutcome.TOKEN_CHECK_UNAVAILABLE,
+        "the access token cannot be checked at the moment: try again",
+        failure.headers,
     )

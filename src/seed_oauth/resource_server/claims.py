@@ -2,10 +2,10 @@
 
 from collections.abc import Collection, Mapping
 
-from seed_oauth.errors import OAuthError
 from seed_oauth.outcomes import ResourceOutcome
+from seed_oauth.protocol.issuer import is_issuer
 from seed_oauth.protocol.resource import canonical
-from seed_oauth.resource_server import VerifiedToken
+from seed_oauth.resource_server import AccessTokenError, VerifiedToken
 
 Claims = Mapping[str, object]
 
@@ -20,31 +20,32 @@ _OF_ID_TOKENS = ("nonce", "at_hash", "c_hash")  # OpenID Connect Core §2, §3.3
 
 
 def check_type(header: Claims, claims: Claims, client_id: str | None) -> None:
-    """Refuse a JWT that is something else than an access token, an ID token above all (RFC 9068 §4).
+    """Refuse a JWT that is not an access token, above all an ID token (RFC 9068 §4).
 
-    It has the same issuer and the same keys, and is shown to the client's front end, to logs and to analytics.
+    An ID token has the same issuer and the same keys, and reaches the client's front end, logs and analytics.
 
     Raises:
-        OAuthError: NOT_AN_ACCESS_TOKEN.
+        AccessTokenError: NOT_AN_ACCESS_TOKEN.
     """
     kind = header.get("typ")
     kind = kind.lower() if isinstance(kind, str) else kind
     if kind in _ACCESS_TOKEN_TYPES:
         return
     if kind not in _UNSPECIFIC_TYPES or _is_id_token(claims, client_id):
-        raise OAuthError(
-            ResourceOutcome.NOT_AN_ACCESS_TOKEN, "this is no access token: send the access_token of the token response"
+        raise AccessTokenError(
+            ResourceOutcome.NOT_AN_ACCESS_TOKEN,
+            "this is not an access token: send the access_token of the token response",
         )
 
 
 def _is_id_token(claims: Claims, client_id: str | None) -> bool:
-    # Keycloak and Cognito say what it is; Keycloak before 25 has a nonce in access tokens, too.
+    # Keycloak and Cognito say what the token is; Keycloak before 25 has a nonce in access tokens, too.
     said = claims.get("typ"), claims.get("token_use")
     if said in (("Bearer", None), (None, "access")):
         return False
     if said in (("ID", None), (None, "id")) or any(name in claims for name in _OF_ID_TOKENS):
         return True
-    # At Entra an API may be its own client, so that this alone says nothing where there is a scope.
+    # At Entra ID an API may be its own client, so this says nothing about a token with scopes.
     return _strings(claims.get("aud")) == {client_id} and not scopes_of(claims)
 
 
@@ -52,34 +53,31 @@ def check_issuer(claims: Claims, issuer: str) -> None:
     """Refuse a token of another issuer (RFC 9068 §4), compared byte for byte.
 
     Raises:
-        OAuthError: WRONG_ISSUER.
+        AccessTokenError: WRONG_ISSUER.
     """
-    # Entra's issuer for several tenants is a template, and its tokens say which tenant it is:
-    # https://learn.microsoft.com/entra/identity-platform/access-tokens#multitenant-applications
-    expected = issuer.replace("{tenantid}", str(claims.get("tid")))
-    if claims.get("iss") != expected:
-        raise OAuthError(
+    if not is_issuer(claims.get("iss"), issuer, claims.get("tid")):
+        raise AccessTokenError(
             ResourceOutcome.WRONG_ISSUER,
-            "the access token is of another issuer: get one from the authorization server in the resource metadata",
+            "another issuer issued the access token: get one from the authorization server in the resource metadata",
         )
 
 
 def check_audience(claims: Claims, resource: str, others: Collection[str]) -> None:
-    """Refuse a token that is for somebody else: its audience must be `resource` in any spelling, or one of `others`.
+    """Refuse a token for another audience than `resource`, in any spelling, or one of `others` (RFC 9068 §4).
 
     Raises:
-        OAuthError: WRONG_AUDIENCE.
+        AccessTokenError: WRONG_AUDIENCE.
     """
     wanted = canonical(resource)
     if not any(audience in others or canonical(audience) == wanted for audience in _strings(claims.get("aud"))):
         raise wrong_audience()
 
 
-def wrong_audience() -> OAuthError:
-    """The refusal of a token that is for somebody else (RFC 8707 §2; MCP Authorization, "Token Audience Binding")."""
-    return OAuthError(
+def wrong_audience() -> AccessTokenError:
+    """The refusal of a token for another audience (RFC 8707 §2; MCP Authorization, "Token Audience Binding")."""
+    return AccessTokenError(
         ResourceOutcome.WRONG_AUDIENCE,
-        "the access token is for another resource: ask for one with the resource parameter of the metadata",
+        "the access token is for another resource: request one with the resource of the resource metadata",
     )
 
 
@@ -87,7 +85,7 @@ def check_times(claims: Claims, now: float) -> float:
     """When the token expires, in seconds since the epoch.
 
     Raises:
-        OAuthError: BAD_TOKEN without an expiry, EXPIRED_TOKEN, TOKEN_NOT_YET_VALID.
+        AccessTokenError: BAD_TOKEN without an expiry, EXPIRED_TOKEN, TOKEN_NOT_YET_VALID.
     """
     expires_at = _number(claims.get("exp"))
     if expires_at is None:
@@ -96,20 +94,22 @@ def check_times(claims: Claims, now: float) -> float:
         raise expired_token()
     not_before = max(_number(claims.get("nbf")) or 0, _number(claims.get("iat")) or 0)
     if not_before > now + CLOCK_SKEW:
-        raise OAuthError(ResourceOutcome.TOKEN_NOT_YET_VALID, "the access token is not valid yet: a clock is wrong")
+        raise AccessTokenError(
+            ResourceOutcome.TOKEN_NOT_YET_VALID, "the access token is not valid yet: a clock is wrong"
+        )
     return expires_at
 
 
-def expired_token() -> OAuthError:
-    """The refusal of a token that was good, some time ago."""
-    return OAuthError(ResourceOutcome.EXPIRED_TOKEN, "the access token has expired: use the refresh token")
+def expired_token() -> AccessTokenError:
+    """The refusal of a token that has expired."""
+    return AccessTokenError(ResourceOutcome.EXPIRED_TOKEN, "the access token has expired: use the refresh token")
 
 
-def bad_token() -> OAuthError:
-    """The refusal of what is no token, or of nobody that is known here."""
-    return OAuthError(
+def bad_token() -> AccessTokenError:
+    """The refusal of a token that is malformed, or was issued by nobody known here."""
+    return AccessTokenError(
         ResourceOutcome.BAD_TOKEN,
-        "the access token is none that can be used here: get one from the authorization server in the metadata",
+        "the access token is not valid here: get one from the authorization server in the resource metadata",
     )
 
 
@@ -121,7 +121,7 @@ def scopes_of(claims: Claims) -> frozenset[str]:
 
 
 def token_of(claims: Claims, expires_at: float, issuer: str) -> VerifiedToken:
-    """What the claims of a good token say."""
+    """The token with these claims, once they are checked."""
     names = (claims.get(name) for name in ("client_id", "azp", "appid"))
     subject = claims.get("sub")
     return VerifiedToken(

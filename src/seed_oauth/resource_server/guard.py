@@ -1,27 +1,26 @@
-"""The guard at the protected resource: reads a request's access token, and says how to get one (RFC 6750, RFC 9728)."""
+"""Reads a request's access token, and answers with a challenge where it is refused (RFC 6750 §3, RFC 9728 §5.1)."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from starlette.requests import Request
 
 from seed_oauth.errors import OAuthError
 from seed_oauth.http.cors import READABLE_HEADERS
+from seed_oauth.http.paths import resource_metadata_url
 from seed_oauth.outcomes import ResourceOutcome
-from seed_oauth.protocol.resource import metadata_url
-from seed_oauth.resource_server import VerifiedToken
+from seed_oauth.resource_server import AccessTokenError, VerifiedToken
 from seed_oauth.resource_server.bearer import BearerTokens
 from seed_oauth.resource_server.claims import bad_token
-from seed_oauth.settings import Settings
 
 LONGEST_TOKEN = 16 * 1024
-"""Characters of an access token; one of a user in hundreds of groups is shorter."""
+"""Characters of an access token; that of a user in hundreds of groups is shorter."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # b64token, RFC 6750 §2.1
 
 _CHALLENGED = frozenset({400, 401, 403})
 
-# Clients in browsers, too, have to read where to go (PROTOCOL M6).
+# Clients in browsers, too, have to read the challenge (Fetch §3.3.3).
 _READABLE = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Expose-Headers": ", ".join(READABLE_HEADERS),
@@ -29,31 +28,30 @@ _READABLE = {
 
 
 class Guard:
-    """Lets requests pass that have a good access token with every required scope."""
+    """Lets requests pass that have a valid access token with every required scope."""
 
     def __init__(
-        self, settings: Settings, resource: str, tokens: BearerTokens, required: Sequence[str] | None = None
+        self, resource: str, tokens: BearerTokens, *, required: Sequence[str] = (), advertised: Sequence[str] = ()
     ) -> None:
-        """Stand before `resource`, one of the protected ones; `required` overrides the scopes that settings require."""
+        """Protect `resource` with the scopes in `required`; where there are none, clients are told of `advertised`."""
         self._resource = resource
         self._tokens = tokens
-        self._required = tuple(settings.required_scopes if required is None else required)
-        # What a client without a token is told to ask for.
-        self._wanted = self._required or settings.advertised_scopes
-        self._metadata_url = metadata_url(resource)
+        self._required = tuple(required)
+        self._wanted = self._required or advertised
+        self._metadata_url = resource_metadata_url(resource)
 
     async def check(self, request: Request) -> VerifiedToken:
         """What the request's access token says.
 
         Raises:
-            OAuthError: it has none, or none that is good for this; with a challenge among its headers.
+            OAuthError: it has no token, or none that is valid here; with a challenge among its headers.
         """
         try:
             token = await self._tokens.verify(_token_of(request), self._resource)
             self._check_scopes(token)
-        except OAuthError as error:
-            error.headers = {**error.headers, **_READABLE, **self._challenge(error)}
-            raise
+        except AccessTokenError as error:
+            headers = {**error.headers, **_READABLE, **self._challenge_for(error)}
+            raise OAuthError(error.outcome, error.description, headers) from error
         return token
 
     def challenge(self, error: str | None = None, description: str | None = None) -> str:
@@ -64,37 +62,38 @@ class Guard:
             "resource_metadata": self._metadata_url,
             "scope": " ".join(self._wanted),
         }
-        # Nothing here has quotes or backslashes: scopes, descriptions and URLs do not allow for them.
+        # No member contains quotes or backslashes: scopes, descriptions and URLs do not allow them.
         return "Bearer " + ", ".join(f'{name}="{value}"' for name, value in members.items() if value)
 
-    def _challenge(self, error: OAuthError) -> dict[str, str]:
+    def _challenge_for(self, error: AccessTokenError) -> Mapping[str, str]:
         if error.outcome.status not in _CHALLENGED:
             return {}
         if error.outcome is ResourceOutcome.NO_TOKEN:
-            # RFC 6750 §3.1: no error code for who did not try.
+            # RFC 6750 §3.1: no error code for a request without authentication.
             return {"WWW-Authenticate": self.challenge()}
         return {"WWW-Authenticate": self.challenge(error.outcome.error, error.description)}
 
     def _check_scopes(self, token: VerifiedToken) -> None:
         if not token.scopes.issuperset(self._required):
-            raise OAuthError(
+            raise AccessTokenError(
                 ResourceOutcome.INSUFFICIENT_SCOPE, f"the access token must have the scopes {' '.join(self._required)}"
             )
 
 
 def _token_of(request: Request) -> str:
-    # RFC 6750 §2.3 has it in the query, where logs and Referer headers show it: MCP forbids that.
+    # RFC 6750 §2.3 allows it in the query, where it leaks into logs and Referer headers; MCP Authorization ("Access
+    # Token Usage") forbids that.
     if "access_token" in request.query_params:
-        raise OAuthError(
+        raise AccessTokenError(
             ResourceOutcome.TOKEN_IN_QUERY, "send the access token in the Authorization header, never in the URL"
         )
     sent = request.headers.getlist("authorization")
     if len(sent) > 1:
-        raise OAuthError(ResourceOutcome.MALFORMED_REQUEST, "send one Authorization header")
+        raise AccessTokenError(ResourceOutcome.MALFORMED_REQUEST, "send one Authorization header")
     scheme, _, token = "".join(sent).partition(" ")
     token = token.strip(" ")
     if scheme.lower() != "bearer" or not token:
-        raise OAuthError(ResourceOutcome.NO_TOKEN, "send an access token: the header says where to get one")
+        raise AccessTokenError(ResourceOutcome.NO_TOKEN, "send an access token: WWW-Authenticate says where to get one")
     if len(token) > LONGEST_TOKEN or not _TOKEN.fullmatch(token):
         raise bad_token()
     return token

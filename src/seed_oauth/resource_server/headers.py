@@ -1,21 +1,21 @@
-"""Header fields between a client and the MCP server: who the client is, is ours to say and nobody else's."""
+"""Header fields between a client and the MCP server: only this server may say who the client is."""
 
 import re
 from collections.abc import Container, Iterable
 
 Headers = list[tuple[bytes, bytes]]
-"""As ASGI has them."""
+"""Names and values, as in ASGI."""
 
 IDENTITY_PREFIX = b"x-seed-oauth-"
-"""What the names of all identity header fields begin with."""
+"""The prefix of all identity header fields."""
 
 _NOT_ALPHANUMERIC = re.compile(rb"[^a-z0-9]")
 
 
 def spelling(name: bytes) -> bytes:
-    """One spelling for all the names that a server behind CGI, WSGI or PHP takes for the same.
+    """One spelling for all the names that CGI, WSGI or PHP take for the same header field.
 
-    They turn every other character into an underscore, so that `X_Seed_OAuth_Subject` reads as ours.
+    They replace every other character by an underscore, so that `X_Seed_OAuth_Subject` reads as ours.
     """
     return _NOT_ALPHANUMERIC.sub(b"-", name.lower())
 
@@ -23,7 +23,7 @@ def spelling(name: bytes) -> bytes:
 def without_identity(
     headers: Iterable[tuple[bytes, bytes]], names: Container[bytes] = (), prefixes: tuple[bytes, ...] = ()
 ) -> Headers:
-    """The header fields less the access token, less those that tell who the client is, and less those named."""
+    """The header fields without the access token, the identity header fields, and those that are named."""
     unwanted = (IDENTITY_PREFIX, *prefixes)
     kept = []
     for name, value in headers:

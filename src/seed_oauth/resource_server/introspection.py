@@ -1,4 +1,4 @@
-"""Asking the identity provider about access tokens that nobody else can read (RFC 7662)."""
+"""Token introspection: asking the identity provider about opaque access tokens (RFC 7662)."""
 
 from collections.abc import Callable, Mapping
 from hashlib import sha256
@@ -6,13 +6,13 @@ from hashlib import sha256
 from seed_oauth.identity_provider.client import IdentityProvider
 
 REMEMBERED_FOR = 60.0
-"""Seconds that an answer is remembered: a token that was revoked is good that long (RFC 7662 §4)."""
+"""Seconds that an answer is cached: a revoked token is accepted that long (RFC 7662 §4)."""
 
 MOST_REMEMBERED = 4096
 
 
 class Introspection:
-    """Answers of the introspection endpoint, each remembered for a short while under the token's hash."""
+    """The introspection endpoint, with a cache whose keys are hashes of the tokens."""
 
     def __init__(self, identity_provider: IdentityProvider, clock: Callable[[], float]) -> None:
         """`clock` counts seconds and never goes back."""
@@ -24,7 +24,7 @@ class Introspection:
         """The members of the answer (RFC 7662 §2.2).
 
         Raises:
-            IdentityProviderError: there is none.
+            IdentityProviderError: there is no usable answer.
         """
         digest = sha256(access_token.encode()).digest()
         until, members = self._answers.get(digest, (0.0, {}))

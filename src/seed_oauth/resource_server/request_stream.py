@@ -1,7 +1,7 @@
-"""The client's end of a request that is passed on: its body as it comes, and the moment it goes away."""
+"""The client's side of a proxied request: its body as it arrives, and the moment the client disconnects."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -12,14 +12,14 @@ from seed_oauth.outcomes import ResourceOutcome
 
 
 class RequestStream:
-    """A client that sends, waits, listens, and may go away while it does."""
+    """A client that sends a body, waits for the answer, and may disconnect at any time."""
 
     def __init__(self, request: Request, limit: int) -> None:
         """`limit` is how many bytes of a body are passed on.
 
         Raises:
-            MalformedRequestError: its length is no number.
-            OAuthError: its length is over the limit.
+            MalformedRequestError: Content-Length is not a number.
+            OAuthError: Content-Length exceeds the limit.
         """
         length = request.headers.get("content-length", "0")
         if not (length.isascii() and length.isdigit()):
@@ -37,7 +37,7 @@ class RequestStream:
             self._has_sent.set()
 
     async def body(self) -> AsyncIterator[bytes]:
-        """The body, piece by piece."""
+        """The body, chunk by chunk."""
         size, more = 0, True
         while more:
             message = await self._receive()
@@ -47,30 +47,28 @@ class RequestStream:
             chunk, more = message.get("body", b""), message.get("more_body", False)
             size += len(chunk)
             if size > self._limit:
-                failure = _too_large(self._limit)
-                # There may be no end to what comes; a length that was told has one, and the answer is safer read so.
-                failure.headers = {"Connection": "close"}
-                raise self._failed(failure)
+                # A chunked body may have no end, so the connection is closed. One with a length is read to its end.
+                raise self._failed(_too_large(self._limit, {"Connection": "close"}))
             if chunk:
                 yield chunk
         self._has_sent.set()
 
     async def leaves(self) -> None:
-        """Return when the client has gone away.
+        """Return when the client has disconnected.
 
-        A client that has only shut its side down counts as gone, as it does for other proxies: otherwise streams
-        would go on for those who have left.
+        A half-closed connection counts as disconnected, as it does for other proxies: otherwise streams would go on
+        for clients that have left.
         """
         await self._has_sent.wait()
         while not self.sends_body and (await self._receive()).get("more_body"):
-            pass  # the pieces of a body that is empty
+            pass  # empty chunks
         if HALF_CLOSED not in self._scope:
-            await self._receive()  # nothing but its leaving comes after the body
+            await self._receive()  # after the body only a disconnect can come
 
     def _failed(self, failure: Exception) -> Exception:
         self.failure = failure
         return failure
 
 
-def _too_large(limit: int) -> OAuthError:
-    return OAuthError(ResourceOutcome.BODY_TOO_LARGE, f"send at most {limit} bytes")
+def _too_large(limit: int, headers: Mapping[str, str] | None = None) -> OAuthError:
+    return OAuthError(ResourceOutcome.BODY_TOO_LARGE, f"send at most {limit} bytes", headers or {})

@@ -1,4 +1,4 @@
-"""The reverse proxy before the MCP server: whoever has a good access token talks to it, both ways unbuffered."""
+"""The reverse proxy in front of the MCP server: requests with a valid access token pass, unbuffered both ways."""
 
 import asyncio
 import re
@@ -19,29 +19,28 @@ from seed_oauth.resource_server import VerifiedToken
 from seed_oauth.resource_server.guard import Guard
 from seed_oauth.resource_server.headers import Headers, spelling, without_identity
 from seed_oauth.resource_server.request_stream import RequestStream
-from seed_oauth.settings import Settings
 
 METHODS = ("GET", "POST", "DELETE")
-"""Those of MCP's Streamable HTTP."""
+"""The methods of Streamable HTTP (MCP Transports)."""
 
-_CONNECT_TIMEOUT = 5.0  # seconds; the server is near
+_CONNECT_TIMEOUT = 5.0  # seconds; the MCP server is nearby
 _KEEPALIVE = 4.0  # seconds an idle connection is kept: uvicorn and Node close theirs after five
 
-# RFC 9110 §7.6.1, and what RFC 2616 §13.5.1 had besides.
+# RFC 9110 §7.6.1, and the fields that RFC 2616 §13.5.1 lists in addition.
 _HOP_BY_HOP = frozenset(
     b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer trailers "
     b"transfer-encoding upgrade".split()
 )
 
-# What servers believe of whoever stands before them, and what is between the client and this server.
+# Fields that servers trust a proxy to set, and those that concern only the connection to this server.
 _NOT_PASSED_ON = _HOP_BY_HOP | {b"host", b"expect", b"forwarded", b"x-real-ip", b"proxy"}
 _FORWARDED_PREFIX = b"x-forwarded-"
 
-# The consent cookie is among the cookies of this origin, and MCP has none of its own.
+# Cookies of this origin include remembered consents, and MCP uses none.
 _COOKIES = frozenset({b"cookie", b"set-cookie"})
 
-# Which origins may read, and who answered when, is said here.
-_SAID_HERE = frozenset({b"date", b"server"})
+# This server sets them itself.
+_SET_HERE = frozenset({b"date", b"server"})
 _CORS_PREFIX = b"access-control-"
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -54,29 +53,42 @@ _UNESCAPED = _VISIBLE.replace("%", "")
 
 
 class ReverseProxy:
-    """An endpoint that passes requests with a good access token on to the one MCP server, and its answers back.
+    """An endpoint that passes requests with a valid access token to the MCP server, and its answers back.
 
-    The server learns who asks from header fields that no client can set: `X-Seed-OAuth-Subject`, `-Client-Id`,
-    `-Scope` and `-IdP-Token`. Their values are percent-encoded UTF-8 where they are not visible ASCII, and
-    `%` itself is encoded, too. It never sees the client's own access token.
+    The server learns who the client is from header fields that no client can set: `X-Seed-OAuth-Subject`,
+    `-Client-Id`, `-Scope` and `-IdP-Token`. In their values, `%` and everything that is not visible ASCII is
+    percent-encoded UTF-8. The server never sees the client's own access token.
     """
 
-    def __init__(self, settings: Settings, guard: Guard) -> None:
-        issuer = urlsplit(settings.issuer)
-        self._mcp_server = settings.mcp_server or ""
+    def __init__(
+        self,
+        mcp_server: str,
+        guard: Guard,
+        *,
+        issuer: str,
+        timeout: float,
+        body_limit: int,
+        send_token: bool,
+    ) -> None:
+        """Pass requests to the URL `mcp_server`, which has to begin its answer within `timeout` seconds.
+
+        `body_limit` is in bytes; `send_token` also passes the identity provider's access token.
+        """
+        public = urlsplit(issuer)
+        self._mcp_server = mcp_server
         self._guard = guard
-        self._body_limit = settings.mcp_server_body_limit
-        self._answer_within = settings.mcp_server_timeout
-        self._sends_token = settings.mcp_server_send_token
-        self._forwarded = {"X-Forwarded-Host": issuer.netloc, "X-Forwarded-Proto": issuer.scheme}
+        self._body_limit = body_limit
+        self._answer_within = timeout
+        self._sends_token = send_token
+        self._forwarded = {"X-Forwarded-Host": public.netloc, "X-Forwarded-Proto": public.scheme}
         self._session: aiohttp.ClientSession | None = None
 
     async def __call__(self, request: Request) -> Answer:
-        """The server's answer, as soon as it has begun.
+        """The MCP server's answer, as soon as it has begun.
 
         Raises:
-            OAuthError: the token is not good for this, the body is too large, or there is no answer.
-            ClientDisconnect: the client went away before; then the server's work is given up, too.
+            OAuthError: the token is not valid here, the body is too large, or there is no answer.
+            ClientDisconnect: the client disconnected first; the request to the MCP server is cancelled, too.
         """
         token = await self._guard.check(request)
         client = RequestStream(request, self._body_limit)
@@ -119,7 +131,7 @@ class ReverseProxy:
             answer.close()
             raise OAuthError(
                 ResourceOutcome.MCP_SERVER_INVALID_RESPONSE,
-                "the MCP server redirects: its operator has to set SEED_OAUTH_MCP_SERVER to where it answers",
+                "the MCP server redirects: its operator has to set SEED_OAUTH_MCP_SERVER to the URL that answers",
             )
         return answer
 
@@ -142,10 +154,10 @@ class ReverseProxy:
 
 
 class _Streamed(Response):
-    """The server's answer, each piece as it comes; given up when the client goes away.
+    """The MCP server's answer, each chunk as it arrives; cancelled when the client disconnects.
 
-    Events that somebody listens for end once `stopping` is set: the client listens on elsewhere, and this server
-    need not wait for it. Events that answer a request are part of it, and go on to their end.
+    A stream that a client opened to listen ends once `stopping` is set: the client reconnects elsewhere, and this
+    server need not wait for it. A stream that answers a request goes on to its end.
     """
 
     def __init__(
@@ -158,7 +170,7 @@ class _Streamed(Response):
         super().__init__(status_code=answer.status)
         self.raw_headers = _passed_back(answer)
         if answer.status == _UNAUTHORIZED:
-            # The server wants another token, perhaps for what it calls itself: where to get one is said here.
+            # Where to get a token is for this server to say, whatever the MCP server calls itself.
             self.raw_headers.append((b"www-authenticate", guard.challenge("invalid_token").encode()))
         self._answer = answer
         self._leaving = leaving
@@ -173,7 +185,7 @@ class _Streamed(Response):
             await asyncio.wait({streaming, *ends}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             await _cancel(streaming, *ends)
-            # After the last byte the connection is back in the pool already, and this does nothing.
+            # After the last byte the connection is already back in the pool, and this does nothing.
             self._answer.close()
         if not streaming.cancelled():
             streaming.result()
@@ -187,7 +199,7 @@ class _Streamed(Response):
             async for chunk in self._answer.content.iter_any():
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
         except aiohttp.ClientError:
-            # The client must not take what it has for the whole answer: this server, too, breaks the connection.
+            # The client must not mistake this for the whole answer: this server breaks its connection, too.
             structlog.get_logger("seed_oauth").warning("the MCP server broke off its answer", endpoint="resource")
             return
         await send(_END)
@@ -195,7 +207,7 @@ class _Streamed(Response):
 
 def _session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        # Streams may take as long as they like, and each has a connection.
+        # Streams may last for ever, and each takes a connection.
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT),
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -205,7 +217,7 @@ def _session() -> aiohttp.ClientSession:
 
 
 def _passed_back(answer: aiohttp.ClientResponse) -> Headers:
-    unwanted = _HOP_BY_HOP | _COOKIES | _SAID_HERE | _named_by_connection(answer.raw_headers)
+    unwanted = _HOP_BY_HOP | _COOKIES | _SET_HERE | _named_by_connection(answer.raw_headers)
     if answer.status == _UNAUTHORIZED:
         unwanted |= {b"www-authenticate"}
     kept = without_identity(answer.raw_headers, unwanted, (_CORS_PREFIX,))
@@ -213,7 +225,7 @@ def _passed_back(answer: aiohttp.ClientResponse) -> Headers:
 
 
 def _named_by_connection(headers: "Headers | aiohttp.typedefs.RawHeaders") -> frozenset[bytes]:
-    """The header fields that are for the next hop only, because Connection says so."""
+    """The header fields that Connection lists: they are for the next hop only (RFC 9110 §7.6.1)."""
     named = b",".join(value for name, value in headers if name.lower() == b"connection")
     return frozenset(spelling(name) for name in re.split(rb"[\s,]+", named))
 
@@ -226,15 +238,15 @@ def _failure(error: aiohttp.ClientError | TimeoutError) -> OAuthError:
     if isinstance(error, aiohttp.ClientConnectionError):
         return OAuthError(ResourceOutcome.MCP_SERVER_UNREACHABLE, "the MCP server cannot be reached: try again")
     if isinstance(error, TimeoutError):
-        return OAuthError(ResourceOutcome.MCP_SERVER_TIMEOUT, "the MCP server does not answer: try again")
+        return OAuthError(ResourceOutcome.MCP_SERVER_TIMEOUT, "the MCP server did not answer in time: try again")
     return OAuthError(
         ResourceOutcome.MCP_SERVER_INVALID_RESPONSE,
-        "the MCP server does not speak HTTP: its operator has to look into it",
+        "the MCP server did not send a valid HTTP response: its operator has to check SEED_OAUTH_MCP_SERVER",
     )
 
 
 def _end_of_listening(request: Request) -> asyncio.Event | None:
-    """What ends a stream that answers no request: MCP's clients open one by GET, and come back with Last-Event-ID."""
+    """What ends a stream that a client opened to listen: by GET, and it resumes with Last-Event-ID (MCP Transports)."""
     state: dict[str, asyncio.Event] = request.scope.get("state", {})
     return state.get(DRAINING) if request.method == "GET" else None
 

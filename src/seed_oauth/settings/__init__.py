@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from seed_oauth.envelopes.seal import Sealer
 from seed_oauth.protocol.redirect_uri import LOOPBACK_HOSTS
 from seed_oauth.settings import cross_checks, presets, rate_limits, validators
 from seed_oauth.settings.errors import PREFIX, SettingsError, readable, refuse_unknown_variables
@@ -205,11 +204,6 @@ class Settings(BaseSettings):
         return tuple(dict.fromkeys((*self.required_scopes, *self.scopes)))
 
     @cached_property
-    def callback_url(self) -> str:
-        """The redirect URI to register at the identity provider in the broker flow."""
-        return f"{self.issuer}/oauth/callback"
-
-    @cached_property
     def preset(self) -> Preset | None:
         """The preset of this identity provider, if there is one."""
         return presets.find(self.idp_preset, self.idp_issuer)
@@ -250,11 +244,6 @@ class Settings(BaseSettings):
     def mcp_server_path(self) -> str:
         """The path of the protected resource below the issuer, starting with a slash."""
         return path_of(self.protected_resources[0], self.issuer)
-
-    @cached_property
-    def sealer(self) -> Sealer:
-        """Encrypts and decrypts envelopes with `secret_keys`."""
-        return Sealer([key.get_secret_value() for key in self.secret_keys])
 
     def as_environment(self) -> dict[str, str]:
         """The environment variables that give another process the same settings."""

@@ -9,6 +9,7 @@ import httpx
 
 from seed_oauth.cli.doctor.finding import Finding, failed, ok, skipped, unknown, warning
 from seed_oauth.cli.doctor.redirect_uri import check_redirect_uri
+from seed_oauth.http import paths
 from seed_oauth.identity_provider.client import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.identity_provider.discovery import (
     check_issuer,
@@ -108,7 +109,7 @@ async def _check_credentials(
     code = {
         "code": secrets.token_urlsafe(32),
         "code_verifier": secrets.token_urlsafe(32),
-        "redirect_uri": f"{settings.issuer}/oauth/callback",
+        "redirect_uri": paths.url(settings.issuer, paths.CALLBACK),
     }
     try:
         await client.exchange(metadata.token_endpoint or "", GrantType.AUTHORIZATION_CODE, code)

@@ -1,11 +1,10 @@
 """The doctor's checks from the clients' side: the public URL and the resources."""
 
-from urllib.parse import urlsplit
-
 import httpx
 
 from seed_oauth.cli.doctor.finding import Finding, failed, ok, skipped, warning
 from seed_oauth.cli.doctor.local import local_url
+from seed_oauth.http import paths
 from seed_oauth.http_client.fetch import fetch
 from seed_oauth.settings import PREFIX, Settings
 
@@ -15,7 +14,7 @@ _LONGEST_DOCUMENT = 64 * 1024  # bytes
 
 async def check_public_metadata(settings: Settings, transport: httpx.AsyncBaseTransport) -> Finding:
     """Whether the issuer serves the authorization server metadata, with the identical issuer (RFC 8414 §3.3)."""
-    url = f"{_origin(settings.issuer)}/.well-known/oauth-authorization-server{settings.issuer_path}"
+    url = paths.server_metadata_url(settings.issuer)
     try:
         response = await fetch(transport, url, limit=_LONGEST_DOCUMENT)
     except httpx.TransportError as failure:
@@ -35,7 +34,7 @@ async def check_public_metadata(settings: Settings, transport: httpx.AsyncBaseTr
 async def _not_there(settings: Settings, transport: httpx.AsyncBaseTransport, problem: str) -> Finding:
     local = local_url(settings.host, settings.port)
     try:
-        await fetch(transport, f"{local}/healthz", limit=_LONGEST_DOCUMENT)
+        await fetch(transport, paths.url(local, paths.HEALTH), limit=_LONGEST_DOCUMENT)
     except httpx.TransportError:
         return skipped(_CHECK, f"no server is running at {local}: start it and run this again")
     return failed(
@@ -51,17 +50,11 @@ def check_resources(settings: Settings) -> list[Finding]:
 
 
 def _resource(settings: Settings, resource: str) -> Finding:
-    if _origin(resource) == _origin(settings.issuer):
+    if paths.origin(resource) == paths.origin(settings.issuer):
         return ok("resource", f"{resource} has the same origin as the issuer")
-    path = urlsplit(resource).path.rstrip("/")
     return warning(
         "resource",
         f"{resource} has a different origin than the issuer (RFC 9728 §3.1)",
-        f"forward {_origin(resource)}/.well-known/oauth-protected-resource{path} to this server, "
-        f"or set {PREFIX}RESOURCES to a URL below {_origin(settings.issuer)}",
+        f"forward {paths.resource_metadata_url(resource)} to this server, "
+        f"or set {PREFIX}RESOURCES to a URL below {paths.origin(settings.issuer)}",
     )
-
-
-def _origin(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"

@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 
 from seed_oauth.cli.doctor.finding import Finding, failed, ok, skipped, unknown
+from seed_oauth.http import paths
 from seed_oauth.http.parameters import add_to_query
 from seed_oauth.http_client.fetch import send
 from seed_oauth.identity_provider.metadata import ProviderMetadata
@@ -50,7 +51,7 @@ async def check_redirect_uri(
     """The finding, and the headers of the response."""
     if settings.flow == "relay":
         return skipped(_CHECK, "in the relay flow each client has its own"), {}
-    ours = f"{settings.issuer}/oauth/callback"
+    ours = paths.url(settings.issuer, paths.CALLBACK)
     try:
         answer, headers = await _ask(settings, metadata, transport, ours)
         control, _ = await _ask(settings, metadata, transport, f"{ours}-{secrets.token_hex(4)}")

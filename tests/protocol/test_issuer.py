@@ -1,11 +1,12 @@
-"""Which `iss` is the identity provider's own (THREATS 6 and 16)."""
+"""Which `iss` is the identity provider's own (RFC 9207 §2.4, RFC 9068 §4)."""
 
 import pytest
 
-from seed_oauth.identity_provider.metadata import ProviderMetadata
+from seed_oauth.protocol.issuer import is_issuer
 
 HOST = "https://login.microsoftonline.com"
 TENANT = "9188040d-6c67-4c5b-b112-36a304b66dad"
+OTHER_TENANT = "8eaef023-2b34-4da1-9baa-8bc8c9d6a490"
 ARABIC_ZERO = "\N{ARABIC-INDIC DIGIT ZERO}"  # a digit, but not one of a GUID
 
 
@@ -19,14 +20,14 @@ ARABIC_ZERO = "\N{ARABIC-INDIC DIGIT ZERO}"  # a digit, but not one of a GUID
     ],
 )
 def test_an_identity_provider_is_known_by_its_issuer_and_a_template_by_any_tenant(issuer: str, said: str) -> None:
-    assert ProviderMetadata(issuer=issuer).is_issuer(said)
+    assert is_issuer(said, issuer)
 
 
 @pytest.mark.parametrize(
     ("issuer", "said"),
     [
-        (None, ""),
-        (None, "None"),
+        ("https://idp.example", None),
+        ("https://idp.example", ["https://idp.example"]),
         ("https://idp.example", "https://idp.example/"),
         ("https://idp.example", "https://IDP.example"),
         ("https://idp.example", "https://idp-example"),
@@ -45,8 +46,28 @@ def test_an_identity_provider_is_known_by_its_issuer_and_a_template_by_any_tenan
         (f"{HOST}/{{tenantid}}/v2.0", f"{HOST}/{TENANT.replace('0', ARABIC_ZERO)}/v2.0"),
         (f"{HOST}/{{tenantid}}/v2.0", f"https://evil.example/{TENANT}/v2.0"),
         (f"{HOST}/{{tenantid}}/v2.0", f"https://evil.example/?{HOST}/{TENANT}/v2.0"),
-        (f"{HOST}/{TENANT}/v2.0", f"{HOST}/8eaef023-2b34-4da1-9baa-8bc8c9d6a490/v2.0"),
+        (f"{HOST}/{{tenantid}}/v2.0", f"{HOST}/None/v2.0"),
+        (f"{HOST}/{{tenantid}}/v2.0", None),
+        (f"{HOST}/{TENANT}/v2.0", f"{HOST}/{OTHER_TENANT}/v2.0"),
     ],
 )
-def test_no_other_issuer_is_taken_for_it(issuer: str | None, said: str) -> None:
-    assert not ProviderMetadata(issuer=issuer).is_issuer(said)
+def test_no_other_issuer_is_taken_for_it(issuer: str, said: object) -> None:
+    assert not is_issuer(said, issuer)
+
+
+def test_a_token_is_of_the_tenant_that_it_names() -> None:
+    assert is_issuer(f"{HOST}/{TENANT}/v2.0", f"{HOST}/{{tenantid}}/v2.0", TENANT)
+
+
+@pytest.mark.parametrize("tenant", [None, "None", "", OTHER_TENANT, TENANT.upper(), 7, ["x"]])
+def test_a_token_of_another_tenant_or_of_none_is_refused(tenant: object) -> None:
+    assert not is_issuer(f"{HOST}/{TENANT}/v2.0", f"{HOST}/{{tenantid}}/v2.0", tenant)
+
+
+@pytest.mark.parametrize("tenant", [None, "None", "", "common", "../common", 7])
+def test_a_tenant_is_a_guid_even_where_issuer_and_token_agree(tenant: object) -> None:
+    assert not is_issuer(f"{HOST}/{tenant}/v2.0", f"{HOST}/{{tenantid}}/v2.0", tenant)
+
+
+def test_without_a_template_the_tenant_makes_no_difference() -> None:
+    assert is_issuer("https://idp.example", "https://idp.example", None)

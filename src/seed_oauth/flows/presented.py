@@ -1,0 +1,101 @@
+"""What comes back to this server: an envelope is opened, and every check of what it was bound to is made."""
+
+import hmac
+from collections.abc import Mapping
+
+from seed_oauth.envelopes.access_token import AccessToken
+from seed_oauth.envelopes.seal import ExpiredError, Sealer, SealError
+from seed_oauth.errors import OAuthError
+from seed_oauth.flows import CodeRequest, RefreshRequest, transaction
+from seed_oauth.flows.rotation import Rotation
+from seed_oauth.flows.scopes import IdpScopes
+from seed_oauth.flows.transaction import Code, Grant, IdpLogin, Transaction
+from seed_oauth.outcomes import CallbackOutcome, ConsentOutcome, TokenOutcome
+
+
+def decided_transaction(envelope: str, sealer: Sealer, now: float) -> Transaction:
+    """The transaction in the form of a consent page."""
+    try:
+        return Transaction.decided(sealer, envelope, now)
+    except ExpiredError:
+        raise OAuthError(
+            ConsentOutcome.EXPIRED, "the consent page was open for too long: connect again from your application"
+        ) from None
+    except SealError:
+        raise OAuthError(
+            ConsentOutcome.BAD_ENVELOPE, "this consent page is not valid: connect again from your application"
+        ) from None
+
+
+def returned_login(state: str, sealer: Sealer, now: float) -> IdpLogin:
+    """The login in the `state` that the identity provider gives back."""
+    try:
+        return IdpLogin.returned(sealer, state, now)
+    except ExpiredError:
+        raise OAuthError(
+            CallbackOutcome.EXPIRED, "the login took too long: connect again from your application"
+        ) from None
+    except SealError:
+        raise OAuthError(
+            CallbackOutcome.BAD_STATE, "this login did not begin here: connect again from your application"
+        ) from None
+
+
+def presented_code(presented: CodeRequest, sealer: Sealer, now: float) -> Code:
+    """The code, bound to its client, its redirect_uri and its code_challenge (RFC 6749 §4.1.3, RFC 7636 §4.6)."""
+    try:
+        code = Code.opened(sealer, presented.code, now)
+    except SealError:
+        raise OAuthError(
+            TokenOutcome.BAD_CODE, "the code is invalid or has expired: start a new authorization"
+        ) from None
+    if code.client_id != presented.client.client_id:
+        raise OAuthError(TokenOutcome.BAD_CODE, "the code was issued to another client")
+    if presented.redirect_uri not in {None, code.redirect_uri}:
+        raise OAuthError(TokenOutcome.BAD_REDIRECT_URI, "redirect_uri must be that of the authorization request")
+    challenge = transaction.code_challenge(presented.code_verifier)
+    if not hmac.compare_digest(challenge.encode(), code.code_challenge.encode()):
+        raise OAuthError(TokenOutcome.BAD_CODE_VERIFIER, "code_verifier does not match the code_challenge")
+    _check_resource(presented.resource, code.resource)
+    return code
+
+
+def presented_grant(presented: RefreshRequest, rotation: Rotation, scopes: IdpScopes) -> Grant:
+    """The grant in a refresh token, bound to its client and to what was granted (RFC 6749 §6)."""
+    try:
+        grant = rotation.opened(presented.refresh_token)
+    except SealError:
+        raise OAuthError(
+            TokenOutcome.BAD_REFRESH_TOKEN, "the refresh token is invalid or has expired: start a new authorization"
+        ) from None
+    if grant.client_id != presented.client.client_id:
+        raise OAuthError(TokenOutcome.BAD_REFRESH_TOKEN, "the refresh token was issued to another client")
+    if presented.scope is not None and scopes.exceeds(presented.scope, grant.scope):
+        raise OAuthError(TokenOutcome.BAD_SCOPE, "scope must not exceed what was granted")
+    _check_resource(presented.resource, grant.resource)
+    return grant
+
+
+def access_token_revocation(
+    presented: Mapping[str, str], client_id: str, sealer: Sealer, now: float
+) -> Mapping[str, str] | None:
+    """The revocation request to the identity provider for what may be an access token of ours (RFC 7009 §2.1).
+
+    None when it has expired or belongs to another client. A token that was not sealed here may be the identity
+    provider's own, and is passed on as it is.
+    """
+    try:
+        opened = AccessToken.opened(sealer, presented["token"], now)
+    except ExpiredError:
+        return None
+    except SealError:
+        return presented
+    if opened.client_id != client_id:
+        return None
+    return {"token": opened.idp_access_token, "token_type_hint": "access_token"}
+
+
+def _check_resource(presented: str | None, bound: str) -> None:
+    # RFC 8707 §2.2: a token request may only name what was authorized.
+    if presented not in {None, bound}:
+        raise OAuthError(TokenOutcome.BAD_RESOURCE, "resource must be that of the authorization request")
