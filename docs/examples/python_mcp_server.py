@@ -1,15 +1,20 @@
-"""An MCP server in Python that protects itself: `pip install mcp seed-oauth`, then `python python_mcp_server.py`.
+"""An MCP server in Python that checks its own tokens.
 
-The door that its users log in at runs elsewhere (`seed-oauth serve`). This server needs to know the door and its own
-URL, and how the door's access tokens are checked:
+Install `seed_oauth` from its folder and the SDK, then start this program:
+
+    pip install -e . mcp
+    python docs/examples/python_mcp_server.py
+
+The authorization server runs elsewhere (`seed-oauth serve`). This server needs its issuer, its own URL, and what the
+tokens are checked with:
 
     export SEED_OAUTH_ISSUER=https://login.example.com
     export SEED_OAUTH_RESOURCES=https://mcp.example.com/mcp
-    export SEED_OAUTH_IDP_ISSUER=https://idp.example.com     # whose JWTs are good here, and
-    export SEED_OAUTH_SECRET_KEYS=the-keys-of-the-door       # what opens tokens of the door's own
+    export SEED_OAUTH_IDP_ISSUER=https://idp.example.com     # whose JWTs are accepted
+    export SEED_OAUTH_SECRET_KEYS=the-keys-of-that-server    # which open the tokens that it issues
 
-The door has to have the same SEED_OAUTH_RESOURCES. The SDK answers requests for a loopback host only: behind a reverse
-proxy that keeps the public one, name it with `streamable_http_app(host="mcp.example.com")`.
+The authorization server must have the same SEED_OAUTH_RESOURCES. The SDK accepts requests for a loopback host only.
+Behind a reverse proxy that keeps the public host, name it with `streamable_http_app(host="mcp.example.com")`.
 """
 
 import os
@@ -24,7 +29,7 @@ server = MCPServer("who")
 
 @server.tool()
 def who_am_i(context: Context) -> str:
-    """Tell the user who they are, as the identity provider calls them."""
+    """Return the name by which the identity provider knows the user."""
     return str(context.request_context.request.user.display_name)
 
 

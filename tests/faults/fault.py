@@ -1,4 +1,4 @@
-"""What a fault is in these tests, and in the table of docs/faults.md that is made of them."""
+"""What a fault is in these tests, and in the table of docs/reference/faults.md that is made of them."""
 
 from dataclasses import dataclass
 
