@@ -8,10 +8,10 @@ exclude_patterns = ["examples"]
 # Links to headings are checked; the anchors are those that GitHub makes.
 myst_heading_anchors = 4
 
-# Docstrings are Markdown in their inline code, and say types in their signatures.
+# Docstrings write inline code as Markdown does.
 default_role = "code"
 autodoc_member_order = "bysource"
-autodoc_typehints = "signature"
+autodoc_typehints = "description"
 autodoc_typehints_format = "short"
 autodoc_class_signature = "separated"
 add_module_names = False
