@@ -14,7 +14,7 @@ BANNED = [
     r"of ours\b",
     r"which way\b",
     r"(?<!there )is no (?!longer\b)",
-    r"(is|are|has|have) none\b",
+    r"(?<!there )(is|are) (?-i:none)\b",
     r"the door (tells|says|hears|knows|believes|asks)\b",
     r"holds? up\b",
     r"puts? out\b",

@@ -11,7 +11,7 @@ class Fault:
     """Something that goes wrong, and what comes of it: a test asserts each of these for the fault it is named after."""
 
     name: str
-    """What happens, as THREATS.md has it: `blackholed`, `hang after headers` …"""
+    """What happens: `blackholed`, `hangs after the headers` …"""
     outcome: Outcome | None
     """The row in which the request ends that it happens to; status, `error` and cause follow from it. None where no
     request ends by it."""
