@@ -40,27 +40,6 @@ DERIVED = {
     "secret_keys": "random, if `ISSUER` is on loopback",
 }
 
-# What is said of the fields without a docstring.
-PLAIN = {
-    "host": "Address on which the server listens.",
-    "port": "Port on which the server listens.",
-    "metrics_host": "Address of the metrics listener.",
-    "metrics_port": "Port of the metrics listener.",
-    "idp_authorization_url": "Authorization endpoint of the identity provider. Overrides its metadata.",
-    "idp_token_url": "Token endpoint of the identity provider. Overrides its metadata.",
-    "idp_revocation_url": "Revocation endpoint of the identity provider. Overrides its metadata. In the relay flow, "
-    "`/oauth/revoke` exists only with this setting.",
-    "idp_jwks_url": "URL of the identity provider's keys. Overrides its metadata.",
-    "idp_introspection_url": "Introspection endpoint of the identity provider. Overrides its metadata.",
-    "idp_client_id": "Client ID at the identity provider.",
-    "idp_client_secret": "Client secret at the identity provider.",
-    "idp_token_auth_method": "How the client credentials are sent to the identity provider.",
-    "store_url": "Where registered clients and used refresh tokens are stored: `sqlite:////absolute/file`, "
-    "`sqlite:///:memory:`, or [Redis](../how-to/many-hosts.md).",
-    "log_format": "Format of the log. `console` is for reading in a terminal.",
-    "log_level": "Level of the log.",
-}
-
 
 def docstrings() -> dict[str, str]:
     """The docstring under each field."""
@@ -83,10 +62,9 @@ def default(name: str) -> str:
     return code(str(value).lower() if isinstance(value, bool) else str(value).removesuffix(".0"))
 
 
-def meaning(name: str, docstring: str | None) -> str:
+def meaning(name: str, text: str) -> str:
     annotation = Settings.model_fields[name].annotation
     values = get_args(annotation) if get_origin(annotation) is Literal else ()
-    text = docstring or PLAIN[name]
     return f"{text} One of {', '.join(map(code, values))}." if values else text
 
 
@@ -95,6 +73,10 @@ def test_the_settings_reference_is_what_settings_are() -> None:
     rows: dict[str, list[tuple[str, str, str]]] = {}
     for name in Settings.model_fields:
         title = SECTIONS.get(name) or next(reversed(rows))
-        rows.setdefault(title, []).append((code(name.upper()), default(name), meaning(name, told.get(name))))
+        rows.setdefault(title, []).append((code(name.upper()), default(name), meaning(name, told.get(name, ""))))
     parts = [f"## {title}\n\n{table(('setting', 'default', 'meaning'), *part)}" for title, part in rows.items()]
     expect(DOCS / "reference/settings.md", "\n".join([INTRODUCTION, *parts]))
+
+
+def test_every_setting_has_a_docstring() -> None:
+    assert not Settings.model_fields.keys() - docstrings().keys()
