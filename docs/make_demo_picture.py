@@ -2,7 +2,7 @@
 
 Real logins are played, the metrics are watched, and what the terminal shows is drawn frame by frame into one
 SVG. It moves by CSS alone and asks for nothing from elsewhere, which is what an <img> on GitHub allows.
-"""  # noqa: INP001 - a script, no package
+"""
 
 import argparse
 import io

@@ -1,4 +1,4 @@
-"""What the protocol asks and what attackers try, row by row: tests cite these rows, and each is cited by a test."""
+"""Tests cite the rows of the protocol page and the attacks of the threat model; a test cites each of these."""
 
 import ast
 import re
@@ -6,66 +6,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 TESTS = Path(__file__).parent
+DOCS = TESTS.parent / "docs"
 
-PROTOCOL = {
-    "A1": "only response_type=code",
-    "A2": "PKCE with S256",
-    "A3": "the form of a code_challenge",
-    "A4": "no redirect before client and redirect_uri are known to be good",
-    "A5": "every other error goes back to the client, with its state",
-    "A6": "redirect_uri is compared exactly, but for the port on loopback",
-    "A7": "a parameter comes once, unknown ones are ignored",
-    "A8": "answers to the client carry iss",
-    "A9": "resource is one that this door protects",
-    "A10": "HEAD is not counted, POST works like GET",
-    "A11": "consent before a client is first sent to the identity provider",
-    "A12": "a login ends in the browser that began it",
-    "T1": "a form by POST",
-    "T2": "two grant types",
-    "T3": "clients authenticate as they registered",
-    "T4": "a code is bound to client, redirect_uri and code_challenge",
-    "T5": "a code works once",
-    "T6": "a refresh token is bound to its client and rotates, with a grace for retries",
-    "T7": "answers are JSON that nobody stores, with token_type Bearer",
-    "T8": "a refresh may narrow the scope, never widen it",
-    "R1": "a registration is answered with the metadata as accepted",
-    "R2": "a bad registration is answered with its error",
-    "R3": "a client_secret only where one is needed, stored as a hash",
-    "R4": "one bad redirect_uri does not sink those beside it",
-    "R5": "a client_id may be the URL of a metadata document",
-    "R6": "a client_id that is not known any more is an invalid_client",
-    "M1": "metadata at every well-known path",
-    "M2": "the issuer byte for byte",
-    "M3": "metadata tells what is served, and no more",
-    "M4": "metadata of the protected resource",
-    "M5": "the challenge of a protected resource, and whom it lets in",
-    "M6": "CORS where scripts need it, and nowhere else",
-    "M7": "a quick 404 for unknown well-known paths",
-    "V1": "revocation tells nobody whether there was such a token",
-}
+IMPLEMENTED, _, PLANNED = (DOCS / "reference/protocol.md").read_text(encoding="utf-8").partition("\n## Planned\n")
+THREAT_MODEL = (DOCS / "explanation/threat-model.md").read_text(encoding="utf-8")
 
-THREATS = {
-    "1": "PKCE skipped where the verifier is absent",
-    "2": "a code redeemed by another client, elsewhere, twice or late",
-    "3": "one-time things taken twice in a race",
-    "4": "consent skipped, or given in another browser",
-    "5": "login CSRF",
-    "6": "mix-up of identity providers or of logins",
-    "7": "redirect_uri tricks",
-    "8": "open redirects on error paths",
-    "9": "metadata documents as SSRF",
-    "10": "floods of registrations, and hostile metadata",
-    "11": "label explosion",
-    "12": "secrets in telemetry",
-    "13": "timing",
-    "14": "header injection",
-    "15": "identity headers forged by the client",
-    "16": "tokens of others, forged or expired",
-    "17": "refresh tokens stolen or used again",
-    "18": "exception texts that reach the client",
-    "19": "metrics on the public listener",
-    "20": "weak or missing keys",
-}
+
+def rows(page: str) -> list[str]:
+    """The names of the rows in the tables of the protocol page, such as A6."""
+    return re.findall(r"^\| ([A-Z]\d+) \|", page, re.MULTILINE)
+
+
+PROTOCOL = rows(IMPLEMENTED)
+THREATS: dict[str, str] = dict(re.findall(r"^### (\d+)\. (.*)$", THREAT_MODEL, re.MULTILINE))
+"""The numbered attacks of the threat model, with their titles."""
 
 CITATION = re.compile(r"\b(PROTOCOL|THREATS) ([A-Z]?\d+(?:(?:, | and )[A-Z]?\d+)*)")
 
@@ -88,4 +42,18 @@ def cited() -> set[tuple[str, str]]:
 
 
 def test_every_row_has_a_test_that_cites_it_and_every_citation_a_row() -> None:
+    assert PROTOCOL
+    assert THREATS
     assert cited() == {("PROTOCOL", row) for row in PROTOCOL} | {("THREATS", row) for row in THREATS}
+
+
+def test_every_row_has_one_name() -> None:
+    names = [*PROTOCOL, *rows(PLANNED)]
+    assert len(names) == len(set(names))
+
+
+def test_the_divergences_name_rows() -> None:
+    page = (DOCS / "explanation/divergences.md").read_text(encoding="utf-8")
+    named = re.findall(r"^- \*\*(.*?)\*\*", page, re.MULTILINE)
+    assert named
+    assert {row for names in named for row in names.split(", ")} <= set(PROTOCOL)

@@ -1,15 +1,20 @@
-"""An MCP server in Python with `protect`: install `mcp` and `seed-oauth`, then run `python python_mcp_server.py`.
+"""An MCP server in Python that checks its own tokens.
 
-The front door for logins runs elsewhere (`seed-oauth serve`). This server needs the issuer, its own URL, and the
-settings to validate access tokens:
+Install `seed_oauth` from its folder and the SDK, then start this program:
+
+    pip install -e . mcp
+    python docs/examples/python_mcp_server.py
+
+The authorization server runs elsewhere (`seed-oauth serve`). This server needs its issuer, its own URL, and what the
+tokens are checked with:
 
     export SEED_OAUTH_ISSUER=https://login.example.com
     export SEED_OAUTH_RESOURCES=https://mcp.example.com/mcp
-    export SEED_OAUTH_IDP_ISSUER=https://idp.example.com     # validates the identity provider's JWTs
-    export SEED_OAUTH_SECRET_KEYS=the-keys-of-the-door       # decrypts the front door's own access tokens
+    export SEED_OAUTH_IDP_ISSUER=https://idp.example.com     # whose JWTs are accepted
+    export SEED_OAUTH_SECRET_KEYS=the-keys-of-that-server    # which open the tokens that it issues
 
-The front door must have the same SEED_OAUTH_RESOURCES. By default, the MCP SDK only accepts requests for a loopback
-host. Behind a reverse proxy that keeps the public host, use `streamable_http_app(host="mcp.example.com")`.
+The authorization server must have the same SEED_OAUTH_RESOURCES. The SDK accepts requests for a loopback host only.
+Behind a reverse proxy that keeps the public host, name it with `streamable_http_app(host="mcp.example.com")`.
 """
 
 import os
@@ -24,7 +29,7 @@ server = MCPServer("who")
 
 @server.tool()
 def who_am_i(context: Context) -> str:
-    """Return the user's name at the identity provider."""
+    """Return the name by which the identity provider knows the user."""
     return str(context.request_context.request.user.display_name)
 
 

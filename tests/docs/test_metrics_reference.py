@@ -1,62 +1,49 @@
-"""docs/metrics.md is made from the contract and the outcome table; `UPDATE_DOCS=1` writes it anew."""
-
-import os
-from collections.abc import Iterable
-from pathlib import Path
+"""docs/reference/metrics.md is generated from the contract, docs/reference/outcomes.md from the outcome table."""
 
 from seed_oauth.outcomes import Outcome, ResourceOutcome
 from seed_oauth.telemetry.contract import CONTRACT, ENDPOINTS, STEPS, Kind, Series
+from tests.docs.pages import DOCS, code, expect, table
 
-REFERENCE = Path(__file__).parents[2] / "docs" / "metrics.md"
+METRICS = """\
+# Metrics
 
-HEAD = """\
-# Metrics reference
+This page is generated from `src/seed_oauth/telemetry/contract.py`.
 
-Made from `src/seed_oauth/telemetry/contract.py` and `src/seed_oauth/outcomes.py` by a test, which fails when it
-differs.
-
-All label sets are closed: nothing that a client sends becomes a label. Counters show every label set at 0 from the
-start, so that `increase()` sees the first failure; a histogram appears with its first observation.
-
-## Series
+All label sets are closed: no request can add a label value. Counters expose every label set at 0 from the start, so
+that `increase()` sees the first failure. A histogram appears with its first observation.
 """
-BESIDE = """\
-### Beside them
+OTHERS = """\
+## Other series
 
-`http_client_request_duration_seconds` is the httpx instrumentation's view of the requests to the identity provider.
-It knows only those that were answered; `oauth_idp_requests_total` knows all. `process_*` describes the process
-that is scraped (with several workers that is the supervisor), and only a scrape shows it. `target_info` names the
-service and its version.
+`http_client_request_duration_seconds` comes from the httpx instrumentation and covers answered requests to the
+identity provider; `oauth_idp_requests_total` covers all of them. `process_*` describes the scraped process, which is
+the supervisor if there are several workers; it exists only in the scrape. `target_info` names the service and its
+version.
 """
-REASONS = """\
-## Reasons
+OUTCOMES = """\
+# Outcomes
 
-Every way in which a request can end. `reason` is what `oauth_errors_total` and the log call it; `error` and the status
-are what the client is told. Only the causes `idp` and `server` are trouble of the operator's.
+This page is generated from `src/seed_oauth/outcomes.py`. It lists every way in which a request can end.
+
+`reason` is the label of `oauth_errors_total` and the name in the log. `error` and the status are what the client
+receives. Only the causes `idp` and `server` need the operator. `result` is the label of the endpoint's counter, and
+`steps` are the steps that the request adds to `oauth_flow_steps_total`.
 """
-
-
-def table(*rows: Iterable[str]) -> str:
-    head, *body = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([head, "|" + "---|" * head.count(" | ") + "---|", *body]) + "\n"
-
-
-def code(text: object) -> str:
-    return f"`{text}`"
 
 
 def section_of(series: Series) -> str:
     labels = [("label", "values")]
     for label in series.labels:
         values = dict.fromkeys(attributes[label] for attributes in series.known)
-        shown = "a row of the table below" if label == "reason" else ", ".join(map(code, values))
-        shown = "its number, from `0`" if label == "worker" else shown
+        shown = "a reason of an [outcome](outcomes.md)" if label == "reason" else ", ".join(map(code, values))
+        shown = "the worker's number, from `0`" if label == "worker" else shown
         labels.append((code(label), shown))
-    kind = f"A {series.kind}."
+    kind = f"Type: {series.kind}."
     if series.kind is Kind.HISTOGRAM:
         bounds = ", ".join(f"{bound:g}" for bound in series.buckets)
-        kind = f"A {series.kind} in seconds, with buckets up to {bounds} and more."
-    return f"### `{series.name}`\n\n{series.help}. {kind}\n\n{table(*labels)}"
+        kind = f"Type: {series.kind}, in seconds. Bucket bounds: {bounds}."
+    described = f"## `{series.name}`\n\n{series.help}. {kind}\n"
+    return f"{described}\n{table(*labels)}" if series.labels else described
 
 
 def rows_of(outcomes: type[Outcome]) -> str:
@@ -73,16 +60,13 @@ def rows_of(outcomes: type[Outcome]) -> str:
         for outcome in outcomes
     ]
     endpoint = ENDPOINTS[outcomes]
-    title = "The MCP server itself (`resource`)" if outcomes is ResourceOutcome else f"`/oauth/{endpoint}`"
-    return f"### {title}\n\n{table(head, *rows)}"
+    title = "The MCP server (`resource`)" if outcomes is ResourceOutcome else f"`/oauth/{endpoint}`"
+    return f"## {title}\n\n{table(head, *rows)}"
 
 
-def render() -> str:
-    sections = [HEAD, *map(section_of, CONTRACT), BESIDE, REASONS, *map(rows_of, ENDPOINTS)]
-    return "\n".join(sections)
+def test_the_metrics_reference_is_the_contract() -> None:
+    expect(DOCS / "reference/metrics.md", "\n".join([METRICS, *map(section_of, CONTRACT), OTHERS]))
 
 
-def test_the_metrics_reference_is_what_the_code_says() -> None:
-    if os.environ.get("UPDATE_DOCS"):
-        REFERENCE.write_text(render())
-    assert REFERENCE.read_text() == render()
+def test_the_outcomes_reference_is_the_outcome_table() -> None:
+    expect(DOCS / "reference/outcomes.md", "\n".join([OUTCOMES, *map(rows_of, ENDPOINTS)]))

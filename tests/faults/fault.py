@@ -1,4 +1,4 @@
-"""What a fault is in these tests, and in the table of docs/faults.md that is made of them."""
+"""What a fault is in these tests, and in the table of docs/reference/faults.md that is made of them."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ class Fault:
     """Something that goes wrong, and what comes of it: a test asserts each of these for the fault it is named after."""
 
     name: str
-    """What happens, as THREATS.md has it: `blackholed`, `hang after headers` …"""
+    """What happens: `blackholed`, `hangs after the headers` …"""
     outcome: Outcome | None
     """The row in which the request ends that it happens to; status, `error` and cause follow from it. None where no
     request ends by it."""

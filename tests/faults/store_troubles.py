@@ -62,19 +62,19 @@ def trouble(name: str, afterwards: str) -> Callable[[Callable[[Path], Iterator[H
     return add
 
 
-@trouble("Redis killed", "it is found again by itself; with `appendonly yes` it has lost no client")
+@trouble("Redis killed", "reconnects automatically; with `appendonly yes` no client is lost")
 def redis_killed(folder: Path) -> Iterator[Happening]:
     with redis_server(folder, "--appendonly", "yes") as server:
         yield Happening(server.url, lambda _: server.kill(), lambda _: server.start())
 
 
-@trouble("Redis paused", "one request a second waits for it, for a second; the others are answered at once")
+@trouble("Redis paused", "one request per second waits one second; the others are answered at once")
 def redis_paused(folder: Path) -> Iterator[Happening]:
     with redis_server(folder) as server:
         yield Happening(server.url, lambda _: server.pause(), lambda _: server.go_on())
 
 
-@trouble("Redis failing over", "the Sentinels say where the new one is; clients and used refresh tokens are there")
+@trouble("Redis failing over", "the Sentinels name the new primary; clients and used refresh tokens are kept")
 def redis_failing_over(folder: Path) -> Iterator[Happening]:
     folder.mkdir()
     with sentinels(folder) as watched:
@@ -91,7 +91,7 @@ def redis_failing_over(folder: Path) -> Iterator[Happening]:
         yield Happening(watched.url, begin, end)
 
 
-@trouble("Redis made a replica", "it is written again as soon as it may be")
+@trouble("Redis made a replica", "writes succeed as soon as they are allowed")
 def redis_made_a_replica(folder: Path) -> Iterator[Happening]:
     nobody = str(free_port())
     with redis_server(folder) as server:
@@ -102,7 +102,7 @@ def redis_made_a_replica(folder: Path) -> Iterator[Happening]:
         )
 
 
-@trouble("Redis full", "nothing that it has was put out (`maxmemory-policy noeviction`)")
+@trouble("Redis full", "no stored key is evicted (`maxmemory-policy noeviction`)")
 def redis_full(folder: Path) -> Iterator[Happening]:
     with redis_server(folder) as server:
 
@@ -116,12 +116,15 @@ def sqlite_url(folder: Path) -> str:
     return f"sqlite:///{folder}/clients.db"
 
 
-@trouble("SQLite: the folder is gone", "the file is opened as soon as the folder is there: a volume mounted late")
+@trouble(
+    "SQLite: the folder is missing",
+    "the file is opened as soon as the folder exists, for example on a volume that is mounted late",
+)
 def folder_gone(folder: Path) -> Iterator[Happening]:
     yield Happening(sqlite_url(folder), nothing, lambda _: folder.mkdir(), from_the_start=True)
 
 
-@trouble("SQLite: locked by another process", "a write waits two seconds for it, while everything else goes on")
+@trouble("SQLite: locked by another process", "a write waits two seconds; everything else continues")
 def locked(folder: Path) -> Iterator[Happening]:
     folder.mkdir()
     other = sqlite3.connect(folder / "clients.db", isolation_level=None, check_same_thread=False)
@@ -133,7 +136,7 @@ def _execute(connection: sqlite3.Connection, statement: str) -> None:
     connection.execute(statement)
 
 
-@trouble("SQLite: the disk is full", "what was written before is there")
+@trouble("SQLite: the disk is full", "earlier writes are kept")
 def disk_full(folder: Path) -> Iterator[Happening]:
     folder.mkdir()
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -149,7 +152,7 @@ def _limit_files(process: int, size: int, hard: int) -> None:
     resource.prlimit(process, resource.RLIMIT_FSIZE, (size, hard))
 
 
-@trouble("SQLite: read-only", "the file is written as soon as it may be")
+@trouble("SQLite: read-only", "writes succeed as soon as they are allowed")
 def read_only(folder: Path) -> Iterator[Happening]:
     folder.mkdir()
     file = folder / "clients.db"
@@ -161,7 +164,7 @@ def read_only(folder: Path) -> Iterator[Happening]:
     yield Happening(sqlite_url(folder), nothing, lambda _: file.chmod(0o600), from_the_start=True, launcher=launcher)
 
 
-@trouble("SQLite: corrupt", "the file is opened anew by itself once it is restored, or made anew once it is removed")
+@trouble("SQLite: corrupt", "the file is reopened after it is restored, or created after it is removed")
 def corrupt(folder: Path) -> Iterator[Happening]:
     folder.mkdir()
     file = folder / "clients.db"

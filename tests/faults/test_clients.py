@@ -71,7 +71,7 @@ CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 SOON = 0.3
 """Seconds; whatever waits for it is looked at once a second."""
 UPGRADE = b"Connection: Upgrade\r\nUpgrade: h2c\r\n"
-NOBODY = "nothing: it is gone"
+NOBODY = "nothing"
 CLOSES = "the connection closes"
 RESET = "the connection is reset"
 
@@ -85,11 +85,11 @@ async def refused(client: RawClient) -> str:
 
 
 @fault(
-    name="gone before the answer",
+    name="disconnects before the response",
     outcome=TokenOutcome.EXCHANGED,
     idp=IdpOutcome.OK,
     client_sees=NOBODY,
-    afterwards="the exchange went on, because the code is spent either way; it is counted once, by how it ended",
+    afterwards="the exchange continues, because the code is spent either way; it is counted once, by its result",
 )
 async def gone_before_the_answer(at: Served) -> str:
     client = await at.connect()
@@ -101,10 +101,10 @@ async def gone_before_the_answer(at: Served) -> str:
 
 
 @fault(
-    name="gone in the middle of its body",
+    name="disconnects in the middle of its body",
     outcome=TokenOutcome.CANCELLED,
     client_sees=NOBODY,
-    afterwards="the identity provider has heard nothing",
+    afterwards="the identity provider receives nothing",
 )
 async def gone_in_the_body(at: Served) -> str:
     client = await at.connect()
@@ -115,10 +115,10 @@ async def gone_in_the_body(at: Served) -> str:
 
 
 @fault(
-    name="half-closed after its request",
+    name="half-closes after its request",
     outcome=TokenOutcome.EXCHANGED,
     idp=IdpOutcome.OK,
-    afterwards="the connection closes after the answer",
+    afterwards="the connection closes after the response",
     client_sees="200",
 )
 async def half_closed(at: Served) -> str:
@@ -134,10 +134,10 @@ async def half_closed(at: Served) -> str:
 
 
 @fault(
-    name="half-closed in the middle of its body",
+    name="half-closes in the middle of its body",
     outcome=TokenOutcome.CANCELLED,
     client_sees=CLOSES,
-    afterwards="the identity provider has heard nothing",
+    afterwards="the identity provider receives nothing",
 )
 async def half_closed_in_the_body(at: Served) -> str:
     client = await at.connect()
@@ -151,11 +151,11 @@ async def half_closed_in_the_body(at: Served) -> str:
 
 
 @fault(
-    name="slowloris: a head of one byte after another",
+    name="slowloris: sends the head byte by byte",
     limits=replace(ROOMY, head=SOON),
     outcome=None,
     client_sees=f"408 `invalid_request`, then {CLOSES}",
-    afterwards=f"it had {ROOMY.head:.0f} seconds, and held one socket",
+    afterwards=f"it has {ROOMY.head:.0f} seconds and occupies one socket",
 )
 async def slow_head(at: Served) -> str:
     client = await at.connect()
@@ -168,18 +168,18 @@ async def slow_head(at: Served) -> str:
     limits=replace(ROOMY, head=SOON),
     outcome=None,
     client_sees=CLOSES,
-    afterwards=f"it had {ROOMY.head:.0f} seconds, and held one socket",
+    afterwards=f"it has {ROOMY.head:.0f} seconds and occupies one socket",
 )
 async def silent(at: Served) -> str:
     return await (await at.connect()).sees_the_end()
 
 
 @fault(
-    name="silent after an answer",
+    name="silent after a response",
     limits=replace(ROOMY, idle=SOON),
     outcome=AuthorizationOutcome.REDIRECTED_TO_IDP,
     client_sees=f"302, then {CLOSES}",
-    afterwards=f"it had {ROOMY.idle:.0f} seconds for another request: load balancers must close first",
+    afterwards=f"it has {ROOMY.idle:.0f} seconds for the next request; load balancers must close first",
 )
 async def silent_after_an_answer(at: Served) -> str:
     client = await at.connect()
@@ -188,11 +188,11 @@ async def silent_after_an_answer(at: Served) -> str:
 
 
 @fault(
-    name="slowloris: a body of one byte after another",
+    name="slowloris: sends the body byte by byte",
     limits=replace(ROOMY, body=SOON),
     outcome=TokenOutcome.CANCELLED,
     client_sees=f"408 `invalid_request`, then {CLOSES}",
-    afterwards=f"it had {ROOMY.body:.0f} seconds and one more for each {ROOMY.body_rate} bytes",
+    afterwards=f"it has {ROOMY.body:.0f} seconds, plus one for each {ROOMY.body_rate} bytes",
 )
 async def slow_body(at: Served) -> str:
     client = await at.connect()
@@ -201,12 +201,12 @@ async def slow_body(at: Served) -> str:
 
 
 @fault(
-    name="slowloris: the head of a second request, while the first is answered",
+    name="slowloris: sends the head of a second request during the first",
     limits=replace(ROOMY, head=SOON, early_response=SOON),
     outcome=TokenOutcome.EXCHANGED,
     idp=IdpOutcome.OK,
     client_sees=f"200, then 408 `invalid_request`, then {CLOSES}",
-    afterwards="the first has its answer, and the second its time from then on",
+    afterwards="the first is answered; the time of the second starts then",
 )
 async def slow_second_head(at: Served) -> str:
     client = await at.connect()
@@ -218,11 +218,11 @@ async def slow_second_head(at: Served) -> str:
 
 
 @fault(
-    name="slowloris: a body whose request has its answer already",
+    name="slowloris: continues a body after the response",
     limits=replace(ROOMY, head=SOON, body=10 * SOON),
     outcome=TokenOutcome.METHOD_NOT_ALLOWED,
     client_sees=f"405 `invalid_request`, then {CLOSES}",
-    afterwards="the rest has as long as a head",
+    afterwards="the rest has the time of a head",
 )
 async def slow_unwanted_body(at: Served) -> str:
     client = await at.connect()
@@ -231,11 +231,11 @@ async def slow_unwanted_body(at: Served) -> str:
 
 
 @fault(
-    name="a length that is never delivered",
+    name="sends less than its Content-Length",
     limits=replace(ROOMY, body=SOON),
     outcome=TokenOutcome.CANCELLED,
     client_sees=f"408 `invalid_request`, then {CLOSES}",
-    afterwards="the identity provider has heard nothing",
+    afterwards="the identity provider receives nothing",
 )
 async def undelivered(at: Served) -> str:
     client = await at.connect()
@@ -244,12 +244,12 @@ async def undelivered(at: Served) -> str:
 
 
 @fault(
-    name="never reads its answers",
+    name="never reads responses",
     limits=replace(ROOMY, idle=SOON, unread=SOON),
     times=10,
     outcome=AuthorizationOutcome.REDIRECTED_TO_IDP,
     client_sees=RESET,
-    afterwards=f"it had {ROOMY.unread:.0f} seconds to take what was sent, and at most 64 KiB were kept for it",
+    afterwards=f"it has {ROOMY.unread:.0f} seconds to read; at most 64 KiB are buffered for it",
 )
 async def never_reads(at: Served) -> str:
     client = await at.connect(reads=False)
@@ -259,11 +259,11 @@ async def never_reads(at: Served) -> str:
 
 
 @fault(
-    name="a scraper that never reads",
+    name="a scraper never reads",
     limits=replace(ROOMY, idle=SOON, unread=SOON),
     outcome=None,
     client_sees=RESET,
-    afterwards="the same, at the metrics listener, which has 64 connections of its own",
+    afterwards="the same for the metrics listener, which has its own 64 connections",
 )
 async def scraper_never_reads(at: Served) -> str:
     async with served(create_metrics_app(at.door.pipeline.registry), at.connections.limits) as metrics:
@@ -280,11 +280,11 @@ async def scraper_never_reads(at: Served) -> str:
 
 
 @fault(
-    name="pipelined",
+    name="pipelines requests",
     times=5,
     outcome=AuthorizationOutcome.REDIRECTED_TO_IDP,
     client_sees="302",
-    afterwards="each has its answer, in the order of the requests",
+    afterwards="each is answered, in order",
 )
 async def pipelined(at: Served) -> str:
     client = await at.connect()
@@ -296,11 +296,11 @@ async def pipelined(at: Served) -> str:
 
 
 @fault(
-    name="pipelined without an end",
+    name="pipelines requests endlessly",
     times=33,
     outcome=AuthorizationOutcome.REDIRECTED_TO_IDP,
     client_sees=f"302, then {CLOSES}",
-    afterwards=f"{ROOMY.pipelined} may wait for the one before them; what comes with them is dropped",
+    afterwards=f"{ROOMY.pipelined} are queued; the rest is dropped",
 )
 async def pipelined_without_end(at: Served) -> str:
     client = await at.connect()
@@ -311,10 +311,10 @@ async def pipelined_without_end(at: Served) -> str:
 
 
 @fault(
-    name="asks for another protocol, and sends a request hidden in a body",
+    name="requests an upgrade and hides a request in the body",
     outcome=None,
     client_sees=f"501 `invalid_request`, then {CLOSES}",
-    afterwards="the body was not read as the next request, which behind a proxy would be somebody else's",
+    afterwards="the body is not parsed as a request, which behind a proxy would be another client's",
 )
 async def smuggled(at: Served) -> str:
     """RFC 9112 §11.2."""
@@ -325,10 +325,10 @@ async def smuggled(at: Served) -> str:
 
 
 @fault(
-    name="asks for another protocol, and speaks it at once",
+    name="requests an upgrade and uses it at once",
     outcome=AuthorizationOutcome.REDIRECTED_TO_IDP,
     client_sees=f"302, then {CLOSES}",
-    afterwards="the request is answered by HTTP, and nothing after it is heard",
+    afterwards="the request is answered as HTTP; the rest is ignored",
 )
 async def changes_the_protocol(at: Served) -> str:
     """RFC 9110 §7.8."""
@@ -339,10 +339,10 @@ async def changes_the_protocol(at: Served) -> str:
 
 
 @fault(
-    name="a request line far too long",
+    name="a request line that is too long",
     outcome=None,
     client_sees=f"431 `invalid_request`, then {CLOSES}",
-    afterwards=f"{ROOMY.head_size} bytes of it were kept",
+    afterwards=f"{ROOMY.head_size} bytes are buffered",
 )
 async def long_request_line(at: Served) -> str:
     client = await at.connect()
@@ -351,10 +351,10 @@ async def long_request_line(at: Served) -> str:
 
 
 @fault(
-    name="header fields far too large",
+    name="header fields that are too large",
     outcome=None,
     client_sees=f"431 `invalid_request`, then {CLOSES}",
-    afterwards=f"{ROOMY.head_size} bytes of them were kept",
+    afterwards=f"{ROOMY.head_size} bytes are buffered",
 )
 async def large_fields(at: Served) -> str:
     client = await at.connect()
@@ -363,10 +363,10 @@ async def large_fields(at: Served) -> str:
 
 
 @fault(
-    name="a trailer without an end",
+    name="an endless trailer field",
     outcome=TokenOutcome.CANCELLED,
     client_sees=f"431 `invalid_request`, then {CLOSES}",
-    afterwards=f"{ROOMY.head_size} bytes of it were kept",
+    afterwards=f"{ROOMY.head_size} bytes are buffered",
 )
 async def endless_trailer(at: Served) -> str:
     client = await at.connect()
@@ -375,10 +375,10 @@ async def endless_trailer(at: Served) -> str:
 
 
 @fault(
-    name="a trailer without an end, of a request that has its answer already",
+    name="an endless trailer field after the response",
     outcome=TokenOutcome.METHOD_NOT_ALLOWED,
     client_sees=f"405 `invalid_request`, then {CLOSES}",
-    afterwards="the same, and no second answer, which would be taken for that to the next request",
+    afterwards="the same; no second response is sent, which would be matched to the next request",
 )
 async def endless_unwanted_trailer(at: Served) -> str:
     client = await at.connect()
@@ -401,10 +401,10 @@ async def many_fields(at: Served) -> str:
 
 
 @fault(
-    name="many short header fields without an end",
+    name="endless short header fields",
     outcome=None,
     client_sees=f"431 `invalid_request`, then {CLOSES}",
-    afterwards=f"{ROOMY.fields} are allowed, also while their end is still to come",
+    afterwards=f"{ROOMY.fields} are allowed; the limit applies before the head is complete",
 )
 async def endless_fields(at: Served) -> str:
     client = await at.connect()
@@ -413,10 +413,10 @@ async def endless_fields(at: Served) -> str:
 
 
 @fault(
-    name="trailers without an end",
+    name="endless trailer fields",
     outcome=TokenOutcome.CANCELLED,
     client_sees=f"431 `invalid_request`, then {CLOSES}",
-    afterwards="they have the same limits as header fields, and are read by nobody",
+    afterwards="they have the limits of header fields and are ignored",
 )
 async def endless_trailers(at: Served) -> str:
     client = await at.connect()
@@ -425,10 +425,10 @@ async def endless_trailers(at: Served) -> str:
 
 
 @fault(
-    name="trailers without an end, of a request that has its answer already",
+    name="endless trailer fields after the response",
     outcome=TokenOutcome.METHOD_NOT_ALLOWED,
     client_sees=f"405 `invalid_request`, then {CLOSES}",
-    afterwards="the same, and no second answer, which would be taken for that to the next request",
+    afterwards="the same; no second response is sent, which would be matched to the next request",
 )
 async def endless_unwanted_trailers(at: Served) -> str:
     client = await at.connect()
@@ -439,10 +439,10 @@ async def endless_unwanted_trailers(at: Served) -> str:
 
 
 @fault(
-    name="one trailer far too large",
+    name="a trailer field that is too large",
     outcome=TokenOutcome.CANCELLED,
     client_sees=f"431 `invalid_request`, then {CLOSES}",
-    afterwards=f"{ROOMY.head_size} bytes of it were kept",
+    afterwards=f"{ROOMY.head_size} bytes are buffered",
 )
 async def large_trailer(at: Served) -> str:
     client = await at.connect()
@@ -452,10 +452,10 @@ async def large_trailer(at: Served) -> str:
 
 
 @fault(
-    name="a body in chunks without an end",
+    name="an endless chunked body",
     outcome=TokenOutcome.BODY_TOO_LARGE,
     client_sees=f"413 `invalid_request`, then {CLOSES}",
-    afterwards="64 KiB were read; up to 1 MiB more is dropped while the client reads its answer",
+    afterwards="64 KiB are read; up to 1 MiB more is dropped while the client reads the response",
 )
 async def endless_body(at: Served) -> str:
     client = await at.connect()
@@ -467,10 +467,10 @@ async def endless_body(at: Served) -> str:
 
 
 @fault(
-    name="what is not HTTP",
+    name="a request that is not HTTP",
     outcome=None,
     client_sees=f"400 `invalid_request`, then {CLOSES}",
-    afterwards="nothing of it is repeated or logged",
+    afterwards="nothing of it is echoed or logged",
 )
 async def not_http(at: Served) -> str:
     client = await at.connect()
@@ -479,10 +479,10 @@ async def not_http(at: Served) -> str:
 
 
 @fault(
-    name="a body in chunks that are none",
+    name="a body with invalid chunks",
     outcome=TokenOutcome.CANCELLED,
     client_sees=f"400 `invalid_request`, then {CLOSES}",
-    afterwards="the identity provider has heard nothing",
+    afterwards="the identity provider receives nothing",
 )
 async def broken_chunks(at: Served) -> str:
     client = await at.connect()
@@ -493,11 +493,11 @@ async def broken_chunks(at: Served) -> str:
 
 
 @fault(
-    name="a request, and then what is not HTTP",
+    name="a request, then not HTTP",
     outcome=TokenOutcome.EXCHANGED,
     idp=IdpOutcome.OK,
     client_sees=f"200, then {CLOSES}",
-    afterwards="the request has its answer, which no other comes before",
+    afterwards="the request is answered first",
 )
 async def request_then_nonsense(at: Served) -> str:
     client = await at.connect()
@@ -511,11 +511,11 @@ async def request_then_nonsense(at: Served) -> str:
 
 
 @fault(
-    name="more connections than there is room for, and idle",
+    name="more idle connections than allowed",
     limits=replace(ROOMY, connections=8),
     outcome=AuthorizationOutcome.REDIRECTED_TO_IDP,
     client_sees="302",
-    afterwards="the one that has been waited for longest is closed for each that comes",
+    afterwards="each new connection closes the one idle for longest",
 )
 async def more_than_room(at: Served) -> str:
     idle = [await at.connect() for _ in range(8)]
@@ -529,13 +529,13 @@ async def more_than_room(at: Served) -> str:
 
 
 @fault(
-    name="more requests at once than there is room for",
+    name="more concurrent requests than allowed",
     limits=replace(ROOMY, connections=4),
     times=4,
     outcome=TokenOutcome.EXCHANGED,
     idp=IdpOutcome.OK,
     client_sees=f"503 `temporarily_unavailable`, `Retry-After: 5`, then {CLOSES}",
-    afterwards="those that were there have their answers, and `/healthz` has one meanwhile",
+    afterwards="active requests are answered; so is `/healthz`",
 )
 async def more_requests_than_room(at: Served) -> str:
     busy = [await at.connect() for _ in range(4)]
@@ -560,7 +560,7 @@ async def more_requests_than_room(at: Served) -> str:
     outcome=TokenOutcome.EXCHANGED,
     idp=IdpOutcome.OK,
     client_sees=RESET,
-    afterwards="each that comes takes the place of the one before it; those that are busy keep theirs",
+    afterwards="each new connection replaces the previous new one; busy ones stay",
 )
 async def flood(at: Served) -> str:
     busy = await at.connect()
@@ -594,7 +594,7 @@ async def all_are_asked(at: Served, requests: int) -> bool:
 
 @pytest.mark.parametrize("case", CASES, ids=[case.fault.name for case in CASES])
 async def test_a_client_that_misbehaves_costs_its_own_socket_only(case: Case) -> None:
-    """THREATS, Client: gone before the answer, half-closed, pipelined, slowloris."""
+    """Faults, "Clients": gone before the answer, half-closed, pipelined, slowloris."""
     async with served_door(case.limits) as at:
         before = await at.door.samples()
         assert await case.scenario(at) == case.fault.client_sees

@@ -46,8 +46,8 @@ TITLE = "The identity provider"
 SOON = 1.0
 """Seconds after which what never comes is given up."""
 
-UNSENT = "Nothing was sent: the same request succeeds once it is over."
-SENT = "It was sent once, and not again. A new code, or the same refresh token, succeeds once it is over."
+UNSENT = "Nothing was sent. The same request succeeds after recovery."
+SENT = "It was sent once. A new code, or the same refresh token, succeeds after recovery."
 
 Row = TokenOutcome
 Bring = Callable[[FaultyServer], AbstractAsyncContextManager[None]]
@@ -98,7 +98,7 @@ def answered(name: str, row: Row, idp: IdpOutcome, answer: bytes, retry_after: s
 
 
 def granted(name: str, manner: Manner, *, kept: bool = False) -> Case:
-    fault = Fault(name=name, outcome=Row.EXCHANGED, idp=IdpOutcome.OK, afterwards="Nobody has noticed anything.")
+    fault = Fault(name=name, outcome=Row.EXCHANGED, idp=IdpOutcome.OK, afterwards="The fault has no effect.")
     return Case(fault=fault, bring=doing(manner), sent=True, kept=kept)
 
 
@@ -189,26 +189,26 @@ CASES = [
     unreachable("refused", refusing),
     late("blackholed", blackholed, sent=False),
     unreachable("DNS fails", unresolved, host="idp.invalid", tls=True),
-    unreachable("TLS certificate of another name", showing("idp.example"), tls=True),
+    unreachable("TLS certificate for a different name", showing("idp.example"), tls=True),
     unreachable("TLS certificate expired", showing("127.0.0.1", days=-1), tls=True),
-    unreachable("TLS certificate of an unknown authority", showing("127.0.0.1", by="somebody else"), tls=True),
+    unreachable("TLS certificate from an unknown authority", showing("127.0.0.1", by="somebody else"), tls=True),
     unreachable("reset before the request is read", doing(resets_at_once)),
-    unreachable("closed before the answer", doing(answering()), sent=True),
-    unreachable("reset in the middle of the answer", doing(resets_in_the_answer), sent=True),
-    unreachable("closed before its Content-Length", doing(answering(GOOD[:-9])), sent=True),
-    late("hang before headers", doing(hangs)),
-    late("hang after headers", doing(hangs_in_the_body)),
-    late("slow drip", doing(drips)),
-    nonsense("chunked, never ending", never_ends),
-    nonsense("10 MB", answering(response(b" " * 10_000_000))),
+    unreachable("closed before the response", doing(answering()), sent=True),
+    unreachable("reset in the middle of the response", doing(resets_in_the_answer), sent=True),
+    unreachable("response shorter than its Content-Length", doing(answering(GOOD[:-9])), sent=True),
+    late("hangs before the headers", doing(hangs)),
+    late("hangs after the headers", doing(hangs_in_the_body)),
+    late("sends the response byte by byte", doing(drips)),
+    nonsense("an endless chunked response", never_ends),
+    nonsense("a response of 10 MB", answering(response(b" " * 10_000_000))),
     nonsense("not HTTP", answering(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")),
     nonsense("HTML instead of JSON", answering(response(HTML))),
     nonsense("invalid JSON", answering(response(b'{"access_token": '))),
     nonsense("JSON array", answering(response(json.dumps([TOKENS]).encode()))),
     nonsense("redirect", answering(response(HTML, "307 Temporary Redirect", "Location: /token"))),
-    answered("200 with `error`: a refusal", Row.IDP_INVALID_GRANT, IdpOutcome.HTTP_4XX,
+    answered("200 with a standard `error`", Row.IDP_INVALID_GRANT, IdpOutcome.HTTP_4XX,
              with_error("invalid_grant"), None),
-    nonsense("200 with `error`: a word of its own", answering(with_error(PROSE)), IdpOutcome.HTTP_4XX),
+    nonsense("200 with a non-standard `error`", answering(with_error(PROSE)), IdpOutcome.HTTP_4XX),
     answered("500", Row.IDP_SERVER_ERROR, IdpOutcome.HTTP_5XX, with_error("server_error", "500 Oops")),
     answered("502 in HTML", Row.IDP_SERVER_ERROR, IdpOutcome.HTTP_5XX, response(HTML, "502 Bad Gateway")),
     answered("503 with Retry-After", Row.IDP_SERVER_ERROR, IdpOutcome.HTTP_5XX,
@@ -217,7 +217,7 @@ CASES = [
              with_error("slow_down", "429 Slow Down", "Retry-After: 7"), "7"),
     answered("429 with a far date in Retry-After", Row.IDP_RATE_LIMITED, IdpOutcome.HTTP_4XX,
              with_error("slow_down", "429 Slow Down", f"Retry-After: {TOMORROW}"), "3600"),
-    answered("429 with nonsense in Retry-After", Row.IDP_RATE_LIMITED, IdpOutcome.HTTP_4XX,
+    answered("429 with an invalid Retry-After", Row.IDP_RATE_LIMITED, IdpOutcome.HTTP_4XX,
              with_error("slow_down", "429 Slow Down", f"Retry-After: {PROSE}")),
     granted("HTTP/1.0", answering(HTTP_1_0)),
     granted("kept connection closed while idle", closes_when_idle, kept=True),
@@ -355,7 +355,7 @@ def check_log(printed: str, response: httpx.Response, row: Outcome, secrets: set
 async def test_what_the_identity_provider_does_wrong_is_told_counted_and_over_when_it_is_over(
     case: Case, grant: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """THREATS "Faults: IdP": what the client sees, what is counted and logged, and that nothing is spent twice."""
+    """Faults, "The identity provider": what the client sees, what is counted and logged; nothing is spent twice."""
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     fault, replica = case.fault, Replica()
     row = row_of(fault, grant)
@@ -401,7 +401,7 @@ async def test_what_the_identity_provider_does_wrong_is_told_counted_and_over_wh
 async def test_an_identity_provider_that_does_not_answer_is_not_asked_and_nothing_is_lost_by_it(
     spared: Spared, grant: str
 ) -> None:
-    """THREATS "Faults: IdP": one that hangs takes neither the door with it, nor anybody's code."""
+    """Faults, "The identity provider": one that hangs takes neither the door with it, nor anybody's code."""
     row, replica = spared.fault.outcome, Replica()
     others, form = await replica.form("authorization_code"), await replica.form(grant)
     assert row is not None

@@ -33,7 +33,7 @@ from tests.resource_server.issuing import SECRET_KEY, own_token
 
 pytestmark = pytest.mark.anyio
 
-TITLE = "The door itself"
+TITLE = "The server"
 FAULTS: list[Fault] = []
 
 Scenario = Callable[["Environment"], Awaitable[str]]
@@ -177,7 +177,7 @@ def samples_in(push: bytes) -> Samples:
 
 
 @fault(
-    name="SIGTERM in mid-exchange",
+    name="SIGTERM during an exchange",
     outcome=TokenOutcome.EXCHANGED,
     idp=IdpOutcome.OK,
     client_sees="200",
@@ -188,22 +188,22 @@ async def sigterm(at: Environment) -> str:
 
 
 @fault(
-    name="SIGTERM in mid-exchange, to the supervisor of two workers",
+    name="SIGTERM during an exchange, to the supervisor of two workers",
     outcome=TokenOutcome.EXCHANGED,
     idp=IdpOutcome.OK,
     client_sees="200",
-    afterwards="the same: each worker finishes what it has, then the supervisor pushes",
+    afterwards="the same: each worker finishes its requests, then the supervisor pushes",
 )
 async def sigterm_to_the_supervisor(at: Environment) -> str:
     return await stops(at, workers=2)
 
 
 @fault(
-    name="still under way when the 30 seconds after SIGTERM are over",
+    name="still active 30 seconds after SIGTERM",
     outcome=TokenOutcome.CANCELLED,
     idp=IdpOutcome.CANCELLED,
     client_sees="500",
-    afterwards="the request to the identity provider is broken off, and its timer stopped",
+    afterwards="the request to the identity provider is aborted and its timer stopped",
 )
 async def out_of_time(at: Environment) -> str:
     async with served_door() as door:  # which has no seconds
@@ -231,7 +231,7 @@ async def is_told_twice(at: Environment, workers: int) -> str:
     name="a second SIGTERM",
     outcome=None,
     client_sees="the connection closes",
-    afterwards="it ends at once, exit code 143; what was under way is not counted",
+    afterwards="it ends at once with exit code 143; active requests are not counted",
 )
 async def second_sigterm(at: Environment) -> str:
     return await is_told_twice(at, workers=1)
@@ -241,17 +241,17 @@ async def second_sigterm(at: Environment) -> str:
     name="a second SIGTERM, to the supervisor of two workers",
     outcome=None,
     client_sees="the connection closes",
-    afterwards="the same, and no worker is left",
+    afterwards="the same; all workers end",
 )
 async def second_sigterm_to_the_supervisor(at: Environment) -> str:
     return await is_told_twice(at, workers=2)
 
 
 @fault(
-    name="SIGTERM while a client listens to events",
+    name="SIGTERM while a client listens to an event stream",
     outcome=None,
-    client_sees="the events end",
-    afterwards="the client listens on at another replica; requests under way, whatever they are answered with, finish",
+    client_sees="the stream ends",
+    afterwards="the client reconnects to another replica; active requests finish",
 )
 async def sigterm_while_listening(at: Environment) -> str:
     may_finish = asyncio.Event()
@@ -286,14 +286,14 @@ async def sigterm_while_listening(at: Environment) -> str:
         with pytest.raises(StopAsyncIteration):
             await anext(answer)
     assert await at.ends() == 0
-    return "the events end"
+    return "the stream ends"
 
 
 @fault(
-    name="SIGKILL of a worker in mid-exchange",
+    name="SIGKILL of a worker during an exchange",
     outcome=None,
     client_sees="the connection closes",
-    afterwards="what was under way is not counted, though the code may be spent; what was counted stays, another "
+    afterwards="active requests are not counted, though the code may be spent; earlier counts are kept, another "
     "worker answers, and the dead one is replaced",
 )
 async def sigkill_of_a_worker(at: Environment) -> str:
@@ -335,7 +335,7 @@ async def blocked_loop(at: Environment) -> str:
     outcome=TokenOutcome.EXCHANGED,
     idp=IdpOutcome.OK,
     client_sees="200",
-    afterwards="others are answered; each takes some 10 KB until its time is over",
+    afterwards="other requests are answered; each idle connection takes about 10 KB until it times out",
 )
 async def idle_connections(at: Environment) -> str:
     server = await at.begin()
@@ -359,8 +359,8 @@ def resident_memory(server: Server) -> int:
     outcome=TokenOutcome.EXCHANGED,
     idp=IdpOutcome.OK,
     client_sees="200",
-    afterwards="there are never more connections than descriptors for them and for who is asked behind: the one that "
-    "has been waited for longest makes room",
+    afterwards="connections are limited so that descriptors remain for outgoing requests: the one idle for longest "
+    "is closed",
 )
 async def out_of_files(at: Environment) -> str:
     server = await at.begin(launcher=("sh", "-c", f'ulimit -n {FEW_FILES}; exec "$@"', "sh"))
@@ -382,8 +382,8 @@ async def out_of_files(at: Environment) -> str:
     outcome=TokenOutcome.EXCHANGED,
     idp=IdpOutcome.OK,
     client_sees="200",
-    afterwards="what was sealed before the step opens, nobody waited for less than no time, and tokens are refreshed; "
-    "deadlines and durations do not ask that clock",
+    afterwards="earlier envelopes open, no wait is recorded as negative, and tokens are refreshed; deadlines and "
+    "durations use the monotonic clock",
 )
 async def clock_steps_back(at: Environment) -> str:
     clock = Clock()
@@ -437,27 +437,29 @@ COSTS_NOTHING = {
 
 
 @fault(
-    name="the Collector is gone", afterwards="a scrape has everything; the end waits 4 seconds for it", **COSTS_NOTHING
+    name="the Collector is unreachable",
+    afterwards="a scrape has all counts; the shutdown waits 4 seconds",
+    **COSTS_NOTHING,
 )
 async def collector_gone(at: Environment) -> str:
     return await with_a_collector(at, f"http://127.0.0.1:{free_port()}")
 
 
-@fault(name="the Collector stands still", afterwards="the same", **COSTS_NOTHING)
+@fault(name="the Collector hangs", afterwards="the same", **COSTS_NOTHING)
 async def collector_slow(at: Environment) -> str:
     return await with_a_collector(at, await at.stack.enter_async_context(standing_still()))
 
 
 @fault(
-    name="the Collector stands still, and there are two workers",
-    afterwards=f"{SHUTDOWN_TIMEOUT:.0f} seconds for the workers' spans, and as many for the supervisor's metrics",
+    name="the Collector hangs, with two workers",
+    afterwards=f"{SHUTDOWN_TIMEOUT:.0f} seconds for the workers' spans, and the same for the supervisor's metrics",
     **COSTS_NOTHING,
 )
 async def collector_slow_with_workers(at: Environment) -> str:
     return await with_a_collector(at, await at.stack.enter_async_context(standing_still()), workers=2)
 
 
-@fault(name="the Collector refuses", afterwards="the same; a log line a minute says so", **COSTS_NOTHING)
+@fault(name="the Collector refuses", afterwards="the same; one log line per minute reports it", **COSTS_NOTHING)
 async def collector_refuses(at: Environment) -> str:
     async def refuses(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -471,7 +473,7 @@ async def collector_refuses(at: Environment) -> str:
 async def test_what_befalls_the_door_is_survived_as_far_as_it_can_be(
     tmp_path: Path, fault: Fault, scenario: Scenario
 ) -> None:
-    """THREATS, Ours: file descriptors, event loop, SIGTERM and SIGKILL, Collector; Client: 1,000 idle."""
+    """Faults, "The server": file descriptors, event loop, SIGTERM and SIGKILL, Collector; Client: 1,000 idle."""
     with anyio.fail_after(2 * PATIENCE):
         async with AsyncExitStack() as stack:
             at = Environment(tmp_path, stack)

@@ -35,7 +35,7 @@ from tests.integration.real_parts import eventually, identity_provider, idp_sett
 
 pytestmark = pytest.mark.anyio
 
-TITLE = "Our store"
+TITLE = "The store"
 
 PREREGISTERED = "ours"
 
@@ -136,7 +136,7 @@ async def door_at(happening: Happening, folder: Path, idp: str, **settings: str)
 async def test_trouble_of_the_store_is_said_and_counted_and_passes_by_itself(
     trouble: Trouble, tmp_path: Path, idp: str
 ) -> None:
-    """THREATS "Ours": store gone, full disk, locked, corrupt file, read-only; Redis killed, paused, failing over."""
+    """Faults, "The store": each trouble of SQLite and of Redis."""
     with trouble.happens(tmp_path / "store") as happening:
         async with door_at(happening, tmp_path / "door", idp) as door:
             process = door.server.process
@@ -165,7 +165,7 @@ async def test_trouble_of_the_store_is_said_and_counted_and_passes_by_itself(
 
 
 async def test_what_was_used_before_a_failover_is_not_used_again_after_it(tmp_path: Path, idp: str) -> None:
-    """PROTOCOL T6, THREATS "Redis failing over"."""
+    """PROTOCOL T6, Faults, "Redis failing over"."""
     (failing_over,) = [trouble for trouble in TROUBLES if trouble.fault.name == "Redis failing over"]
     with failing_over.happens(tmp_path / "store") as happening:
         async with door_at(happening, tmp_path / "door", idp) as door:
@@ -198,30 +198,30 @@ def need(name: str, outcome: AuthorizationOutcome | TokenOutcome | RevocationOut
 NEEDS = [
     Need(
         need(
-            "store gone: a client that registered asks for authorization",
+            "store unavailable: a registered client requests authorization",
             AuthorizationOutcome.CLIENT_LOOKUP_FAILED,
-            "clients in the settings, and those that publish their document, log in all the while",
+            "clients in the settings and clients with a metadata document can log in",
         ),
         lambda door, _, registered: door.get("/oauth/authorize", **authorization_request(client_id=registered)),
     ),
     Need(
         need(
-            "store gone: a client that registered redeems a code",
+            "store unavailable: a registered client redeems a code",
             TokenOutcome.CLIENT_LOOKUP_FAILED,
-            "the identity provider has heard nothing: the code is not spent",
+            "the identity provider receives nothing; the code is not spent",
         ),
         lambda door, _, registered: door.token(code_request(client_id=registered)),
     ),
     Need(
         need(
-            "store gone: a refresh",
+            "store unavailable: a refresh",
             TokenOutcome.STORE_FAILED,
-            "the identity provider has heard nothing: the refresh token is good when the store is back",
+            "the identity provider receives nothing; the refresh token works after recovery",
         ),
         lambda door, form, _: door.token(form),
     ),
     Need(
-        need("store gone: a revocation", RevocationOutcome.STORE_FAILED, "the client asks again (RFC 7009 §2.2.1)"),
+        need("store unavailable: a revocation", RevocationOutcome.STORE_FAILED, "the client retries (RFC 7009 §2.2.1)"),
         lambda door, form, _: door.revoke(form),
     ),
 ]
@@ -247,7 +247,7 @@ FLOOD = Fault(
     name="a flood of registrations fills the store",
     outcome=RegistrationOutcome.QUOTA_EXHAUSTED,
     retry_after="10",
-    afterwards="whoever has a token keeps its place; after ten seconds new clients take those of the flood",
+    afterwards="clients with a token are kept; after ten seconds new clients replace those of the flood",
 )
 
 

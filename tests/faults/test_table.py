@@ -1,4 +1,4 @@
-"""docs/faults.md is made of the faults that the tests of this folder bring about."""
+"""docs/reference/faults.md is generated from the faults that the tests of this folder cause."""
 
 import os
 from importlib import import_module
@@ -6,13 +6,13 @@ from pathlib import Path
 
 from tests.faults.fault import Fault
 
-PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "faults.md"
 
 INTRODUCTION = """\
 # Faults
 
-What can go wrong around the front door, what the client sees of it, what is counted, and what holds afterwards. Made
-by a test from the faults that the tests in `tests/faults/` bring about and check; it fails when it differs.
+What can go wrong around the server, what the client sees, what is counted, and the state afterwards. This page is
+generated from the tests in `tests/faults/`, which cause each fault.
 """
 
 

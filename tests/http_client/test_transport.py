@@ -263,7 +263,7 @@ class ClosingServer:
 def test_a_connection_that_was_closed_while_the_loop_was_busy_is_not_used(
     scheme: str, new_loop: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
-    """THREATS "Faults: IdP", connection closed on a kept-alive socket: nobody's login fails by it."""
+    """Faults, "The identity provider", connection closed on a kept-alive socket: nobody's login fails by it."""
     server = ClosingServer(serving("127.0.0.1") if scheme == "https" else None)
     settings = Settings(idp_token_url=f"{scheme}://127.0.0.1:{server.port}/token", idp_client_id="proxy")
 

@@ -191,7 +191,7 @@ def counted(row: Outcome, endpoint: str) -> dict[str, float]:
 async def test_what_the_circuit_breaker_refuses_is_an_error_and_no_exchange(
     form: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """THREATS "Faults: IdP": it does not answer, and nobody has to wait to hear that."""
+    """Faults, "The identity provider": it does not answer, and nobody has to wait to hear that."""
     outage = Outage()
     async with FrontDoor(idp=outage) as door:
         for _ in range(FAILURES):
@@ -240,7 +240,7 @@ async def test_each_endpoint_of_the_identity_provider_has_a_circuit_of_its_own()
 async def test_what_the_bulkhead_refuses_is_an_error_and_no_exchange(
     form: dict[str, str], hold: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """THREATS "Faults: IdP": it hangs, and memory and connections stay bounded."""
+    """Faults, "The identity provider": it hangs, and memory and connections stay bounded."""
     monkeypatch.setattr("seed_oauth.identity_provider.circuit_breaker.MOST_IN_FLIGHT", hold)
     over = asyncio.Event()
     reached = asyncio.Semaphore(0)

@@ -32,7 +32,7 @@ async def check_all_others_are_served(server: Server) -> None:
 
 
 async def test_while_a_crowd_waits_everybody_else_is_served_and_then_the_crowd_is(tmp_path: Path) -> None:
-    """THREATS "Faults: IdP", blackholed. How fast it is tests/bench/blackholed.py measures."""
+    """Faults, "The identity provider", blackholed. How fast it is tests/bench/blackholed.py measures."""
     statuses: list[int] = []
     async with faulty_server() as idp:
         patient = {"SEED_OAUTH_FLOW": "relay", "SEED_OAUTH_IDP_TIMEOUT": "60", "SEED_OAUTH_IDP_CONNECT_TIMEOUT": "60"}

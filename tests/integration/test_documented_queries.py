@@ -24,7 +24,7 @@ from tests.integration.real_parts import PROMETHEUS_PACKAGE, Prometheus, prometh
 pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).parents[2]
-QUERIES = ROOT / "docs" / "queries.md"
+QUERIES = ROOT / "docs" / "reference" / "queries.md"
 DOCUMENTS = (QUERIES, ROOT / "README.md")
 DASHBOARD = ROOT / "grafana" / "seed-mcp-server-dashboard.json"
 

@@ -93,7 +93,7 @@ async def react(planned: dict[str, Reaction], connection: Connection) -> None:
 
 
 async def test_each_of_ten_thousand_exchanges_is_answered_and_counted_once_and_sent_once(tmp_path: Path) -> None:
-    """THREATS "Faults: IdP": all of them mixed, at a concurrency of 200."""
+    """Faults, "The identity provider": all of them mixed, at a concurrency of 200."""
     planned = reactions()
     ended: Counter[tuple[Row, int, str | None]] = Counter()
     settings = {

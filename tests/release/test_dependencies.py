@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 from tests.release.locked import locked, requirements
 
 ROOT = Path(__file__).parents[2]
-LICENCES = ROOT / "docs" / "licences.md"
+LICENCES = ROOT / "docs" / "reference" / "licences.md"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 # Permissive, but for MPL-2.0: that asks for the source of its own files only, which are used as published.
@@ -81,8 +81,8 @@ def test_every_locked_package_has_hashes() -> None:
 def test_the_licences_of_all_runtime_dependencies_are_on_their_page() -> None:
     rows = "".join(f"| {package} | {licence(package)} |\n" for package in sorted(locked()))
     page = (
-        "# Licences\n\nWhat an installation brings along on Linux, and under which licences. Made by a test from the\n"
-        f"packages' metadata; it fails when it differs.\n\n| package | licence |\n|---|---|\n{rows}"
+        "# Licences\n\nThe packages that an installation on Linux includes, and their licences. This page is\n"
+        f"generated from their metadata.\n\n| package | licence |\n|---|---|\n{rows}"
     )
     if os.environ.get("UPDATE_DOCS"):
         LICENCES.write_text(page, encoding="utf-8")

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.anyio
 OLD, NEW = "the-key-that-was-used-until-yesterday-9", "the-key-that-is-used-from-now-on-12345"
 
 ROTATION = [(OLD,), (OLD, NEW), (NEW, OLD), (NEW,)]
-"""In the order of docs/operations.md."""
+"""In the order of docs/how-to/secret-keys.md."""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Each preset against an identity provider that behaves as the real one is documented to (PROTOCOL, last table).
+"""Each preset against an identity provider that behaves as documented (docs/how-to/identity-providers).
 
 The identity provider judges what it is sent, and refuses as the real one does. What scopes are asked for and which
 access token the client gets is the broker flow's to decide; all else is the same in both flows.

@@ -109,7 +109,7 @@ async def test_a_redis_that_is_no_cluster_is_a_store_error(server: RedisServer) 
 async def test_a_paused_redis_holds_up_those_who_asked_and_nobody_after_them(
     server: RedisServer, database: RedisDatabase, clock: Clock
 ) -> None:
-    """THREATS "Redis paused"."""
+    """Faults, "Redis paused"."""
     await database.command("PING")
     server.pause()
     answers = await asyncio.gather(*(database.command("PING") for _ in range(100)), return_exceptions=True)
