@@ -97,7 +97,7 @@ BUGS = (
         changes=(
             Change(
                 module="flows/broker.py",
-                before="check_bound_by(begun.browser, CallbackOutcome.OTHER_BROWSER, begun.family)",
+                before="check_bound_by(begun.browser, CallbackOutcome.OTHER_BROWSER, family)",
                 after="binding",
             ),
         ),

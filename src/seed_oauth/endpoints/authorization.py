@@ -51,20 +51,14 @@ class AuthorizationEndpoint:
         """
         parameters = parse_form(request.scope["query_string"]) if request.method == "GET" else await read_form(request)
         client, bad_client = await self._identify(parameters)
-        recipient = None if bad_client else Recipient(parameters["redirect_uri"], parameters.get("state"))
-        family = family_of(client) if client else ClientFamily.OTHER
         if refusal := self._refusal(parameters, bad_client):
-            raise OAuthError(*refusal, recipient=recipient, client_family=family)
+            raise _error(refusal, parameters, client, bad_client)
         assert client is not None  # noqa: S101 - or there would be a refusal
         try:
             return await self._flow.begin(self._asked(parameters, client), request)
         except IdentityProviderError as failure:
-            raise OAuthError(
-                AuthorizationOutcome.IDP_UNAVAILABLE,
-                "the identity provider cannot be reached: try again",
-                recipient=recipient,
-                client_family=family,
-            ) from failure
+            refusal = AuthorizationOutcome.IDP_UNAVAILABLE, "the identity provider cannot be reached: try again"
+            raise _error(refusal, parameters, client, bad_client) from failure
 
     def _refusal(self, parameters: Parameters, bad_client: Refusal | None) -> Refusal | None:
         """The first check that fails, in the order of the table."""
@@ -124,6 +118,12 @@ class AuthorizationEndpoint:
                 _BAD_REDIRECT_URI,
             )
         return client, None
+
+
+def _error(refusal: Refusal, parameters: Parameters, client: Client | None, bad_client: Refusal | None) -> OAuthError:
+    recipient = None if bad_client else Recipient(parameters["redirect_uri"], parameters.get("state"))
+    family = family_of(client) if client else ClientFamily.OTHER
+    return OAuthError(*refusal, recipient=recipient, client_family=family)
 
 
 def _bad_code_challenge(parameters: Parameters) -> Refusal | None:

@@ -149,18 +149,18 @@ class BrokerFlow:
             OAuthError: any row of `CallbackOutcome` but RETURNED.
         """
         login = returned_login(parameters.get("state", ""), self._sealer, self._now())
-        begun = login.transaction
-        self._browser(request).check_bound_by(begun.browser, CallbackOutcome.OTHER_BROWSER, begun.family)
+        begun, family = login.transaction, login.transaction.family
+        self._browser(request).check_bound_by(begun.browser, CallbackOutcome.OTHER_BROWSER, family)
         await self._check_sender(parameters)
         if refusal := idp_response.refusal_in(parameters):
-            raise OAuthError(*refusal, recipient=begun.recipient, client_family=begun.family)
+            raise OAuthError(*refusal, recipient=begun.recipient, client_family=family)
         answer = {"code": Code.of(login, parameters["code"]).sealed(self._sealer, self._now())}
         if begun.state is not None:
             answer["state"] = begun.state
         # RFC 9207 §2
         location = add_to_query(begun.redirect_uri, {**answer, "iss": self._issuer})
         waited = max(self._now() - login.begun_at, 0.0)
-        return Answer(CallbackOutcome.RETURNED, found(location), begun.family, waited)
+        return Answer(CallbackOutcome.RETURNED, found(location), family, waited)
 
     # 4. The client redeems its code.
 
