@@ -42,14 +42,14 @@ async def _check_metadata(
     if not settings.reads_metadata:
         metadata = await ConfiguredMetadata(settings).get()
         if metadata.authorization_endpoint and metadata.token_endpoint:
-            return [skipped("metadata", "not needed, the endpoints are set")], metadata, {}
-        return [skipped("metadata", f"{PREFIX}IDP_ISSUER is not set")], None, {}
+            return [skipped("IdP metadata", "not needed, the endpoints are set")], metadata, {}
+        return [skipped("IdP metadata", f"{PREFIX}IDP_ISSUER is not set")], None, {}
     issuer = settings.idp_issuer or ""
     try:
         document, headers = await find_document(issuer, partial(fetch, transport))
     except IdentityProviderError as failure:
         return [_unreadable(issuer, failure)], None, {}
-    read = ok("metadata", f"the metadata of {issuer} can be read")
+    read = ok("IdP metadata", f"the metadata of {issuer} can be read")
     try:
         check_issuer(document, settings)
     except IdentityProviderError as other:
@@ -57,7 +57,7 @@ async def _check_metadata(
     try:
         metadata = metadata_of(document, settings)
     except IdentityProviderError as unusable:
-        return [read, failed("metadata", str(unusable), f"see {well_known_urls(issuer)[0]}")], None, headers
+        return [read, failed("IdP metadata", str(unusable), f"see {well_known_urls(issuer)[0]}")], None, headers
     return [read, _issuer(metadata)], metadata, headers
 
 
@@ -65,9 +65,11 @@ def _unreadable(issuer: str, failure: IdentityProviderError) -> Finding:
     text = f"the metadata cannot be read ({failure})"
     if failure.failure in {IdentityProviderFailure.UNREACHABLE, IdentityProviderFailure.TIMEOUT}:
         return failed(
-            "metadata", text, f"make {issuer} reachable from this machine: DNS, firewall, HTTPS_PROXY, certificates"
+            "IdP metadata", text, f"make {issuer} reachable from this machine: DNS, firewall, HTTPS_PROXY, certificates"
         )
-    return failed("metadata", text, f"correct {PREFIX}IDP_ISSUER: {well_known_urls(issuer)[0]} must be the metadata")
+    return failed(
+        "IdP metadata", text, f"correct {PREFIX}IDP_ISSUER: {well_known_urls(issuer)[0]} must be the metadata"
+    )
 
 
 def _issuer(metadata: ProviderMetadata) -> Finding:

@@ -9,7 +9,7 @@ from seed_oauth.cli.doctor.local import local_url
 from seed_oauth.identity_provider.client import IdentityProviderError, json_object, send
 from seed_oauth.settings import PREFIX, Settings
 
-_CHECK = "public metadata"
+_CHECK = "server metadata"
 
 
 async def check_public_metadata(settings: Settings, transport: httpx.AsyncBaseTransport) -> Finding:
