@@ -65,7 +65,7 @@ def test_each_preset_has_its_section_whose_five_variables_make_it_apply(
     for variable, value in variables.items():
         monkeypatch.setenv(f"SEED_OAUTH_{variable}", value)
     # Whoever copies the example without putting a key in is told so.
-    with pytest.raises(SettingsError, match="SEED_OAUTH_SECRET_KEYS must be at least 32 random characters"):
+    with pytest.raises(SettingsError, match="SEED_OAUTH_SECRET_KEYS must have at least 32 random characters"):
         Settings.load()
     monkeypatch.setenv("SEED_OAUTH_SECRET_KEYS", secrets.token_urlsafe(32))
     settings = Settings.load()
