@@ -93,7 +93,7 @@ def test_the_picture_names_every_panel_and_no_address(svg: ET.Element) -> None:
 
 def test_the_picture_shows_logins_that_went_well(svg: ET.Element) -> None:
     words = [text.text for text in svg.iter(f"{SVG}text")]
-    assert "No traffic yet: it shows with the first request to the front door." not in words
+    assert "No traffic yet. Figures appear with the first request to the front door." not in words
     assert {"token", "ok"} <= set(words)
 
 

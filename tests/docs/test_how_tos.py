@@ -54,8 +54,8 @@ def test_each_preset_has_its_page_whose_five_variables_make_it_apply(
     assert list(variables)[:5] == FIVE
     for variable, value in variables.items():
         monkeypatch.setenv(f"SEED_OAUTH_{variable}", value)
-    # Whoever copies the example without a key of their own is told so.
-    with pytest.raises(SettingsError, match="SEED_OAUTH_SECRET_KEYS must be at least 32 random characters"):
+    # Whoever copies the example without putting a key in is told so.
+    with pytest.raises(SettingsError, match="SEED_OAUTH_SECRET_KEYS must have at least 32 random characters"):
         Settings.load()
     monkeypatch.setenv("SEED_OAUTH_SECRET_KEYS", secrets.token_urlsafe(32))
     settings = Settings.load()

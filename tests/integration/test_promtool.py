@@ -113,7 +113,7 @@ def test_the_demo_reaches_all_eight_points_of_an_authorization(samples: Samples)
         "client_lookup_failed": 1,
     }
     results = by_labels(samples, "oauth_authorization_requests_total", "result")
-    # Nine of the mishaps come later in a login; what people deny is an error, too, one of the mishaps included.
+    # Nine of the failures happen later in a login. A denied consent is an error too, including the one of the failures.
     assert results == {
         ("success",): LOGINS + REMEMBERED + 9,
         ("error",): 6 + DENIED_AT_FIRST + 1,
@@ -167,7 +167,7 @@ def test_the_demo_exchanges_both_grants_with_success_and_failure(samples: Sample
 
 
 def test_the_demo_registers_with_every_result(samples: Samples) -> None:
-    # Seventeen mishaps begin with a registration that succeeds.
+    # Seventeen failures begin with a registration that succeeds.
     assert by_labels(samples, "oauth_dcr_registrations_total", "result") == {
         ("success",): LOGINS + 17,
         ("invalid",): 1,

@@ -114,7 +114,7 @@ async def test_every_check_passes_in_a_valid_environment(world: World) -> None:
     assert [(found.check, found.status) for found in findings] == [
         ("settings", "ok"),
         ("secret keys", "ok"),
-        ("metadata", "ok"),
+        ("IdP metadata", "ok"),
         ("issuer", "ok"),
         ("PKCE", "ok"),
         ("redirect URI", "ok"),
@@ -123,7 +123,7 @@ async def test_every_check_passes_in_a_valid_environment(world: World) -> None:
         ("store", "ok"),
         ("rate limits", "ok"),
         ("metrics port", "ok"),
-        ("public metadata", "ok"),
+        ("server metadata", "ok"),
         ("resource", "ok"),
     ]
     assert not has_failed(findings)
@@ -151,7 +151,7 @@ async def test_missing_settings_are_named(world: World, monkeypatch: pytest.Monk
     findings = await diagnose(world)
     assert findings[0].remedy == "set SEED_OAUTH_IDP_ISSUER and SEED_OAUTH_IDP_CLIENT_ID"
     assert [(found.check, found.status) for found in findings[2:4]] == [
-        ("metadata", "skipped"),
+        ("IdP metadata", "skipped"),
         ("identity provider", "skipped"),
     ]
 
@@ -161,7 +161,7 @@ async def test_without_a_client_id_the_metadata_is_still_checked(world: World, m
         monkeypatch.delenv(f"SEED_OAUTH_{name}")
     findings = await diagnose(world)
     assert "SEED_OAUTH_IDP_CLIENT_ID" in findings[0].remedy
-    assert [found.check for found in findings[2:6]] == ["metadata", "issuer", "PKCE", "identity provider"]
+    assert [found.check for found in findings[2:6]] == ["IdP metadata", "issuer", "PKCE", "identity provider"]
 
 
 async def test_a_missing_client_secret_is_a_warning(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +197,7 @@ async def test_an_identity_provider_that_cannot_be_reached_ends_its_checks(world
 
 async def test_metadata_that_is_not_found_points_to_the_issuer_setting(world: World) -> None:
     world.openid = lambda _: httpx.Response(404)
-    found = await finding(world, "metadata")
+    found = await finding(world, "IdP metadata")
     assert found.status == "failed"
     assert "SEED_OAUTH_IDP_ISSUER" in found.remedy
 
@@ -215,7 +215,7 @@ async def test_a_different_issuer_in_the_metadata_fails_with_its_url(world: Worl
 async def test_unusable_members_of_the_metadata_are_named(world: World) -> None:
     world.metadata["token_endpoint"] = "http://idp.example/token"
     findings = await diagnose(world)
-    assert [found.status for found in findings if found.check == "metadata"] == ["ok", "failed"]
+    assert [found.status for found in findings if found.check == "IdP metadata"] == ["ok", "failed"]
     assert "token_endpoint" in findings[3].text
 
 
@@ -370,7 +370,7 @@ async def test_endpoints_from_the_settings_are_checked_without_metadata(
     monkeypatch.delenv("SEED_OAUTH_IDP_ISSUER")
     endpoints: dict[str, Any] = {"idp_authorization_url": f"{IDP}/authorize", "idp_token_url": f"{IDP}/token"}
     findings = {found.check: found.status for found in await diagnose(world, **endpoints)}
-    assert (findings["metadata"], findings["redirect URI"], findings["PKCE"]) == ("skipped", "ok", "cannot tell")
+    assert (findings["IdP metadata"], findings["redirect URI"], findings["PKCE"]) == ("skipped", "ok", "cannot tell")
 
 
 async def store_with_a_client(path: Path) -> None:
@@ -460,17 +460,17 @@ async def test_missing_public_metadata_points_to_the_reverse_proxy_if_the_server
     world: World, public: Handler
 ) -> None:
     world.public = public
-    found = await finding(world, "public metadata")
+    found = await finding(world, "server metadata")
     assert (found.status, "start it" in found.text) == ("skipped", True)
     world.local = lambda _: httpx.Response(200)
-    found = await finding(world, "public metadata")
+    found = await finding(world, "server metadata")
     assert (found.status, "/.well-known/" in found.remedy) == ("failed", True)
 
 
 @pytest.mark.parametrize("issuer", [f"{DOOR}/", "http://door.example", None])
 async def test_a_different_issuer_in_the_public_metadata_is_a_failure(world: World, issuer: str | None) -> None:
     world.public = lambda _: httpx.Response(200, json={"issuer": issuer})
-    found = await finding(world, "public metadata")
+    found = await finding(world, "server metadata")
     assert (found.status, "SEED_OAUTH_ISSUER" in found.remedy) == ("failed", True)
 
 

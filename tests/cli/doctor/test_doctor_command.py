@@ -31,7 +31,7 @@ async def test_the_doctor_checks_a_running_server_and_its_identity_provider(tmp_
     assert {name: finding["status"] for name, finding in findings.items()} == {
         "settings": "ok",
         "secret keys": "warning",
-        "metadata": "skipped",
+        "IdP metadata": "skipped",
         "PKCE": "cannot tell",
         "redirect URI": "skipped",
         "credentials": "ok",
@@ -39,7 +39,7 @@ async def test_the_doctor_checks_a_running_server_and_its_identity_provider(tmp_
         "store": "ok",
         "rate limits": "ok",
         "metrics port": "ok",
-        "public metadata": "ok",
+        "server metadata": "ok",
         "resource": "ok",
     }
     assert "the running server has its metrics at" in findings["metrics port"]["text"]

@@ -49,14 +49,14 @@ async def _check_metadata(
     configured = configured_metadata(settings)
     if not settings.reads_metadata:
         if configured.authorization_endpoint and configured.token_endpoint:
-            return [skipped("metadata", "not needed, the endpoints are set")], configured, {}
-        return [skipped("metadata", f"{PREFIX}IDP_ISSUER is not set")], None, {}
+            return [skipped("IdP metadata", "not needed, the endpoints are set")], configured, {}
+        return [skipped("IdP metadata", f"{PREFIX}IDP_ISSUER is not set")], None, {}
     issuer = settings.idp_issuer or ""
     try:
         document, headers = await find_document(issuer, partial(read_document, transport))
     except IdentityProviderError as failure:
         return [_unreadable(issuer, failure)], None, {}
-    read = ok("metadata", f"the metadata of {issuer} can be read")
+    read = ok("IdP metadata", f"the metadata of {issuer} can be read")
     try:
         check_issuer(document, settings.idp_issuer, published_issuer(settings))
     except IdentityProviderError as other:
@@ -64,7 +64,7 @@ async def _check_metadata(
     try:
         metadata = metadata_of(document, configured, published_issuer(settings))
     except IdentityProviderError as unusable:
-        return [read, failed("metadata", str(unusable), f"see {well_known_urls(issuer)[0]}")], None, headers
+        return [read, failed("IdP metadata", str(unusable), f"see {well_known_urls(issuer)[0]}")], None, headers
     return [read, _issuer(metadata)], metadata, headers
 
 
@@ -72,9 +72,11 @@ def _unreadable(issuer: str, failure: IdentityProviderError) -> Finding:
     text = f"the metadata cannot be read ({failure})"
     if failure.failure in {IdentityProviderFailure.UNREACHABLE, IdentityProviderFailure.TIMEOUT}:
         return failed(
-            "metadata", text, f"make {issuer} reachable from this machine: DNS, firewall, HTTPS_PROXY, certificates"
+            "IdP metadata", text, f"make {issuer} reachable from this machine: DNS, firewall, HTTPS_PROXY, certificates"
         )
-    return failed("metadata", text, f"correct {PREFIX}IDP_ISSUER: {well_known_urls(issuer)[0]} must be the metadata")
+    return failed(
+        "IdP metadata", text, f"correct {PREFIX}IDP_ISSUER: {well_known_urls(issuer)[0]} must be the metadata"
+    )
 
 
 def _issuer(metadata: ProviderMetadata) -> Finding:

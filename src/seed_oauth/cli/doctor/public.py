@@ -8,7 +8,7 @@ from seed_oauth.http import paths
 from seed_oauth.http_client.fetch import fetch
 from seed_oauth.settings import PREFIX, Settings
 
-_CHECK = "public metadata"
+_CHECK = "server metadata"
 _LONGEST_DOCUMENT = 64 * 1024  # bytes
 
 
