@@ -8,8 +8,6 @@ import history
 import pytest
 from instructions import Figures, measure, ratios
 
-from tests.integration.real_parts import real_part
-
 TOLERANCE = 0.03
 """Runs of the same code differ by 0.3 %, and by 1 % where the machine is busy with eight other things."""
 
@@ -18,6 +16,8 @@ LIMITS = {"relay authorize / floor": 2.2, "relay token / floor": 2.0, "broker lo
 
 ANOTHER_LOG_LINE = """\
 from seed_oauth.endpoints.boundary import Boundary
+
+pytestmark = pytest.mark.real_parts("valgrind")
 
 record = Boundary._record
 
@@ -31,7 +31,6 @@ Boundary._record = record_and_tell
 
 @pytest.fixture(scope="module")
 def figures() -> Figures:
-    real_part("valgrind", install="apt-get install valgrind")
     return measure()
 
 

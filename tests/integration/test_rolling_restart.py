@@ -100,7 +100,7 @@ async def restart_one_after_the_other(balancer: LoadBalancer) -> People:
     return people
 
 
-@pytest.mark.parametrize("store", ["one SQLite file", "Redis"])
+@pytest.mark.parametrize("store", ["one SQLite file", pytest.param("Redis", marks=pytest.mark.real_parts("redis"))])
 async def test_a_rolling_restart_under_load_loses_no_login(tmp_path: Path, store: str) -> None:
     with anyio.fail_after(4 * PATIENCE):
         async with AsyncExitStack() as stack:

@@ -407,6 +407,7 @@ async def test_a_store_that_cannot_be_used_is_told(world: World, tmp_path: Path)
     assert (await finding(world, "store", store_url="sqlite:///:memory:")).status == "warning"
 
 
+@pytest.mark.real_parts("redis")
 async def test_a_redis_that_keeps_what_it_is_given_is_good_and_one_that_forgets_is_a_warning(
     world: World, empty_redis: RedisServer
 ) -> None:
