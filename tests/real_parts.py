@@ -70,7 +70,7 @@ _marked: set[str] = set()
 
 
 def look_for(parts: Iterable[str]) -> str | None:
-    """Let the test that begins run programs of these parts. What is missing, and how to get it; None if all are there."""
+    """Let the test that begins run programs of these parts. What is missing and how to get it; None if nothing is."""
     _marked.clear()
     for part in parts:
         _marked.add(part)
