@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from hypothesis import settings
 
-from tests.harness import FrontDoor
+from tests.harness import FrontDoor, RelayDoor
 from tests.left_out import CI, LeftOut
 from tests.redis_servers import RedisServer, redis_server
 
@@ -35,6 +35,13 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 async def door() -> AsyncIterator[FrontDoor]:
     """A front door whose identity provider issues tokens."""
     async with FrontDoor() as front_door:
+        yield front_door
+
+
+@pytest.fixture
+async def relay_door() -> AsyncIterator[RelayDoor]:
+    """The same in the relay flow."""
+    async with RelayDoor() as front_door:
         yield front_door
 
 

@@ -135,6 +135,7 @@ class Checker:
     settings: Mapping[str, Any] = field(default_factory=dict)
     clock: Clock = field(default_factory=Clock)
     pipeline: Pipeline = field(default_factory=Pipeline)
+    now: float = NOW
 
     def __post_init__(self) -> None:
         self.all_settings = Settings(**{**SETTINGS, **URLS, **self.settings})
@@ -145,5 +146,5 @@ class Checker:
         self.keys = IssuerKeys(transport, telemetry, self.clock)
         metadata = ConfiguredMetadata(self.all_settings)
         self.tokens = BearerTokens(
-            self.all_settings, metadata, identity_provider, self.keys, now=lambda: NOW, clock=self.clock
+            self.all_settings, metadata, identity_provider, self.keys, now=lambda: self.now, clock=self.clock
         )

@@ -82,8 +82,7 @@ async def test_a_token_of_ours_is_good_for_its_resource_until_it_expires(
 
 async def test_a_token_of_ours_from_the_day_before_is_expired_and_one_of_another_door_is_bad() -> None:
     settings = Checker().all_settings
-    later = Checker()
-    later.tokens._now = lambda: NOW + 90_000  # noqa: SLF001 - the clock of this one test
+    later = Checker(now=NOW + 90_000)
     assert await refusal(later, own_token(settings)) is ResourceOutcome.EXPIRED_TOKEN
     other = Checker(settings={"secret_keys": "another-key-that-seals-random-too-0123", "idp_introspection": False})
     assert await refusal(other, own_token(settings)) is ResourceOutcome.BAD_TOKEN
@@ -142,8 +141,7 @@ async def test_a_token_of_another_issuer_is_refused_without_asking_for_keys(issu
 
 async def test_of_entras_template_the_tenant_that_the_token_names_is_the_issuer() -> None:
     entra = "https://login.microsoftonline.com/{tenantid}/v2.0"
-    checker = Checker()
-    object.__setattr__(await checker.tokens._metadata.get(), "issuer", entra)  # noqa: SLF001 - as discovery gives it
+    checker = Checker(settings={"idp_issuer": entra})
     issuer = entra.replace("{tenantid}", "t1")
     assert (await checker.tokens.verify(signed(claims(iss=issuer, tid="t1")), RESOURCE)).subject == "alice"
     assert await refusal(checker, signed(claims(iss=issuer, tid="t2"))) is ResourceOutcome.WRONG_ISSUER

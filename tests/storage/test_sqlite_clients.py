@@ -3,14 +3,15 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from time import time
+from typing import Any
 
 import pytest
 
 from seed_oauth.clients import Client, hash_secret
 from seed_oauth.errors import StoreError
-from seed_oauth.storage.sqlite import database
 from seed_oauth.storage.sqlite.clients import SqliteClientStore
 from seed_oauth.storage.sqlite.database import Database, Result, Work
 
@@ -121,10 +122,7 @@ async def test_a_registration_waits_for_another_processs_write_without_holding_u
     await store.aclose()
 
 
-async def test_a_write_that_takes_too_long_is_a_store_error_and_the_next_one_works(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("seed_oauth.storage.sqlite.database._BUSY_TIMEOUT", 0.01)
+async def test_a_write_that_takes_too_long_is_a_store_error_and_the_next_one_works(tmp_path: Path) -> None:
     store = SqliteClientStore(Database(f"sqlite:///{tmp_path}/clients.db"))
     await store.check()
     other = sqlite3.connect(tmp_path / "clients.db")
@@ -192,12 +190,6 @@ class Clock:
         return self.day * DAY
 
 
-def writes(store: SqliteClientStore) -> int:
-    """How often this store has written."""
-    changes: int = store._database.read(lambda connection: connection.total_changes)  # noqa: SLF001 - SQLite counts
-    return changes
-
-
 async def test_a_database_of_the_first_release_is_migrated_and_its_clients_time_begins_now(tmp_path: Path) -> None:
     old_database(tmp_path / "clients.db")
     store = SqliteClientStore(Database(f"sqlite:///{tmp_path}/clients.db"), client_days=1)
@@ -229,19 +221,22 @@ async def test_a_process_that_comes_second_does_not_migrate_again(
 ) -> None:
     old_database(tmp_path / "clients.db")
     first, second = (Database(f"sqlite:///{tmp_path}/clients.db") for _ in range(2))
-    look = database._is_current  # noqa: SLF001 - where the other process gets its chance
-    looks: list[bool] = []
+    begun: list[str] = []
 
-    def look_while_another_migrates(connection: sqlite3.Connection) -> bool:
-        known = look(connection)
-        looks.append(known)
-        if len(looks) == 1:
-            first.read(lambda migrated: migrated.execute("SELECT used FROM clients").fetchall())
-        return known
+    class WhileAnotherMigrates(sqlite3.Connection):
+        """One that lets another process migrate just before it takes the lock to do so itself."""
 
-    monkeypatch.setattr(database, "_is_current", look_while_another_migrates)
+        def execute(self, statement: str, *arguments: Any) -> sqlite3.Cursor:
+            if statement == "BEGIN IMMEDIATE":
+                begun.append(statement)
+                if len(begun) == 1:
+                    first.read(lambda migrated: migrated.execute("SELECT used FROM clients").fetchall())
+            return super().execute(statement, *arguments)
+
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=WhileAnotherMigrates))
     store = SqliteClientStore(second)
     assert await store.get("old-0") is not None
+    assert len(begun) == 2
     await store.aclose()
     await first.aclose()
 
