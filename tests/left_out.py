@@ -23,6 +23,7 @@ class LeftOut:
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         share_servers(items)
+        items.sort(key=lambda item: item.get_closest_marker("slow") is None)  # no worker is to begin a long one last
         if CI or config.option.markexpr or config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
             return
         chosen, left_out = [], []

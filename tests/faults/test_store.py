@@ -33,7 +33,7 @@ from tests.http_client.test_transport import response
 from tests.integration.login import client_id_from, code_for
 from tests.integration.real_parts import eventually, identity_provider, idp_settings
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 TITLE = "Our store"
 

@@ -18,7 +18,7 @@ from tests.integration.real_parts import identity_provider, idp_settings
 from tests.integration.replicas import LoadBalancer, Replica
 from tests.redis_servers import redis_server
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 PEOPLE = 4
 """Who log in at the same time, again and again."""

@@ -153,7 +153,7 @@ def on_a_door(scenario: Callable[[BrokerDoor], Awaitable[None]], flow: str = "br
     anyio.run(run)
 
 
-tried = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+tried = settings(suppress_health_check=[HealthCheck.too_slow])
 
 
 @tried
@@ -237,6 +237,7 @@ def test_any_method(method: str, name: str) -> None:
     on_a_door(scenario)
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_ten_thousand_strange_requests_leave_the_number_of_series_where_it_was() -> None:
     """THREATS 11 (CVE-2026-16100): nothing of a request, and no text of the identity provider, becomes a label."""

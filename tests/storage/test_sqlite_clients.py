@@ -82,6 +82,7 @@ async def test_a_table_that_is_gone_is_a_store_error_and_then_made_anew(tmp_path
     await store.aclose()
 
 
+@pytest.mark.slow
 async def test_several_processes_write_and_read_at_once(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/clients.db"
     processes = [subprocess.Popen([sys.executable, "-c", REGISTER_50, url, name]) for name in "pqr"]  # noqa: S603
@@ -206,6 +207,7 @@ async def test_a_database_of_the_first_release_is_migrated_and_its_clients_time_
     await again.aclose()
 
 
+@pytest.mark.slow
 async def test_several_processes_migrate_a_database_at_once(tmp_path: Path) -> None:
     old_database(tmp_path / "clients.db", clients=1000)
     url = f"sqlite:///{tmp_path}/clients.db"
