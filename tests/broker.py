@@ -3,7 +3,6 @@
 import asyncio
 import re
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import unescape
 from types import TracebackType
@@ -24,11 +23,6 @@ from seed_oauth.storage.sqlite.grants import SqliteGrantStore
 from tests.harness import FrontDoor, authorization_request, code_request, json_of, query_of
 
 IDP = "https://idp.example"
-BROKER: Mapping[str, Any] = {
-    "flow": "broker",
-    "secret_keys": ("the key that seals, of random characters",),
-    "idp_authorization_url": f"{IDP}/authorize",
-}
 METADATA = ProviderMetadata(
     issuer=IDP,
     authorization_endpoint=f"{IDP}/authorize",
@@ -170,7 +164,6 @@ class BrokerDoor(FrontDoor):
 
     def __post_init__(self) -> None:
         self.provider = DevelopmentIdentityProvider("proxy", "secret of the proxy")
-        self.settings = {**BROKER, **self.settings}
         if self.idp is FrontDoor.idp:
             at_provider = httpx.ASGITransport(self.provider.app)
             self.idp = at_provider.handle_async_request

@@ -4,9 +4,19 @@ import os
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from hypothesis import settings
 
-from tests.harness import FrontDoor
+from tests.harness import FrontDoor, RelayDoor
+from tests.left_out import CI, LeftOut
 from tests.redis_servers import RedisServer, redis_server
+
+# How long an example takes says nothing: the machine may be busy. More of them are tried in CI, where there is time.
+settings.register_profile("default here", deadline=None, max_examples=100 if CI else 25)
+settings.load_profile("default here")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(LeftOut())
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +35,13 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 async def door() -> AsyncIterator[FrontDoor]:
     """A front door whose identity provider issues tokens."""
     async with FrontDoor() as front_door:
+        yield front_door
+
+
+@pytest.fixture
+async def relay_door() -> AsyncIterator[RelayDoor]:
+    """The same in the relay flow."""
+    async with RelayDoor() as front_door:
         yield front_door
 
 

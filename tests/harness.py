@@ -48,7 +48,7 @@ TOKENS = {"access_token": "at", "token_type": "bearer", "expires_in": 300, "refr
 
 SETTINGS: Mapping[str, Any] = {
     "issuer": ISSUER,
-    "flow": "relay",
+    "secret_keys": ("the key that seals, of random characters",),
     "idp_authorization_url": "https://idp.example/authorize",
     "idp_token_url": "https://idp.example/token",
     "idp_revocation_url": "https://idp.example/revoke",
@@ -258,6 +258,14 @@ class FrontDoor:
     async def error_count(self, outcome: Outcome) -> float:
         """How often `oauth_errors_total` has counted a row."""
         return await self.value("oauth_errors_total", **error_attributes(outcome))
+
+
+@dataclass
+class RelayDoor(FrontDoor):
+    """The real app in the relay flow, in which the client's own code and state go to the identity provider."""
+
+    def __post_init__(self) -> None:
+        self.settings = {"flow": "relay", **self.settings}
 
 
 def rows_of_every_endpoint(outcomes: EndpointOutcomes) -> set[Outcome]:

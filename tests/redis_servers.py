@@ -13,9 +13,8 @@ from typing import Any
 import redis
 
 from tests.cli.test_cli import PATIENCE, free_port
-from tests.integration.real_parts import real_part
+from tests.real_parts import path_of
 
-PACKAGES = "apt-get install redis-server redis-sentinel"
 LOOPBACK = "127.0.0.1"
 SERVICE = "door"
 """What the Sentinels call the Redis that they watch."""
@@ -74,7 +73,7 @@ class RedisServer:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        command = [real_part(self.program, install=PACKAGES), *self.options]
+        command = [path_of(self.program), *self.options]
         if self.program == "redis-server":
             command += ["--bind", LOOPBACK, "--dir", str(self.folder), "--save", ""]
             for name, value in listening(self.port, self.tls):
@@ -223,7 +222,7 @@ class Cluster:
 def cluster(folder: Path, tls: Tls | None = None) -> Iterator[Cluster]:
     """A Cluster of three."""
     options = ["--cluster-enabled", "yes", "--cluster-node-timeout", str(DOWN_AFTER)]
-    create = [real_part("redis-cli", install=PACKAGES)]
+    create = [path_of("redis-cli")]
     if tls:
         options += ["--tls-cluster", "yes"]
         create += [

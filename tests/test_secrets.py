@@ -25,6 +25,7 @@ from tests.harness import (
     BrokenStore,
     FrontDoor,
     IdentityProvider,
+    RelayDoor,
     authorization_request,
     code_request,
     document,
@@ -246,7 +247,7 @@ async def test_nothing_that_is_made_in_a_login_is_found_but_where_it_belongs(
 async def play_everywhere(tracer_provider: TracerProvider, seen: list[str]) -> None:
     """Play against every identity provider and every trouble; `seen` gets all that was told."""
     for idp in idps():
-        door = FrontDoor(
+        door = RelayDoor(
             settings={"idp_client_secret": PROXY_SECRET, "idp_token_auth_method": "client_secret_post"},
             pipeline=Pipeline(tracer_provider),
             idp=idp,
@@ -257,7 +258,7 @@ async def play_everywhere(tracer_provider: TracerProvider, seen: list[str]) -> N
                 told = response.text if response.status_code >= 400 else ""
                 seen.append(told + repr(response.headers if response.status_code != 302 else ""))
             seen.append(await door.scrape())
-    async with FrontDoor(clients=BrokenStore(RuntimeError(SECRET))) as door:
+    async with RelayDoor(clients=BrokenStore(RuntimeError(SECRET))) as door:
         responses = [
             await door.http.get("/oauth/authorize", params=authorization_request(state=STATE)),
             await door.token(code_request(code=CODE)),

@@ -33,16 +33,14 @@ class Callgrind:
         """Find out what the process executes when nobody asks: uvicorn looks around ten times a second."""
         self._idle_rate = await self._rate(IDLE_SECONDS)
 
-    async def count(self, work: Callable[[int], Awaitable[object]], times: int, warm_up: int) -> float:
-        """Instructions for each piece of `work`, one after the other, less those of an idle process."""
-        for number in range(warm_up):
-            await work(number)
+    async def count(self, work: Callable[[int], Awaitable[object]], numbers: range) -> float:
+        """Instructions for all pieces of `work`, one after the other, less those of an idle process."""
         self._tell("zero")
         started = time.monotonic()
-        for number in range(warm_up, warm_up + times):
+        for number in numbers:
             await work(number)
         idle = self._idle_rate * (time.monotonic() - started)
-        return (self._read() - idle) / times
+        return self._read() - idle
 
     async def _rate(self, seconds: float) -> float:
         self._tell("zero")

@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
@@ -28,6 +29,8 @@ from servers import free_port, running
 
 REQUESTS = 256  # as many as `Telemetry` notes before it records
 WARM_UP = 32
+BLOCK = 32
+"""Requests for which one code is used: it is good for a minute, and a busy machine needs longer for all of them."""
 START_SECONDS = 180.0  # under valgrind, on a machine that has other things to do
 SERVERS = ("floor", "relay", "broker")
 PATHS = ("register", "authorize", "callback", "token", "refresh")
@@ -37,39 +40,63 @@ COMPARABLE = {"register": "authorize", "callback": "authorize"}
 Figures = Mapping[str, Mapping[str, float]]
 """Instructions for each request, by server and path."""
 
+Prepare = Callable[[int], Awaitable[None]]
 
-async def counted(server: str, base: str, callgrind: Callgrind, paths: Collection[str]) -> dict[str, float]:
-    """The instructions of each path of one server that is among `paths`."""
-    figures: dict[str, float] = {}
 
-    async def count(path: str, work: Callable[[int], Awaitable[str]]) -> list[str]:
-        """Have the path asked, and counted if it is to be; what it answered."""
+@dataclass
+class Counting:
+    """Has the paths of one server asked and counted, those that are to be."""
+
+    callgrind: Callgrind
+    paths: Collection[str]
+    figures: dict[str, float] = field(default_factory=dict)
+
+    async def count(
+        self, path: str, work: Callable[[int], Awaitable[str]], prepare: Prepare | None = None
+    ) -> list[str]:
+        """What the path answered, request by request; before each block comes what is not counted."""
         answers: list[str] = []
 
         async def ask(number: int) -> None:
             answers.append(await work(number))
 
-        if path in paths:
-            figures[path] = await callgrind.count(ask, REQUESTS, WARM_UP)
+        if path in self.paths:
+            counted = 0.0
+            for first in range(0, WARM_UP + REQUESTS, BLOCK):
+                if prepare is not None:
+                    await prepare(first)
+                instructions = await self.callgrind.count(ask, range(first, first + BLOCK))
+                counted += instructions if first >= WARM_UP else 0
+            self.figures[path] = counted / REQUESTS
         return answers
 
+
+async def counted(server: str, base: str, callgrind: Callgrind, paths: Collection[str]) -> dict[str, float]:
+    """The instructions of each path of one server that is among `paths`."""
+    counting = Counting(callgrind, paths)
     async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
         on = Logins(base, "" if server == "floor" else "/oauth", session)
-        client_id, code = "bench", "a-code-as-long-as-the-usual-ones-are"
+        client_id, codes = "bench", ["a-code-as-long-as-the-usual-ones-are"]
         await callgrind.measure_idle()
         if server != "floor":
             client_id = await on.register()
         if server == "relay":  # it is the same in both flows
-            await count("register", lambda _: on.register())
+            await counting.count("register", lambda _: on.register())
         await on.authorize(client_id)  # in the broker flow consent is remembered from now on
-        locations = await count("authorize", lambda _: on.authorize(client_id))
-        if server == "broker" and locations:
-            codes = await count("callback", lambda number: on.come_back(locations[number]))
-            code = codes[-1]
-        refresh_tokens = await count("token", lambda _: on.exchange(client_id, code))
+        locations = await counting.count("authorize", lambda _: on.authorize(client_id))
+
+        async def get_code(number: int) -> None:
+            codes.append(await on.come_back(locations[number]))
+
+        is_broker = server == "broker" and bool(locations)
+        if is_broker:
+            await counting.count("callback", lambda number: on.come_back(locations[number]))
+        refresh_tokens = await counting.count(
+            "token", lambda _: on.exchange(client_id, codes[-1]), get_code if is_broker else None
+        )
         if refresh_tokens:
-            await count("refresh", lambda number: on.refresh(client_id, refresh_tokens[number]))
-    return figures
+            await counting.count("refresh", lambda number: on.refresh(client_id, refresh_tokens[number]))
+    return counting.figures
 
 
 @contextmanager

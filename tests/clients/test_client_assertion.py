@@ -20,7 +20,7 @@ from seed_oauth.outcomes import RevocationOutcome
 from seed_oauth.outcomes import TokenOutcome as Row
 from seed_oauth.storage.sqlite.assertions import SqliteUsedAssertions
 from seed_oauth.storage.sqlite.database import Database
-from tests.harness import CALLBACK, ISSUER, FrontDoor, code_request, document, json_of, refresh_request
+from tests.harness import CALLBACK, ISSUER, RelayDoor, code_request, document, json_of, refresh_request
 
 pytestmark = pytest.mark.anyio
 
@@ -76,7 +76,7 @@ def publishing(*keys: Any, **changes: object) -> Callable[[httpx.Request], httpx
     ids=range(10),
 )
 async def test_a_client_that_signs_with_its_key_is_authenticated(assertion: Callable[[], str]) -> None:
-    async with FrontDoor(documents=publishing()) as door:
+    async with RelayDoor(documents=publishing()) as door:
         response = await door.token(by_assertion(assertion()))
         assert response.status_code == 200, response.text
         assert len(door.idp_requests) == 1
@@ -84,20 +84,20 @@ async def test_a_client_that_signs_with_its_key_is_authenticated(assertion: Call
 
 async def test_the_client_id_may_be_left_out() -> None:
     """RFC 7521 §4.2."""
-    async with FrontDoor(documents=publishing()) as door:
+    async with RelayDoor(documents=publishing()) as door:
         assert (await door.token(by_assertion(signed(), client_id=None))).status_code == 200
 
 
 async def test_the_keys_may_be_in_the_document() -> None:
     content = document(URL, token_endpoint_auth_method="private_key_jwt", jwks=jwks(KEY))
-    async with FrontDoor(documents=lambda _: httpx.Response(200, json=content)) as door:
+    async with RelayDoor(documents=lambda _: httpx.Response(200, json=content)) as door:
         assert (await door.token(by_assertion(signed()))).status_code == 200
         assert len(door.document_requests) == 1
 
 
 async def test_a_client_authenticates_so_to_refresh_and_to_revoke_too() -> None:
     """PROTOCOL V1."""
-    async with FrontDoor(documents=publishing()) as door:
+    async with RelayDoor(documents=publishing()) as door:
         assertion = {"client_assertion_type": ASSERTION_TYPE, "client_id": URL}
         refreshed = await door.token({**refresh_request(), **assertion, "client_assertion": signed(jti="1")})
         assert refreshed.status_code == 200
@@ -148,7 +148,7 @@ REFUSED: list[tuple[Callable[[], str], str]] = [
 @pytest.mark.parametrize(("assertion", "objection"), REFUSED, ids=range(len(REFUSED)))
 async def test_an_assertion_that_proves_nothing_is_refused(assertion: Callable[[], str], objection: str) -> None:
     """THREATS 16: other audiences and issuers, `none`, HMAC, unknown keys, expired, not yet valid."""
-    async with FrontDoor(documents=publishing()) as door:
+    async with RelayDoor(documents=publishing()) as door:
         response = await door.token(by_assertion(assertion()))
         assert response.status_code == 401
         assert json_of(response)["error"] == "invalid_client"
@@ -160,13 +160,13 @@ async def test_an_assertion_that_proves_nothing_is_refused(assertion: Callable[[
 async def test_an_exp_that_is_no_number_never_expires_nobody() -> None:
     header, _, signature = signed().split(".")
     payload = "eyJleHAiOk5hTn0"  # {"exp":NaN}
-    async with FrontDoor(documents=publishing()) as door:
+    async with RelayDoor(documents=publishing()) as door:
         assert (await door.token(by_assertion(f"{header}.{payload}.{signature}"))).status_code == 401
 
 
 async def test_claims_that_are_no_json_are_refused() -> None:
     payload = orjson.dumps(claims(jti="@@")).replace(b"@@", rb"\ud800")
-    async with FrontDoor(documents=publishing()) as door:
+    async with RelayDoor(documents=publishing()) as door:
         assertion = jws.serialize_compact({"alg": "ES256", "kid": "one"}, payload, KEY)
         assert (await door.token(by_assertion(assertion))).status_code == 401
 
@@ -185,14 +185,14 @@ async def test_claims_that_are_no_json_are_refused() -> None:
 )
 async def test_an_assertion_that_is_half_sent_or_not_the_only_one_is_malformed(changes: dict[str, str | None]) -> None:
     """RFC 6749 §2.3, RFC 7521 §4.2."""
-    async with FrontDoor(documents=publishing()) as door:
+    async with RelayDoor(documents=publishing()) as door:
         response = await door.token(by_assertion(signed(), **changes))
         assert (response.status_code, json_of(response)["error"]) == (400, "invalid_request")
         assert await door.error_count(Row.MALFORMED_REQUEST) == 1
 
 
 async def test_an_assertion_and_an_authorization_header_are_one_too_many() -> None:
-    async with FrontDoor(documents=publishing()) as door:
+    async with RelayDoor(documents=publishing()) as door:
         response = await door.token(by_assertion(signed()), headers={"Authorization": "Basic YTpi"})
         assert await door.error_count(Row.MALFORMED_REQUEST) == 1
         assert response.status_code == 400
@@ -200,14 +200,14 @@ async def test_an_assertion_and_an_authorization_header_are_one_too_many() -> No
 
 async def test_an_assertion_for_a_client_that_has_none_registered_is_refused() -> None:
     """PROTOCOL T3: as registered."""
-    async with FrontDoor() as door:
+    async with RelayDoor() as door:
         form = by_assertion(signed(), client_id="public")
         assert (await door.token(form)).status_code == 401
         assert await door.error_count(Row.BAD_CLIENT_AUTHENTICATION) == 1
 
 
 async def test_a_client_with_a_key_is_not_authenticated_without_it() -> None:
-    async with FrontDoor(documents=publishing()) as door:
+    async with RelayDoor(documents=publishing()) as door:
         assert (await door.token(code_request(client_id=URL))).status_code == 401
         assert (await door.token(code_request(client_id=URL, client_secret="s"))).status_code == 401
 
@@ -215,14 +215,14 @@ async def test_a_client_with_a_key_is_not_authenticated_without_it() -> None:
 async def test_a_client_that_lists_none_too_may_go_without_it() -> None:
     """What ChatGPT publishes."""
     listed = {"token_endpoint_auth_methods_supported": ["private_key_jwt", "none"]}
-    async with FrontDoor(documents=publishing(**listed)) as door:
+    async with RelayDoor(documents=publishing(**listed)) as door:
         assert (await door.token(code_request(client_id=URL))).status_code == 200
         assert (await door.token(by_assertion(signed()))).status_code == 200
         assert (await door.token(by_assertion(signed(OTHER)))).status_code == 401
 
 
 async def test_an_assertion_is_good_for_one_request() -> None:
-    async with FrontDoor(documents=publishing()) as door:
+    async with RelayDoor(documents=publishing()) as door:
         assertion = signed()
         assert (await door.token(by_assertion(assertion))).status_code == 200
         again = await door.token(by_assertion(assertion))
@@ -236,8 +236,8 @@ async def test_of_many_workers_that_get_an_assertion_at_once_one_accepts_it(tmp_
     settings = {"store_url": f"sqlite:///{tmp_path}/door.db"}
     assertion = signed(jti="once")
     async with (
-        FrontDoor(documents=publishing(), settings=settings) as one,
-        FrontDoor(documents=publishing(), settings=settings) as two,
+        RelayDoor(documents=publishing(), settings=settings) as one,
+        RelayDoor(documents=publishing(), settings=settings) as two,
     ):
         responses = await asyncio.gather(
             *(door.token(by_assertion(assertion)) for door in (one, two) for _ in range(10))
@@ -246,7 +246,7 @@ async def test_of_many_workers_that_get_an_assertion_at_once_one_accepts_it(tmp_
 
 
 async def test_a_forged_assertion_uses_nothing_up() -> None:
-    async with FrontDoor(documents=publishing()) as door:
+    async with RelayDoor(documents=publishing()) as door:
         assert (await door.token(by_assertion(signed(OTHER, jti="same")))).status_code == 401
         assert (await door.token(by_assertion(signed(jti="same")))).status_code == 200
 
@@ -264,7 +264,7 @@ async def test_used_assertions_are_forgotten_when_they_have_expired() -> None:
 
 async def test_a_store_that_is_down_is_no_fault_of_the_client(tmp_path: Path) -> None:
     settings = {"store_url": f"sqlite:///{tmp_path}/missing/door.db"}
-    async with FrontDoor(documents=publishing(), settings=settings) as door:
+    async with RelayDoor(documents=publishing(), settings=settings) as door:
         response = await door.token(by_assertion(signed()))
         assert (response.status_code, json_of(response)["error"]) == (503, "temporarily_unavailable")
         assert await door.error_count(Row.CLIENT_LOOKUP_FAILED) == 1
@@ -283,7 +283,7 @@ async def test_keys_that_cannot_be_had_are_the_publishers_trouble(
     answer: httpx.Response, row: Row, status: int, error: str
 ) -> None:
     good = publishing()
-    async with FrontDoor(documents=lambda request: good(request) if str(request.url) == URL else answer) as door:
+    async with RelayDoor(documents=lambda request: good(request) if str(request.url) == URL else answer) as door:
         response = await door.token(by_assertion(signed()))
         assert (response.status_code, json_of(response)["error"]) == (status, error)
         assert await door.error_count(row) == 1
@@ -314,7 +314,7 @@ async def test_a_new_key_is_found_and_made_up_keys_cause_no_storm() -> None:
 async def test_a_client_in_the_settings_may_have_keys() -> None:
     client = {"client_id": URL, "redirect_uris": [CALLBACK], "jwks": jwks(KEY)}
     settings = {"clients": [client], "client_id_metadata_documents": False}
-    async with FrontDoor(settings=settings) as door:
+    async with RelayDoor(settings=settings) as door:
         assert (await door.token(by_assertion(signed()))).status_code == 200
         assert (await door.token(by_assertion(signed(OTHER)))).status_code == 401
         assert door.document_requests == []

@@ -32,7 +32,7 @@ KEY = ECKey.generate_key("P-256", {"kid": "one"})
 async def front_door(*, allow_loopback: bool) -> AsyncIterator[httpx.AsyncClient]:
     """A front door that fetches documents for real."""
     app = create_app(
-        Settings(**{**SETTINGS, "issuer": ISSUER}),
+        Settings(**{**SETTINGS, "issuer": ISSUER, "flow": "relay"}),
         pipeline=Pipeline(),
         transport=httpx.MockTransport(lambda _: httpx.Response(200, json=TOKENS)),
         client_documents=GuardedTransport(allow_loopback=allow_loopback, ssl_context=certificates.trusting()),

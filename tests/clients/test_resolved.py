@@ -7,9 +7,26 @@ import pytest
 
 from seed_oauth.outcomes import AuthorizationOutcome
 from tests.broker import KnownClients
-from tests.harness import CALLBACK, PUBLIC, TOKENS, BrokenStore, FrontDoor, code_request, document, json_of, query_of
+from tests.harness import (
+    CALLBACK,
+    PUBLIC,
+    TOKENS,
+    BrokenStore,
+    FrontDoor,
+    RelayDoor,
+    code_request,
+    document,
+    json_of,
+    query_of,
+)
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def door(relay_door: FrontDoor) -> FrontDoor:
+    return relay_door
+
 
 SECRET = "0123456789abcdef0123456789ABCDEF"
 URL = "https://app.example/oauth/client.json"
@@ -17,7 +34,7 @@ PREREGISTERED = {"client_id": "settings", "redirect_uris": [CALLBACK], "client_n
 
 
 async def test_a_client_in_the_settings_works_when_the_store_is_down() -> None:
-    async with FrontDoor(settings={"clients": [PREREGISTERED]}, clients=BrokenStore()) as door:
+    async with RelayDoor(settings={"clients": [PREREGISTERED]}, clients=BrokenStore()) as door:
         assert (await door.authorize(client_id="settings")).status_code == 302
         assert (await door.token(code_request(client_id="settings"))).status_code == 200
         assert (await door.token(code_request())).status_code == 503
@@ -29,7 +46,7 @@ async def test_a_client_in_the_settings_works_when_the_store_is_down() -> None:
 async def test_a_client_in_the_settings_authenticates_with_its_secret(method: str) -> None:
     """PROTOCOL T3."""
     client = {**PREREGISTERED, "client_secret": SECRET, "token_endpoint_auth_method": method}
-    async with FrontDoor(settings={"clients": [client]}) as door:
+    async with RelayDoor(settings={"clients": [client]}) as door:
         for secret, status in ((SECRET, 200), (SECRET + "x", 401)):
             if method == "client_secret_basic":
                 response = await door.token(code_request(client_id=None), auth=("settings", secret))
@@ -41,14 +58,14 @@ async def test_a_client_in_the_settings_authenticates_with_its_secret(method: st
 
 async def test_an_operator_may_vouch_for_a_client_that_publishes_a_document() -> None:
     """Then the document is not even asked for."""
-    async with FrontDoor(settings={"clients": [{**PREREGISTERED, "client_id": URL}]}) as door:
+    async with RelayDoor(settings={"clients": [{**PREREGISTERED, "client_id": URL}]}) as door:
         assert (await door.authorize(client_id=URL)).status_code == 302
         assert door.document_requests == []
 
 
 async def test_a_client_that_publishes_a_document_logs_in_without_registering() -> None:
     """PROTOCOL R5."""
-    async with FrontDoor(documents=lambda _: httpx.Response(200, json=document(URL))) as door:
+    async with RelayDoor(documents=lambda _: httpx.Response(200, json=document(URL))) as door:
         response = await door.authorize(client_id=URL)
         assert query_of(response.headers["location"])["redirect_uri"] == CALLBACK
         assert json_of(await door.token(code_request(client_id=URL)))["access_token"] == TOKENS["access_token"]
@@ -60,7 +77,7 @@ async def test_a_client_that_publishes_a_document_logs_in_without_registering() 
 
 async def test_the_page_of_a_person_says_which_rule_a_document_breaks() -> None:
     content = document("https://evil.example/<script>")
-    async with FrontDoor(documents=lambda _: httpx.Response(200, json=content)) as door:
+    async with RelayDoor(documents=lambda _: httpx.Response(200, json=content)) as door:
         door.http.headers["Accept"] = "text/html"
         page = await door.authorize(client_id=URL)
         assert page.status_code == 400
@@ -86,7 +103,7 @@ async def test_only_of_a_client_that_registered_it_is_noted_that_it_is_used() ->
     store = Watched(PUBLIC)
     settings = {"clients": [PREREGISTERED]}
     documents = lambda _: httpx.Response(200, json=document(URL))  # noqa: E731 - as above
-    async with FrontDoor(documents=documents, settings=settings, clients=store) as door:
+    async with RelayDoor(documents=documents, settings=settings, clients=store) as door:
         for client_id in ("settings", URL, "public"):
             assert (await door.token(code_request(client_id=client_id))).status_code == 200
     assert store.marked == ["public"]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from seed_oauth.telemetry.contract import CONTRACT, Series
-from tests.integration.real_parts import PROMETHEUS_PACKAGE, real_part
+from tests.real_parts import path_of
 
 DASHBOARD = Path(__file__).parents[2] / "grafana" / "seed-mcp-server-dashboard.json"
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
@@ -306,8 +306,9 @@ def test_every_variable_in_a_query_is_defined() -> None:
     assert used - defined == {"__rate_interval", "__all"}
 
 
+@pytest.mark.real_parts("prometheus")
 def test_prometheus_parses_every_query(tmp_path: Path) -> None:
-    promtool = real_part("promtool", install=PROMETHEUS_PACKAGE)
+    promtool = path_of("promtool")
     values = {"$__rate_interval": "5m", "$job": ".*", "$instance": ".*"}
     rules = [
         {"record": name, "expr": re.sub(r"\$\w+", lambda variable: values[variable[0]], query)}

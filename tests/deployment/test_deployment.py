@@ -23,8 +23,9 @@ from seed_oauth.server.process_limits import MOST_CONNECTIONS, OTHER_FILES
 from seed_oauth.settings import Settings
 from seed_oauth.telemetry.push import SHUTDOWN_TIMEOUT
 from tests.cli.test_cli import Server, free_port, serving
-from tests.integration.collector import binary, collector
-from tests.integration.real_parts import PROMETHEUS_PACKAGE, Prometheus, eventually, real_part
+from tests.integration.collector import collector
+from tests.integration.real_parts import Prometheus, eventually
+from tests.real_parts import COLLECTOR, path_of
 
 pytestmark = pytest.mark.anyio
 
@@ -72,37 +73,42 @@ def run(*command: str | Path) -> tuple[int, str]:
 
 @pytest.fixture(scope="module")
 def promtool() -> str:
-    return real_part("promtool", install=PROMETHEUS_PACKAGE)
+    return path_of("promtool")
 
 
 # Prometheus, the Collector and Alertmanager read what is theirs
 
 
+@pytest.mark.real_parts("prometheus")
 def test_prometheus_accepts_its_configuration_and_finds_all_rules(promtool: str) -> None:
     code, printed = run(promtool, "check", "config", "otel/prometheus.yaml")
     assert code == 0, printed
     assert f"{len(RULES)} rule files found" in printed
 
 
+@pytest.mark.real_parts("prometheus")
 def test_prometheus_accepts_the_lines_that_operators_add_to_theirs(promtool: str, tmp_path: Path) -> None:
     (tmp_path / "prometheus.yaml").write_text(block("prometheus"), encoding="utf-8")
     code, printed = run(promtool, "check", "config", tmp_path / "prometheus.yaml")
     assert code == 0, printed
 
 
+@pytest.mark.real_parts("collector")
 def test_the_collector_accepts_its_configuration() -> None:
-    code, printed = run(binary(), "validate", "--config=otel/collector.yaml")
+    code, printed = run(COLLECTOR, "validate", "--config=otel/collector.yaml")
     assert code == 0, printed
 
 
+@pytest.mark.real_parts("collector")
 def test_all_that_the_small_collector_lacks_for_remote_write_is_the_exporter() -> None:
-    _, printed = run(binary(), "validate", "--config=otel/collector.yaml", "--config=otel/collector-remote-write.yaml")
+    _, printed = run(COLLECTOR, "validate", "--config=otel/collector.yaml", "--config=otel/collector-remote-write.yaml")
     (complaint,) = re.findall(r"^'.*", printed, re.MULTILINE)
     assert complaint.startswith("'exporters' unknown type: \"prometheusremotewrite\"")
 
 
+@pytest.mark.real_parts("alertmanager")
 def test_alertmanager_accepts_its_configuration_and_tells_a_page_from_a_ticket() -> None:
-    amtool = real_part("amtool", install="apt-get install prometheus-alertmanager")
+    amtool = path_of("amtool")
     code, printed = run(amtool, "check-config", "otel/alertmanager.yaml")
     assert code == 0, printed
     for severity in ("page", "ticket"):
@@ -119,7 +125,7 @@ async def prometheus_elsewhere(folder: Path, targets: Mapping[str, str]) -> Asyn
     (folder / "prometheus.yaml").write_text(config, encoding="utf-8")
     address = f"127.0.0.1:{free_port()}"
     command = [
-        real_part("prometheus", install=PROMETHEUS_PACKAGE),
+        path_of("prometheus"),
         f"--config.file={folder / 'prometheus.yaml'}",
         f"--storage.tsdb.path={folder / 'data'}",
         f"--web.listen-address={address}",
@@ -144,6 +150,8 @@ async def prometheus_elsewhere(folder: Path, targets: Mapping[str, str]) -> Asyn
             process.kill()
 
 
+@pytest.mark.real_parts("prometheus")
+@pytest.mark.real_parts("collector")
 async def test_the_same_traffic_by_pull_and_by_push_is_two_jobs_each_of_which_is_right(tmp_path: Path) -> None:
     async with collector(tmp_path) as receiver:
         metrics_port = str(free_port())
@@ -324,12 +332,14 @@ def is_yaml(promtool: str, text: str, folder: Path) -> bool:
     return "yaml: unmarshal errors" in printed and all("not found in type config.plain" in line for line in complaints)
 
 
+@pytest.mark.real_parts("prometheus")
 def test_what_is_no_yaml_is_noticed(promtool: str, tmp_path: Path) -> None:
     assert is_yaml(promtool, "a: [b]\n", tmp_path)
     assert not is_yaml(promtool, "a: [b\n", tmp_path)
     assert not is_yaml(promtool, "a: b\n c: d\n", tmp_path)
 
 
+@pytest.mark.real_parts("prometheus")
 def test_the_rules_become_objects_as_shown(promtool: str, tmp_path: Path) -> None:
     code, printed = run("/bin/sh", "-euc", block("rules to objects").replace(" | kubectl apply -f -", ""))
     assert code == 0, printed

@@ -15,7 +15,7 @@ from seed_oauth.server.listener import DRAIN
 from seed_oauth.settings import Settings, store_url
 from seed_oauth.telemetry.push import SHUTDOWN_TIMEOUT
 from tests.harness import FrontDoor
-from tests.integration.real_parts import CACHE, INSTALL, cached_part
+from tests.real_parts import KUSTOMIZE
 
 pytestmark = pytest.mark.anyio
 
@@ -32,9 +32,8 @@ Objects = dict[str, dict[str, Any]]
 
 def render(folder: Path) -> Objects:
     """The objects of a kustomization."""
-    kustomize = cached_part(CACHE / "kustomize-v5.7.1", install=INSTALL)
     rendered = subprocess.run(  # noqa: S603 - a fixed program
-        [kustomize, "build", folder], capture_output=True, text=True, check=False
+        [KUSTOMIZE, "build", folder], capture_output=True, text=True, check=False
     )
     assert rendered.returncode == 0, rendered.stderr
     assert rendered.stderr == ""  # neither a warning, such as that a field is deprecated
@@ -96,12 +95,14 @@ def settings(objects: Objects, secret: Mapping[str, str], monkeypatch: pytest.Mo
     return Settings.load()
 
 
+@pytest.mark.real_parts("kustomize")
 def test_the_kinds_are_those_that_each_way_needs(one_pod: Objects, many_pods: Objects) -> None:
     both = {"ConfigMap", "Deployment", "Service", "NetworkPolicy"}
     assert one_pod.keys() == both | {"PersistentVolumeClaim"}
     assert many_pods.keys() == both | {"PodDisruptionBudget", "PodMonitor"}
 
 
+@pytest.mark.real_parts("kustomize")
 def test_one_pod_serves_with_its_settings_and_keeps_its_store_on_the_volume(
     one_pod: Objects, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,6 +117,7 @@ def test_one_pod_serves_with_its_settings_and_keeps_its_store_on_the_volume(
     assert volume["persistentVolumeClaim"]["claimName"] == one_pod["PersistentVolumeClaim"]["metadata"]["name"]
 
 
+@pytest.mark.real_parts("kustomize")
 def test_many_pods_serve_with_their_settings_and_share_redis(
     many_pods: Objects, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,6 +135,7 @@ def test_many_pods_serve_with_their_settings_and_share_redis(
     assert not pod(many_pods)["volumes"]
 
 
+@pytest.mark.real_parts("kustomize")
 def test_there_is_more_than_one_pod_only_where_they_share_a_store(one_pod: Objects, many_pods: Objects) -> None:
     assert one_pod["Deployment"]["spec"]["replicas"] == 1
     # The old pod lets go of the file before the new one opens it.
@@ -142,6 +145,7 @@ def test_there_is_more_than_one_pod_only_where_they_share_a_store(one_pod: Objec
     assert (rolling["type"], rolling["rollingUpdate"]["maxUnavailable"]) == ("RollingUpdate", 0)
 
 
+@pytest.mark.real_parts("kustomize")
 def test_many_pods_are_spread_and_go_one_at_a_time(many_pods: Objects) -> None:
     labels = many_pods["Deployment"]["spec"]["template"]["metadata"]["labels"]
     spread = pod(many_pods)["topologySpreadConstraints"]
@@ -169,6 +173,7 @@ def test_prometheus_that_goes_by_annotations_finds_the_metrics(tmp_path: Path) -
     }
 
 
+@pytest.mark.real_parts("kustomize")
 def test_the_prometheus_operator_finds_the_metrics(many_pods: Objects) -> None:
     monitor = many_pods["PodMonitor"]["spec"]
     labels = many_pods["Deployment"]["spec"]["template"]["metadata"]["labels"]
@@ -178,6 +183,7 @@ def test_the_prometheus_operator_finds_the_metrics(many_pods: Objects) -> None:
     assert labels[monitor["jobLabel"]] == "seed-oauth"  # the job of dashboards and rules
 
 
+@pytest.mark.real_parts("kustomize")
 def test_the_metrics_are_for_the_namespace_of_prometheus_only(objects: Objects) -> None:
     """THREATS 19."""
     ports = {port["name"]: str(port["containerPort"]) for port in container(objects)["ports"]}
@@ -193,6 +199,7 @@ def test_the_metrics_are_for_the_namespace_of_prometheus_only(objects: Objects) 
     assert prometheus["from"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
 
 
+@pytest.mark.real_parts("kustomize")
 async def test_the_probes_ask_where_the_door_answers(objects: Objects, door: FrontDoor) -> None:
     probes = {name: container(objects)[f"{name}Probe"]["httpGet"] for name in ("startup", "liveness", "readiness")}
     assert {name: probe["path"] for name, probe in probes.items()} == {
@@ -205,12 +212,14 @@ async def test_the_probes_ask_where_the_door_answers(objects: Objects, door: Fro
         assert (await door.http.get(probe["path"])).status_code == 200
 
 
+@pytest.mark.real_parts("kustomize")
 def test_a_pod_has_the_time_that_the_door_takes_to_stop(objects: Objects) -> None:
     before = int(container(objects)["lifecycle"]["preStop"]["exec"]["command"][1])
     # The workers push, then the supervisor; a second is for the processes themselves to end.
     assert pod(objects)["terminationGracePeriodSeconds"] >= before + DRAIN + 2 * SHUTDOWN_TIMEOUT + 1
 
 
+@pytest.mark.real_parts("kustomize")
 def test_a_pod_can_do_nothing_but_answer(objects: Objects) -> None:
     (user,) = re.findall(r"^USER (\d+):\d+$", DOCKERFILE, re.MULTILINE)
     security = pod(objects)["securityContext"]
@@ -229,6 +238,7 @@ def test_a_pod_can_do_nothing_but_answer(objects: Objects) -> None:
     assert container(objects)["resources"]["requests"].keys() == {"cpu", "memory"}
 
 
+@pytest.mark.real_parts("kustomize")
 def test_what_is_secret_is_in_the_secret_and_nowhere_else(objects: Objects) -> None:
     secret = {"SEED_OAUTH_IDP_CLIENT_SECRET", "SEED_OAUTH_SECRET_KEYS", "SEED_OAUTH_STORE_URL"}
     assert in_the_secret().keys() == secret
@@ -238,6 +248,7 @@ def test_what_is_secret_is_in_the_secret_and_nowhere_else(objects: Objects) -> N
     assert named == {"secretRef": {"name": "seed-oauth"}}
 
 
+@pytest.mark.real_parts("kustomize")
 def test_the_overlay_of_the_how_to_renders_and_a_changed_setting_starts_new_pods(
     one_pod: Objects, tmp_path: Path
 ) -> None:

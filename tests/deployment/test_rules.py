@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from seed_oauth.telemetry.contract import CONTRACT, Attributes, Series
-from tests.integration.real_parts import PROMETHEUS_PACKAGE, real_part
+from tests.real_parts import path_of
 
 OTEL = Path(__file__).parents[2] / "otel"
 RULES = OTEL / "rules"
@@ -103,7 +103,7 @@ def stories(alert: str, beginning: str) -> list[Story]:
 
 @pytest.fixture(scope="module")
 def promtool() -> str:
-    return real_part("promtool", install=PROMETHEUS_PACKAGE)
+    return path_of("promtool")
 
 
 def run(*command: str | Path) -> tuple[int, str]:
@@ -114,6 +114,7 @@ def run(*command: str | Path) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+@pytest.mark.real_parts("prometheus")
 @pytest.mark.parametrize(("file", "read"), [("recording.yaml", RECORDED), ("alerts.yaml", ALERTS)])
 def test_prometheus_accepts_the_rules(file: str, read: list[Rule], promtool: str) -> None:
     code, printed = run(promtool, "check", "rules", RULES / file)
@@ -121,12 +122,14 @@ def test_prometheus_accepts_the_rules(file: str, read: list[Rule], promtool: str
     assert f"{len(read)} rules found" in printed  # else there are some that are not read here
 
 
+@pytest.mark.real_parts("prometheus")
 @pytest.mark.parametrize("file", TESTS)
 def test_the_rules_do_what_their_tests_say(file: str, promtool: str) -> None:
     code, printed = run(promtool, "test", "rules", RULES / "tests" / file)
     assert code == 0, printed
 
 
+@pytest.mark.real_parts("prometheus")
 def test_prometheus_accepts_every_query_of_the_runbooks(tmp_path: Path, promtool: str) -> None:
     queries = [{"record": f"runbook_{number}", "expr": query} for number, query in enumerate(QUERIES)]
     file = tmp_path / "runbooks.json"  # JSON is YAML
@@ -176,11 +179,13 @@ def failing_stories(folder: Path, promtool: str, expr: str) -> set[str]:
     return {story.name for story in STORIES if f"name: {story.name},\n" in printed}
 
 
+@pytest.mark.real_parts("prometheus")
 def test_the_stories_notice_alerts_that_never_fire(tmp_path: Path, promtool: str) -> None:
     failing = failing_stories(tmp_path, promtool, "vector(0) > 0")
     assert failing == {story.name for alert in ALERT_NAMES for story in stories(alert, "fires")}
 
 
+@pytest.mark.real_parts("prometheus")
 def test_the_stories_notice_alerts_that_always_fire(tmp_path: Path, promtool: str) -> None:
     failing = failing_stories(tmp_path, promtool, "vector(1)")
     assert {story.name for alert in ALERT_NAMES for story in stories(alert, "stays quiet")} <= failing

@@ -17,6 +17,7 @@ from tests.harness import (
     ISSUER,
     BrokenStore,
     FrontDoor,
+    RelayDoor,
     authorization_request,
     increases,
     json_of,
@@ -24,6 +25,11 @@ from tests.harness import (
 )
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def door(relay_door: FrontDoor) -> FrontDoor:
+    return relay_door
 
 
 @dataclass
@@ -91,7 +97,7 @@ CASES = [
 async def test_a_request_that_fails_a_check_is_answered_and_counted_as_its_row(case: Case) -> None:
     """PROTOCOL A1, A2, A3, A4, A5, A8 and A9; THREATS 8: each case says which."""
     clients = BrokenStore() if case.broken_store else None
-    async with FrontDoor(settings=case.settings, clients=clients) as door:
+    async with RelayDoor(settings=case.settings, clients=clients) as door:
         before = await door.samples()
         response = await door.authorize(**case.changes)
 
@@ -146,7 +152,7 @@ UNREGISTERED = [
 @pytest.mark.parametrize("redirect_uri", UNREGISTERED)
 async def test_whatever_is_wrong_besides_nobody_is_sent_to_an_unregistered_redirect_uri(redirect_uri: str) -> None:
     """PROTOCOL A4 and A6; THREATS 7 and 8."""
-    async with FrontDoor() as door:
+    async with RelayDoor() as door:
         for changes in [{}, *(case.changes for case in CASES if "redirect_uri" not in case.changes)]:
             form = authorization_request(**{**changes, "redirect_uri": redirect_uri})
             for response in (
@@ -204,7 +210,7 @@ async def test_the_identity_providers_own_query_and_configured_parameters_surviv
         "idp_authorization_url": "https://idp.example/authorize?tenant=a%26b",
         "idp_authorization_parameters": {"access_type": "offline", "prompt": "consent"},
     }
-    async with FrontDoor(settings=settings) as door:
+    async with RelayDoor(settings=settings) as door:
         sent = query_of((await door.authorize()).headers["location"])
     assert sent["tenant"] == "a&b"
     assert (sent["access_type"], sent["prompt"]) == ("offline", "consent")
@@ -247,7 +253,7 @@ async def test_the_resource_is_recognised_as_clients_write_it_and_passed_on_as_c
 
 
 async def test_the_resource_is_kept_from_an_identity_provider_that_refuses_it() -> None:
-    async with FrontDoor(settings={"idp_send_resource": False}) as door:
+    async with RelayDoor(settings={"idp_send_resource": False}) as door:
         response = await door.authorize(resource=f"{ISSUER}/mcp")
     assert "resource" not in query_of(response.headers["location"])
 

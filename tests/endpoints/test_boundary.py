@@ -25,6 +25,7 @@ from tests.harness import (
     TOKENS,
     BrokenStore,
     FrontDoor,
+    RelayDoor,
     authorization_request,
     code_request,
     increases,
@@ -34,6 +35,12 @@ from tests.harness import (
 )
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def door(relay_door: FrontDoor) -> FrontDoor:
+    return relay_door
+
 
 FORM = "application/x-www-form-urlencoded"
 ENDPOINTS: list[tuple[str, EndpointOutcomes]] = [
@@ -282,7 +289,7 @@ async def test_an_exchange_that_is_cancelled_stops_its_timer_and_is_one_failure(
         started.set()
         return await never(request)
 
-    async with FrontDoor(idp=idp) as door:
+    async with RelayDoor(idp=idp) as door:
         request = asyncio.create_task(door.token(code_request()))
         await started.wait()
         request.cancel()
@@ -306,7 +313,7 @@ async def test_a_client_that_is_gone_before_its_answer_is_counted_by_how_the_exc
     async def receive() -> Message:
         return {"type": "http.request", "body": body}
 
-    async with FrontDoor(idp=lambda _: httpx.Response(200, json=TOKENS)) as door:
+    async with RelayDoor(idp=lambda _: httpx.Response(200, json=TOKENS)) as door:
         with pytest.raises(OSError, match="closed"):
             await call(door, receive, gone, "token")
         labels = {"grant_type": "authorization_code", "result": "success"}
@@ -328,6 +335,6 @@ async def test_each_request_logs_one_line_with_its_row_and_the_correlation_id_of
 
 
 async def test_trouble_of_ours_or_of_the_identity_provider_is_a_warning(log_lines: list[Any]) -> None:
-    async with FrontDoor(idp=lambda _: httpx.Response(503)) as door:
+    async with RelayDoor(idp=lambda _: httpx.Response(503)) as door:
         await door.token(code_request())
     assert [line["log_level"] for line in log_lines] == ["warning"]

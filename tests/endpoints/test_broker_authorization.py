@@ -18,7 +18,7 @@ from tests.harness import (
     ISSUER,
     PUBLIC,
     BrokenStore,
-    FrontDoor,
+    RelayDoor,
     authorization_request,
     increases,
     json_of,
@@ -85,7 +85,7 @@ def test_every_row_of_the_table_is_reached_in_one_flow_or_the_other() -> None:
 async def test_the_same_checks_in_the_same_order_come_before_the_question(case: AuthorizationCase) -> None:
     clients = BrokenStore() if case.broken_store else None
     async with (
-        FrontDoor(settings=case.settings, clients=clients) as relay,
+        RelayDoor(settings=case.settings, clients=clients) as relay,
         BrokerDoor(settings=case.settings, clients=clients) as broker,
     ):
         in_relay, in_broker = [await door.authorize(**case.changes) for door in (relay, broker)]

@@ -21,7 +21,7 @@ from tests.harness import (
     ISSUER,
     SETTINGS,
     BrokenStore,
-    FrontDoor,
+    RelayDoor,
     code_request,
     form_of,
     increases,
@@ -158,7 +158,7 @@ async def test_the_same_checks_in_the_same_order_come_before_any_envelope_is_ope
     clients = BrokenStore() if case.broken_store else None
     headers = {"Authorization": case.authorization} if case.authorization else {}
     async with (
-        FrontDoor(settings=case.settings, clients=clients) as relay,
+        RelayDoor(settings=case.settings, clients=clients) as relay,
         BrokerDoor(settings=case.settings, clients=clients) as broker,
     ):
         in_relay, in_broker = [await door.token(case.form, headers=headers) for door in (relay, broker)]

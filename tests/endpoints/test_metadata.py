@@ -31,8 +31,7 @@ async def test_the_metadata_says_what_is_served(door: FrontDoor, name: str) -> N
         "revocation_endpoint_auth_methods_supported": AUTH_METHODS,
         "revocation_endpoint_auth_signing_alg_values_supported": list(SIGNING_ALGORITHMS),
         "client_id_metadata_document_supported": True,
-        # In the relay flow the identity provider answers the client itself (docs/explanation/decisions.md).
-        "authorization_response_iss_parameter_supported": False,
+        "authorization_response_iss_parameter_supported": True,
     }
 
 

@@ -137,7 +137,7 @@ async def test_a_registered_client_gets_its_metadata_as_accepted(door: FrontDoor
 
 async def test_a_registered_client_can_log_in_at_once(door: FrontDoor) -> None:
     client_id = json_of(await door.register())["client_id"]
-    assert (await door.authorize(client_id=client_id)).status_code == 302
+    assert (await door.authorize(client_id=client_id)).status_code == 200
 
 
 @pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])

@@ -10,12 +10,19 @@ from tests.harness import (
     BrokenStore,
     FrontDoor,
     IdentityProvider,
+    RelayDoor,
     form_of,
     increases,
     json_of,
 )
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def door(relay_door: FrontDoor) -> FrontDoor:
+    return relay_door
+
 
 TOKEN = {"token": "the token", "client_id": "public"}
 
@@ -38,7 +45,7 @@ async def test_a_token_is_revoked_at_the_identity_provider(door: FrontDoor) -> N
 async def test_a_token_that_the_identity_provider_does_not_know_is_revoked_too() -> None:
     """PROTOCOL V1 (RFC 7009 §2.2)."""
     answer = {"error": "unsupported_token_type"}
-    async with FrontDoor(idp=lambda _: httpx.Response(400, json=answer)) as door:
+    async with RelayDoor(idp=lambda _: httpx.Response(400, json=answer)) as door:
         response = await door.http.post("/oauth/revoke", data=TOKEN)
     assert response.status_code == 200
 
@@ -60,7 +67,7 @@ async def test_a_token_that_the_identity_provider_does_not_know_is_revoked_too()
 async def test_a_revocation_that_fails_is_answered_and_counted_as_its_row(
     row: Row, form: Mapping[str, str], status: int, idp: IdentityProvider | None, broken_store: bool
 ) -> None:
-    door = FrontDoor(clients=BrokenStore() if broken_store else None)
+    door = RelayDoor(clients=BrokenStore() if broken_store else None)
     door.idp = idp or door.idp
     async with door:
         before = await door.samples()
@@ -74,7 +81,7 @@ async def test_a_revocation_that_fails_is_answered_and_counted_as_its_row(
 
 
 async def test_there_is_no_revocation_where_the_identity_provider_has_none() -> None:
-    async with FrontDoor(settings={"idp_revocation_url": None}) as door:
+    async with RelayDoor(settings={"idp_revocation_url": None}) as door:
         assert (await door.http.post("/oauth/revoke", data=TOKEN)).status_code == 404
         metadata = json_of(await door.http.get("/.well-known/oauth-authorization-server"))
     assert "revocation_endpoint" not in metadata

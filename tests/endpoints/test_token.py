@@ -26,6 +26,7 @@ from tests.harness import (
     BrokenStore,
     FrontDoor,
     IdentityProvider,
+    RelayDoor,
     code_request,
     form_of,
     increases,
@@ -34,6 +35,11 @@ from tests.harness import (
 )
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def door(relay_door: FrontDoor) -> FrontDoor:
+    return relay_door
 
 
 def basic(client_id: str, secret: str) -> str:
@@ -96,7 +102,7 @@ async def test_what_the_door_refuses_itself_is_counted_as_an_error_and_not_as_an
     """PROTOCOL T2, T3, T4, R5 and R6; each case says which."""
     clients = BrokenStore() if case.broken_store else None
     headers = {"Authorization": case.authorization} if case.authorization else {}
-    async with FrontDoor(settings=case.settings, clients=clients) as door:
+    async with RelayDoor(settings=case.settings, clients=clients) as door:
         before = await door.samples()
         response = await door.token(case.form, headers=headers)
 
@@ -176,7 +182,7 @@ FAILED = [
 @pytest.mark.parametrize("grant", [code_request(), refresh_request()], ids=["code", "refresh"])
 @pytest.mark.parametrize("case", FAILED, ids=lambda case: f"{case.row.reason}-{case.idp_outcome}")
 async def test_an_exchange_that_fails_is_counted_and_timed_once(case: Failed, grant: dict[str, str]) -> None:
-    async with FrontDoor(idp=case.idp) as door:
+    async with RelayDoor(idp=case.idp) as door:
         before = await door.samples()
         response = await door.token(grant)
 
@@ -235,7 +241,7 @@ async def test_a_refresh_token_is_exchanged_and_its_scope_may_be_narrowed(door: 
 
 async def test_credentials_go_into_the_form_where_the_identity_provider_wants_them_there() -> None:
     settings = {"idp_token_auth_method": "client_secret_post", "idp_token_parameters": {"audience": "api"}}
-    async with FrontDoor(settings=settings) as door:
+    async with RelayDoor(settings=settings) as door:
         await door.token(refresh_request())
     (sent,) = door.idp_requests
     assert "authorization" not in sent.headers
@@ -245,7 +251,7 @@ async def test_credentials_go_into_the_form_where_the_identity_provider_wants_th
 
 
 async def test_a_proxy_without_a_secret_is_a_public_client_of_the_identity_provider() -> None:
-    async with FrontDoor(settings={"idp_client_secret": None}) as door:
+    async with RelayDoor(settings={"idp_client_secret": None}) as door:
         await door.token(refresh_request())
     (sent,) = door.idp_requests
     assert "authorization" not in sent.headers
@@ -253,7 +259,7 @@ async def test_a_proxy_without_a_secret_is_a_public_client_of_the_identity_provi
 
 
 async def test_a_resource_is_checked_but_kept_from_an_identity_provider_that_refuses_it() -> None:
-    async with FrontDoor(settings={"idp_send_resource": False}) as door:
+    async with RelayDoor(settings={"idp_send_resource": False}) as door:
         await door.token(code_request(resource=f"{ISSUER}/mcp"))
     assert "resource" not in form_of(door.idp_requests[0])
 
@@ -325,7 +331,7 @@ async def test_the_identity_providers_retry_after_is_passed_on_within_reason(mon
         *[("Fri, 31 Dec 9999 23:59:59 GMT", "3600"), ("Sun, 06 Nov 99999999 08:00:00 GMT", "5"), ("", "5")],
     ]:
         headers = [(b"retry-after", sent.encode())]
-        async with FrontDoor(idp=lambda _, headers=headers: httpx.Response(429, headers=headers)) as door:
+        async with RelayDoor(idp=lambda _, headers=headers: httpx.Response(429, headers=headers)) as door:
             response = await door.token(refresh_request())
         assert response.headers["retry-after"] == passed_on
 
@@ -333,7 +339,7 @@ async def test_the_identity_providers_retry_after_is_passed_on_within_reason(mon
 async def test_nothing_of_the_identity_providers_prose_reaches_the_client() -> None:
     """THREATS 12 and 18."""
     answer = {"error": "invalid_grant", "error_description": "user bob@corp is locked", "trace_id": "internal"}
-    async with FrontDoor(idp=lambda _: httpx.Response(400, json=answer)) as door:
+    async with RelayDoor(idp=lambda _: httpx.Response(400, json=answer)) as door:
         response = await door.token(refresh_request())
     assert "bob" not in response.text
     assert json_of(response).keys() == {"error", "error_description"}
@@ -359,7 +365,7 @@ async def test_no_text_of_an_exception_or_of_a_broken_identity_provider_reaches_
             raise failure
         return failure
 
-    async with FrontDoor(idp=idp) as door:
+    async with RelayDoor(idp=idp) as door:
         for form in (code_request(), refresh_request()):
             response = await door.token(form)
             assert response.status_code >= 500
@@ -408,7 +414,7 @@ async def test_a_client_is_used_once_it_got_a_token_and_not_before(form: dict[st
         stored = await clients.look_up(PUBLIC.client_id)
         return stored is not None and stored.last_used_at is not None
 
-    async with FrontDoor(idp=lambda _: answers.pop(0), clients=clients) as door:
+    async with RelayDoor(idp=lambda _: answers.pop(0), clients=clients) as door:
         await door.authorize()
         assert (await door.token(form)).status_code == 400
         assert not await is_used()
@@ -421,7 +427,7 @@ async def test_a_client_that_cannot_be_marked_as_used_gets_its_token_all_the_sam
         async def mark_used(self, client_id: str) -> None:
             raise StoreError("ReadOnlyError")
 
-    async with FrontDoor(idp=lambda _: httpx.Response(200, json=TOKENS), clients=Unmarkable(PUBLIC)) as door:
+    async with RelayDoor(idp=lambda _: httpx.Response(200, json=TOKENS), clients=Unmarkable(PUBLIC)) as door:
         assert (await door.token(code_request())).status_code == 200
 
 

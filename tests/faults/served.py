@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from seed_oauth.server.connection_limits import Limits
 from seed_oauth.server.connections import Connections
 from seed_oauth.server.listener import Listener, listen
-from tests.harness import TOKENS, FrontDoor, code_request
+from tests.harness import TOKENS, FrontDoor, RelayDoor, code_request
 from tests.integration.real_parts import eventually
 
 ROOMY = Limits(connections=100)
@@ -164,7 +164,7 @@ async def served(app: ASGIApp, limits: Limits = ROOMY) -> AsyncIterator[Listener
 async def served_door(limits: Limits = ROOMY, **door: Any) -> AsyncIterator[Served]:
     """The front door in the relay flow, before an identity provider that answers when it may."""
     idp = Idp()
-    async with FrontDoor(idp=idp, **door) as front_door, served(front_door.app, limits) as listener:
+    async with RelayDoor(idp=idp, **door) as front_door, served(front_door.app, limits) as listener:
         at_door = Served(front_door, listener, idp)
         with anyio.fail_after(60):
             yield at_door

@@ -12,7 +12,7 @@ from typing import Any
 from seed_oauth.outcomes import RegistrationOutcome
 from tests.cli.test_cli import free_port
 from tests.faults.fault import Fault
-from tests.integration.real_parts import real_part
+from tests.real_parts import path_of
 from tests.redis_servers import LOOPBACK, redis_server, sentinels
 
 RETRY_AFTER = "5"
@@ -160,7 +160,7 @@ def read_only(folder: Path) -> Iterator[Happening]:
     # Root may write what nobody may, unless it gave that up.
     launcher: list[str] = []
     if os.geteuid() == 0:
-        launcher = [real_part("setpriv", install="apt-get install util-linux"), "--bounding-set=-dac_override"]
+        launcher = [path_of("setpriv"), "--bounding-set=-dac_override"]
     yield Happening(sqlite_url(folder), nothing, lambda _: file.chmod(0o600), from_the_start=True, launcher=launcher)
 
 

@@ -17,7 +17,7 @@ from seed_oauth.identity_provider.circuit_breaker import FAILURES, MOST_IN_FLIGH
 from seed_oauth.identity_provider.open import open_transport
 from seed_oauth.outcomes import Outcome, TokenOutcome
 from seed_oauth.telemetry.contract import IdpOutcome
-from tests.broker import BROKER, BrokerDoor, Clock
+from tests.broker import BrokerDoor, Clock
 from tests.certificates import serving, trusting
 from tests.cli.test_cli import PATIENCE
 from tests.faults.fault import Fault
@@ -314,7 +314,7 @@ async def door_before(
         "idp_connect_timeout": timeout,
         "rate_limit_token": "",  # the same code is sent as often as it takes
     }
-    transport = open_transport(Settings(**{**SETTINGS, **BROKER, **settings}), trusting())
+    transport = open_transport(Settings(**{**SETTINGS, **settings}), trusting())
     try:
         async with BrokerDoor(idp=transport.handle_async_request, settings=settings, **options) as door:
             yield door

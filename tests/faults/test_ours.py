@@ -31,7 +31,7 @@ from tests.integration.real_parts import eventually
 from tests.integration.test_workers import until_up, workers_of
 from tests.resource_server.issuing import SECRET_KEY, own_token
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 TITLE = "The server"
 FAULTS: list[Fault] = []

@@ -33,7 +33,7 @@ from tests.http_client.test_transport import response
 from tests.integration.login import client_id_from, code_for
 from tests.integration.real_parts import eventually, identity_provider, idp_settings
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 TITLE = "The store"
 
@@ -132,7 +132,13 @@ async def door_at(happening: Happening, folder: Path, idp: str, **settings: str)
             yield Door(server, published)
 
 
-@pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.fault.name)
+def _marks(trouble: Trouble) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.real_parts("redis")] if trouble.fault.name.startswith("Redis") else []
+
+
+@pytest.mark.parametrize(
+    "trouble", [pytest.param(trouble, id=trouble.fault.name, marks=_marks(trouble)) for trouble in TROUBLES]
+)
 async def test_trouble_of_the_store_is_said_and_counted_and_passes_by_itself(
     trouble: Trouble, tmp_path: Path, idp: str
 ) -> None:
@@ -164,6 +170,7 @@ async def test_trouble_of_the_store_is_said_and_counted_and_passes_by_itself(
             assert process.returncode is None
 
 
+@pytest.mark.real_parts("redis")
 async def test_what_was_used_before_a_failover_is_not_used_again_after_it(tmp_path: Path, idp: str) -> None:
     """PROTOCOL T6, Faults, "Redis failing over"."""
     (failing_over,) = [trouble for trouble in TROUBLES if trouble.fault.name == "Redis failing over"]
@@ -227,6 +234,7 @@ NEEDS = [
 ]
 
 
+@pytest.mark.real_parts("redis")
 async def test_what_needs_the_store_is_answered_as_trouble_that_passes(tmp_path: Path, idp: str) -> None:
     with redis_killed(tmp_path / "store") as happening:
         async with door_at(happening, tmp_path / "door", idp) as door:
@@ -251,7 +259,7 @@ FLOOD = Fault(
 )
 
 
-@pytest.mark.parametrize("store", ["sqlite", "redis"])
+@pytest.mark.parametrize("store", ["sqlite", pytest.param("redis", marks=pytest.mark.real_parts("redis"))])
 async def test_a_flood_of_registrations_puts_out_nobody(
     store: str, tmp_path: Path, idp: str, request: pytest.FixtureRequest
 ) -> None:

@@ -11,7 +11,7 @@ from seed_oauth.identity_provider.circuit_breaker import FAILURES, MOST_IN_FLIGH
 from seed_oauth.identity_provider.client import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.outcomes import Outcome, ResourceOutcome, TokenOutcome
 from tests.broker import Clock
-from tests.harness import TOKENS, FrontDoor, code_request, increases, json_of, refresh_request
+from tests.harness import TOKENS, RelayDoor, code_request, increases, json_of, refresh_request
 from tests.resource_server.issuing import Idp, down
 from tests.resource_server.test_protect import INTROSPECTING, Protected
 
@@ -193,7 +193,7 @@ async def test_what_the_circuit_breaker_refuses_is_an_error_and_no_exchange(
 ) -> None:
     """Faults, "The identity provider": it does not answer, and nobody has to wait to hear that."""
     outage = Outage()
-    async with FrontDoor(idp=outage) as door:
+    async with RelayDoor(idp=outage) as door:
         for _ in range(FAILURES):
             await door.token(form)
         assert capsys.readouterr().out.count("identity provider does not respond") == 1
@@ -213,12 +213,12 @@ async def test_a_token_that_cannot_be_checked_is_not_asked_about_either() -> Non
     async with Protected(idp=idp, settings=INTROSPECTING) as server:
         for number in range(FAILURES):
             await server.get(f"Bearer opaque-{number}")
-        before = await FrontDoor(pipeline=server.pipeline).samples()
+        before = await RelayDoor(pipeline=server.pipeline).samples()
         response = await server.get("Bearer another")
 
         assert response.status_code == 503
         assert 1 <= int(response.headers["retry-after"]) <= PAUSE
-        grown = increases(before, await FrontDoor(pipeline=server.pipeline).samples())
+        grown = increases(before, await RelayDoor(pipeline=server.pipeline).samples())
         assert grown == counted(ResourceOutcome.TOKEN_CHECK_UNAVAILABLE, "resource")
         assert len(idp.requests) == FAILURES
 
@@ -226,7 +226,7 @@ async def test_a_token_that_cannot_be_checked_is_not_asked_about_either() -> Non
 async def test_each_endpoint_of_the_identity_provider_has_a_circuit_of_its_own() -> None:
     revocation = {"token": "x", "client_id": "public"}
     outage = Outage()
-    async with FrontDoor(idp=outage) as door:
+    async with RelayDoor(idp=outage) as door:
         for _ in range(FAILURES + 1):
             response = await door.http.post("/oauth/revoke", data=revocation)
         assert response.status_code == 503
@@ -250,7 +250,7 @@ async def test_what_the_bulkhead_refuses_is_an_error_and_no_exchange(
         await over.wait()
         return httpx.Response(200, json=TOKENS)
 
-    async with FrontDoor(idp=hang) as door:
+    async with RelayDoor(idp=hang) as door:
         waiting = [asyncio.create_task(door.token(form)) for _ in range(hold)]
         for _ in range(hold):
             await reached.acquire()

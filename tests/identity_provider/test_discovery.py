@@ -13,7 +13,7 @@ from seed_oauth.identity_provider.client import MAXIMUM_RESPONSE, IdentityProvid
 from seed_oauth.identity_provider.discovery import Discovery, MetadataError, well_known_urls
 from seed_oauth.identity_provider.open import open_discovery
 from seed_oauth.outcomes import AuthorizationOutcome, TokenOutcome
-from tests.harness import TOKENS, FrontDoor, code_request, json_of, query_of
+from tests.harness import TOKENS, RelayDoor, code_request, json_of, query_of
 
 pytestmark = pytest.mark.anyio
 
@@ -81,7 +81,7 @@ async def settled(source: Discovery) -> None:
 
 async def test_the_metadata_is_read_at_start_and_used_for_logins() -> None:
     idp = Idp()
-    async with FrontDoor(idp=idp, settings=BY_ISSUER) as door:
+    async with RelayDoor(idp=idp, settings=BY_ISSUER) as door:
         assert json_of(await door.http.get("/readyz")) == {"status": "ready"}
         response = await door.authorize()
         assert response.headers["location"].startswith(f"{IDP}/authorize?tenant=a&")
@@ -94,7 +94,7 @@ async def test_the_metadata_is_read_at_start_and_used_for_logins() -> None:
 
 async def test_our_credentials_are_never_sent_along() -> None:
     idp = Idp()
-    async with FrontDoor(idp=idp, settings=BY_ISSUER) as door:
+    async with RelayDoor(idp=idp, settings=BY_ISSUER) as door:
         await door.authorize()
     (request,) = idp.requests
     assert request.method == "GET"
@@ -224,7 +224,7 @@ async def test_the_template_of_entras_multi_tenant_issuers_is_the_known_exceptio
 async def test_a_failed_attempt_is_an_error_of_the_identity_provider_and_counted(
     answer: httpx.Response | Exception, failure: IdentityProviderFailure, outcome: str
 ) -> None:
-    async with FrontDoor(idp=Idp(answer), settings=BY_ISSUER) as door:
+    async with RelayDoor(idp=Idp(answer), settings=BY_ISSUER) as door:
         refused = await door.authorize()
         assert query_of(refused.headers["location"])["error"] == "temporarily_unavailable"
         assert await door.error_count(AuthorizationOutcome.IDP_UNAVAILABLE) == 1
@@ -244,7 +244,7 @@ async def test_a_failed_attempt_is_an_error_of_the_identity_provider_and_counted
 
 
 async def test_an_identity_provider_that_is_down_is_a_503_at_the_token_endpoint() -> None:
-    async with FrontDoor(idp=Idp(httpx.ConnectError("refused")), settings=BY_ISSUER) as door:
+    async with RelayDoor(idp=Idp(httpx.ConnectError("refused")), settings=BY_ISSUER) as door:
         assert (await door.token(code_request())).status_code == 503
         assert await door.error_count(TokenOutcome.IDP_UNREACHABLE) == 1
 
@@ -377,7 +377,7 @@ async def test_an_attempt_under_way_is_given_up_when_the_app_stops() -> None:
         await asyncio.Event().wait()
         raise AssertionError
 
-    async with FrontDoor(idp=hangs, settings=BY_ISSUER) as door:
+    async with RelayDoor(idp=hangs, settings=BY_ISSUER) as door:
         await begun.wait()
         ready = await door.http.get("/readyz")
         assert "is not read yet: timeout" in json_of(ready)["problems"][0]

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 from seed_oauth.http.pages import ConsentView, consent_page, onward_page
 from seed_oauth.http.parameters import read_form
 from seed_oauth.server.listener import Listener, listen
-from tests.integration.real_parts import real_part
+from tests.real_parts import path_of
 
 DESKTOP: ViewportSize = {"width": 1280, "height": 900}
 PHONE: ViewportSize = {"width": 320, "height": 640}
@@ -85,7 +85,7 @@ async def site_with_consent() -> AsyncIterator[Site]:
 @asynccontextmanager
 async def running_chromium() -> AsyncIterator[Browser]:
     """A Chromium without a window."""
-    program = real_part("chromium", install="apt-get install chromium")
+    program = path_of("chromium")
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=program)
         yield browser

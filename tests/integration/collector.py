@@ -1,6 +1,5 @@
 """The OpenTelemetry Collector of `otel/`: how it is found and started."""
 
-import hashlib
 import os
 import subprocess
 from collections.abc import AsyncIterator
@@ -11,7 +10,8 @@ from pathlib import Path
 import httpx
 
 from tests.cli.test_cli import free_port
-from tests.integration.real_parts import CACHE, cached_part, eventually
+from tests.integration.real_parts import eventually
+from tests.real_parts import COLLECTOR
 
 OTEL = Path(__file__).parents[2] / "otel"
 _KEEPING = """
@@ -26,7 +26,6 @@ service:
     traces:
       exporters: [file]
 """
-BUILD = "bash otel/build-collector.sh"
 
 
 @dataclass(frozen=True)
@@ -40,12 +39,6 @@ class Collector:
     received: Path
     """A file with all it was sent, as OTLP JSON, a line each."""
     process: subprocess.Popen[bytes]
-
-
-def binary() -> Path:
-    """The Collector built from `otel/builder.yaml`. Without it the test is skipped, but where CI=true it fails."""
-    manifest = hashlib.sha256((OTEL / "builder.yaml").read_bytes()).hexdigest()[:16]
-    return cached_part(CACHE / f"otelcol-{manifest}", install=BUILD)
 
 
 @asynccontextmanager
@@ -64,7 +57,7 @@ async def collector(folder: Path) -> AsyncIterator[Collector]:
         "COLLECTOR_BATCH_TIMEOUT": "100ms",
     }
     log = folder / "collector.log"
-    command = [str(binary()), "--config", str(OTEL / "collector.yaml"), "--config", str(keeping)]
+    command = [str(COLLECTOR), "--config", str(OTEL / "collector.yaml"), "--config", str(keeping)]
     with (
         log.open("wb") as output,
         subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT) as process,  # noqa: S603 - built from this repository's manifest

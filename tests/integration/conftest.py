@@ -14,7 +14,7 @@ from tests.integration.chromium import Site, running_chromium, site_with_consent
 from tests.integration.identity_providers import Registration
 from tests.integration.keycloak import Keycloak
 from tests.integration.oidc_provider import oidc_provider
-from tests.integration.real_parts import PROMETHEUS_PACKAGE, real_part
+from tests.real_parts import path_of
 
 Register = Callable[..., AbstractAsyncContextManager[Registration]]
 """Registers a front door at an identity provider: `redirect_uris`, and the `resource` its access tokens are for."""
@@ -32,7 +32,7 @@ def _no_settings_from_outside_in_shared_fixtures() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def promtool() -> str:
-    return real_part("promtool", install=PROMETHEUS_PACKAGE)
+    return path_of("promtool")
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,12 @@ def keycloak(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keycloak]:
         yield server
 
 
-@pytest.fixture(params=["keycloak", "oidc-provider"])
+@pytest.fixture(
+    params=[
+        pytest.param("keycloak", marks=pytest.mark.real_parts("keycloak")),
+        pytest.param("oidc-provider", marks=pytest.mark.real_parts("node")),
+    ]
+)
 def register(request: pytest.FixtureRequest, tmp_path: Path) -> Register:
     """Registers a front door at each real identity provider in turn."""
     if request.param == "oidc-provider":

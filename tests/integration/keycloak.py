@@ -14,9 +14,9 @@ import httpx
 from tests.cli.test_cli import free_port
 from tests.harness import json_of
 from tests.integration.identity_providers import SCOPE, Registration
-from tests.integration.real_parts import CACHE, INSTALL, cached_part, ready, real_part, running
+from tests.integration.real_parts import ready, running
+from tests.real_parts import KEYCLOAK, path_of
 
-HOME = CACHE / "keycloak-26.4.0"
 REALM = json.loads((Path(__file__).parent / "keycloak_realm.json").read_text())
 USER = {"username": "alice", "password": "password of alice"}
 SECRET = "secret of the door at Keycloak"
@@ -78,18 +78,17 @@ class Keycloak:
 @contextmanager
 def keycloak(folder: Path) -> Iterator[Keycloak]:
     """A Keycloak that keeps everything in memory, once it answers and has the realm. Takes half a minute."""
-    java = real_part("java", install="apt-get install default-jre-headless")
-    home = cached_part(HOME, install=INSTALL)
+    java = path_of("java")
     url = f"http://127.0.0.1:{free_port()}"
     # What bin/kc.sh would run: under the script, the process that is stopped would not be the server.
     command = [
         java,
         "-XX:TieredStopAtLevel=1",  # it starts in two thirds of the time
         "-Xmx512m",
-        f"-Dkc.home.dir={home}",
+        f"-Dkc.home.dir={KEYCLOAK}",
         "-Djava.util.logging.manager=org.jboss.logmanager.LogManager",
         "-cp",
-        str(home / "lib" / "quarkus-run.jar"),
+        str(KEYCLOAK / "lib" / "quarkus-run.jar"),
         "io.quarkus.bootstrap.runner.QuarkusEntryPoint",
         "start",
         "--optimized",

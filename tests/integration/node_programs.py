@@ -1,18 +1,16 @@
 """The programs of `node/`: where their packages are, and the command that runs one."""
 
-import hashlib
 import shutil
 from pathlib import Path
 
-from tests.integration.real_parts import CACHE, INSTALL, cached_part
+from tests.real_parts import NODE_PACKAGES
 
 SOURCE = Path(__file__).parent / "node"
 
 
 def packages() -> Path:
-    """Where the npm packages are. Without them the test is skipped, but where CI=true it fails."""
-    pins = (SOURCE / "package.json").read_bytes() + (SOURCE / "package-lock.json").read_bytes()
-    return cached_part(CACHE / f"node-{hashlib.sha256(pins).hexdigest()[:16]}", install=INSTALL) / "node_modules"
+    """Where the npm packages are."""
+    return NODE_PACKAGES / "node_modules"
 
 
 def node() -> str:

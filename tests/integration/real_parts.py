@@ -2,24 +2,20 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import anyio
 import httpx
-import pytest
 
 from tests.cli.test_cli import PATIENCE, free_port
+from tests.real_parts import path_of
 
-PROMETHEUS_PACKAGE = "apt-get install prometheus"  # brings promtool, too
-INSTALL = "bash tests/integration/install.sh"  # brings what no Debian package does
-CACHE = Path.home() / ".cache" / "seed-oauth"
 SCRAPE_INTERVAL = "500ms"
 
 IDP_CLIENT_ID = "proxy"
@@ -33,28 +29,6 @@ uvicorn.run(idp.app, host="127.0.0.1", port=int(sys.argv[1]), log_level="warning
 
 
 Found = TypeVar("Found")
-
-
-def real_part(name: str, *, install: str) -> str:
-    """Where a program is. Without it the test is skipped, but where CI=true it fails."""
-    path = shutil.which(name)
-    if path is None:
-        _missing(name, install)
-    return path
-
-
-def cached_part(path: Path, *, install: str) -> Path:
-    """A file or folder that an install script leaves in the cache. Without it as without a program."""
-    if not path.exists():
-        _missing(path.name, install)
-    return path
-
-
-def _missing(name: str, install: str) -> NoReturn:
-    missing = f"{name} is missing: {install}"
-    if os.environ.get("CI") == "true":
-        pytest.fail(missing)
-    pytest.skip(missing)
 
 
 async def eventually(look: Callable[[], Awaitable[Found]]) -> Found:
@@ -94,7 +68,6 @@ async def prometheus(folder: Path, target: str, instance: str | None) -> AsyncIt
 
     Without an `instance` it leaves job and instance as the target has them, as for a Collector.
     """
-    program = real_part("prometheus", install=PROMETHEUS_PACKAGE)
     url = f"http://127.0.0.1:{free_port()}"
     # Outputs must not depend on the port that happened to be free.
     scraped = {"targets": [target], "labels": {"instance": instance} if instance else {}}
@@ -110,7 +83,7 @@ async def prometheus(folder: Path, target: str, instance: str | None) -> AsyncIt
         )
     )
     command = [
-        program,
+        path_of("prometheus"),
         f"--config.file={config}",
         f"--storage.tsdb.path={folder / 'data'}",
         f"--web.listen-address={url.removeprefix('http://')}",

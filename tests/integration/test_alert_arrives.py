@@ -13,9 +13,10 @@ import httpx
 import pytest
 
 from tests.cli.test_cli import free_port, serving
-from tests.integration.real_parts import PROMETHEUS_PACKAGE, eventually, real_part
+from tests.integration.real_parts import eventually
+from tests.real_parts import path_of
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.real_parts("alertmanager", "prometheus")]
 
 RULES = Path(__file__).parents[2] / "otel" / "rules"
 
@@ -54,8 +55,8 @@ def without_waiting(rules: str) -> str:
 
 
 async def test_an_alert_arrives_with_what_to_do(tmp_path: Path) -> None:
-    prometheus = real_part("prometheus", install=PROMETHEUS_PACKAGE)
-    alertmanager = real_part("prometheus-alertmanager", install="apt-get install prometheus-alertmanager")
+    prometheus = path_of("prometheus")
+    alertmanager = path_of("prometheus-alertmanager")
     (tmp_path / "rules").mkdir()
     for file in RULES.glob("*.yaml"):
         (tmp_path / "rules" / file.name).write_text(without_waiting(file.read_text()))

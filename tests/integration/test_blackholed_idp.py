@@ -12,7 +12,7 @@ from tests.harness import code_request, samples_of
 from tests.integration.login import client_id_from
 from tests.integration.real_parts import eventually, idp_settings
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 CROWD = 300
 

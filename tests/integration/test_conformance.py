@@ -10,7 +10,7 @@ from tests.integration.conformance import conformance
 from tests.integration.keycloak import Keycloak
 from tests.integration.person import Person
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.real_parts("keycloak", "node")]
 
 
 @pytest.mark.parametrize("spec_version", ["2025-11-25", "2026-07-28"])

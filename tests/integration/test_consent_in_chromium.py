@@ -9,7 +9,7 @@ from starlette.responses import HTMLResponse
 from seed_oauth.http.pages import consent_page, onward_page
 from tests.integration.chromium import ALLOW, DENY, DESKTOP, PHONE, VIEW, Site, opened
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.real_parts("chromium")]
 
 PILED_UP = "\u0301\u0303\u0308\u030c\u0330\u0331" * 13
 ATTACKS = {

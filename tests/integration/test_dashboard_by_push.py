@@ -11,7 +11,7 @@ from tests.integration.collector import collector
 from tests.integration.real_parts import Prometheus, eventually, prometheus
 from tests.integration.test_documented_queries import EnvironmentTime, panel_queries
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.real_parts("collector", "prometheus")]
 
 # A Collector is not the process that serves: what is pushed is the contract, not the process.
 BY_SCRAPE_ALONE = ("process_",)

@@ -19,7 +19,7 @@ import pytest
 from seed_oauth.cli.demo.environment import open_environment
 from seed_oauth.cli.demo.traffic import Traffic, play
 from seed_oauth.telemetry.contract import CONTRACT
-from tests.integration.real_parts import PROMETHEUS_PACKAGE, Prometheus, prometheus, real_part
+from tests.integration.real_parts import Prometheus, prometheus
 
 pytestmark = pytest.mark.anyio
 
@@ -63,7 +63,6 @@ class Played:
 @pytest.fixture(scope="module")
 async def played(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Played]:
     """The demo's plan, played once before Prometheus looks, because a histogram has no 0, and then again."""
-    real_part("prometheus", install=PROMETHEUS_PACKAGE)  # before anything is played in vain
     time = EnvironmentTime()
     async with open_environment(0, 0, time.clock, time.now, time.sleep) as demo, Traffic(demo) as traffic:
         # One scene after the other: they have one clock.
@@ -99,6 +98,7 @@ def output(promtool: str, played: Played, query: str) -> str:
     return "".join(sorted(f"{labels} => {float(value):.3g}\n" for labels, value in (s.groups() for s in series if s)))
 
 
+@pytest.mark.real_parts("prometheus")
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
 async def test_every_documented_query_gives_the_output_under_it(promtool: str, played: Played, document: Path) -> None:
     def with_output(example: re.Match[str]) -> str:
@@ -137,6 +137,7 @@ def panel_queries() -> dict[str, str]:
     }
 
 
+@pytest.mark.real_parts("prometheus")
 @pytest.mark.parametrize("query", [pytest.param(query, id=name) for name, query in panel_queries().items()])
 async def test_a_panel_of_the_dashboard_has_data(played: Played, query: str) -> None:
     series = await played.prometheus.query(query, played.at)

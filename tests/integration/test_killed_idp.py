@@ -17,7 +17,7 @@ from tests.harness import Samples, increases, json_of, samples_of
 from tests.integration.login import code_from, refresh_from
 from tests.integration.real_parts import IDP_CLIENT_ID, IDP_CLIENT_SECRET, eventually, identity_provider, idp_settings
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 
 async def scrape(server: Server) -> Samples:

@@ -1,7 +1,7 @@
 """Ten thousand exchanges through a served door, of which the identity provider fails every fiftieth in some way."""
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import cycle
@@ -13,17 +13,18 @@ import anyio
 import pytest
 
 from seed_oauth.outcomes import TokenOutcome as Row
-from tests.cli.test_cli import PATIENCE, serving
+from tests.cli.test_cli import serving
 from tests.faults.faulty_server import GOOD, Connection, faulty_server, response
 from tests.harness import code_request, refresh_request, samples_of
 from tests.integration.login import client_id_from
 from tests.integration.real_parts import idp_settings
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 EXCHANGES = 10_000
 CONCURRENCY = 200
 EVERY = 50  # the fault of 2 %
+TROUBLE_THAT_PASSES = 503, "temporarily_unavailable"
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def grant_in(request: bytes) -> str:
     return (form.get("code") or form["refresh_token"])[0]
 
 
-async def react(planned: dict[str, Reaction], connection: Connection) -> None:
+async def react(planned: Mapping[str, Reaction], connection: Connection) -> None:
     while True:
         reaction = planned[grant_in(await connection.request())]
         await connection.send(reaction.answer)
@@ -92,10 +93,12 @@ async def react(planned: dict[str, Reaction], connection: Connection) -> None:
             return
 
 
-async def test_each_of_ten_thousand_exchanges_is_answered_and_counted_once_and_sent_once(tmp_path: Path) -> None:
-    """Faults, "The identity provider": all of them mixed, at a concurrency of 200."""
+async def test_each_of_ten_thousand_exchanges_is_answered_and_counted_once_and_sent_at_most_once(
+    tmp_path: Path,
+) -> None:
+    """THREATS "Faults: IdP": all of them mixed, at a concurrency of 200."""
     planned = reactions()
-    ended: Counter[tuple[Row, int, str | None]] = Counter()
+    answered: dict[str, tuple[int, str | None]] = {}
     settings = {
         "SEED_OAUTH_FLOW": "relay",
         "SEED_OAUTH_LOG_LEVEL": "error",
@@ -105,19 +108,20 @@ async def test_each_of_ten_thousand_exchanges_is_answered_and_counted_once_and_s
         idp.manner = partial(react, planned)
         async with serving(tmp_path, {**idp_settings(idp.url), **settings}) as server:
             client_id = await client_id_from(server.http, server.url)
-            waiting = iter(planned.items())
+            waiting = iter(planned)
 
             async def exchange_until_none_is_left(client: aiohttp.ClientSession) -> None:
-                for grant, reaction in waiting:
+                for grant in waiting:
                     form = code_request(client_id=client_id, code=grant)
                     if grant.endswith("7"):
                         form = refresh_request(client_id=client_id, refresh_token=grant)
                     async with client.post(f"{server.url}/oauth/token", data=form) as answer:
-                        ended[reaction.row, answer.status, (await answer.json()).get("error")] += 1
+                        answered[grant] = answer.status, (await answer.json()).get("error")
 
-            timeout = aiohttp.ClientTimeout(total=PATIENCE)
             async with (
-                aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONCURRENCY), timeout=timeout) as client,
+                aiohttp.ClientSession(
+                    connector=aiohttp.TCPConnector(limit=CONCURRENCY), timeout=aiohttp.ClientTimeout(total=None)
+                ) as client,
                 anyio.create_task_group() as group,
             ):
                 for _ in range(CONCURRENCY):
@@ -125,20 +129,29 @@ async def test_each_of_ten_thousand_exchanges_is_answered_and_counted_once_and_s
             samples = samples_of((await server.http.get(server.metrics)).text)
             assert await server.stop() == "", "nothing is unexpected"
 
-    rows = Counter(reaction.row for reaction in planned.values())
-    # Every request is answered, as its fault wants it …
-    assert ended == {(row, row.status, row.error): count for row, count in rows.items()}
-    # … counted once …
-    reasons = Counter[str]()
-    exchanged = Counter[str]()
+    sent = Counter(map(grant_in, idp.requests))
+    # Every request is answered as what the identity provider did wants it; or as trouble that passes, where the machine
+    # was too busy for that to arrive in time …
+    assert answered.keys() == planned.keys()
+    for grant, reaction in planned.items():
+        wanted = (reaction.row.status, reaction.row.error)
+        assert answered[grant] == TROUBLE_THAT_PASSES or (answered[grant] == wanted and sent[grant]), grant
+    # … counted once, as what it was …
+    reasons = Counter[Row]()
+    total = Counter[str]()
     for (name, labels), value in samples.items():
         if name == "oauth_errors_total" and value:
-            reasons[dict(labels)["reason"]] += int(value)
-        exchanged[name] += int(value)
-    del rows[Row.EXCHANGED]
-    assert reasons == {row.reason: count for row, count in rows.items()}
-    assert exchanged["oauth_token_exchanges_total"] == EXCHANGES
-    assert exchanged["oauth_token_exchange_duration_seconds_count"] == EXCHANGES
-    assert exchanged["oauth_idp_requests_total"] == EXCHANGES
-    # … and was sent once.
-    assert Counter(map(grant_in, idp.requests)) == dict.fromkeys(planned, 1)
+            reasons[Row[dict(labels)["reason"].upper()]] += int(value)
+        total[name] += int(value)
+    reasons[Row.EXCHANGED] = EXCHANGES - reasons.total()
+    counted = Counter[tuple[int, str | None]]()
+    for row, count in reasons.items():
+        counted[row.status, row.error] += count
+    assert counted == Counter(answered.values())
+    assert reasons.keys() >= {reaction.row for reaction in planned.values()}
+    not_sent = reasons[Row.CIRCUIT_OPEN] + reasons[Row.TOO_MANY_IN_FLIGHT]
+    assert total["oauth_token_exchanges_total"] == EXCHANGES - not_sent
+    assert total["oauth_token_exchange_duration_seconds_count"] == EXCHANGES - not_sent
+    assert total["oauth_idp_requests_total"] == EXCHANGES - not_sent
+    # … and was sent at most once.
+    assert set(sent.values()) == {1}

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from seed_oauth.http.pages import consent_page, error_page, onward_page
 from tests.integration.chromium import ALLOW, DENY, DESKTOP, PHONE, VIEW, Site, opened
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.real_parts("chromium")]
 
 PICTURE = Path(__file__).parents[2] / "docs" / "consent.png"
 PICTURE_SIZE: ViewportSize = {"width": 720, "height": 820}

@@ -26,11 +26,13 @@ def complaints(promtool: str, exposition: str) -> str:
     return check.stdout + check.stderr + (f"exit status {check.returncode}" if check.returncode else "")
 
 
+@pytest.mark.real_parts("prometheus")
 def test_promtool_complains_about_a_series_that_is_named_badly(promtool: str) -> None:
     badly = "# HELP requests Requests\n# TYPE requests counter\nrequests 1\n"
     assert "exit status" in complaints(promtool, badly)
 
 
+@pytest.mark.real_parts("prometheus")
 async def test_promtool_accepts_the_scrape_of_a_server_that_nobody_has_used(promtool: str, tmp_path: Path) -> None:
     async with serving(tmp_path) as server:
         exposition = (await server.http.get(server.metrics)).text
@@ -38,6 +40,7 @@ async def test_promtool_accepts_the_scrape_of_a_server_that_nobody_has_used(prom
     assert complaints(promtool, exposition) == ""
 
 
+@pytest.mark.real_parts("prometheus")
 async def test_promtool_accepts_the_scrape_after_requests_to_every_endpoint(promtool: str, tmp_path: Path) -> None:
     port = free_port()
     async with (
@@ -93,6 +96,7 @@ def by_labels(samples: Samples, name: str, *labels: str) -> dict[tuple[str, ...]
     return added
 
 
+@pytest.mark.real_parts("prometheus")
 def test_promtool_accepts_the_scrape_of_the_demo(promtool: str, demo_scrape: str) -> None:
     assert complaints(promtool, demo_scrape) == ""
 

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.anyio
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "python_mcp_server.py"
 
 
-@pytest.mark.parametrize("sdk", ["python", "typescript"])
+@pytest.mark.parametrize("sdk", ["python", pytest.param("typescript", marks=pytest.mark.real_parts("node"))])
 async def test_an_sdk_takes_the_whole_path_to_a_server_behind_the_reverse_proxy(
     sdk: str, register: Register, tmp_path: Path
 ) -> None:

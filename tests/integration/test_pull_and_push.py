@@ -75,6 +75,7 @@ def pushing_to(receiver: str, idp: str, **more: str) -> Mapping[str, str]:
     }
 
 
+@pytest.mark.real_parts("collector")
 @pytest.mark.parametrize("workers", ["1", "2"])
 async def test_pull_and_push_show_the_same_names_labels_counts_and_buckets(tmp_path: Path, workers: str) -> None:
     port = free_port()
@@ -121,6 +122,7 @@ def test_a_difference_in_name_label_value_or_bucket_is_found() -> None:
         assert difference(pull, samples_of(text.replace(before, after))), (before, after)
 
 
+@pytest.mark.real_parts("collector")
 @pytest.mark.parametrize("workers", ["1", "2"])
 async def test_sigterm_delivers_the_last_count(tmp_path: Path, workers: str) -> None:
     port = free_port()
@@ -152,6 +154,7 @@ async def test_a_collector_that_is_gone_costs_no_request_and_is_told(tmp_path: P
         assert server.process.returncode == 0
 
 
+@pytest.mark.real_parts("collector")
 async def test_a_collector_that_stands_still_does_not_hold_up_a_request_or_a_scrape(tmp_path: Path) -> None:
     async with collector(tmp_path) as receiver:
         receiver.process.send_signal(signal.SIGSTOP)

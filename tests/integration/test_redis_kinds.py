@@ -17,7 +17,7 @@ from tests.integration.login import refresh_from
 from tests.integration.real_parts import identity_provider, idp_settings
 from tests.redis_servers import LOOPBACK, Tls, cluster, redis_server, sentinels
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.real_parts("redis")]
 
 PASSWORD = "p@ss/#w:rd%"
 IN_A_URL = "p%40ss%2F%23w%3Ard%25"

@@ -18,7 +18,7 @@ from tests.integration.real_parts import identity_provider, idp_settings
 from tests.integration.replicas import LoadBalancer, Replica
 from tests.redis_servers import redis_server
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 PEOPLE = 4
 """Who log in at the same time, again and again."""
@@ -100,7 +100,7 @@ async def restart_one_after_the_other(balancer: LoadBalancer) -> People:
     return people
 
 
-@pytest.mark.parametrize("store", ["one SQLite file", "Redis"])
+@pytest.mark.parametrize("store", ["one SQLite file", pytest.param("Redis", marks=pytest.mark.real_parts("redis"))])
 async def test_a_rolling_restart_under_load_loses_no_login(tmp_path: Path, store: str) -> None:
     with anyio.fail_after(4 * PATIENCE):
         async with AsyncExitStack() as stack:

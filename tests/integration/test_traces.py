@@ -18,7 +18,7 @@ from tests.integration.collector import Collector, collector
 from tests.integration.login import client_id_from, onward, sent_to_idp
 from tests.integration.real_parts import eventually
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.real_parts("collector")]
 
 CANARIES = {name: f"canary-{name}-{'x' * 43}" for name in ("code", "state", "verifier", "token", "secret")}
 SLOW = "slow"

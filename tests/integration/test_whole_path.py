@@ -16,7 +16,10 @@ from tests.integration.keycloak import Keycloak
 from tests.integration.mcp_programs import client_command, mcp_server, whole_path
 from tests.integration.person import Person
 
-pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("sdk", ["python", "typescript"])]
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.parametrize("sdk", ["python", pytest.param("typescript", marks=pytest.mark.real_parts("node"))]),
+]
 
 TOLD = {"sums": [3, 7], "tokens": 2}
 """What each client tells in the end: both calls succeeded, and the tokens of the second came by a refresh."""
@@ -113,6 +116,7 @@ async def test_an_sdk_that_publishes_its_metadata_does_the_same_without_register
     assert publisher.asked == ["/client.json"]
 
 
+@pytest.mark.real_parts("keycloak")
 async def test_an_sdk_does_the_same_in_the_relay_flow_where_the_idp_accepts_its_redirect_uri(
     sdk: str, keycloak: Keycloak, tmp_path: Path, door: str, resource: str
 ) -> None:

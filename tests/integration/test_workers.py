@@ -19,7 +19,7 @@ from tests.harness import CALLBACK, Samples, samples_of
 from tests.integration.login import refresh_from
 from tests.integration.real_parts import identity_provider, idp_settings
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 EXCHANGES = int(os.environ.get("SEED_TEST_EXCHANGES", "4000"))

@@ -18,6 +18,7 @@ A_MINUTE = 60  # seconds of CPU: how busy the machine is has nothing to do with 
 PATIENCE = 600  # seconds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
 def test_the_model_finds_a_bug_within_a_minute_and_names_the_promise_it_breaks(bug: SeededBug, tmp_path: Path) -> None:
     """THREATS 1, 2, 3, 4, 5, 7, 8 and 17, as they would look if the door let them happen."""

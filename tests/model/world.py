@@ -15,7 +15,7 @@ from seed_oauth.cli.demo.identity_provider import DevelopmentIdentityProvider
 from seed_oauth.outcomes import Outcome
 from seed_oauth.storage.sqlite.clients import SqliteClientStore
 from seed_oauth.storage.sqlite.database import Database
-from tests.broker import BROKER, METADATA, PlayedMetadata, request_in, target_of
+from tests.broker import METADATA, PlayedMetadata, request_in, target_of
 from tests.harness import ISSUER, FrontDoor, json_of, query_of
 from tests.model import invariants
 from tests.model.counting import Counts, counted, counts_of
@@ -74,7 +74,6 @@ class World:
         self.door = FrontDoor(
             idp=httpx.ASGITransport(self.provider.app).handle_async_request,
             settings={
-                **BROKER,
                 "secret_keys": keys,
                 "store_url": self._store,
                 "resources": RESOURCES,

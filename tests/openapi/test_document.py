@@ -15,9 +15,13 @@ from tests.harness import ISSUER, FrontDoor, json_of
 pytestmark = pytest.mark.anyio
 
 DOORS: Mapping[str, Mapping[str, Any]] = {
-    "broker": {"flow": "broker", "secret_keys": ("the key that seals, of random characters",)},
-    "relay": {},
-    "relay without revocation or documents": {"idp_revocation_url": None, "client_id_metadata_documents": False},
+    "broker": {},
+    "relay": {"flow": "relay"},
+    "relay without revocation or documents": {
+        "flow": "relay",
+        "idp_revocation_url": None,
+        "client_id_metadata_documents": False,
+    },
     "an issuer with a path": {"issuer": f"{ISSUER}/tenant"},
     "a server behind it": {
         "mcp_server": "http://127.0.0.1:9000/mcp",

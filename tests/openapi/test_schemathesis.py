@@ -30,6 +30,7 @@ from seed_oauth.storage.sqlite.clients import SqliteClientStore
 from seed_oauth.storage.sqlite.database import Database
 from seed_oauth.telemetry.contract import ENDPOINTS
 from tests.harness import CALLBACK, ISSUER, PUBLIC, SETTINGS, TOKENS
+from tests.left_out import CI
 from tests.model.counting import Counts, counted, counts_of
 from tests.model.model import Predicted
 from tests.openapi.test_document import DOORS
@@ -44,6 +45,8 @@ CHECKS = [
 
 NEVER_REPEATED = ("code", "code_verifier", "refresh_token", "client_secret", "client_assertion", "token", "request")
 SHORTEST = 8  # characters; anything may have fewer in common with a secret
+# Hypothesis also tries what it finds in the source: these words are answers, whoever sent them.
+ERRORS = {row.error for outcomes in ENDPOINTS for row in outcomes}
 
 # What a request counts by itself; the rest is counted for what the door asked of the identity provider.
 BY_ITSELF = ("oauth_errors_total", "oauth_authorization_requests_total", "oauth_callbacks_total",
@@ -54,7 +57,7 @@ KNOWN = {"client_id": PUBLIC.client_id, "redirect_uri": CALLBACK, "resource": f"
 OTHER_CREDENTIALS = ("client_secret", "client_assertion", "client_assertion_type")
 
 many = tried(
-    max_examples=40,
+    max_examples=40 if CI else 8,
     deadline=None,
     derandomize=True,
     database=None,
@@ -141,5 +144,5 @@ def repeats_no_secret(case: Case[Any], response: Response) -> None:
     for part in (case.query, case.body):
         for name in NEVER_REPEATED:
             value = part.get(name) if isinstance(part, dict) else None
-            if isinstance(value, str) and len(value) >= SHORTEST:
+            if isinstance(value, str) and len(value) >= SHORTEST and value not in ERRORS:
                 assert value not in response.text, f"{name} is repeated"

@@ -20,7 +20,7 @@ from tests.harness import (
     CALLBACK,
     CODE_VERIFIER,
     TOKENS,
-    FrontDoor,
+    RelayDoor,
     code_request,
     form_of,
     increases,
@@ -94,7 +94,7 @@ async def test_each_step_of_a_login_is_counted_by_itself_so_that_one_that_has_be
 
 async def test_the_longest_wait_of_several_limits_is_told(clock: Clock) -> None:
     async with (
-        FrontDoor(settings={"rate_limit_register": "1/minute;2/hour"}, now=clock) as door,
+        RelayDoor(settings={"rate_limit_register": "1/minute;2/hour"}, now=clock) as door,
         door.client(ADDRESS) as http,
     ):
 
@@ -109,14 +109,14 @@ async def test_the_longest_wait_of_several_limits_is_told(clock: Clock) -> None:
 
 
 async def test_an_empty_limit_is_none(clock: Clock) -> None:
-    async with FrontDoor(settings=limited_to(""), now=clock) as door, door.client(ADDRESS) as http:
+    async with RelayDoor(settings=limited_to(""), now=clock) as door, door.client(ADDRESS) as http:
         for _ in range(50):
             assert (await http.post("/oauth/token", data=refresh_request())).status_code == 200
             assert (await http.post("/oauth/register", json=registration_request())).status_code == 201
 
 
 async def test_all_addresses_of_an_ipv6_host_are_one(clock: Clock) -> None:
-    async with FrontDoor(settings=limited_to("1/minute"), now=clock) as door:
+    async with RelayDoor(settings=limited_to("1/minute"), now=clock) as door:
         statuses = []
         for address in ("2a00:1450:4001:1::1", "2a00:1450:4001:1:ffff::2", "2a00:1450:4001:2::1"):
             async with door.client(address) as http:
@@ -170,7 +170,7 @@ async def test_a_client_that_loops_is_stopped_and_a_thousand_others_of_its_addre
 
 async def test_one_code_or_token_is_limited_where_the_address_is_not_known(clock: Clock) -> None:
     """Behind a reverse proxy that is not trusted yet."""
-    async with FrontDoor(settings={"rate_limit_token": "2/minute"}, now=clock) as door:
+    async with RelayDoor(settings={"rate_limit_token": "2/minute"}, now=clock) as door:
         statuses = [(await door.token(refresh_request())).status_code for _ in range(3)]
         assert statuses == [200, 200, 429]
         assert (await door.token(refresh_request(refresh_token="another"))).status_code == 200
@@ -179,20 +179,20 @@ async def test_one_code_or_token_is_limited_where_the_address_is_not_known(clock
 @pytest.mark.parametrize("name", ["code", "token"])
 async def test_something_new_beside_it_does_not_make_a_token_new(name: str, clock: Clock) -> None:
     """THREATS 10: parameters that the grant has no use for are ignored, and so they are for the limit."""
-    async with FrontDoor(settings={"rate_limit_token": "2/minute"}, now=clock) as door:
+    async with RelayDoor(settings={"rate_limit_token": "2/minute"}, now=clock) as door:
         statuses = [(await door.token({**refresh_request(), name: str(number)})).status_code for number in range(3)]
         assert statuses == [200, 200, 429]
 
 
 async def test_the_token_that_is_revoked_again_and_again_is_limited_too(clock: Clock) -> None:
-    async with FrontDoor(settings={"rate_limit_token": "2/minute"}, now=clock) as door:
+    async with RelayDoor(settings={"rate_limit_token": "2/minute"}, now=clock) as door:
         form = {"token": "x", "client_id": "public"}
         statuses = [(await door.http.post("/oauth/revoke", data=form)).status_code for _ in range(3)]
         assert statuses == [200, 200, 429]
 
 
 async def test_what_cannot_be_read_counts_for_the_address(clock: Clock) -> None:
-    async with FrontDoor(settings=limited_to("2/minute"), now=clock) as door, door.client(ADDRESS) as http:
+    async with RelayDoor(settings=limited_to("2/minute"), now=clock) as door, door.client(ADDRESS) as http:
         statuses = [(await http.post("/oauth/token", content=b"x")).status_code for _ in range(2)]
         too_large = {"Content-Type": "application/x-www-form-urlencoded"}
         statuses.append((await http.post("/oauth/token", content=b"x" * 70_000, headers=too_large)).status_code)

@@ -17,7 +17,7 @@ from tests.cli.test_cli import PATIENCE
 from tests.harness import FrontDoor, registration_request
 from tests.redis_servers import RedisServer, cluster, redis_server
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.real_parts("redis")]
 
 KEY = b"\x34\x01\x02\x03"
 

@@ -7,10 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.real_parts import real_part
-
 ROOT = Path(__file__).parents[2]
-TOOLS = "python3 -m venv .venv && .venv/bin/pip install -c constraints.txt -e '.[dev,release]'"
 
 
 @pytest.fixture(scope="session")
@@ -18,8 +15,6 @@ def tools() -> dict[str, str]:
     """An environment with the tools of a release on its PATH: those beside this Python, or those there anyway."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
-        for tool in ("pyproject-build", "cyclonedx-py", "pip-audit"):
-            real_part(tool, install=TOOLS)
         return dict(os.environ)
 
 

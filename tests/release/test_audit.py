@@ -14,6 +14,8 @@ import pytest
 from tests.cli.test_cli import free_port
 from tests.release.locked import locked
 
+pytestmark = pytest.mark.real_parts("release")
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -16,6 +16,8 @@ import pytest
 
 from tests.release.locked import locked
 
+pytestmark = pytest.mark.real_parts("release")
+
 ROOT = Path(__file__).parents[2]
 RELEASE = (ROOT / ".ci/release").read_text(encoding="utf-8")
 

@@ -136,6 +136,7 @@ class Checker:
     metadata: MetadataSource | None = None
     clock: Clock = field(default_factory=Clock)
     pipeline: Pipeline = field(default_factory=Pipeline)
+    now: float = NOW
 
     def __post_init__(self) -> None:
         self.all_settings = Settings(**{**SETTINGS, **URLS, **self.settings})
@@ -153,6 +154,6 @@ class Checker:
             idp_client_id=self.all_settings.idp_client_id,
             audiences=self.all_settings.idp_audiences,
             introspection=self.all_settings.idp_introspection,
-            now=lambda: NOW,
+            now=lambda: self.now,
             clock=self.clock,
         )

@@ -86,8 +86,7 @@ async def test_a_token_of_ours_is_good_for_its_resource_until_it_expires(
 
 async def test_a_token_of_ours_from_the_day_before_is_expired_and_one_of_another_door_is_bad() -> None:
     settings = Checker().all_settings
-    later = Checker()
-    later.tokens._now = lambda: NOW + 90_000  # noqa: SLF001 - the clock of this one test
+    later = Checker(now=NOW + 90_000)
     assert await refusal(later, own_token(settings)) is ResourceOutcome.EXPIRED_TOKEN
     other = Checker(settings={"secret_keys": "another-key-that-seals-random-too-0123", "idp_introspection": False})
     assert await refusal(other, own_token(settings)) is ResourceOutcome.BAD_TOKEN

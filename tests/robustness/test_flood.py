@@ -11,7 +11,7 @@ from seed_oauth.outcomes import RegistrationOutcome
 from tests.broker import BrokerDoor, Clock
 from tests.harness import code_request
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 FLOOD = 20_000
 PEOPLE = 40

@@ -27,7 +27,7 @@ from tests.integration.login import refresh_from
 from tests.integration.real_parts import identity_provider, idp_settings
 from tests.redis_servers import RedisServer
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.real_parts("redis")]
 
 OLD, NEW = "the-key-that-was-used-until-yesterday-9", "the-key-that-is-used-from-now-on-12345"
 

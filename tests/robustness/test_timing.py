@@ -7,7 +7,7 @@ import pytest
 
 from seed_oauth.outcomes import CallbackOutcome, TokenOutcome
 from tests.broker import BrokerDoor
-from tests.harness import FrontDoor, code_request, query_of
+from tests.harness import RelayDoor, code_request, query_of
 
 pytestmark = pytest.mark.anyio
 
@@ -30,7 +30,7 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> Compared:
 @pytest.mark.parametrize("secret", ["s", "secret of pos", "secret of posT", "secret of post and more", "x" * 9000])
 async def test_a_client_secret_is_compared_by_its_digest_and_in_no_other_way(secret: str, compared: Compared) -> None:
     """THREATS 13, PROTOCOL T3: digests are of one length, so not even that is told."""
-    async with FrontDoor() as door:
+    async with RelayDoor() as door:
         response = await door.token(code_request(client_id="post", client_secret=secret))
         # Where everything is called equal no other comparison is left that refuses.
         assert response.status_code == 200

@@ -34,7 +34,6 @@ async def test_a_worker_that_cannot_be_started_is_tried_again_and_leaves_nothing
         raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", has_no_process_to_spare)
-    monkeypatch.setattr(supervisor, "_RESTART_DELAY", 0)
     pipeline = Pipeline()
     with listen("127.0.0.1", 0, "PORT") as listening, capture_logs() as logs:
         worker = supervisor.Worker(0, Settings(), listening)

@@ -57,7 +57,7 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=["file", "memory", "redis"])
+@pytest.fixture(params=["file", "memory", pytest.param("redis", marks=pytest.mark.real_parts("redis"))])
 async def open_store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> AsyncIterator[OpenStore]:
     in_memory = Database("sqlite:///:memory:")
     redis_url = request.getfixturevalue("empty_redis").url if request.param == "redis" else ""

@@ -66,7 +66,7 @@ async def redis_store(empty_redis: RedisServer) -> AsyncIterator[Store]:
         yield opened
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(params=["sqlite", pytest.param("redis", marks=pytest.mark.real_parts("redis"))])
 def store(request: pytest.FixtureRequest) -> Store:
     opened: Store = request.getfixturevalue(f"{request.param}_store")
     return opened
@@ -245,6 +245,7 @@ async def test_a_turn_waits_for_another_processs_write(tmp_path: Path) -> None:
 # Redis
 
 
+@pytest.mark.real_parts("redis")
 async def test_redis_forgets_a_grant_and_its_answer_by_itself(redis_store: Store, empty_redis: RedisServer) -> None:
     now = time()  # by which Redis counts
     await redis_store.take(0, now)
@@ -258,6 +259,7 @@ async def test_redis_forgets_a_grant_and_its_answer_by_itself(redis_store: Store
     assert 1000 - PATIENCE < lifetimes["{another}"] <= 1001
 
 
+@pytest.mark.real_parts("redis")
 async def test_a_revoked_grant_keeps_no_answer(redis_store: Store, empty_redis: RedisServer) -> None:
     await redis_store.take(0)
     await redis_store.here.finish("grant", 0, "the answer", now=NOW)

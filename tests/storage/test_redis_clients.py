@@ -34,6 +34,7 @@ def lifetime(server: RedisServer, key: str) -> int:
     return int(str(server.ask("TTL", key)))
 
 
+@pytest.mark.real_parts("redis")
 async def test_redis_forgets_a_client_by_itself(database: RedisDatabase, empty_redis: RedisServer) -> None:
     """PROTOCOL R6."""
     store = RedisClientStore(database, client_days=10)
@@ -43,6 +44,7 @@ async def test_redis_forgets_a_client_by_itself(database: RedisDatabase, empty_r
     assert 11 * DAY - PATIENCE < lifetime(empty_redis, f"{KEY}:client:a") <= 11 * DAY
 
 
+@pytest.mark.real_parts("redis")
 async def test_a_registration_clears_away_the_client_ids_of_those_that_expired(
     database: RedisDatabase, empty_redis: RedisServer
 ) -> None:
@@ -59,6 +61,7 @@ async def test_a_registration_clears_away_the_client_ids_of_those_that_expired(
     assert empty_redis.ask("EXISTS", f"{KEY}:client:0", f"{KEY}:client:1") == 0
 
 
+@pytest.mark.real_parts("redis")
 async def test_a_client_that_redis_forgot_is_not_found_though_its_client_id_is_there(
     database: RedisDatabase, empty_redis: RedisServer
 ) -> None:
@@ -69,6 +72,7 @@ async def test_a_client_that_redis_forgot_is_not_found_though_its_client_id_is_t
     assert (await store.search("", offset=0, limit=10)).total == 0
 
 
+@pytest.mark.real_parts("redis")
 async def test_every_key_says_whose_it_is(database: RedisDatabase, empty_redis: RedisServer) -> None:
     store = RedisClientStore(database)
     await store.add(client("a"))
@@ -80,6 +84,7 @@ async def test_every_key_says_whose_it_is(database: RedisDatabase, empty_redis: 
     assert all(key.startswith(b"seed-oauth:") for key in keys)
 
 
+@pytest.mark.real_parts("redis")
 async def test_a_redis_that_is_full_cannot_answer(empty_redis: RedisServer, database: RedisDatabase) -> None:
     store = RedisClientStore(database)
     await store.add(client("a"))
@@ -103,6 +108,7 @@ async def test_a_redis_that_is_not_there_is_a_store_error() -> None:
     await store.aclose()
 
 
+@pytest.mark.real_parts("redis")
 async def test_of_many_that_use_an_assertion_at_once_one_is_first(empty_redis: RedisServer) -> None:
     """THREATS 3: also across processes."""
     databases = [RedisDatabase(empty_redis.url) for _ in range(2)]

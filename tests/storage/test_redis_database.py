@@ -45,12 +45,14 @@ async def database(server: RedisServer, clock: Clock) -> AsyncIterator[RedisData
     await opened.aclose()
 
 
+@pytest.mark.real_parts("redis")
 async def test_it_answers_and_can_be_used_again_after_it_was_closed(database: RedisDatabase) -> None:
     assert await database.command("SET", "a", "1")
     await database.aclose()
     assert await database.command("GET", "a") == b"1"
 
 
+@pytest.mark.real_parts("redis")
 async def test_a_refusal_is_a_store_error_that_repeats_nothing_and_breaks_nothing(database: RedisDatabase) -> None:
     for _ in range(2):
         with pytest.raises(StoreError, match=r"^ResponseError$"):
@@ -58,6 +60,7 @@ async def test_a_refusal_is_a_store_error_that_repeats_nothing_and_breaks_nothin
     assert await database.command("PING")
 
 
+@pytest.mark.real_parts("redis")
 async def test_work_of_others_may_be_done_on_the_same_connections(database: RedisDatabase) -> None:
     assert await database.run(lambda client: client.incrby("n", 5)) == 5
     with pytest.raises(StoreError) as refused:
@@ -65,6 +68,7 @@ async def test_work_of_others_may_be_done_on_the_same_connections(database: Redi
     assert isinstance(refused.value.__cause__, ResponseError)
 
 
+@pytest.mark.real_parts("redis")
 async def test_a_redis_that_was_restarted_is_used_again_without_a_failure_more(
     server: RedisServer, database: RedisDatabase
 ) -> None:
@@ -74,6 +78,7 @@ async def test_a_redis_that_was_restarted_is_used_again_without_a_failure_more(
     assert all(await asyncio.gather(*(database.command("PING") for _ in range(8))))
 
 
+@pytest.mark.real_parts("redis")
 async def test_while_redis_is_gone_only_one_call_a_second_asks_for_it(
     server: RedisServer, database: RedisDatabase, clock: Clock
 ) -> None:
@@ -99,6 +104,7 @@ async def test_whatever_kind_it_is_of_one_that_is_not_there_is_a_store_error(sch
     await database.aclose()
 
 
+@pytest.mark.real_parts("redis")
 async def test_a_redis_that_is_no_cluster_is_a_store_error(server: RedisServer) -> None:
     database = RedisDatabase(server.url.removesuffix("/0").replace("redis://", "redis+cluster://"))
     with pytest.raises(StoreError, match=r"^RedisClusterException$"):
@@ -106,6 +112,7 @@ async def test_a_redis_that_is_no_cluster_is_a_store_error(server: RedisServer) 
     await database.aclose()
 
 
+@pytest.mark.real_parts("redis")
 async def test_a_paused_redis_holds_up_those_who_asked_and_nobody_after_them(
     server: RedisServer, database: RedisDatabase, clock: Clock
 ) -> None:
@@ -126,6 +133,7 @@ async def test_a_paused_redis_holds_up_those_who_asked_and_nobody_after_them(
     assert await database.command("PING")
 
 
+@pytest.mark.real_parts("redis")
 async def test_a_caller_who_gives_up_leaves_no_answer_behind_for_the_next(
     server: RedisServer, database: RedisDatabase
 ) -> None:
@@ -137,11 +145,13 @@ async def test_a_caller_who_gives_up_leaves_no_answer_behind_for_the_next(
     assert await database.command("PING") is True
 
 
+@pytest.mark.real_parts("redis")
 async def test_more_callers_than_connections_wait_for_one(database: RedisDatabase) -> None:
     answers = await asyncio.gather(*(database.command("INCR", "n") for _ in range(300)))
     assert sorted(answers) == list(range(1, 301))
 
 
+@pytest.mark.real_parts("redis")
 async def test_a_cluster_whose_node_was_restarted_is_used_again_by_itself(tmp_path: Path) -> None:
     with cluster(tmp_path) as nodes:
         database = RedisDatabase(nodes.url)

@@ -6,9 +6,14 @@ from seed_oauth.clients import Client
 from seed_oauth.clients.family import family_of
 from seed_oauth.outcomes import ClientFamily
 from tests.broker import BrokerDoor, target_of
-from tests.harness import BASIC, PUBLIC, FrontDoor, code_request, json_of, query_of, refresh_request
+from tests.harness import BASIC, PUBLIC, FrontDoor, RelayDoor, code_request, json_of, query_of, refresh_request
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def door(relay_door: FrontDoor) -> FrontDoor:
+    return relay_door
 
 
 async def steps(door: FrontDoor) -> dict[tuple[str, str], float]:
@@ -21,7 +26,7 @@ async def steps(door: FrontDoor) -> dict[tuple[str, str], float]:
 
 
 async def test_each_request_takes_the_steps_of_its_outcome() -> None:
-    async with FrontDoor() as door:
+    async with RelayDoor() as door:
         registered = await door.register(client_name="Claude Code", redirect_uris=["http://localhost/callback"])
         client_id = json_of(registered)["client_id"]
         await door.authorize(client_id=client_id, redirect_uri="http://localhost:9/callback")

@@ -15,7 +15,7 @@ from seed_oauth.outcomes import GrantType, Outcome
 from seed_oauth.telemetry import ForwardingPipeline, Telemetry
 from seed_oauth.telemetry.contract import ENDPOINTS, IdpOutcome, Operation
 from seed_oauth.telemetry.forwarding import Replay
-from tests.harness import TOKENS, FrontDoor, code_request, refresh_request
+from tests.harness import TOKENS, RelayDoor, code_request, refresh_request
 
 pytestmark = pytest.mark.anyio
 
@@ -61,7 +61,7 @@ def play(telemetry: Telemetry, seed: int, requests: int) -> None:
 
 
 async def counted(pipeline: Pipeline) -> dict[object, float]:
-    door = FrontDoor(pipeline=pipeline)
+    door = RelayDoor(pipeline=pipeline)
     return {key: value for key, value in (await door.samples()).items() if key[0].startswith("oauth_")}
 
 
@@ -134,15 +134,15 @@ async def test_a_worker_learns_that_its_supervisor_is_gone(pipe: Pipe) -> None:
 
 
 async def test_the_app_records_everything_through_the_pipe(pipe: Pipe) -> None:
-    async with FrontDoor(idp=lambda _: httpx.Response(200, json=TOKENS)) as expected:
+    async with RelayDoor(idp=lambda _: httpx.Response(200, json=TOKENS)) as expected:
         await expected.token(code_request())
         await expected.token(refresh_request(client_id="nobody"))
-    worker = FrontDoor(idp=lambda _: httpx.Response(200, json=TOKENS), pipeline=pipe.worker)  # type: ignore[arg-type]
+    worker = RelayDoor(idp=lambda _: httpx.Response(200, json=TOKENS), pipeline=pipe.worker)  # type: ignore[arg-type]
     async with worker:
         await worker.token(code_request())
         await worker.token(refresh_request(client_id="nobody"))
     pipe.replay.read()
-    kept = await FrontDoor(pipeline=pipe.supervisor).samples()
+    kept = await RelayDoor(pipeline=pipe.supervisor).samples()
     alone = await expected.samples()
     comparable = {key for key in alone if key[0].endswith(("_total", "_count", "_up"))}
     comparable = {key for key in comparable if not key[0].startswith("process_")}

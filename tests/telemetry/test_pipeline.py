@@ -13,9 +13,14 @@ from seed_oauth import Pipeline, create_metrics_app
 from seed_oauth.outcomes import GrantType
 from seed_oauth.telemetry.contract import CONTRACT, ENDPOINTS, ExchangeResult, IdpOutcome, Kind, Operation
 from tests.broker import BrokerDoor
-from tests.harness import FrontDoor, code_request, refresh_request, samples_of
+from tests.harness import FrontDoor, RelayDoor, code_request, refresh_request, samples_of
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def door(relay_door: FrontDoor) -> FrontDoor:
+    return relay_door
 
 
 async def test_every_known_label_set_is_there_at_0_from_the_start(door: FrontDoor) -> None:
@@ -55,7 +60,7 @@ async def test_for_each_grant_type_the_exchanges_and_the_histograms_count_are_eq
             raise httpx.ConnectError("refused")
         return httpx.Response(chance.choice([200, 400, 500]), json={"access_token": "at"})
 
-    async with FrontDoor(idp=idp) as door:
+    async with RelayDoor(idp=idp) as door:
         for _ in range(60):
             await door.token(chance.choice([code_request(), refresh_request(), code_request(code="")]))
         for grant_type in GrantType:
@@ -86,7 +91,7 @@ async def test_the_process_itself_is_measured(door: FrontDoor) -> None:
 
 
 async def test_two_pipelines_share_nothing() -> None:
-    async with FrontDoor() as one, FrontDoor() as another:
+    async with RelayDoor() as one, RelayDoor() as another:
         await one.authorize()
         assert await one.value("oauth_authorization_requests_total", result="success") == 1
         assert await another.value("oauth_authorization_requests_total", result="success") == 0
@@ -100,7 +105,7 @@ async def test_successive_scrapes_show_each_sample_once(door: FrontDoor) -> None
 
 async def test_a_scrape_does_not_grow_with_the_requests_it_tells_of() -> None:
     pipeline = Pipeline()
-    door = FrontDoor(pipeline=pipeline)
+    door = RelayDoor(pipeline=pipeline)
 
     def record_everything(times: int) -> None:
         for _ in range(times):
@@ -135,7 +140,7 @@ async def test_the_service_has_a_name_that_the_environment_may_change(
 ) -> None:
     for key, value in variable.items():
         monkeypatch.setenv(key, value)
-    target = {name: dict(labels) for name, labels in await FrontDoor().samples()}["target_info"]
+    target = {name: dict(labels) for name, labels in await RelayDoor().samples()}["target_info"]
     assert (target["service_name"], target["service_version"]) == (name, version("seed-oauth"))
     assert target["service_instance_id"]
 
@@ -150,7 +155,7 @@ async def test_the_trace_goes_on_to_the_identity_provider() -> None:
     spans = InMemorySpanExporter()
     tracer_provider = TracerProvider()
     tracer_provider.add_span_processor(SimpleSpanProcessor(spans))
-    async with FrontDoor(pipeline=Pipeline(tracer_provider)) as door:
+    async with RelayDoor(pipeline=Pipeline(tracer_provider)) as door:
         await door.token(code_request())
     to_idp, from_client = spans.get_finished_spans()
     (sent,) = door.idp_requests

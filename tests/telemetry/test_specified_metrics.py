@@ -4,15 +4,21 @@ import httpx
 import pytest
 
 from tests.broker import BrokerDoor
-from tests.harness import TOKENS, BrokenStore, FrontDoor, code_request, refresh_request
+from tests.harness import TOKENS, BrokenStore, FrontDoor, RelayDoor, code_request, refresh_request
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def door(relay_door: FrontDoor) -> FrontDoor:
+    return relay_door
+
 
 GRANT_TYPES = ("authorization_code", "refresh_token")
 
 
 async def test_authorization_requests_by_result() -> None:
-    async with FrontDoor() as door:
+    async with RelayDoor() as door:
         for _ in range(3):
             await door.authorize()
         await door.authorize(client_id="nobody")
@@ -46,7 +52,7 @@ async def test_in_the_broker_flow_success_is_the_redirect_to_the_identity_provid
 
 async def test_token_exchanges_by_grant_type_and_result() -> None:
     answers = iter([200, 200, 400, 200, 500])
-    async with FrontDoor(idp=lambda _: httpx.Response(next(answers), json=TOKENS)) as door:
+    async with RelayDoor(idp=lambda _: httpx.Response(next(answers), json=TOKENS)) as door:
         for request in (*[code_request()] * 3, *[refresh_request()] * 2):
             await door.token(request)
 
@@ -88,7 +94,7 @@ async def test_dcr_registrations_by_result(door: FrontDoor) -> None:
 
 
 async def test_a_registration_that_the_store_refuses_is_an_error() -> None:
-    async with FrontDoor(clients=BrokenStore()) as door:
+    async with RelayDoor(clients=BrokenStore()) as door:
         await door.register()
         assert await door.value("oauth_dcr_registrations_total", result="error") == 1
 

@@ -407,6 +407,7 @@ async def test_a_store_that_cannot_be_used_is_a_failure(world: World, tmp_path: 
     assert (await finding(world, "store", store_url="sqlite:///:memory:")).status == "warning"
 
 
+@pytest.mark.real_parts("redis")
 async def test_a_redis_that_loses_data_is_a_warning(world: World, empty_redis: RedisServer) -> None:
     def configure(appendonly: str, policy: str) -> None:
         empty_redis.ask("CONFIG", "SET", "appendonly", appendonly, "maxmemory-policy", policy)
