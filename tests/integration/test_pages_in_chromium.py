@@ -19,7 +19,7 @@ from tests.integration.chromium import ALLOW, DENY, DESKTOP, PHONE, VIEW, Site, 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_parts("chromium")]
 
 PICTURE = Path(__file__).parents[2] / "docs" / "consent.png"
-PICTURE_SIZE: ViewportSize = {"width": 720, "height": 820}
+PICTURE_SIZE: ViewportSize = {"width": 720, "height": 829}
 
 
 def every_page() -> dict[str, Response]:
