@@ -48,7 +48,7 @@ TOKENS = {"access_token": "at", "token_type": "bearer", "expires_in": 300, "refr
 
 SETTINGS: Mapping[str, Any] = {
     "issuer": ISSUER,
-    "secret_keys": ("the key that seals, of random characters",),
+    "secret_keys": ("the-key-that-seals-of-random-characters",),
     "idp_authorization_url": "https://idp.example/authorize",
     "idp_token_url": "https://idp.example/token",
     "idp_revocation_url": "https://idp.example/revoke",

@@ -11,6 +11,12 @@ from tests.resource_server.test_reverse_proxy import Recorder, door_with
 
 pytestmark = pytest.mark.anyio
 
+
+@pytest.fixture
+def door(relay_door: FrontDoor) -> FrontDoor:
+    return relay_door
+
+
 HSTS = "max-age=31536000"
 PREFLIGHT = {"Origin": "https://inspector.example", "Access-Control-Request-Method": "POST"}
 FORM = "application/x-www-form-urlencoded"
