@@ -21,6 +21,7 @@ from seed_oauth.endpoints.callback import CallbackEndpoint
 from seed_oauth.endpoints.consent import ConsentEndpoint
 from seed_oauth.endpoints.health import ReadinessEndpoint, healthz
 from seed_oauth.endpoints.metadata import Document, authorization_server_metadata, documents
+from seed_oauth.endpoints.openapi import ApiDescription
 from seed_oauth.endpoints.registration import RegistrationEndpoint
 from seed_oauth.endpoints.revocation import RevocationEndpoint
 from seed_oauth.endpoints.token import TokenEndpoint
@@ -31,7 +32,6 @@ from seed_oauth.http.cors import DOCUMENT_CORS, ENDPOINT_CORS, RESOURCE_CORS
 from seed_oauth.http.requested_resource import ProtectedResources
 from seed_oauth.http.security_headers import SecurityHeaders
 from seed_oauth.identity_provider.metadata import MetadataSource
-from seed_oauth.openapi import ApiDescription
 from seed_oauth.outcomes import (
     AuthorizationOutcome,
     CallbackOutcome,

@@ -179,7 +179,7 @@ async def test_a_url_that_is_set_goes_before_the_one_in_the_metadata() -> None:
         ({"token_endpoint": "http://idp.example/token"}, "token_endpoint in the metadata must use https"),
         ({"authorization_endpoint": ["https://a"]}, "authorization_endpoint in the metadata must be an absolute URL"),
         ({"jwks_uri": "file:///etc/passwd"}, "https://host/path, or set SEED_OAUTH_IDP_JWKS_URL"),
-        ({"revocation_endpoint": "https://me@idp.example"}, "must have neither a fragment nor user:password@"),
+        ({"revocation_endpoint": "https://me@idp.example"}, "must not have a fragment or user:password@"),
         ({"authorization_endpoint": f"{IDP}/?client_id=x"}, "authorization_endpoint in the metadata must not set"),
     ],
 )  # fmt: skip
@@ -236,7 +236,7 @@ async def test_a_failed_attempt_is_an_error_of_the_identity_provider_and_counted
         ready = await door.http.get("/readyz")
         assert ready.status_code == 503
         assert json_of(ready)["problems"] == [
-            f"the identity provider's metadata (SEED_OAUTH_IDP_ISSUER) is not read yet: {failure.value}"
+            f"the identity provider's metadata (SEED_OAUTH_IDP_ISSUER) has not been read yet: {failure.value}"
         ]
         assert await door.value("oauth_idp_requests_total", operation="discovery", outcome=outcome) == 1
         # No exchange was tried, so none is counted.
@@ -380,5 +380,5 @@ async def test_an_attempt_under_way_is_given_up_when_the_app_stops() -> None:
     async with RelayDoor(idp=hangs, settings=BY_ISSUER) as door:
         await begun.wait()
         ready = await door.http.get("/readyz")
-        assert "is not read yet: timeout" in json_of(ready)["problems"][0]
+        assert "has not been read yet: timeout" in json_of(ready)["problems"][0]
     assert await door.value("oauth_idp_requests_total", operation="discovery", outcome="cancelled") == 1

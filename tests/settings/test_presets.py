@@ -13,11 +13,10 @@ import pytest
 
 from seed_oauth import Settings
 from seed_oauth.envelopes.access_token import AccessToken
-from seed_oauth.envelopes.seal import Sealer
 from seed_oauth.outcomes import CallbackOutcome, TokenOutcome
 from seed_oauth.settings.presets import PRESETS
 from tests.broker import BrokerDoor, jwt_of
-from tests.harness import code_request, form_of, json_of, query_of, refresh_request
+from tests.harness import SETTINGS, code_request, form_of, json_of, query_of, refresh_request, sealer_of
 
 pytestmark = pytest.mark.anyio
 
@@ -112,7 +111,7 @@ def is_ours(door: BrokerDoor, token: str, idp: str) -> bool:
     """Whether an access token is of the front door, for the resource, and contains the identity provider's."""
     if token == idp:
         return False
-    opened = AccessToken.opened(Sealer(door.settings["secret_keys"]), token, door.now())
+    opened = AccessToken.opened(sealer_of(Settings(**{**SETTINGS, **door.settings})), token, door.now())
     return (opened.resource, opened.idp_access_token) == (RESOURCE, idp)
 
 

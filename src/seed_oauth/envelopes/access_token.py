@@ -14,7 +14,7 @@ _LONGEST_LIFETIME = 86_400  # seconds; each token also carries its own expiry
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessToken:
-    """The content of an access token of ours."""
+    """The content of our own access token."""
 
     client_id: str
     resource: str

@@ -143,7 +143,7 @@ class BrokerFlow:
     # 3. The identity provider sends the browser back.
 
     async def return_to_client(self, parameters: Mapping[str, str], request: Request) -> Answer:
-        """Send the browser back to the client, with a code of ours that holds the identity provider's.
+        """Send the browser back to the client, with our own code, which holds the identity provider's.
 
         Raises:
             OAuthError: any row of `CallbackOutcome` but RETURNED.
@@ -165,7 +165,7 @@ class BrokerFlow:
     # 4. The client redeems its code.
 
     async def redeem(self, presented: CodeRequest) -> TokenMembers:
-        """Exchange the identity provider's code that is inside of ours."""
+        """Exchange the identity provider's code inside our own."""
         metadata = await self._metadata.get()
         code = presented_code(presented, self._sealer, self._now())
         parameters = {
@@ -194,7 +194,7 @@ class BrokerFlow:
     # 5. The client refreshes its tokens.
 
     async def refresh(self, presented: RefreshRequest) -> TokenMembers:
-        """Exchange the identity provider's refresh token that is inside of ours, once."""
+        """Exchange the identity provider's refresh token inside our own, once."""
         metadata = await self._metadata.get()
         grant = presented_grant(presented, self._rotation, self._scopes)
         parameters = {"refresh_token": grant.idp_refresh_token, **self._parameters.resource(grant.resource)}

@@ -24,7 +24,7 @@ from seed_oauth.outcomes import CallbackOutcome, ClientFamily, ConsentOutcome
 _YEAR = 365 * 86_400  # seconds
 _DAY = 86_400  # seconds
 _MOST_REMEMBERED = 12
-"""Consents, of some 400 bytes of cookie each: web servers refuse more than 8 KiB of cookies."""
+"""Consents, about 400 bytes of cookie each: web servers refuse more than 8 KiB of cookies."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,7 @@ def presented_grant(presented: RefreshRequest, rotation: Rotation, scopes: IdpSc
 def access_token_revocation(
     presented: Mapping[str, str], client_id: str, sealer: Sealer, now: float
 ) -> Mapping[str, str] | None:
-    """The revocation request to the identity provider for what may be an access token of ours (RFC 7009 §2.1).
+    """The revocation request to the identity provider for what may be our own access token (RFC 7009 §2.1).
 
     None when it has expired or belongs to another client. A token that was not sealed here may be the identity
     provider's own, and is passed on as it is.

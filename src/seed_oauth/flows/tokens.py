@@ -68,7 +68,7 @@ class TokenIssuer:
         return members
 
     def _access_token(self, idp: TokenMembers, grant: Grant, scope: str | None, now: float) -> dict[str, object]:
-        """`access_token` and `expires_in`: the identity provider's token, or one of ours that contains it.
+        """`access_token` and `expires_in`: the identity provider's token, or our own that contains it.
 
         The identity provider's token is passed on if it is meant for the MCP server. One that is opaque or meant
         for another audience, such as the provider's own API, is not: any server that receives it could use it

@@ -87,7 +87,7 @@ class IdpLogin(NamedTuple):
 
 
 class Code(NamedTuple):
-    """The content of a code of ours. It can be used once because the identity provider's code inside can."""
+    """The content of our own code. It can be used once because the identity provider's code inside can."""
 
     idp_code: str
     secret: str

@@ -8,7 +8,7 @@ import orjson
 from starlette.requests import Request
 
 MAXIMUM_BODY = 64 * 1024
-"""Bytes of a request's body; the largest legitimate one is a registration of some 4 KiB."""
+"""Bytes of a request's body; the largest legitimate one is a registration of about 4 KiB."""
 
 _MAXIMUM_FIELDS = 64
 

@@ -105,7 +105,7 @@ class Circuit:
 class CircuitBreaker:
     """An `IdentityProvider` that calls another one, unless that does not respond or too many requests wait for it.
 
-    Each endpoint has its own circuit: a broken token endpoint is no reason not to check access tokens.
+    Each endpoint has its own circuit: a broken token endpoint must not stop the checks of access tokens.
     """
 
     def __init__(self, inner: IdentityProvider, clock: Callable[[], float] = monotonic) -> None:

@@ -32,6 +32,6 @@ class VerifiedToken:
     issuer: str
     """The identity provider, or this server."""
     claims: Mapping[str, object] = field(default_factory=dict)
-    """All claims of the identity provider's token; empty for a token of ours."""
+    """All claims of the identity provider's token; empty for our own token."""
     idp_token: str | None = field(default=None, repr=False)
-    """The identity provider's access token inside one of ours, for the MCP server's own use only."""
+    """The identity provider's access token inside our own, for the MCP server's own use only."""

@@ -72,7 +72,7 @@ class BearerTokens:
             raise _unavailable(failure) from failure
 
     def _open(self, token: str, resource: str) -> VerifiedToken | None:
-        """What a token of ours says; None for any other."""
+        """What our own token says; None for any other."""
         now = self._now()
         try:
             opened = AccessToken.opened(self._sealer, token, now)

@@ -54,7 +54,7 @@ async def test_a_visitor_who_denies_gets_no_token(environment: Environment) -> N
         page = await consent_page(browser, environment)
         seen = await followed(browser, await browser.send(page, decision="deny"))
     assert "Login failed" in seen.text
-    assert "the user did not agree" in seen.text
+    assert "the user denied the request" in seen.text
 
 
 async def test_an_unsolicited_callback_gives_no_access(environment: Environment) -> None:

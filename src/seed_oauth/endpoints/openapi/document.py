@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from seed_oauth.endpoints.openapi.responses import HEADERS, responses
+from seed_oauth.endpoints.openapi.schemas import AUTHORIZATION_REQUEST, SCHEMAS, TEXT, VISIBLE, Schema, ref
 from seed_oauth.http import paths as our_paths
-from seed_oauth.openapi.responses import HEADERS, responses
-from seed_oauth.openapi.schemas import AUTHORIZATION_REQUEST, SCHEMAS, TEXT, VISIBLE, Schema, ref
 from seed_oauth.outcomes import (
     AuthorizationOutcome,
     CallbackOutcome,

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from itertools import groupby
 
-from seed_oauth.openapi.schemas import TEXT, URI, Schema, ref
+from seed_oauth.endpoints.openapi.schemas import TEXT, URI, Schema, ref
 from seed_oauth.outcomes import (
     AuthorizationOutcome,
     CallbackOutcome,

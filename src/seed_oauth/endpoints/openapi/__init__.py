@@ -18,7 +18,7 @@ class ApiDescription:
     async def __call__(self, _: Request) -> Response:
         """Answer with the document."""
         if not self._content:
-            from seed_oauth.openapi.document import document  # noqa: PLC0415 - loaded only if requested
+            from seed_oauth.endpoints.openapi.document import document  # noqa: PLC0415 - loaded only if requested
 
             self._content = orjson.dumps(document(self._settings))
         return Response(self._content, headers=PUBLIC, media_type="application/json")
