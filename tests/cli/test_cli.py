@@ -21,7 +21,7 @@ from tests.harness import CALLBACK, authorization_request, json_of, samples_of
 
 pytestmark = pytest.mark.anyio
 
-PATIENCE = 60
+PATIENCE = 240.0
 """Seconds to wait for a process, also on a busy machine."""
 COMMAND = str(Path(sys.executable).with_name("seed-oauth"))
 

@@ -12,7 +12,6 @@ from typing import Any
 from seed_oauth.outcomes import RegistrationOutcome
 from tests.cli.test_cli import free_port
 from tests.faults.fault import Fault
-from tests.real_parts import path_of
 from tests.redis_servers import LOOPBACK, redis_server, sentinels
 
 RETRY_AFTER = "5"
@@ -160,7 +159,7 @@ def read_only(folder: Path) -> Iterator[Happening]:
     # Root may write what nobody may, unless it gave that up.
     launcher: list[str] = []
     if os.geteuid() == 0:
-        launcher = [path_of("setpriv"), "--bounding-set=-dac_override"]
+        launcher = ["setpriv", "--bounding-set=-dac_override"]
     yield Happening(sqlite_url(folder), nothing, lambda _: file.chmod(0o600), from_the_start=True, launcher=launcher)
 
 
