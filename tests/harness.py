@@ -126,7 +126,7 @@ def document(url: str, /, **changes: object) -> dict[str, object]:
 
 def sealer_of(settings: Settings) -> Sealer:
     """What a door with these settings seals with."""
-    return Sealer([key.get_secret_value() for key in settings.secret_keys])
+    return Sealer([key.get_secret_value() for key in settings.secret_keys], settings.issuer)
 
 
 class BrokenStore:

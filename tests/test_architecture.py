@@ -136,7 +136,7 @@ def the_two_flows_do_not_know_each_other(modules: Modules) -> list[str]:
 
 
 def only_composition_knows_how_things_are_stored(modules: Modules) -> list[str]:
-    composing = {"storage", "container", "cli"}
+    composing = {"storage", "container", "protect", "cli"}
     # Counts are shared through Redis, which is no store of the flows.
     return importing(
         modules,

@@ -19,6 +19,8 @@ from seed_oauth.flows import Flow, IdpParameters
 from seed_oauth.flows.broker import BrokerFlow
 from seed_oauth.flows.grants import GrantStore
 from seed_oauth.flows.relay import RelayFlow
+from seed_oauth.flows.revocations import Revocations
+from seed_oauth.flows.revoker import Revoker
 from seed_oauth.flows.rotation import Rotation
 from seed_oauth.flows.scopes import IdpScopes
 from seed_oauth.flows.tokens import TokenIssuer
@@ -95,7 +97,8 @@ class Container:
         verifier = ClientAssertions(audiences, keys, assertions or stores.assertions, now)
         self.authentication = ClientAuthentication(self.clients, verifier)
 
-        sealer = Sealer([key.get_secret_value() for key in settings.secret_keys])
+        sealer = Sealer([key.get_secret_value() for key in settings.secret_keys], settings.issuer)
+        revocations = Revocations(stores.revocations, now)
         parameters = IdpParameters(
             settings.idp_client_id or "",
             default_resource=settings.protected_resources[0],
@@ -103,6 +106,8 @@ class Container:
             authorization=settings.idp_authorization_parameters,
             resource_names=settings.idp_resource_parameters,
         )
+        rotation = _rotation(settings, grants or stores.grants, sealer, now)
+        revoker = Revoker(sealer, rotation, revocations, self.metadata, idp.client, now=now)
         self.broker: BrokerFlow | None = None
         self.flow: Flow = RelayFlow(parameters, self.metadata, idp.client)
         if settings.flow == "broker":
@@ -114,7 +119,8 @@ class Container:
                 idp.client,
                 sealer=sealer,
                 tokens=TokenIssuer(sealer, settings.access_tokens, settings.access_token_seconds),
-                rotation=_rotation(settings, grants or stores.grants, sealer, now),
+                rotation=rotation,
+                revoker=revoker,
                 consent_days=settings.consent_days,
                 now=now,
             )
@@ -130,6 +136,7 @@ class Container:
                 idp_client_id=settings.idp_client_id,
                 audiences=settings.idp_audiences,
                 introspection=settings.idp_introspection,
+                revocations=revocations,
                 now=now,
             )
             self.proxy = ReverseProxy(
@@ -148,7 +155,7 @@ class Container:
 
         self._background: list[_Background] = [idp, *([sharing] if sharing else [])]
         # Closed in reverse order.
-        self._closable: list[_Closable] = [stores, client_documents, keys, self.clients, idp]
+        self._closable: list[_Closable] = [stores, client_documents, keys, self.clients, idp, revocations, revoker]
         self._closable += [part for part in (self.proxy, sharing) if part is not None]
 
     @asynccontextmanager
@@ -163,8 +170,14 @@ class Container:
 
 
 def _rotation(settings: Settings, grants: GrantStore, sealer: Sealer, now: Callable[[], float]) -> Rotation:
-    lifetime = settings.refresh_token_days * _DAY
-    return Rotation(grants, sealer, now, exchange_timeout=settings.idp_timeout, lifetime=lifetime)
+    return Rotation(
+        grants,
+        sealer,
+        now,
+        exchange_timeout=settings.idp_timeout,
+        lifetime=settings.refresh_token_days * _DAY,
+        login_lifetime=settings.login_days * _DAY,
+    )
 
 
 def _sharing(limits: RateLimits, store_url: str) -> "SharedLimits | None":

@@ -167,6 +167,8 @@ class TokenOutcome(Outcome):
     # Only in the broker flow, whose codes and refresh tokens are sealed here.
     BAD_CODE = None, "invalid_grant", 400, Cause.CLIENT
     BAD_REFRESH_TOKEN = None, "invalid_grant", 400, Cause.CLIENT
+    # The refresh token is good, but the user has to log in again after `login_days`.
+    LOGIN_EXPIRED = None, "invalid_grant", 400, Cause.USER
     # Counted once for each grant: from then on the grant is revoked, for the client and for a thief alike.
     REFRESH_TOKEN_REUSED = None, "invalid_grant", 400, Cause.CLIENT
     REFRESH_TOKEN_REVOKED = None, "invalid_grant", 400, Cause.CLIENT
@@ -256,6 +258,7 @@ class ResourceOutcome(Outcome):
     # The signature is valid, but the token is from the future: a clock is wrong, here or at the identity provider.
     TOKEN_NOT_YET_VALID = None, "invalid_token", 401, Cause.SERVER
     INACTIVE_TOKEN = None, "invalid_token", 401, Cause.CLIENT
+    REVOKED_TOKEN = None, "invalid_token", 401, Cause.CLIENT
     INSUFFICIENT_SCOPE = None, "insufficient_scope", 403, Cause.CLIENT
     # The token cannot be checked now: never 401, on which clients discard valid tokens.
     NOT_CONFIGURED = None, "server_error", 503, Cause.SERVER

@@ -1,8 +1,9 @@
 """`protect(app)`: bearer protection for an MCP server in Python, as ASGI middleware (RFC 6750, RFC 9728)."""
 
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 
+import anyio
 import httpx
 from starlette.authentication import AuthCredentials, SimpleUser
 from starlette.requests import Request
@@ -13,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from seed_oauth.endpoints.boundary import Boundary
 from seed_oauth.endpoints.metadata import protected_resource_metadata
 from seed_oauth.envelopes.seal import Sealer
+from seed_oauth.flows.revocations import Revocations
 from seed_oauth.http.answer import Answer
 from seed_oauth.http.cors import DOCUMENT_CORS
 from seed_oauth.http.paths import RESOURCE_METADATA, resource_metadata_path
@@ -22,8 +24,9 @@ from seed_oauth.protocol.scope import is_valid
 from seed_oauth.resource_server import VerifiedToken
 from seed_oauth.resource_server.bearer import BearerTokens
 from seed_oauth.resource_server.guard import Guard
-from seed_oauth.resource_server.headers import without_identity
+from seed_oauth.resource_server.headers import Headers, without_identity
 from seed_oauth.settings import PREFIX, Settings, SettingsError
+from seed_oauth.storage.open import open_stores
 from seed_oauth.telemetry import Pipeline, Recording
 
 TOKEN = "seed_oauth.token"  # noqa: S105 - where a token is, not what it is
@@ -85,7 +88,7 @@ class ProtectedApp:
 
     async def _admit(self, request: Request) -> Answer:
         token = await self._guard.check(request)
-        return Answer(ResourceOutcome.ALLOWED, _PassedOn(self._app, token))
+        return Answer(ResourceOutcome.ALLOWED, _PassedOn(self._app, self._guard, token))
 
 
 def protect(
@@ -102,6 +105,9 @@ def protect(
     The token is read from the Authorization header, which is removed before `app` sees the request. What it says is
     a `VerifiedToken` at `request.scope["seed_oauth.token"]`; Starlette's `request.user` and `request.auth` are set
     from it. The resource's metadata (RFC 9728) is served here, too, so the authorization server may be elsewhere.
+
+    Access tokens of the authorization server's own that it revokes are refused within a second if `settings.store_url`
+    is set, to the store that the authorization server has. Otherwise they are valid until they expire.
 
     Args:
         app: the MCP server.
@@ -124,13 +130,14 @@ def protect(
     opened.push_async_callback(idp.aclose)
     tokens = BearerTokens(
         settings.issuer,
-        Sealer([key.get_secret_value() for key in settings.secret_keys]),
+        Sealer([key.get_secret_value() for key in settings.secret_keys], settings.issuer),
         idp.metadata,
         idp.client,
         idp.keys,
         idp_client_id=settings.idp_client_id,
         audiences=settings.idp_audiences,
         introspection=settings.idp_introspection,
+        revocations=_revocations(settings, opened),
     )
     guard = Guard(resource, tokens, required=required, advertised=settings.advertised_scopes)
     document = protected_resource_metadata(settings.issuer, resource, advertised)
@@ -141,6 +148,17 @@ def protect(
         ]
     )
     return ProtectedApp(app, guard, documents=documents, pipeline=pipeline, issuer=settings.issuer, opened=opened)
+
+
+def _revocations(settings: Settings, opened: AsyncExitStack) -> Revocations | None:
+    # The default is a file in this folder, where the authorization server need not have one.
+    if "store_url" not in settings.model_fields_set:
+        return None
+    stores = open_stores(settings)
+    revocations = Revocations(stores.revocations)
+    opened.push_async_callback(stores.aclose)
+    opened.push_async_callback(revocations.aclose)
+    return revocations
 
 
 def _resource(settings: Settings, resource: str | None) -> str:
@@ -176,24 +194,44 @@ def _anonymous(scope: Scope) -> Scope:
 
 
 class _PassedOn(Response):
-    """The app's own answer to a request that was admitted."""
+    """The app's own answer to a request that was admitted; an event stream ends with the token."""
 
-    def __init__(self, app: ASGIApp, token: VerifiedToken) -> None:
+    def __init__(self, app: ASGIApp, guard: Guard, token: VerifiedToken) -> None:
         super().__init__()
         self.raw_headers = []  # those that are added to the app's
         self._app = app
+        self._guard = guard
         self._token = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", ()), *self.raw_headers]}
-            await send(message)
+        more = False
+        with anyio.CancelScope() as running, ExitStack() as watching:
 
-        verified = {
-            **_anonymous(scope),
-            TOKEN: self._token,
-            "user": VerifiedUser(self._token),
-            "auth": AuthCredentials(sorted(self._token.scopes)),
-        }
-        await self._app(verified, receive, send_with_headers)
+            async def send_with_headers(message: Message) -> None:
+                nonlocal more
+                if message["type"] == "http.response.start":
+                    headers = [*message.get("headers", ()), *self.raw_headers]
+                    message = {**message, "headers": headers}
+                    if _is_event_stream(headers):
+                        listens = scope["method"] == "GET"  # MCP Transports; any other answers a request
+                        watching.enter_context(
+                            self._guard.tokens.watching(self._token, running.cancel, until_expiry=listens)
+                        )
+                more = message.get("more_body", message["type"] == "http.response.start")
+                await send(message)
+
+            verified = {
+                **_anonymous(scope),
+                TOKEN: self._token,
+                "user": VerifiedUser(self._token),
+                "auth": AuthCredentials(sorted(self._token.scopes)),
+            }
+            await self._app(verified, receive, send_with_headers)
+        if running.cancelled_caught and more:
+            await send({"type": "http.response.body", "body": b""})
+
+
+def _is_event_stream(headers: Headers) -> bool:
+    return any(
+        name.lower() == b"content-type" and value.lower().startswith(b"text/event-stream") for name, value in headers
+    )

@@ -64,7 +64,14 @@ async def refresh_token(door: BrokerDoor) -> str:
 
 async def access_token(door: BrokerDoor) -> str:
     return AccessToken(
-        client_id="public", resource=RESOURCE, scope="", expires_at=2**40, subject=None, idp_access_token="at"
+        client_id="public",
+        resource=RESOURCE,
+        scope="",
+        expires_at=2**40,
+        subject=None,
+        idp_access_token="at",
+        grant_id="grant",
+        issued_at=door.now(),
     ).sealed(sealer_of(settings_of(door)), door.now())
 
 
@@ -105,6 +112,7 @@ CASES = [
     Case(Row.BAD_REFRESH_TOKEN, refresh_form, changes={"refresh_token": "made up"}),
     Case(Row.BAD_REFRESH_TOKEN, refresh_form, changes=POST),
     Case(Row.BAD_REFRESH_TOKEN, refresh_form, after=90 * 86_400 + 1),
+    Case(Row.LOGIN_EXPIRED, refresh_form, after=60 * 86_400 + 1),
     Case(Row.BAD_REFRESH_TOKEN, refresh_form, envelope=state),
     Case(Row.BAD_REFRESH_TOKEN, refresh_form, envelope=access_token),
     Case(Row.BAD_SCOPE, refresh_form, "invalid_scope", {"scope": "mail admin"}),
@@ -126,7 +134,7 @@ CASES = [
 async def test_what_a_code_or_a_refresh_token_is_not_bound_to_never_reaches_the_identity_provider(case: Case) -> None:
     """PROTOCOL T4, T6 and T8; THREATS 1, 2 and 17."""
     clock, grants = Clock(), PlayedGrants()
-    settings = {"resources": f"{RESOURCE} {ISSUER}/other"}
+    settings = {"resources": f"{RESOURCE} {ISSUER}/other", "login_days": 60}
     async with BrokerDoor(settings=settings, now=clock, grants=grants) as door:
         form = await case.form(door, **case.changes)
         if case.envelope is not None:
@@ -397,13 +405,17 @@ async def test_a_client_gets_an_access_token_that_is_for_the_resource(issued: Is
             assert members["access_token"] == issued.idp["access_token"]
             return
         assert str(issued.idp["access_token"]) not in members["access_token"]
-        assert AccessToken.opened(sealer_of(settings_of(door)), members["access_token"], clock()) == AccessToken(
+        opened = AccessToken.opened(sealer_of(settings_of(door)), members["access_token"], clock())
+        assert opened.grant_id
+        assert opened == AccessToken(
             client_id="public",
             resource=RESOURCE,
             scope="mail",
             expires_at=int(clock()) + (issued.expires_in or 0),
             subject=None,
             idp_access_token=str(issued.idp["access_token"]),
+            grant_id=opened.grant_id,
+            issued_at=clock(),
         )
 
 

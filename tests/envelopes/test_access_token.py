@@ -6,7 +6,8 @@ from seed_oauth.envelopes.access_token import AccessToken
 from seed_oauth.envelopes.seal import ExpiredError, Purpose, Sealer, SealError
 
 KEY, OTHER_KEY = "the key that seals, of random characters", "another key, of other random characters"
-SEALER = Sealer([KEY])
+ISSUER = "https://door.example"
+SEALER = Sealer([KEY], ISSUER)
 NOW = 1_800_000_000.0
 TOKEN = AccessToken(
     client_id="client",
@@ -15,6 +16,8 @@ TOKEN = AccessToken(
     expires_at=int(NOW) + 3600,
     subject="somebody",
     idp_access_token="the token of the identity provider",
+    grant_id="grant",
+    issued_at=NOW,
 )
 
 
@@ -29,12 +32,12 @@ def test_nobody_else_reads_or_makes_one() -> None:
     sealed = TOKEN.sealed(SEALER, NOW)
     assert "identity provider" not in sealed
     with pytest.raises(SealError):
-        AccessToken.opened(Sealer([OTHER_KEY]), sealed, NOW)
+        AccessToken.opened(Sealer([OTHER_KEY], ISSUER), sealed, NOW)
 
 
 @pytest.mark.parametrize("purpose", [purpose for purpose in Purpose if purpose is not Purpose.ACCESS_TOKEN])
 def test_no_other_envelope_is_an_access_token(purpose: Purpose) -> None:
-    content = ["client", "https://door.example/mcp", "mail", int(NOW) + 3600, None, "idp"]
+    content = ["client", "https://door.example/mcp", "mail", int(NOW) + 3600, None, "idp", "grant", NOW]
     with pytest.raises(SealError):
         AccessToken.opened(SEALER, SEALER.seal(purpose, content, NOW), NOW)
 
@@ -48,4 +51,4 @@ def test_whether_it_has_expired_is_for_the_reader_to_judge_until_it_is_a_day_old
 
 def test_a_token_of_the_key_before_goes_on_to_be_read() -> None:
     sealed = TOKEN.sealed(SEALER, NOW)
-    assert AccessToken.opened(Sealer([OTHER_KEY, KEY]), sealed, NOW) == TOKEN
+    assert AccessToken.opened(Sealer([OTHER_KEY, KEY], ISSUER), sealed, NOW) == TOKEN

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from seed_oauth.envelopes.seal import ExpiredError, Purpose, Sealer, SealError
 
 KEY, OLD_KEY = "the key that seals, of random characters", "the key before it, of random characters"
-SEALER = Sealer([KEY])
+ISSUER = "https://door.example"
+SEALER = Sealer([KEY], ISSUER)
 NOW = 1_800_000_000.0
 LIFETIME = 600
 
@@ -49,7 +50,7 @@ def test_a_clock_that_was_set_back_spoils_no_envelope(earlier: int) -> None:
     """Nobody but us can seal, so there is nothing to fear from an envelope of the future."""
     envelope = SEALER.seal(Purpose.REFRESH_TOKEN, {"kept": True}, NOW)
     assert SEALER.open(Purpose.REFRESH_TOKEN, envelope, lifetime=LIFETIME, now=NOW - earlier) == {"kept": True}
-    forged = Sealer([OLD_KEY]).seal(Purpose.REFRESH_TOKEN, {}, NOW)
+    forged = Sealer([OLD_KEY], ISSUER).seal(Purpose.REFRESH_TOKEN, {}, NOW)
     with pytest.raises(SealError):
         SEALER.open(Purpose.REFRESH_TOKEN, forged, lifetime=LIFETIME, now=NOW - earlier)
 
@@ -84,9 +85,17 @@ def test_anything_else_is_no_envelope(text: str) -> None:
         SEALER.open(Purpose.CODE, text, lifetime=LIFETIME, now=NOW)
 
 
+@pytest.mark.parametrize("issuer", ["https://another.example", "https://door.example/tenant", "https://door.exampl"])
+@pytest.mark.parametrize("purpose", Purpose)
+def test_two_doors_with_the_same_keys_do_not_open_each_others_envelopes(issuer: str, purpose: Purpose) -> None:
+    sealed = Sealer([KEY], issuer).seal(purpose, {}, NOW)
+    with pytest.raises(SealError):
+        SEALER.open(purpose, sealed, lifetime=LIFETIME, now=NOW)
+
+
 def test_keys_rotate_without_anybody_being_logged_out() -> None:
-    of_the_old_key = Sealer([OLD_KEY]).seal(Purpose.REFRESH_TOKEN, {"kept": True}, NOW)
-    rotated = Sealer([KEY, OLD_KEY])
+    of_the_old_key = Sealer([OLD_KEY], ISSUER).seal(Purpose.REFRESH_TOKEN, {"kept": True}, NOW)
+    rotated = Sealer([KEY, OLD_KEY], ISSUER)
     assert rotated.open(Purpose.REFRESH_TOKEN, of_the_old_key, lifetime=LIFETIME, now=NOW) == {"kept": True}
     of_the_new_key = rotated.seal(Purpose.REFRESH_TOKEN, {}, NOW)
     assert SEALER.open(Purpose.REFRESH_TOKEN, of_the_new_key, lifetime=LIFETIME, now=NOW) == {}

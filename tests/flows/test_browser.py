@@ -10,7 +10,7 @@ from seed_oauth.flows.transaction import Transaction
 from tests.broker import BrokerDoor
 from tests.harness import json_of
 
-SEALER = Sealer(["the-key-that-seals-of-random-characters"])
+SEALER = Sealer(["the-key-that-seals-of-random-characters"], "https://door.example")
 NOW = 1_800_000_000.0
 
 

@@ -16,8 +16,8 @@ from tests.broker import Clock, PlayedGrants
 
 pytestmark = pytest.mark.anyio
 
-SEALER = Sealer(["the key that seals, of random characters"])
-GRANT = Grant("grant", 0, "client", None, "https://door.example/mcp", None, "idp refresh token")
+SEALER = Sealer(["the key that seals, of random characters"], "https://door.example")
+GRANT = Grant("grant", 0, "client", None, "https://door.example/mcp", None, 0, "idp refresh token")
 EXCHANGE_TIMEOUT = 10.0
 
 
@@ -41,7 +41,7 @@ async def never() -> TokenMembers:
 
 
 def rotation(grants: PlayedGrants, clock: Clock) -> Rotation:
-    return Rotation(grants, SEALER, clock, exchange_timeout=EXCHANGE_TIMEOUT, lifetime=1000)
+    return Rotation(grants, SEALER, clock, exchange_timeout=EXCHANGE_TIMEOUT, lifetime=1000, login_lifetime=100_000)
 
 
 async def take(grants: PlayedGrants, now: float, until: float) -> RefreshLease | str:

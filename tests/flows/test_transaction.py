@@ -20,7 +20,7 @@ from seed_oauth.flows.transaction import (
 from seed_oauth.protocol import pkce
 from tests.harness import CODE_CHALLENGE, CODE_VERIFIER
 
-SEALER = Sealer(["the key that seals, of random characters"])
+SEALER = Sealer(["the key that seals, of random characters"], "https://door.example")
 NOW = 1_800_000_000.0
 DAY = 86_400.0
 
@@ -41,7 +41,7 @@ BEGUN = Transaction(
 )
 LOGIN = IdpLogin.begin(BEGUN, NOW)
 CODE = Code.of(LOGIN, "idp code")
-GRANT = Grant.by(CODE, "mail", "somebody")._replace(idp_refresh_token="idp refresh token")
+GRANT = Grant.by(CODE, "mail", "somebody", NOW)._replace(idp_refresh_token="idp refresh token")
 
 # Each envelope: how it is sealed, how it is opened, and how many seconds it is good.
 ENVELOPES: dict[str, tuple[Callable[[Sealer, float], str], Callable[[str, float], object], float, object]] = {
@@ -98,4 +98,5 @@ def test_a_code_challenge_is_that_of_the_rfc() -> None:
 def test_each_refresh_is_a_generation_of_the_same_grant() -> None:
     assert GRANT.generation == 0
     assert GRANT.refreshed() == GRANT._replace(generation=1)
-    assert Grant.by(CODE, None, None).grant_id != Grant.by(CODE, None, None).grant_id
+    assert GRANT.refreshed().login_at == int(NOW)
+    assert Grant.by(CODE, None, None, NOW).grant_id != Grant.by(CODE, None, None, NOW).grant_id

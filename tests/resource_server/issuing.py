@@ -11,6 +11,7 @@ from joserfc.jwk import ECKey, RSAKey
 
 from seed_oauth import Pipeline, Settings
 from seed_oauth.envelopes.access_token import AccessToken
+from seed_oauth.flows.revocations import Revocations
 from seed_oauth.identity_provider.jwks import IssuerKeys
 from seed_oauth.identity_provider.metadata import ConfiguredMetadata, MetadataSource
 from seed_oauth.identity_provider.open import configured_metadata, open_client
@@ -88,6 +89,8 @@ def own_token(settings: Settings, **changes: Any) -> str:
         "expires_at": int(NOW) + 300,
         "subject": "alice",
         "idp_access_token": "the token of the identity provider",
+        "grant_id": "grant",
+        "issued_at": NOW,
     }
     return AccessToken(**{**good, **changes}).sealed(sealer_of(settings), NOW)
 
@@ -134,6 +137,7 @@ class Checker:
     idp: Idp = field(default_factory=Idp)
     settings: Mapping[str, Any] = field(default_factory=dict)
     metadata: MetadataSource | None = None
+    revocations: Revocations | None = None
     clock: Clock = field(default_factory=Clock)
     pipeline: Pipeline = field(default_factory=Pipeline)
     now: float = NOW
@@ -154,6 +158,7 @@ class Checker:
             idp_client_id=self.all_settings.idp_client_id,
             audiences=self.all_settings.idp_audiences,
             introspection=self.all_settings.idp_introspection,
+            revocations=self.revocations,
             now=lambda: self.now,
             clock=self.clock,
         )

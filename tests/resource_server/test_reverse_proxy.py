@@ -557,6 +557,7 @@ async def test_a_body_is_passed_on_whatever_pieces_it_comes_in_and_a_length_that
 def test_every_row_of_the_table_has_a_case() -> None:
     by_name = {
         ResourceOutcome.ALLOWED,
+        ResourceOutcome.REVOKED_TOKEN,
         ResourceOutcome.MCP_SERVER_UNREACHABLE,
         ResourceOutcome.MCP_SERVER_TIMEOUT,
         ResourceOutcome.MCP_SERVER_INVALID_RESPONSE,

@@ -12,11 +12,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from seed_oauth.clients import ClientDirectory, StoredClient
+from seed_oauth.clients import StoredClient
 from seed_oauth.errors import StoreError
+from seed_oauth.flows.revocations import Revocations, Revoked
 from seed_oauth.settings import PREFIX, Settings
 from seed_oauth.settings.store_url import SQLITE, is_redis, shown
-from seed_oauth.storage.open import open_stores
+from seed_oauth.storage.open import Stores, open_stores
 
 app = typer.Typer(
     help=f"List, show and revoke the registered clients in the store of {PREFIX}STORE_URL.",
@@ -39,7 +40,7 @@ def list_clients(
 ) -> None:
     """List clients, most recently used or registered first."""
     offset = (page - 1) * limit
-    found = _ask(lambda directory: directory.search(search, offset=offset, limit=limit))
+    found = _ask(lambda stores: stores.clients.search(search, offset=offset, limit=limit))
     shown = [_members(stored) for stored in found.clients]
     if as_json:
         _print_json({"total": found.total, "clients": shown})
@@ -60,7 +61,7 @@ def list_clients(
 @app.command()
 def show(client_id: ClientId, *, as_json: AsJson = False) -> None:
     """Show the stored data of a client."""
-    stored = _ask(lambda directory: directory.look_up(client_id))
+    stored = _ask(lambda stores: stores.clients.look_up(client_id))
     if stored is None:
         _not_stored(client_id)
     members = _members(stored)
@@ -76,16 +77,24 @@ def show(client_id: ClientId, *, as_json: AsJson = False) -> None:
 
 @app.command()
 def revoke(client_id: ClientId) -> None:
-    """Revoke a client. It has to register again, and its refresh tokens are refused."""
-    if not _ask(lambda directory: directory.remove(client_id)):
+    """Revoke a client and its tokens. It has to register again, and its users have to log in again."""
+
+    async def remove(stores: Stores) -> bool:
+        if await stores.clients.look_up(client_id) is None:
+            return False
+        # Before the client is gone, so that this can be repeated if it fails.
+        await Revocations(stores.revocations).revoke(Revoked.CLIENT, client_id)
+        return await stores.clients.remove(client_id)
+
+    if not _ask(remove):
         _not_stored(client_id)
     _print(
-        "The client is revoked. Running servers refuse it within five seconds. "
-        "Access tokens that it has received remain valid until they expire."
+        "The client is revoked. Running servers refuse it within five seconds, and the access tokens that they have "
+        "issued to it within one. Access tokens of the identity provider remain valid until they expire."
     )
 
 
-def _ask(question: Callable[[ClientDirectory], Coroutine[Any, Any, Result]]) -> Result:
+def _ask(question: Callable[[Stores], Coroutine[Any, Any, Result]]) -> Result:
     """Query the store."""
     settings = Settings.load()
     where = shown(settings.store_url)
@@ -96,7 +105,7 @@ def _ask(question: Callable[[ClientDirectory], Coroutine[Any, Any, Result]]) -> 
     async def answer() -> Result:
         stores = open_stores(settings)
         try:
-            return await question(stores.clients)
+            return await question(stores)
         finally:
             await stores.aclose()
 

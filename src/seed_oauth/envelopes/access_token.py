@@ -9,7 +9,8 @@ from typing import Self
 
 from seed_oauth.envelopes.seal import Purpose, Sealer
 
-_LONGEST_LIFETIME = 86_400  # seconds; each token also carries its own expiry
+LONGEST_LIFETIME = 86_400
+"""Seconds; each token also carries its own expiry."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,11 +28,16 @@ class AccessToken:
     """The user, by the identity provider's name for them; None when it did not say."""
     idp_access_token: str
     """The identity provider's own access token."""
+    grant_id: str
+    """The grant that it was issued for, by which it can be revoked."""
+    issued_at: float
+    """Seconds since the epoch."""
 
     def sealed(self, sealer: Sealer, now: float) -> str:
         """The token as a client gets it."""
         content = [
             self.client_id, self.resource, self.scope, self.expires_at, self.subject, self.idp_access_token,
+            self.grant_id, self.issued_at,
         ]  # fmt: skip
         return sealer.seal(Purpose.ACCESS_TOKEN, content, now)
 
@@ -42,8 +48,8 @@ class AccessToken:
         Raises:
             SealError: it was not sealed here.
         """
-        content = sealer.open(Purpose.ACCESS_TOKEN, token, lifetime=_LONGEST_LIFETIME, now=now)
-        client_id, resource, scope, expires_at, subject, idp_access_token = content
+        content = sealer.open(Purpose.ACCESS_TOKEN, token, lifetime=LONGEST_LIFETIME, now=now)
+        client_id, resource, scope, expires_at, subject, idp_access_token, grant_id, issued_at = content
         return cls(
             client_id=client_id,
             resource=resource,
@@ -51,4 +57,6 @@ class AccessToken:
             expires_at=expires_at,
             subject=subject,
             idp_access_token=idp_access_token,
+            grant_id=grant_id,
+            issued_at=issued_at,
         )

@@ -2,7 +2,8 @@
 
 An envelope is authenticated encryption (AES-256-GCM-SIV, RFC 8452, from `cryptography`: an AEAD that stays safe if a
 nonce is ever repeated). Nobody else can read or change it, it is valid for one purpose only, and it expires. Of
-several keys the first one seals and all of them open, so that keys can be rotated without logging anybody out.
+several keys the first one seals and all of them open, so that keys can be rotated without logging anybody out. Servers
+with the same keys but different issuers cannot open each other's envelopes.
 
     seconds since the epoch (5 bytes) | nonce (12) | ciphertext and tag
 """
@@ -51,9 +52,9 @@ class ExpiredError(SealError):
 class Sealer:
     """Seals and opens envelopes with the operator's secret keys."""
 
-    def __init__(self, secret_keys: Sequence[str]) -> None:
-        """The first of `secret_keys` seals, all of them open."""
-        self._keys = {purpose: [_derived_key(key, purpose) for key in secret_keys] for purpose in Purpose}
+    def __init__(self, secret_keys: Sequence[str], issuer: str) -> None:
+        """The first of `secret_keys` seals, all of them open; `issuer` is the server whose envelopes they are."""
+        self._keys = {purpose: [_derived_key(key, purpose, issuer) for key in secret_keys] for purpose in Purpose}
 
     def seal(self, purpose: Purpose, content: object, now: float) -> str:
         """`content` (JSON) as an envelope of URL-safe characters, sealed at `now` (seconds since the epoch)."""
@@ -96,7 +97,7 @@ def _text(sealed: bytes) -> str:
     return urlsafe_b64encode(sealed).rstrip(b"=").decode()
 
 
-def _derived_key(secret_key: str, purpose: Purpose) -> AESGCMSIV:
-    # RFC 5869; the secret keys are random, so no slow hash is needed.
-    derivation = HKDF(algorithm=SHA256(), length=32, salt=None, info=f"seed-oauth {purpose}".encode())
+def _derived_key(secret_key: str, purpose: Purpose, issuer: str) -> AESGCMSIV:
+    # RFC 5869; the secret keys are random, so no slow hash is needed. No purpose contains a line break.
+    derivation = HKDF(algorithm=SHA256(), length=32, salt=None, info=f"seed-oauth {purpose}\n{issuer}".encode())
     return AESGCMSIV(derivation.derive(secret_key.encode()))

@@ -16,7 +16,7 @@ from starlette.requests import Request
 
 from seed_oauth.clients import Client
 from seed_oauth.clients.family import family_of
-from seed_oauth.envelopes.seal import ExpiredError, Sealer, SealError
+from seed_oauth.envelopes.seal import Sealer
 from seed_oauth.errors import OAuthError
 from seed_oauth.flows import (
     AuthorizationRequest,
@@ -29,12 +29,12 @@ from seed_oauth.flows import (
 )
 from seed_oauth.flows.browser_cookies import BrowserCookies, Consent
 from seed_oauth.flows.presented import (
-    access_token_revocation,
     decided_transaction,
     presented_code,
     presented_grant,
     returned_login,
 )
+from seed_oauth.flows.revoker import Revoker
 from seed_oauth.flows.rotation import Rotation
 from seed_oauth.flows.scopes import IdpScopes
 from seed_oauth.flows.tokens import TokenIssuer, claims_of
@@ -61,6 +61,7 @@ class BrokerFlow:
         sealer: Sealer,
         tokens: TokenIssuer,
         rotation: Rotation,
+        revoker: Revoker,
         consent_days: float,
         now: Callable[[], float] = time,
     ) -> None:
@@ -74,6 +75,7 @@ class BrokerFlow:
         self._sealer = sealer
         self._tokens = tokens
         self._rotation = rotation
+        self._revoker = revoker
         self._consent_days = consent_days
         self._now = now
 
@@ -188,7 +190,7 @@ class BrokerFlow:
             )
         subject = identity.get("sub")
         scope = self._scopes.told(tokens.members.get("scope"), code.scope)
-        grant = Grant.by(code, scope, subject if isinstance(subject, str) else None)
+        grant = Grant.by(code, scope, subject if isinstance(subject, str) else None, self._now())
         return self._tokens.members(tokens.members, grant, scope, self._now())
 
     # 5. The client refreshes its tokens.
@@ -210,17 +212,18 @@ class BrokerFlow:
             scope = self._scopes.told(tokens.members.get("scope"), asked)
             return self._tokens.members(tokens.members, grant.refreshed(), scope, self._now())
 
-        return await self._rotation.once(grant, exchange)
+        try:
+            return await self._rotation.once(grant, exchange)
+        except OAuthError as refusal:
+            await self._revoker.after(refusal.outcome, grant)
+            raise
 
     # At the end the client revokes them.
 
     async def revoke(self, token: str, token_type_hint: str | None, client: Client) -> None:
-        """Revoke a refresh token's grant here, and the identity provider's token there (RFC 7009 §2.1)."""
-        metadata = await self._metadata.get()
+        """Revoke a refresh token's grant or an access token here, and the identity provider's token there."""
         presented = {"token": token} | ({"token_type_hint": token_type_hint} if token_type_hint else {})
-        parameters = await self._revoked_here(presented, client.client_id)
-        if parameters is not None and metadata.revocation_endpoint is not None:
-            await self._identity_provider.revoke(metadata.revocation_endpoint, parameters)
+        await self._revoker.revoke(presented, client.client_id)
 
     # What the steps are made of.
 
@@ -269,16 +272,3 @@ class BrokerFlow:
                 CallbackOutcome.WRONG_ISSUER,
                 "this response is not from the identity provider that was asked: connect again from your application",
             )
-
-    async def _revoked_here(self, presented: Mapping[str, str], client_id: str) -> Mapping[str, str] | None:
-        """The revocation request to the identity provider; None when there is nothing left for it to revoke."""
-        try:
-            grant = self._rotation.opened(presented["token"])
-        except ExpiredError:
-            return None  # as good as revoked
-        except SealError:
-            return access_token_revocation(presented, client_id, self._sealer, self._now())
-        if grant.client_id != client_id:
-            return None
-        await self._rotation.revoke(grant)
-        return {"token": grant.idp_refresh_token, "token_type_hint": "refresh_token"}

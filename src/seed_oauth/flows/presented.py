@@ -1,9 +1,7 @@
 """What comes back to this server: an envelope is opened, and every check of what it was bound to is made."""
 
 import hmac
-from collections.abc import Mapping
 
-from seed_oauth.envelopes.access_token import AccessToken
 from seed_oauth.envelopes.seal import ExpiredError, Sealer, SealError
 from seed_oauth.errors import OAuthError
 from seed_oauth.flows import CodeRequest, RefreshRequest, transaction
@@ -70,29 +68,12 @@ def presented_grant(presented: RefreshRequest, rotation: Rotation, scopes: IdpSc
         ) from None
     if grant.client_id != presented.client.client_id:
         raise OAuthError(TokenOutcome.BAD_REFRESH_TOKEN, "the refresh token was issued to another client")
+    if rotation.has_ended(grant):
+        raise OAuthError(TokenOutcome.LOGIN_EXPIRED, "the login was too long ago: start a new authorization")
     if presented.scope is not None and scopes.exceeds(presented.scope, grant.scope):
         raise OAuthError(TokenOutcome.BAD_SCOPE, "scope must not exceed what was granted")
     _check_resource(presented.resource, grant.resource)
     return grant
-
-
-def access_token_revocation(
-    presented: Mapping[str, str], client_id: str, sealer: Sealer, now: float
-) -> Mapping[str, str] | None:
-    """The revocation request to the identity provider for what may be our own access token (RFC 7009 §2.1).
-
-    None when it has expired or belongs to another client. A token that was not sealed here may be the identity
-    provider's own, and is passed on as it is.
-    """
-    try:
-        opened = AccessToken.opened(sealer, presented["token"], now)
-    except ExpiredError:
-        return None
-    except SealError:
-        return presented
-    if opened.client_id != client_id:
-        return None
-    return {"token": opened.idp_access_token, "token_type_hint": "access_token"}
 
 
 def _check_resource(presented: str | None, bound: str) -> None:

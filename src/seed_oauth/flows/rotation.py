@@ -21,17 +21,26 @@ class Rotation:
     """Rotates refresh tokens (OAuth 2.1 §4.3.1, RFC 9700 §4.14.2)."""
 
     def __init__(
-        self, grants: GrantStore, sealer: Sealer, now: Callable[[], float], *, exchange_timeout: float, lifetime: float
+        self,
+        grants: GrantStore,
+        sealer: Sealer,
+        now: Callable[[], float],
+        *,
+        exchange_timeout: float,
+        lifetime: float,
+        login_lifetime: float,
     ) -> None:
         """`now` counts seconds since the epoch.
 
-        `exchange_timeout` is how many seconds one exchange may take, `lifetime` how many a refresh token lasts unused.
+        `exchange_timeout` is how many seconds one exchange may take, `lifetime` how many a refresh token lasts unused,
+        and `login_lifetime` how many after the login its refresh tokens work.
         """
         self._grants = grants
         self._sealer = sealer
         self._now = now
         self._patience = exchange_timeout + _MARGIN
         self._lifetime = lifetime
+        self._login_lifetime = login_lifetime
 
     def opened(self, refresh_token: str) -> Grant:
         """The grant in a refresh token.
@@ -40,6 +49,10 @@ class Rotation:
             SealError: it was not sealed here, or has expired.
         """
         return Grant.opened(self._sealer, refresh_token, lifetime=self._lifetime, now=self._now())
+
+    def has_ended(self, grant: Grant) -> bool:
+        """Whether its user has to log in again, however recently it was refreshed."""
+        return grant.login_at + self._login_lifetime < self._now()
 
     async def once(self, grant: Grant, exchange: Callable[[], Awaitable[TokenMembers]]) -> TokenMembers:
         """The result of `exchange`, called once for this grant and generation by all requests in all processes.

@@ -87,6 +87,8 @@ class TokenIssuer:
             expires_at=int(now) + seconds,
             subject=grant.subject,
             idp_access_token=idp_token,
+            grant_id=grant.grant_id,
+            issued_at=round(now, 3),
         )
         return {"access_token": token.sealed(self._sealer, now), "expires_in": seconds}
 

@@ -136,12 +136,14 @@ class Grant(NamedTuple):
     resource: str
     subject: str | None
     """The user, by the identity provider's name for them; None when it did not say."""
+    login_at: int
+    """When its user logged in, in seconds since the epoch; refreshes do not change it."""
     idp_refresh_token: str = ""
 
     @classmethod
-    def by(cls, code: Code, scope: str | None, subject: str | None) -> Self:
+    def by(cls, code: Code, scope: str | None, subject: str | None, now: float) -> Self:
         """The grant that a code stands for, of the scope that the identity provider has granted."""
-        return cls(secrets.token_urlsafe(16), 0, code.client_id, scope, code.resource, subject)
+        return cls(secrets.token_urlsafe(16), 0, code.client_id, scope, code.resource, subject, int(now))
 
     def refreshed(self) -> Self:
         """The grant after one more refresh."""

@@ -35,3 +35,7 @@ class VerifiedToken:
     """All claims of the identity provider's token; empty for our own token."""
     idp_token: str | None = field(default=None, repr=False)
     """The identity provider's access token inside our own, for the MCP server's own use only."""
+    grant_id: str | None = None
+    """The grant behind our own token; None for the identity provider's, which cannot be revoked here."""
+    issued_at: float = 0.0
+    """When our own token was issued, in seconds since the epoch."""

@@ -1,10 +1,13 @@
 """Is an access token valid for a resource? Ours, the identity provider's JWTs, and opaque ones by introspection."""
 
-from collections.abc import Callable, Collection, Mapping
+import asyncio
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from time import monotonic, time
 
 from seed_oauth.envelopes.access_token import AccessToken
 from seed_oauth.envelopes.seal import ExpiredError, Sealer, SealError
+from seed_oauth.flows.revocations import Revocations
 from seed_oauth.identity_provider.client import IdentityProvider, IdentityProviderError, IdentityProviderFailure
 from seed_oauth.identity_provider.jwks import IssuerKeys, UnknownKeyError
 from seed_oauth.identity_provider.metadata import MetadataSource, ProviderMetadata
@@ -13,6 +16,7 @@ from seed_oauth.protocol.jwk import BadSignatureError, unverified
 from seed_oauth.protocol.resource import canonical
 from seed_oauth.resource_server import AccessTokenError, VerifiedToken
 from seed_oauth.resource_server.claims import (
+    CLOCK_SKEW,
     bad_token,
     check_audience,
     check_issuer,
@@ -39,14 +43,15 @@ class BearerTokens:
         idp_client_id: str | None = None,
         audiences: Collection[str] = (),
         introspection: bool = True,
+        revocations: Revocations | None = None,
         now: Callable[[], float] = time,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         """Verify the tokens that `sealer` opens, which are `issuer`'s own, and those of the identity provider.
 
         `idp_client_id` is the audience of its ID tokens, `audiences` are those of its access tokens besides the
-        resource, and `introspection` allows asking about opaque ones (RFC 7662). `now` counts seconds since the
-        epoch; `clock` counts seconds and never goes back.
+        resource, and `introspection` allows asking about opaque ones (RFC 7662). Without `revocations`, our own tokens
+        are valid until they expire. `now` counts seconds since the epoch; `clock` counts seconds and never goes back.
         """
         self._issuer = issuer
         self._sealer = sealer
@@ -56,6 +61,7 @@ class BearerTokens:
         self._metadata = metadata
         self._introspection = Introspection(identity_provider, clock)
         self._keys = keys
+        self._revocations = revocations
         self._now = now
 
     async def verify(self, token: str, resource: str) -> VerifiedToken:
@@ -67,9 +73,29 @@ class BearerTokens:
         try:
             if token.count(".") == 2:  # noqa: PLR2004 - a signed JWT (RFC 7515 §3.1); an envelope has none
                 return await self._verify_jwt(token, resource)
-            return self._open(token, resource) or await self._ask(token, resource)
+            own = self._open(token, resource)
+            if own is None:
+                return await self._ask(token, resource)
         except IdentityProviderError as failure:
             raise _unavailable(failure) from failure
+        if self._revocations is not None and await self._revocations.cover(own):
+            raise AccessTokenError(
+                ResourceOutcome.REVOKED_TOKEN, "the access token was revoked: use the refresh token, or log in again"
+            )
+        return own
+
+    @contextmanager
+    def watching(self, token: VerifiedToken, end: Callable[[], None], *, until_expiry: bool) -> Iterator[None]:
+        """Call `end` as soon as a token that was verified is revoked or, with `until_expiry`, expires."""
+        with ExitStack() as watching:
+            if until_expiry:
+                # Of a token that was accepted after it had expired, because clocks differ, as long as it is accepted.
+                left = token.expires_at - self._now()
+                timer = asyncio.get_running_loop().call_later(left if left > 0 else left + CLOCK_SKEW, end)
+                watching.callback(timer.cancel)
+            if self._revocations is not None and token.grant_id is not None:
+                watching.enter_context(self._revocations.watching(token, end))
+            yield
 
     def _open(self, token: str, resource: str) -> VerifiedToken | None:
         """What our own token says; None for any other."""
@@ -91,6 +117,8 @@ class BearerTokens:
             expires_at=opened.expires_at,
             issuer=self._issuer,
             idp_token=opened.idp_access_token,
+            grant_id=opened.grant_id,
+            issued_at=opened.issued_at,
         )
 
     async def _verify_jwt(self, token: str, resource: str) -> VerifiedToken:

@@ -35,7 +35,7 @@ class Guard:
     ) -> None:
         """Protect `resource` with the scopes in `required`; where there are none, clients are told of `advertised`."""
         self._resource = resource
-        self._tokens = tokens
+        self.tokens = tokens
         self._required = tuple(required)
         self._wanted = self._required or advertised
         self._metadata_url = resource_metadata_url(resource)
@@ -47,7 +47,7 @@ class Guard:
             OAuthError: it has no token, or none that is valid here; with a challenge among its headers.
         """
         try:
-            token = await self._tokens.verify(_token_of(request), self._resource)
+            token = await self.tokens.verify(_token_of(request), self._resource)
             self._check_scopes(token)
         except AccessTokenError as error:
             headers = {**error.headers, **_READABLE, **self._challenge_for(error)}

@@ -97,7 +97,7 @@ class ReverseProxy:
         try:
             await asyncio.wait({asking, leaving}, return_when=asyncio.FIRST_COMPLETED)
             if asking.done():
-                answer = _Streamed(asking.result(), self._guard, leaving, _end_of_listening(request))
+                answer = _Streamed(asking.result(), self._guard, token, leaving, request)
                 return Answer(ResourceOutcome.ALLOWED, answer)
         except BaseException:
             await _give_up(asking, leaving)
@@ -156,16 +156,17 @@ class ReverseProxy:
 class _Streamed(Response):
     """The MCP server's answer, each chunk as it arrives; cancelled when the client disconnects.
 
-    A stream that a client opened to listen ends once `stopping` is set: the client reconnects elsewhere, and this
-    server need not wait for it. A stream that answers a request goes on to its end.
+    An event stream ends when the token is revoked. One that a client opened to listen also ends when the token expires,
+    and when this server stops: the client reconnects, and need not be waited for. One that answers a request goes on.
     """
 
     def __init__(
         self,
         answer: aiohttp.ClientResponse,
         guard: Guard,
+        token: VerifiedToken,
         leaving: "asyncio.Task[None]",
-        stopping: asyncio.Event | None,
+        request: Request,
     ) -> None:
         super().__init__(status_code=answer.status)
         self.raw_headers = _passed_back(answer)
@@ -174,13 +175,23 @@ class _Streamed(Response):
             self.raw_headers.append((b"www-authenticate", guard.challenge("invalid_token").encode()))
         self._answer = answer
         self._leaving = leaving
-        self._stopping = stopping if answer.content_type == "text/event-stream" else None
+        self._guard = guard
+        self._token = token
+        self._listens = _listens(request)
+        self._stopping: asyncio.Event | None = request.scope.get("state", {}).get(DRAINING) if self._listens else None
+        self._is_event_stream = answer.content_type == "text/event-stream"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - the ASGI signature
+        if not self._is_event_stream:
+            await self._stream_until(send, self._leaving)
+            return
+        void = asyncio.Event()
+        with self._guard.tokens.watching(self._token, void.set, until_expiry=self._listens):
+            ends = [asyncio.create_task(_is_set(event)) for event in (void, self._stopping) if event]
+            await self._stream_until(send, self._leaving, *ends)
+
+    async def _stream_until(self, send: Send, *ends: "asyncio.Task[None]") -> None:
         streaming = asyncio.create_task(self._stream(send))
-        ends = [self._leaving]
-        if self._stopping:
-            ends.append(asyncio.create_task(_is_set(self._stopping)))
         try:
             await asyncio.wait({streaming, *ends}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -189,7 +200,7 @@ class _Streamed(Response):
             self._answer.close()
         if not streaming.cancelled():
             streaming.result()
-        elif self._stopping:
+        elif self._is_event_stream:
             await send(_END)
 
     async def _stream(self, send: Send) -> None:
@@ -245,10 +256,9 @@ def _failure(error: aiohttp.ClientError | TimeoutError) -> OAuthError:
     )
 
 
-def _end_of_listening(request: Request) -> asyncio.Event | None:
-    """What ends a stream that a client opened to listen: by GET, and it resumes with Last-Event-ID (MCP Transports)."""
-    state: dict[str, asyncio.Event] = request.scope.get("state", {})
-    return state.get(DRAINING) if request.method == "GET" else None
+def _listens(request: Request) -> bool:
+    """Whether the client opens a stream to listen: by GET, and it resumes with Last-Event-ID (MCP Transports)."""
+    return request.method == "GET"
 
 
 async def _is_set(event: asyncio.Event) -> None:

@@ -122,6 +122,8 @@ class Settings(BaseSettings):
     """Days for which a browser remembers a consent, if its user chose so; 0 asks every time."""
     refresh_token_days: validators.Days = 90
     """Days until an unused refresh token of the broker flow expires; the identity provider may end it earlier."""
+    login_days: validators.Days = 365
+    """Days after a login of the broker flow until its user has to log in again, however often the client refreshes."""
     access_tokens: Literal["auto", "idp", "own"] = "auto"
     """Access tokens that clients of the broker flow receive. `idp`: those of the identity provider. `own`: those of
     this server, which only it can read. `auto`: `idp` if that token is a JWT for the resource, `own` otherwise."""

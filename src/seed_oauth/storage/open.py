@@ -7,12 +7,14 @@ from typing import Any
 from seed_oauth.clients import RegisteredClients
 from seed_oauth.clients.assertion import UsedAssertions
 from seed_oauth.flows.grants import GrantStore
+from seed_oauth.flows.revocations import RevocationStore
 from seed_oauth.settings import Settings
 from seed_oauth.settings.store_url import is_redis
 from seed_oauth.storage.sqlite.assertions import SqliteUsedAssertions
 from seed_oauth.storage.sqlite.clients import SqliteClientStore
 from seed_oauth.storage.sqlite.database import Database
 from seed_oauth.storage.sqlite.grants import SqliteGrantStore
+from seed_oauth.storage.sqlite.revocations import SqliteRevocationStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,7 @@ class Stores:
     clients: RegisteredClients
     grants: GrantStore
     assertions: UsedAssertions
+    revocations: RevocationStore
     aclose: Callable[[], Coroutine[Any, Any, None]]
     """Closes the connections. The stores can be used again afterwards."""
 
@@ -35,6 +38,7 @@ def open_stores(settings: Settings) -> Stores:
         SqliteClientStore(database, settings.client_days, settings.client_quota),
         SqliteGrantStore(database),
         SqliteUsedAssertions(database),
+        SqliteRevocationStore(database),
         database.aclose,
     )
 
@@ -45,11 +49,13 @@ def _in_redis(settings: Settings) -> Stores:
     from seed_oauth.storage.redis.clients import RedisClientStore  # noqa: PLC0415
     from seed_oauth.storage.redis.database import RedisDatabase  # noqa: PLC0415
     from seed_oauth.storage.redis.grants import RedisGrantStore  # noqa: PLC0415
+    from seed_oauth.storage.redis.revocations import RedisRevocationStore  # noqa: PLC0415
 
     database = RedisDatabase(settings.store_url)
     return Stores(
         RedisClientStore(database, settings.client_days, settings.client_quota),
         RedisGrantStore(database),
         RedisUsedAssertions(database),
+        RedisRevocationStore(database),
         database.aclose,
     )

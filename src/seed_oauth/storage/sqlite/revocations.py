@@ -1,0 +1,66 @@
+"""Revocations in SQLite."""
+
+import sqlite3
+from collections.abc import Sequence
+
+from seed_oauth.flows.revocations import KEPT, Revocation
+from seed_oauth.storage.sqlite.database import Database
+
+_AT_ONCE = 1000  # rows that are read, and that are deleted
+
+# Numbers are never used again, and a transaction that writes excludes all others, so they are in the order of commits.
+_TABLE = """
+    CREATE TABLE IF NOT EXISTS revocations (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        kind TEXT NOT NULL,
+        name TEXT NOT NULL,
+        before REAL NOT NULL,
+        revoked_at REAL NOT NULL
+    ) STRICT
+"""
+_INDEX = "CREATE INDEX IF NOT EXISTS revocations_by_time ON revocations (revoked_at)"
+_INSERT = "INSERT INTO revocations (kind, name, before, revoked_at) VALUES (?, ?, ?, ?)"
+_FORGET = """
+    DELETE FROM revocations WHERE number IN (SELECT number FROM revocations WHERE revoked_at < ? LIMIT ?)
+"""
+_NEWEST = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'revocations'"
+_UNREAD = "SELECT number, kind, name, before, revoked_at FROM revocations WHERE number > ? ORDER BY number LIMIT ?"
+
+
+class SqliteRevocationStore:
+    """A `RevocationStore` in one SQLite database."""
+
+    def __init__(self, database: Database) -> None:
+        database.on_connect(_set_up)
+        self._database = database
+        self._read_to = 0
+
+    async def add(self, revocation: Revocation) -> None:
+        """Store one."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            with connection:  # commits, or rolls back
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute(_INSERT, revocation)
+                connection.execute(_FORGET, (revocation.revoked_at - KEPT, _AT_ONCE))
+
+        await self._database.write(work)
+
+    async def unread(self) -> Sequence[Revocation]:
+        """The next revocations that this object has not returned yet."""
+        return self._database.read(self._read)
+
+    def _read(self, connection: sqlite3.Connection) -> Sequence[Revocation]:
+        (newest,) = connection.execute(_NEWEST).fetchone()
+        if newest < self._read_to:  # another file is at this place now
+            self._read_to = 0
+        if newest == self._read_to:
+            return ()
+        rows = connection.execute(_UNREAD, (self._read_to, _AT_ONCE)).fetchall()
+        self._read_to = rows[-1][0] if rows else newest
+        return [Revocation(*rest) for _, *rest in rows]
+
+
+def _set_up(connection: sqlite3.Connection) -> None:
+    connection.execute(_TABLE)
+    connection.execute(_INDEX)
