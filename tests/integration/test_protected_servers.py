@@ -56,6 +56,8 @@ def own_token(settings: Settings, subject: str) -> str:
         expires_at=int(time()) + 300,
         subject=subject,
         idp_access_token="the token of the identity provider",
+        grant_id="grant",
+        issued_at=time(),
     ).sealed(sealer_of(settings), time())
 
 

@@ -59,7 +59,7 @@ class People:
 
 
 @asynccontextmanager
-async def three_replicas(folder: Path, store_url: str) -> AsyncIterator[LoadBalancer]:
+async def three_replicas(folder: Path, store_url: str, **settings: str) -> AsyncIterator[LoadBalancer]:
     idp_port = free_port()
     replicas: list[Replica] = []
     balancer = LoadBalancer(replicas)
@@ -69,6 +69,7 @@ async def three_replicas(folder: Path, store_url: str) -> AsyncIterator[LoadBala
         "SEED_OAUTH_SECRET_KEYS": "the-same-key-for-all-of-them-of-random-characters",
         "SEED_OAUTH_STORE_URL": store_url,
         "SEED_OAUTH_LOG_LEVEL": "warning",
+        **settings,
     }
     replicas += [Replica(folder / str(number), environment) for number in range(3)]
     async with AsyncExitStack() as stack:

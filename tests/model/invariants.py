@@ -10,7 +10,7 @@ from seed_oauth.outcomes import AuthorizationOutcome, CallbackOutcome, ConsentOu
 from tests.broker import IDP, target_of
 from tests.harness import ISSUER, query_of
 from tests.model.model import GRACE, Redemption, Refresh
-from tests.model.things import Asked, Browser, Code, RefreshToken, Software, challenge_of
+from tests.model.things import AccessToken, Asked, Browser, Code, RefreshToken, Software, challenge_of
 
 # RFC 6749 §5.2
 _ERROR = re.compile(r"[\x20-\x21\x23-\x5B\x5D-\x7E]+")
@@ -41,6 +41,10 @@ def no_refresh_token_works_twice_or_for_others(
         return
     assert now - token.worked_at <= GRACE, "no refresh token works twice, but for the grace"
     assert answer == token.first_answer, "a refresh that is sent again gets the same answer"
+
+
+def no_access_once_the_grant_is_revoked(token: AccessToken) -> None:
+    assert not token.grant.revoked, "no access token works once its grant is revoked"
 
 
 def no_login_ends_in_another_browser(asked: Asked, browser: Browser) -> None:

@@ -101,6 +101,7 @@ class Logins(RuleBasedStateMachine):
     @invariant()
     def counts_equal_requests(self) -> None:
         Logins.steps += 1
+        self.run(self.world.settles())
         self.world.counts_as_expected()
 
     # Clients register.

@@ -11,7 +11,7 @@ from hypothesis.stateful import initialize, rule
 from seed_oauth.outcomes import CallbackOutcome, ConsentOutcome, RevocationOutcome, TokenOutcome
 from tests.model.logins import FOREIGN, REDIRECT_URIS, VERIFIERS, Logins, one_of, one_or_none, rarely, scopes, there_are
 from tests.model.model import RESOURCES, Predicted, Redemption, Refresh
-from tests.model.things import UNKNOWN, Code, Login, Question, RefreshToken, Software
+from tests.model.things import UNKNOWN, AccessToken, Code, Login, Question, RefreshToken, Software
 from tests.model.world import Auth
 
 
@@ -193,6 +193,7 @@ class FlowMachine(Logins):
         self.refreshes(token, twice=False)
         self.time_passes(after)
         self.refreshes(token, twice=False)
+        self._uses_all_of(token)
 
     @there_are("refresh_tokens")
     @rule(
@@ -243,6 +244,23 @@ class FlowMachine(Logins):
         predicted = Predicted(row=RevocationOutcome[presented.refusal]) if presented.refusal else None
         predicted = predicted or self.world.model.revokes(token, client)
         self.world.ends(self.run(self.world.sends("/oauth/revoke", form, presented.auth)), predicted, None)
+
+    @there_are("refresh_tokens")
+    @rule(token=one_of("refresh_tokens"))
+    def revokes_and_goes_on(self, token: RefreshToken) -> None:
+        """THREATS 17: with every access token of the grant."""
+        self.revokes(token, token.grant.asked.client, right=True, how="right")
+        self._uses_all_of(token)
+
+    @there_are("access_tokens")
+    @rule(token=one_of("access_tokens"))
+    def goes_to_the_mcp_server(self, token: AccessToken) -> None:
+        self.run(self.world.uses(token))
+
+    def _uses_all_of(self, token: RefreshToken) -> None:
+        for access_token in self.world.access_tokens:
+            if access_token.grant is token.grant:
+                self.goes_to_the_mcp_server(access_token)
 
     # Time passes, and the operator does things.
 

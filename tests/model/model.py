@@ -19,6 +19,7 @@ from seed_oauth.outcomes import (
     TokenOutcome,
 )
 from tests.model.things import (
+    AccessToken,
     Asked,
     Browser,
     Code,
@@ -196,7 +197,8 @@ class Model:
             return Predicted(row=TokenOutcome.REFRESHED if opens else TokenOutcome.STORE_FAILED, again=opens)
         if row is not None and generation < row.generation:
             self._revoke(grant)
-            return Predicted(row=TokenOutcome.REFRESH_TOKEN_REUSED)
+            sent.token.idp.gone = True
+            return Predicted(row=TokenOutcome.REFRESH_TOKEN_REUSED, revokes=True)
         return self._lease(sent.token)
 
     def _lease(self, token: RefreshToken) -> Predicted:
@@ -239,7 +241,13 @@ class Model:
         token.idp.gone = True
         return Predicted(row=RevocationOutcome.REVOKED, revokes=True)
 
+    def admits(self, token: AccessToken) -> bool:
+        """Whether the MCP server lets somebody in with it."""
+        known = self.opened(token.sealed, DAY) is Opened.GOOD
+        return known and self.now() < token.expires_at and not token.grant.revoked
+
     def _revoke(self, grant: Granted) -> None:
+        grant.revoked = True
         row = grant.row = grant.row or Row(generation=0, expires_at=0)
         row.revoked, row.answer = True, None
         row.expires_at = self.now() + REFRESH_TOKEN_DAYS * DAY

@@ -93,6 +93,28 @@ BUGS = (
         broken="no refresh token works twice, but for the grace",
     ),
     SeededBug(
+        name="a revoked grant leaves its access tokens",
+        changes=(
+            Change(
+                module="flows/revoker.py",
+                before="        await self._revocations.revoke(Revoked.GRANT, grant.grant_id)\n        return",
+                after="        return",
+            ),
+        ),
+        broken="no access token works once its grant is revoked",
+    ),
+    SeededBug(
+        name="a refresh token that is used twice leaves its access tokens",
+        changes=(
+            Change(
+                module="flows/revoker.py",
+                before="        if refusal in _OF_A_REVOKED_GRANT:",
+                after="        if refusal in {None}:",
+            ),
+        ),
+        broken="no access token works once its grant is revoked",
+    ),
+    SeededBug(
         name="the callback is not bound to the browser",
         changes=(
             Change(

@@ -126,6 +126,8 @@ class Granted:
 
     asked: Asked
     row: Row | None = None
+    revoked: bool = False
+    """Whether the client has revoked it, or one of its refresh tokens was used twice."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -139,6 +141,16 @@ class RefreshToken:
     worked_at: float | None = None
     """When it first worked, by the door's clock."""
     first_answer: dict[str, Any] | None = field(default=None, repr=False)
+
+
+@dataclass(eq=False, kw_only=True)
+class AccessToken:
+    """An access token of the door's own."""
+
+    grant: Granted
+    sealed: Sealed
+    expires_at: int
+    """By the door's clock."""
 
 
 def challenge_of(verifier: str) -> str:

@@ -1,5 +1,6 @@
 """The real door with its identity provider, and everything that was handed out by either of them."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,9 +13,12 @@ from hypothesis import assume
 
 from seed_oauth import Pipeline
 from seed_oauth.cli.demo.identity_provider import DevelopmentIdentityProvider
+from seed_oauth.flows.revocations import Revocations
 from seed_oauth.outcomes import Outcome
+from seed_oauth.resource_server import AccessTokenError
 from seed_oauth.storage.sqlite.clients import SqliteClientStore
 from seed_oauth.storage.sqlite.database import Database
+from seed_oauth.storage.sqlite.revocations import SqliteRevocationStore
 from tests.broker import METADATA, PlayedMetadata, request_in, target_of
 from tests.harness import ISSUER, FrontDoor, json_of, query_of
 from tests.model import invariants
@@ -29,6 +33,7 @@ from tests.model.model import (
     Refresh,
 )
 from tests.model.things import (
+    AccessToken,
     Asked,
     Browser,
     Code,
@@ -40,8 +45,11 @@ from tests.model.things import (
     RefreshToken,
     Software,
 )
+from tests.resource_server.issuing import Checker
 
 Auth = tuple[str, str] | None
+
+_TURNS = 200  # of the event loop
 
 
 class World:
@@ -67,6 +75,7 @@ class World:
         self.idp_codes: list[IdpCode] = []
         self.codes: list[Code] = []
         self.refresh_tokens: list[RefreshToken] = []
+        self.access_tokens: list[AccessToken] = []
 
     async def opens(self, *keys: str) -> None:
         """Start the door with these keys, on the store that was there before."""
@@ -77,6 +86,7 @@ class World:
                 "secret_keys": keys,
                 "store_url": self._store,
                 "resources": RESOURCES,
+                "access_tokens": "own",
                 "refresh_token_days": REFRESH_TOKEN_DAYS,
                 "consent_days": CONSENT_DAYS,
             },
@@ -87,8 +97,13 @@ class World:
             idp_requests=self._idp_requests,
         )
         await self.door.__aenter__()
+        self._database = Database(self._store)
+        self._revocations = Revocations(SqliteRevocationStore(self._database), self.model.now)
+        self._mcp_server = Checker(settings={"secret_keys": keys}, revocations=self._revocations)
 
     async def closes(self) -> None:
+        await self._revocations.aclose()
+        await self._database.aclose()
         await self.door.__aexit__(None, None, None)
 
     @property
@@ -100,6 +115,13 @@ class World:
         browser = Browser(len(self.browsers))
         self.browsers.append(browser)
         return browser
+
+    async def settles(self) -> None:
+        """Let the door finish what no client waits for."""
+        for _ in range(_TURNS):
+            if self.only_promises or self._looked_at == self.expected or counted(self._pipeline) == self.expected:
+                return
+            await asyncio.sleep(0)
 
     def counts_as_expected(self) -> None:
         """Every request is counted once, as what it was."""
@@ -250,8 +272,29 @@ class World:
             return
         self.ends(response, predicted, None)
 
+    async def uses(self, token: AccessToken) -> None:
+        """Go to the MCP server, which has read what is in the store by now."""
+        await self._revocations.read()
+        self._mcp_server.now = self.model.now()
+        try:
+            await self._mcp_server.tokens.verify(token.sealed.envelope, token.grant.asked.resource)
+        except AccessTokenError:
+            works = False
+        else:
+            works = True
+            invariants.no_access_once_the_grant_is_revoked(token)
+        with self.predictions():
+            assert works == self.model.admits(token), "an access token works until it expires or is revoked"
+
     def _keeps(self, tokens: Mapping[str, Any], grant: Granted, generation: int) -> None:
         assert tokens["token_type"] == "Bearer"
+        self.access_tokens.append(
+            AccessToken(
+                grant=grant,
+                sealed=self.model.sealed(tokens["access_token"]),
+                expires_at=int(self.model.now()) + tokens["expires_in"],
+            )
+        )
         self.refresh_tokens.append(
             RefreshToken(
                 grant=grant,
