@@ -130,7 +130,7 @@ def protect(
         idp.keys,
         idp_client_id=settings.idp_client_id,
         audiences=settings.idp_audiences,
-        introspection=settings.idp_introspection,
+        introspection=settings.introspects,
     )
     guard = Guard(resource, tokens, required=required, advertised=settings.advertised_scopes)
     document = protected_resource_metadata(settings.issuer, resource, advertised)

@@ -8,7 +8,7 @@ import pytest
 
 from seed_oauth import Settings
 from seed_oauth.envelopes.access_token import AccessToken
-from seed_oauth.identity_provider.client import IdentityProviderError, IdentityProviderFailure
+from seed_oauth.identity_provider.failures import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.outcomes import RevocationOutcome as Row
 from tests.broker import IDP, METADATA, BrokerDoor, Clock, PlayedGrants, PlayedMetadata
 from tests.harness import SETTINGS, form_of, increases, json_of, refresh_request, sealer_of

@@ -137,11 +137,16 @@ class Grant(NamedTuple):
     subject: str | None
     """The user, by the identity provider's name for them; None when it did not say."""
     idp_refresh_token: str = ""
+    requested: str | None = None
+    """The scope that the client asked for; the identity provider may call it otherwise."""
+    idp_scope: str | None = None
+    """What the identity provider is asked for when the grant is refreshed."""
 
     @classmethod
-    def by(cls, code: Code, scope: str | None, subject: str | None) -> Self:
+    def by(cls, code: Code, scope: str | None, subject: str | None, *, idp_scope: str | None = None) -> Self:
         """The grant that a code stands for, of the scope that the identity provider has granted."""
-        return cls(secrets.token_urlsafe(16), 0, code.client_id, scope, code.resource, subject)
+        grant = cls(secrets.token_urlsafe(16), 0, code.client_id, scope, code.resource, subject)
+        return grant._replace(requested=code.scope, idp_scope=idp_scope)
 
     def refreshed(self) -> Self:
         """The grant after one more refresh."""
