@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from seed_oauth.errors import StoreError
 from seed_oauth.outcomes import TokenOutcome as Row
@@ -454,3 +455,48 @@ async def test_an_answer_to_no_script_has_nothing_for_scripts_and_is_in_no_cache
     response = await door.token(code_request())
     assert not [name for name in response.headers if name.startswith("access-control-")]
     assert response.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    ("sent", "passed_on"),
+    [
+        ({"error": "", "error_description": "none"}, {"error_description": "none"}),
+        ({"error": None}, {}),
+        ({"scope": None, "refresh_token": None, "id_token": None, "expires_in": None}, {}),
+        ({"scope": ["mail", "files"]}, {"scope": "mail files"}),
+        ({"scope": "  mail   files "}, {"scope": "mail files"}),
+        ({"scope": ""}, {}),
+        ({"scope": {"mail": True}, "refresh_token": "", "id_token": 7, "expires_in": "soon"}, {}),
+        ({"expires_in": "3600"}, {"expires_in": 3600}),
+        ({"expires_in": 3599.6}, {"expires_in": 3599}),
+        ({"expires_in": True}, {}),
+        ({"not_before": 7, "id_token": "a.b.c"}, {"not_before": 7, "id_token": "a.b.c"}),
+    ],
+)
+async def test_the_relay_gives_token_responses_the_form_that_clients_read(
+    sent: dict[str, object], passed_on: dict[str, object]
+) -> None:
+    """RFC 6749 §5.1; the schemas of MCP's SDKs refuse `null`, lists and numbers as text."""
+    async with RelayDoor(idp=lambda _: httpx.Response(200, json={"access_token": "at", **sent})) as door:
+        response = await door.token(code_request())
+        assert json_of(response) == {"access_token": "at", "token_type": "Bearer", **passed_on}
+
+
+@pytest.mark.parametrize("words", ["error_description", "errorSummary", "message"])
+async def test_what_the_identity_provider_said_is_logged_without_what_it_was_sent(words: str) -> None:
+    """THREATS 12: its words may repeat the request."""
+
+    def idp(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(400, json={"error": "invalid_grant", words: f"bob: {request.content.decode()}\r\n!"})
+
+    async with RelayDoor(idp=idp, settings={"idp_token_auth_method": "client_secret_post"}) as door:
+        with capture_logs() as lines:
+            await door.token(code_request(code="0.code/of+the idp"))
+            await door.token(refresh_request(refresh_token="1//token of it"))
+    for line in lines:
+        assert (line["idp_status"], line["idp_error"]) == (400, "invalid_grant")
+        assert line["idp_said"].startswith("bob: grant_type=")
+        assert line["idp_said"].isprintable()
+    logged = str(lines)
+    for secret in ("0.code", "of+the", "token of", "token+of", CODE_VERIFIER, "secret of the proxy", "secret+of"):
+        assert secret not in logged
