@@ -62,7 +62,7 @@ _REFUSALS = {
     **dict.fromkeys(("invalid_code", "code_already_used"), _INVALID_GRANT),
     **dict.fromkeys(("invalid_client_id", "bad_client_secret"), _OUR_CREDENTIALS),
 }  # fmt: skip
-"""What a refusal's `error` means. An unknown code is no definite refusal: clients must not discard their tokens."""
+"""What the `error` of a refusal means. After an unknown code clients must keep their tokens, so it is not here."""
 
 _UNKNOWN_ERROR = (
     TokenOutcome.IDP_UNKNOWN_ERROR,
