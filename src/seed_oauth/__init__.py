@@ -5,7 +5,7 @@ from seed_oauth.clients import Client, ClientStore, QuotaExhaustedError
 from seed_oauth.clients.assertion import UsedAssertions
 from seed_oauth.errors import StoreError
 from seed_oauth.flows.grants import GrantStore, RefreshLease
-from seed_oauth.identity_provider.client import IdentityProviderError, IdentityProviderFailure
+from seed_oauth.identity_provider.failures import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.identity_provider.metadata import MetadataSource, ProviderMetadata
 from seed_oauth.protect import ProtectedApp, protect
 from seed_oauth.resource_server import VerifiedToken

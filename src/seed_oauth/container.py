@@ -23,13 +23,14 @@ from seed_oauth.flows.revocations import Revocations
 from seed_oauth.flows.revoker import Revoker
 from seed_oauth.flows.rotation import Rotation
 from seed_oauth.flows.scopes import IdpScopes
-from seed_oauth.flows.tokens import TokenIssuer
+from seed_oauth.flows.tokens import Accepts, TokenIssuer
 from seed_oauth.http import paths
 from seed_oauth.http_client.guarded_transport import GuardedTransport
 from seed_oauth.identity_provider.metadata import MetadataSource
 from seed_oauth.identity_provider.open import open_identity_provider
 from seed_oauth.rate_limits import RateLimits
 from seed_oauth.resource_server.bearer import BearerTokens
+from seed_oauth.resource_server.claims import Claims, is_acceptable
 from seed_oauth.resource_server.guard import Guard
 from seed_oauth.resource_server.reverse_proxy import ReverseProxy
 from seed_oauth.settings import Settings
@@ -99,13 +100,7 @@ class Container:
 
         sealer = Sealer([key.get_secret_value() for key in settings.secret_keys], settings.issuer)
         revocations = Revocations(stores.revocations, now)
-        parameters = IdpParameters(
-            settings.idp_client_id or "",
-            default_resource=settings.protected_resources[0],
-            send_resource=settings.idp_send_resource,
-            authorization=settings.idp_authorization_parameters,
-            resource_names=settings.idp_resource_parameters,
-        )
+        parameters = idp_parameters(settings)
         rotation = _rotation(settings, grants or stores.grants, sealer, now)
         revoker = Revoker(sealer, rotation, revocations, self.metadata, idp.client, now=now)
         self.broker: BrokerFlow | None = None
@@ -114,11 +109,13 @@ class Container:
             self.flow = self.broker = BrokerFlow(
                 settings.issuer,
                 parameters,
-                IdpScopes(settings.idp_scopes, settings.idp_dropped_scopes),
+                idp_scopes(settings),
                 self.metadata,
                 idp.client,
                 sealer=sealer,
-                tokens=TokenIssuer(sealer, settings.access_tokens, settings.access_token_seconds),
+                tokens=TokenIssuer(
+                    sealer, settings.access_tokens, settings.access_token_seconds, _accepting(settings, now)
+                ),
                 rotation=rotation,
                 revoker=revoker,
                 consent_days=settings.consent_days,
@@ -135,7 +132,7 @@ class Container:
                 idp.keys,
                 idp_client_id=settings.idp_client_id,
                 audiences=settings.idp_audiences,
-                introspection=settings.idp_introspection,
+                introspection=settings.introspects,
                 revocations=revocations,
                 now=now,
             )
@@ -167,6 +164,40 @@ class Container:
             for work in self._background:
                 work.start()
             yield
+
+
+def idp_parameters(settings: Settings) -> IdpParameters:
+    """The parameters of every request to the identity provider."""
+    return IdpParameters(
+        settings.idp_client_id or "",
+        default_resource=settings.protected_resources[0],
+        send_resource=settings.idp_send_resource,
+        authorization=settings.idp_authorization_parameters,
+        resource_names=settings.idp_resource_parameters,
+    )
+
+
+def idp_scopes(settings: Settings) -> IdpScopes:
+    """The scopes that the identity provider is asked for."""
+    return IdpScopes(settings.idp_scopes, settings.idp_dropped_scopes)
+
+
+def _accepting(settings: Settings, now: Callable[[], float]) -> Accepts:
+    """What the guard of a protected resource says of an access token, whether it stands here or elsewhere."""
+
+    def accepts(header: Claims, claims: Claims, issuer: str | None, resource: str) -> bool:
+        return is_acceptable(
+            header,
+            claims,
+            issuer=issuer,
+            resource=resource,
+            audiences=settings.idp_audiences,
+            client_id=settings.idp_client_id,
+            required=settings.required_scopes,
+            now=now(),
+        )
+
+    return accepts
 
 
 def _rotation(settings: Settings, grants: GrantStore, sealer: Sealer, now: Callable[[], float]) -> Rotation:

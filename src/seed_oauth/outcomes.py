@@ -178,6 +178,8 @@ class TokenOutcome(Outcome):
     TOO_MANY_IN_FLIGHT = None, "temporarily_unavailable", 503, Cause.IDP
     # Definite refusals by the identity provider, passed on faithfully.
     IDP_INVALID_GRANT = None, "invalid_grant", 400, Cause.CLIENT
+    # The user has to log in again: a second factor, consent that was withdrawn, a session that has ended.
+    IDP_LOGIN_REQUIRED = None, "invalid_grant", 400, Cause.USER
     IDP_INVALID_REQUEST = None, "invalid_request", 400, Cause.CLIENT
     IDP_INVALID_SCOPE = None, "invalid_scope", 400, Cause.CLIENT
     IDP_INVALID_TARGET = None, "invalid_target", 400, Cause.CLIENT
@@ -191,7 +193,15 @@ class TokenOutcome(Outcome):
     IDP_RATE_LIMITED = None, "temporarily_unavailable", 503, Cause.IDP
     IDP_SERVER_ERROR = None, "temporarily_unavailable", 502, Cause.IDP
     IDP_INVALID_RESPONSE = None, "temporarily_unavailable", 502, Cause.IDP
-    # The tokens belong to another login (OpenID Connect Core §3.1.3.7).
+    IDP_UNEXPECTED_STATUS = None, "temporarily_unavailable", 502, Cause.IDP
+    IDP_UNKNOWN_ERROR = None, "temporarily_unavailable", 502, Cause.IDP
+    # No error, and no access token where RFC 6749 §5.1 puts it.
+    IDP_NO_ACCESS_TOKEN = None, "server_error", 502, Cause.IDP
+    IDP_NESTED_TOKEN = None, "server_error", 502, Cause.IDP
+    # Azure AD B2C does so when no API is among the scopes, which the operator chooses.
+    IDP_ID_TOKEN_ALONE = None, "server_error", 502, Cause.SERVER
+    # The ID token belongs to no login, or to another one (OpenID Connect Core §3.1.3.7).
+    IDP_NO_NONCE = None, "server_error", 502, Cause.IDP
     IDP_WRONG_NONCE = None, "server_error", 502, Cause.IDP
     CANCELLED = None, "server_error", 503, Cause.USER
     UNEXPECTED = None, "server_error", 500, Cause.SERVER

@@ -136,7 +136,7 @@ def protect(
         idp.keys,
         idp_client_id=settings.idp_client_id,
         audiences=settings.idp_audiences,
-        introspection=settings.idp_introspection,
+        introspection=settings.introspects,
         revocations=_revocations(settings, opened),
     )
     guard = Guard(resource, tokens, required=required, advertised=settings.advertised_scopes)

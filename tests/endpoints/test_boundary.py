@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx
 import pytest
@@ -146,6 +147,9 @@ async def test_a_query_that_nobody_asked_for_is_not_looked_at(door: FrontDoor, p
     assert (plain.status_code, plain.content) == (long.status_code, long.content)
 
 
+FIRST_READ = {"consent": b"request", "callback": b"state"}
+
+
 @every_endpoint
 @pytest.mark.parametrize(
     "content",
@@ -163,7 +167,7 @@ async def test_what_cannot_be_read_is_answered_400(
 ) -> None:
     """PROTOCOL A7: a parameter sent twice is an invalid_request."""
     before = await broker.samples()
-    response = await send(broker, name, content)
+    response = await send(broker, name, content.replace(b"client_id", FIRST_READ.get(name, b"client_id")))
     assert response.status_code == 400
     assert json_of(response)["error"] in {"invalid_request", "invalid_client_metadata"}
     assert increases(before, await broker.samples()) == counted_once(name, outcomes.MALFORMED_REQUEST)
@@ -181,11 +185,12 @@ async def test_a_body_of_another_type_is_answered_400(
 
 
 async def test_a_query_is_read_as_strictly_as_a_body(door: FrontDoor) -> None:
-    for query in ("state=a&state=b", "state=%ff", "state=%00"):
-        response = await door.http.get(f"/oauth/authorize?{query}")
+    good = urlencode(authorization_request(state=None))
+    for query in ("state=a&state=b", "state=%ff", "state=%00", "redirect_uri=%00", "scope=a&scope=a"):
+        response = await door.http.get(f"/oauth/authorize?{good}&{query}")
         assert response.status_code == 400
         assert "location" not in response.headers
-    assert await door.error_count(AuthorizationOutcome.MALFORMED_REQUEST) == 3
+    assert await door.error_count(AuthorizationOutcome.MALFORMED_REQUEST) == 5
 
 
 @every_endpoint

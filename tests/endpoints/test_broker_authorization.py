@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from seed_oauth.clients import Client
-from seed_oauth.identity_provider.client import IdentityProviderError, IdentityProviderFailure
+from seed_oauth.identity_provider.failures import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.outcomes import AuthorizationOutcome as Row
 from tests.broker import IDP, BrokerDoor, Clock, KnownClients, PlayedMetadata, request_in
 from tests.endpoints.test_authorization import CASES as CASES_OF_BOTH_FLOWS

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from seed_oauth import Pipeline, Settings, protect
 from seed_oauth.cli.main import app as command
 from seed_oauth.envelopes.access_token import AccessToken
-from seed_oauth.identity_provider.client import IdentityProviderError, IdentityProviderFailure
+from seed_oauth.identity_provider.failures import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.outcomes import RevocationOutcome as Row
 from seed_oauth.storage.open import open_stores
 from tests.broker import IDP, METADATA, BrokerDoor, Clock, PlayedGrants, PlayedMetadata

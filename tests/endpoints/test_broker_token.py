@@ -15,7 +15,7 @@ from seed_oauth import Settings
 from seed_oauth.envelopes.access_token import AccessToken
 from seed_oauth.flows.transaction import code_challenge
 from seed_oauth.outcomes import TokenOutcome as Row
-from tests.broker import BrokerDoor, Clock, PlayedGrants, jwt_of, request_in
+from tests.broker import IDP, BrokerDoor, Clock, PlayedGrants, PlayedMetadata, jwt_of, request_in
 from tests.endpoints.test_token import FAILED, REFUSED, Failed, Refused
 from tests.harness import (
     ISSUER,
@@ -156,7 +156,14 @@ async def test_what_a_code_or_a_refresh_token_is_not_bound_to_never_reaches_the_
 
 def test_every_row_of_the_table_is_reached_in_one_flow_or_the_other() -> None:
     reached = {case.row for table in (CASES, REFUSED, FAILED) for case in table}
-    apart = {Row.REFRESH_TOKEN_REUSED, Row.REFRESH_TOKEN_REVOKED, Row.IDP_WRONG_NONCE, Row.EXCHANGED, Row.REFRESHED}
+    apart = {
+        Row.REFRESH_TOKEN_REUSED,
+        Row.REFRESH_TOKEN_REVOKED,
+        Row.IDP_NO_NONCE,
+        Row.IDP_WRONG_NONCE,
+        Row.EXCHANGED,
+        Row.REFRESHED,
+    }
     apart |= {Row.CIRCUIT_OPEN, Row.TOO_MANY_IN_FLIGHT}  # test_circuit_breaker.py
     assert reached | rows_of_every_endpoint(Row) | apart == set(Row)
 
@@ -312,8 +319,11 @@ async def test_an_id_token_of_this_login_says_who_has_logged_in() -> None:
         assert AccessToken.opened(sealer, members["access_token"], door.now()).subject == "somebody"
 
 
-@pytest.mark.parametrize("nonce", [None, "", "another", 7, ["another"]])
-async def test_an_id_token_of_another_login_is_not_taken(nonce: object) -> None:
+@pytest.mark.parametrize(
+    ("nonce", "row"),
+    [(None, Row.IDP_NO_NONCE), *((nonce, Row.IDP_WRONG_NONCE) for nonce in ("", "another", 7, ["another"]))],
+)
+async def test_an_id_token_of_another_login_is_not_taken(nonce: object, row: Row) -> None:
     """OpenID Connect Core §3.1.3.7, number 11; THREATS 6."""
     claims = {"sub": "somebody"} | ({} if nonce is None else {"nonce": nonce})
     async with BrokerDoor(idp=answering({"id_token": jwt_of(claims)})) as door:
@@ -322,7 +332,7 @@ async def test_an_id_token_of_another_login_is_not_taken(nonce: object) -> None:
         assert response.status_code == 502
         assert json_of(response).keys() == {"error", "error_description"}
         assert json_of(response)["error"] == "server_error"
-        assert await door.error_count(Row.IDP_WRONG_NONCE) == 1
+        assert await door.error_count(row) == 1
         # The identity provider did give tokens: that was a success of the exchange.
         labels = {"grant_type": "authorization_code", "result": "success"}
         assert await door.value("oauth_token_exchanges_total", **labels) == 1
@@ -342,7 +352,7 @@ async def test_an_id_token_that_nobody_asked_for_or_that_says_nothing_stops_no_l
 # Access tokens
 
 
-FOR_US = {"aud": RESOURCE}
+FOR_US: dict[str, Any] = {"aud": RESOURCE, "exp": Clock.seconds + 300}
 
 
 @dataclass
@@ -358,19 +368,36 @@ class Issued:
 ISSUED = [
     # Passed on where it is a JWT for the resource, and for what clients write the same (PROTOCOL A9) …
     Issued({"access_token": jwt_of(FOR_US), "expires_in": 300}, True, 300),
-    Issued({"access_token": jwt_of({"aud": [RESOURCE, "other"]}), "expires_in": 300}, True, 300),
-    Issued({"access_token": jwt_of({"aud": f"{RESOURCE}/"}), "expires_in": "300"}, True, 300),
+    Issued({"access_token": jwt_of({**FOR_US, "aud": [RESOURCE, "other"]}), "expires_in": 300}, True, 300),
+    Issued({"access_token": jwt_of({**FOR_US, "aud": f"{RESOURCE}/"}), "expires_in": "300"}, True, 300),
     Issued({"access_token": jwt_of(FOR_US)}, True, None),
     # … and never where it is opaque or for somebody else (MCP "Token passthrough").
     Issued({"access_token": "opaque", "expires_in": 300}, False, 300),
-    Issued({"access_token": jwt_of({"aud": "https://graph.example"}), "expires_in": 300}, False, 300),
-    Issued({"access_token": jwt_of({"aud": f"{RESOURCE}/other"})}, False, 3600),
-    Issued({"access_token": jwt_of({"aud": [{"x": RESOURCE}, 7, None]})}, False, 3600),
-    Issued({"access_token": jwt_of({"aud": {RESOURCE: 1}})}, False, 3600),
+    Issued({"access_token": jwt_of({**FOR_US, "aud": "https://graph.example"}), "expires_in": 300}, False, 300),
+    Issued({"access_token": jwt_of({**FOR_US, "aud": f"{RESOURCE}/other"})}, False, 3600),
+    Issued({"access_token": jwt_of({**FOR_US, "aud": [{"x": RESOURCE}, 7, None]})}, False, 3600),
+    Issued({"access_token": jwt_of({**FOR_US, "aud": {RESOURCE: 1}})}, False, 3600),
     Issued({"access_token": jwt_of({})}, False, 3600),
     Issued({"access_token": jwt_of([FOR_US])}, False, 3600),
     Issued({"access_token": "a.b.c"}, False, 3600),
     Issued({"access_token": "é.é.é"}, False, 3600),
+    # … nor where this server itself would refuse it: what is chosen and what is checked are one rule.
+    *[Issued({"access_token": token, "expires_in": 300}, False, 300) for token in (
+        jwt_of({**FOR_US, "nonce": "n"}),
+        jwt_of({**FOR_US, "at_hash": "h"}),
+        jwt_of({**FOR_US, "typ": "ID"}),
+        jwt_of({**FOR_US, "token_use": "id"}),
+        jwt_of({"aud": RESOURCE}),
+        jwt_of({**FOR_US, "exp": "soon"}),
+        jwt_of({**FOR_US, "exp": Clock.seconds - 61}),
+        jwt_of({**FOR_US, "nbf": Clock.seconds + 61}),
+        jwt_of(FOR_US, typ="logout+jwt"),
+        jwt_of(FOR_US, alg="HS256"),
+        jwt_of(FOR_US, alg="none"),
+        jwt_of(FOR_US, crit=["b64"]),
+    )],
+    Issued({"access_token": jwt_of({**FOR_US, "nonce": "n"}, typ="at+jwt"), "expires_in": 300}, True, 300),
+    Issued({"access_token": jwt_of({**FOR_US, "nonce": "n", "typ": "Bearer"}), "expires_in": 300}, True, 300),
     # Ours lasts no longer than the identity provider's.
     Issued({"access_token": "opaque", "expires_in": 86_400}, False, 3600),
     Issued({"access_token": "opaque", "expires_in": 59.9}, False, 59),
@@ -387,7 +414,7 @@ ISSUED = [
     # The operator's word goes before.
     Issued({"access_token": "opaque", "expires_in": 300}, True, 300, "idp"),
     Issued({"access_token": jwt_of(FOR_US), "expires_in": 300}, False, 300, "own"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("issued", ISSUED, ids=lambda issued: f"{issued.policy}-{issued.passed_on}-{issued.expires_in}")
@@ -466,13 +493,106 @@ async def test_a_refresh_may_narrow_the_scope_of_an_access_token_but_not_of_the_
         tokens = await door.login(scope="mail files")
         for asked, idp, told in (
             ("mail", "mail openid", "mail"),
-            (None, None, "mail files"),
+            (None, "mail files openid", "mail files"),
             ("files", "files openid", "files"),
+            ("files mail", "mail files openid", "mail files"),
         ):
             form = refresh_request(refresh_token=tokens["refresh_token"], scope=asked)
             tokens = json_of(await door.token(form))
             assert form_of(door.idp_requests[-1]).get("scope") == idp
             assert tokens["scope"] == told
+
+
+@pytest.mark.parametrize(
+    ("iss", "claims", "settings", "passed_on"),
+    [
+        (IDP, {}, {}, True),
+        (None, {}, {}, False),
+        (f"{IDP}/", {}, {}, False),
+        ("https://other.example", {}, {}, False),
+        (IDP, {"aud": "api://mcp"}, {"idp_audiences": "api://mcp"}, True),
+        (IDP, {"aud": "api://mcp"}, {}, False),
+        (IDP, {"scope": "mail files"}, {"required_scopes": "mail"}, True),
+        (IDP, {"scp": "mail"}, {"required_scopes": "mail"}, True),
+        (IDP, {}, {"required_scopes": "mail"}, False),
+    ],
+)
+async def test_a_jwt_is_passed_on_where_the_guard_of_the_resource_would_take_it(
+    iss: str | None, claims: dict[str, Any], settings: dict[str, Any], *, passed_on: bool
+) -> None:
+    token = jwt_of({**FOR_US, "iss": iss, **claims})
+    async with BrokerDoor(settings=settings, metadata=PlayedMetadata(), now=Clock()) as door:
+        code, _ = await code_of(door)
+        door.idp = answering({"access_token": token})
+        assert (json_of(await door.token(code_request(code=code)))["access_token"] == token) == passed_on
+
+
+# What clients and identity providers call scopes
+
+
+@pytest.mark.parametrize("said", ["", " ", None, [], {}, 7])
+async def test_an_empty_scope_says_no_more_than_none(said: object) -> None:
+    """RFC 6749 §3.3 requires a name; a refresh with the scope that was asked for works as it did before."""
+    async with BrokerDoor(idp=answering({"refresh_token": "rt", "scope": said}), settings=OWN) as door:
+        code, _ = await code_of(door, scope="mail files")
+        tokens = json_of(await door.token(code_request(code=code)))
+        assert tokens["scope"] == "mail files"
+        for asked in ("mail files", "files mail", None, "mail files"):
+            response = await door.token(refresh_request(refresh_token=tokens["refresh_token"], scope=asked))
+            tokens = json_of(response)
+            assert (response.status_code, tokens["scope"]) == (200, "mail files")
+            opened = AccessToken.opened(sealer_of(settings_of(door)), tokens["access_token"], door.now())
+            assert opened.scope == "mail files"
+
+
+OWN = {"access_tokens": "own"}
+ENTRA = {"idp_scopes": "openid offline_access api://guid/mcp", "access_tokens": "own"}
+
+
+async def test_a_refresh_names_the_scopes_that_the_identity_provider_was_asked_for() -> None:
+    """Entra ID refuses one without (AADSTS90009)."""
+    async with BrokerDoor(idp=answering({"refresh_token": "rt", "scope": "api://guid/mcp"}), settings=ENTRA) as door:
+        code, idp = await code_of(door, scope="mcp")
+        assert idp["scope"] == "mcp openid offline_access api://guid/mcp"
+        door.idp = answering({"refresh_token": "rt", "scope": "api://guid/mcp", "id_token": "x"})
+        tokens = json_of(await door.token(code_request(code=code)))
+        for _ in range(2):
+            tokens = json_of(await door.token(refresh_request(refresh_token=tokens["refresh_token"])))
+            # RFC 6749 §6: what was evidently not granted is not asked for again.
+            assert form_of(door.idp_requests[-1])["scope"] == "openid offline_access api://guid/mcp"
+
+
+async def test_a_client_that_repeats_what_it_asked_for_is_not_refused_for_what_it_is_called_elsewhere() -> None:
+    async with BrokerDoor(idp=answering({"refresh_token": "rt", "scope": "https://graph/User.Read"})) as door:
+        code, _ = await code_of(door, scope="User.Read mail")
+        tokens = json_of(await door.token(code_request(code=code)))
+        assert tokens["scope"] == "https://graph/User.Read"
+        for asked, sent in (
+            ("User.Read mail", "User.Read mail"),
+            ("https://graph/User.Read", "https://graph/User.Read"),
+            ("mail", "mail"),
+        ):
+            response = await door.token(refresh_request(refresh_token=tokens["refresh_token"], scope=asked))
+            assert response.status_code == 200, asked
+            tokens = json_of(response)
+            assert form_of(door.idp_requests[-1])["scope"] == sent
+            assert tokens["scope"] == "https://graph/User.Read"
+        refused = await door.token(refresh_request(refresh_token=tokens["refresh_token"], scope="User.Read admin"))
+        assert json_of(refused)["error"] == "invalid_scope"
+
+
+async def test_a_name_that_was_not_granted_gets_nothing_where_the_identity_provider_is_silent() -> None:
+    """RFC 6749 §6: repeating a request must not widen what was granted."""
+    async with BrokerDoor(idp=answering({"refresh_token": "rt", "scope": "mail"}), settings=OWN) as door:
+        code, _ = await code_of(door, scope="mail files")
+        tokens = json_of(await door.token(code_request(code=code)))
+        door.idp = answering({"refresh_token": "rt"})
+        for asked, told in (("mail files", "mail"), (None, "mail"), ("files", None), ("mail", "mail")):
+            tokens = json_of(await door.token(refresh_request(refresh_token=tokens["refresh_token"], scope=asked)))
+            assert tokens.get("scope") == told
+            opened = AccessToken.opened(sealer_of(settings_of(door)), tokens["access_token"], door.now())
+            assert opened.scope == (told or "")
+            assert form_of(door.idp_requests[-1])["scope"] == ("files" if asked == "files" else "mail")
 
 
 async def test_an_identity_provider_that_says_no_scope_has_granted_what_was_asked_for() -> None:

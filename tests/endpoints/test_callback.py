@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from seed_oauth.clients import Client
-from seed_oauth.identity_provider.client import IdentityProviderError, IdentityProviderFailure
+from seed_oauth.identity_provider.failures import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.outcomes import CallbackOutcome as Row
 from tests.broker import IDP, METADATA, BrokerDoor, Clock, KnownClients, PlayedMetadata, request_in, target_of
 from tests.harness import CALLBACK, ISSUER, code_request, increases, json_of, query_of, rows_of_every_endpoint
@@ -63,6 +63,22 @@ CASES = [
     Case(Row.IDP_FAILED, {"error": "temporarily_unavailable", "iss": IDP}, told=True, sends_issuer=True),
     Case(Row.NO_CODE, {}, told=True),
     Case(Row.NO_CODE, {"code": ""}, told=True),
+    Case(Row.NO_CODE, {"code": "a\r\nb"}, told=True),
+    Case(Row.NO_CODE, {"error": "access\x00denied"}, told=True),
+    Case(Row.IDP_REFUSED, {"error": "invalid_resource"}, told=True),
+    Case(Row.DENIED, {"error": "unmet_authentication_requirements"}, told=True),
+    # Text for people may look like anything.
+    *[
+        Case(Row.DENIED, {"error": "access_denied", "error_description": words}, told=True)
+        for words in (
+            "AADSTS65004: declined.\r\nTrace ID: 1",
+            "no-break\u00a0space",
+            "全角\u3000",
+            "tab\t",
+            "👩\u200d💻",
+            "\x1b",
+        )
+    ],
     # The order of the checks decides the row.
     Case(Row.EXPIRED, {"iss": FOREIGN}, by=SOMEBODY_ELSE, after=1801),
     Case(Row.OTHER_BROWSER, {"iss": FOREIGN}, by=NO_COOKIES),
@@ -115,6 +131,28 @@ def test_every_row_of_the_table_has_a_case() -> None:
     assert {case.row for case in CASES} | rows_of_every_endpoint(Row) | {Row.RETURNED} == set(Row)
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "session_state=a&session_state=b",
+        "unheard_of=%0d%0a",
+        "unheard_of=%ff",
+        "unheard_of=\u00e9",
+        "%ff=x",
+        "scope=a&scope=a&authuser=0&hd=%e3%80%80",
+        "error_description=%00&error_description=again",
+    ],
+)
+async def test_a_parameter_that_nobody_reads_kills_no_good_code(query: str) -> None:
+    """RFC 6749 §3.1: unrecognized parameters are ignored."""
+    async with BrokerDoor() as door:
+        state = query_of(await door.person.reaches_idp())["state"]
+        cookies = "; ".join(f"{name}={value}" for name, value in door.person.http.cookies.items())
+        sent = f"code=x&{query}&state={quote(state)}".encode("latin-1")
+        response = await door.receive("GET", "callback", sent, [(b"cookie", cookies.encode())])
+        assert query_of(response.headers["location"]).keys() == {"code", "state", "iss"}
+
+
 @pytest.mark.parametrize("sent", [{}, {"iss": IDP}, {"session_state": "x", "unheard_of": "y"}])
 async def test_a_code_of_ours_goes_to_the_client_with_its_state_and_our_issuer(sent: dict[str, str]) -> None:
     """PROTOCOL A8, M3 (RFC 9207)."""
@@ -130,7 +168,7 @@ async def test_a_code_of_ours_goes_to_the_client_with_its_state_and_our_issuer(s
         answer = query_of(response.headers["location"])
         assert answer.keys() == {"code", "state", "iss"}
         assert (answer["state"], answer["iss"]) == ("opaque state", ISSUER)
-        assert "idp" not in answer["code"]
+        assert "idp code" not in answer["code"]
         after = await door.samples()
         assert increases(before, after) == {
             'oauth_callbacks_total{result="success"}': 1,

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from seed_oauth.clients import Client
-from seed_oauth.identity_provider.client import IdentityProviderError, IdentityProviderFailure
+from seed_oauth.identity_provider.failures import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.outcomes import ConsentOutcome as Row
 from tests.broker import IDP, BrokerDoor, Clock, KnownClients, PlayedMetadata, request_in, target_of
 from tests.harness import CALLBACK, ISSUER, PUBLIC, increases, json_of, query_of, rows_of_every_endpoint

@@ -11,10 +11,9 @@ pytestmark = pytest.mark.anyio
 AUTH_METHODS = ["none", "client_secret_post", "client_secret_basic", "private_key_jwt"]
 
 
-@pytest.mark.parametrize("name", ["oauth-authorization-server", "openid-configuration"])
-async def test_the_metadata_says_what_is_served(door: FrontDoor, name: str) -> None:
+async def test_the_metadata_says_what_is_served(door: FrontDoor) -> None:
     """PROTOCOL M1, M2 and M3."""
-    response = await door.http.get(f"/.well-known/{name}")
+    response = await door.http.get("/.well-known/oauth-authorization-server")
     assert response.headers["content-type"] == "application/json"
     assert json_of(response) == {
         "issuer": ISSUER,
@@ -74,17 +73,27 @@ async def test_an_issuer_with_a_path_is_found_in_every_form(prefix: str) -> None
     """PROTOCOL M1 and M2; with and without a reverse proxy that strips the path."""
     issuer = f"{ISSUER}/tenant"
     async with FrontDoor(settings={"issuer": issuer}) as door:
-        for path in (
-            "/.well-known/oauth-authorization-server/tenant",
-            "/.well-known/openid-configuration/tenant",
-            "/tenant/.well-known/openid-configuration",
-        ):
+        for path in ("/.well-known/oauth-authorization-server/tenant", "/.well-known/oauth-authorization-server"):
             metadata = json_of(await door.http.get(path))
             assert metadata["issuer"] == issuer
             assert metadata["token_endpoint"] == f"{issuer}/oauth/token"
         assert (await door.http.post(f"{prefix}/oauth/token")).status_code == 400
         assert (await door.http.post(f"{prefix}/oauth/register", json={})).status_code == 400
         assert (await door.http.get(f"{prefix}/oauth/authorize")).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/.well-known/openid-configuration",
+        "/.well-known/openid-configuration/tenant",
+        "/tenant/.well-known/openid-configuration",
+    ],
+)
+async def test_there_is_no_openid_configuration_because_there_are_no_id_tokens(path: str) -> None:
+    """OpenID Connect Discovery §3 requires members that would be untrue; clients go on to RFC 8414's path."""
+    async with FrontDoor(settings={"issuer": f"{ISSUER}/tenant"}) as door:
+        assert (await door.http.get(path)).status_code == 404
 
 
 async def test_the_protected_resource_names_its_authorization_server() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from seed_oauth.errors import StoreError
 from seed_oauth.outcomes import TokenOutcome as Row
@@ -158,24 +159,42 @@ FAILED = [
     Failed(Row.IDP_RATE_LIMITED, answers(429, "slow_down"), UNAVAILABLE, 503, "http_4xx"),
     Failed(Row.IDP_SERVER_ERROR, answers(500), UNAVAILABLE, 502, "http_5xx"),
     Failed(Row.IDP_SERVER_ERROR, answers(503, "invalid_grant"), UNAVAILABLE, 502, "http_5xx"),
-    Failed(Row.IDP_INVALID_RESPONSE, answers(400, "made_up"), UNAVAILABLE, 502, "http_4xx"),
-    Failed(Row.IDP_INVALID_RESPONSE, answers(403), UNAVAILABLE, 502, "invalid_response"),
-    Failed(Row.IDP_INVALID_RESPONSE, answers(302, headers={"Location": "https://elsewhere.example/"}), UNAVAILABLE,
+    *[Failed(Row.IDP_SERVER_ERROR, answers(400, code), UNAVAILABLE, 502, "http_4xx")
+      for code in ("server_error", "temporarily_unavailable")],
+    Failed(Row.IDP_UNKNOWN_ERROR, answers(400, "made_up"), UNAVAILABLE, 502, "http_4xx"),
+    Failed(Row.IDP_UNKNOWN_ERROR, answers(200, "made_up"), UNAVAILABLE, 502, "http_4xx"),
+    *[Failed(Row.IDP_UNEXPECTED_STATUS, lambda _, status=status: httpx.Response(status, json=TOKENS), UNAVAILABLE, 502,
+             "invalid_response") for status in (201, 202, 206, 403, 404)],
+    Failed(Row.IDP_UNEXPECTED_STATUS, answers(400, ""), UNAVAILABLE, 502, "invalid_response"),
+    Failed(Row.IDP_UNEXPECTED_STATUS, answers(302, headers={"Location": "https://elsewhere.example/"}), UNAVAILABLE,
            502, "invalid_response"),
     Failed(Row.IDP_INVALID_RESPONSE, raises(httpx.RemoteProtocolError("not HTTP")), UNAVAILABLE, 502,
            "invalid_response"),
-    Failed(Row.IDP_INVALID_RESPONSE, lambda _: httpx.Response(200, html="<p>Hello"), UNAVAILABLE, 502,
+    *[Failed(Row.IDP_INVALID_RESPONSE, lambda _, body=body: httpx.Response(200, content=body), UNAVAILABLE, 502,
+             "invalid_response")
+      for body in (b"", b"<p>Hello", b"null", b"[]", b"7", b"[" * 60_000, b'{"access_token": "' + b"x" * 65_536 + b'"}',
+                   b'{"error": {"code": 401, "message": "no"}}')],
+    # A response that names no error, and has no access token where RFC 6749 §5.1 puts it.
+    *[Failed(Row.IDP_NO_ACCESS_TOKEN, lambda _, at=at: httpx.Response(200, json={**TOKENS, "access_token": at}),
+             "server_error", 502, "invalid_response") for at in ("", None, 7, [], ["at"], False)],
+    Failed(Row.IDP_NO_ACCESS_TOKEN, lambda _: httpx.Response(200, json={}), "server_error", 502, "invalid_response"),
+    Failed(Row.IDP_NO_ACCESS_TOKEN, lambda _: httpx.Response(200, json={"error": None}), "server_error", 502,
            "invalid_response"),
-    Failed(Row.IDP_INVALID_RESPONSE, lambda _: httpx.Response(200, json=[TOKENS]), UNAVAILABLE, 502,
+    Failed(Row.IDP_ID_TOKEN_ALONE, lambda _: httpx.Response(200, json={"id_token": "a.b.c"}), "server_error", 502,
            "invalid_response"),
-    Failed(Row.IDP_INVALID_RESPONSE, lambda _: httpx.Response(200, json={"access_token": 7}), UNAVAILABLE, 502,
-           "invalid_response"),
-    Failed(Row.IDP_INVALID_RESPONSE, lambda _: httpx.Response(200, content=b"[" * 60_000), UNAVAILABLE, 502,
-           "invalid_response"),
-    Failed(Row.IDP_INVALID_RESPONSE, lambda _: httpx.Response(200, json={**TOKENS, "more": "x" * 65_536}),
-           UNAVAILABLE, 502, "invalid_response"),
-    Failed(Row.IDP_INVALID_RESPONSE, lambda _: httpx.Response(201, json=TOKENS), UNAVAILABLE, 502,
-           "invalid_response"),
+    *[Failed(Row.IDP_NESTED_TOKEN, lambda _, name=name: httpx.Response(200, json={"ok": True, name: TOKENS}),
+             "server_error", 502, "invalid_response") for name in ("authed_user", "data", "token")],
+    # The user has to log in again: never "try again", which clients would do for ever.
+    *[Failed(Row.IDP_LOGIN_REQUIRED, answers(status, code), "invalid_grant", 400, "http_4xx")
+      for status, code in [(400, "interaction_required"), (400, "login_required"), (400, "consent_required"),
+                           (400, "account_selection_required"), (400, "unmet_authentication_requirements"),
+                           (403, "mfa_required"), (400, "access_denied"), (200, "invalid_refresh_token"),
+                           (200, "token_expired"), (200, "token_revoked"), (401, "invalid_token")]],
+    *[Failed(Row.IDP_INVALID_GRANT, answers(200, code), "invalid_grant", 400, "http_4xx")
+      for code in ("invalid_code", "code_already_used")],
+    *[Failed(Row.IDP_REFUSED_OUR_CREDENTIALS, answers(200, code), "server_error", 502, "http_4xx")
+      for code in ("invalid_client_id", "bad_client_secret")],
+    Failed(Row.IDP_INVALID_TARGET, answers(400, "invalid_resource"), "invalid_target", 400, "http_4xx"),
 ]  # fmt: skip
 
 
@@ -322,7 +341,7 @@ async def test_authentication_that_cannot_be_read_or_comes_twice_is_an_invalid_r
 async def test_the_identity_providers_retry_after_is_passed_on_within_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     """RFC 9110 §10.2.3 and §5.6.7: seconds, or a date in one of three forms; 5 where it is neither."""
     monkeypatch.setattr(
-        "seed_oauth.identity_provider.client.time", lambda: 784_111_777.5
+        "seed_oauth.identity_provider.failures.time", lambda: 784_111_777.5
     )  # half a second after that date
     for sent, passed_on in [
         *[("7", "7"), ("86400", "3600"), ("0", "0"), ("soon", "5"), ("²", "5"), ("9" * 5000, "5"), ("-7", "5")],
@@ -436,3 +455,48 @@ async def test_an_answer_to_no_script_has_nothing_for_scripts_and_is_in_no_cache
     response = await door.token(code_request())
     assert not [name for name in response.headers if name.startswith("access-control-")]
     assert response.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    ("sent", "passed_on"),
+    [
+        ({"error": "", "error_description": "none"}, {"error_description": "none"}),
+        ({"error": None}, {}),
+        ({"scope": None, "refresh_token": None, "id_token": None, "expires_in": None}, {}),
+        ({"scope": ["mail", "files"]}, {"scope": "mail files"}),
+        ({"scope": "  mail   files "}, {"scope": "mail files"}),
+        ({"scope": ""}, {}),
+        ({"scope": {"mail": True}, "refresh_token": "", "id_token": 7, "expires_in": "soon"}, {}),
+        ({"expires_in": "3600"}, {"expires_in": 3600}),
+        ({"expires_in": 3599.6}, {"expires_in": 3599}),
+        ({"expires_in": True}, {}),
+        ({"not_before": 7, "id_token": "a.b.c"}, {"not_before": 7, "id_token": "a.b.c"}),
+    ],
+)
+async def test_the_relay_gives_token_responses_the_form_that_clients_read(
+    sent: dict[str, object], passed_on: dict[str, object]
+) -> None:
+    """RFC 6749 §5.1; the schemas of MCP's SDKs refuse `null`, lists and numbers as text."""
+    async with RelayDoor(idp=lambda _: httpx.Response(200, json={"access_token": "at", **sent})) as door:
+        response = await door.token(code_request())
+        assert json_of(response) == {"access_token": "at", "token_type": "Bearer", **passed_on}
+
+
+@pytest.mark.parametrize("words", ["error_description", "errorSummary", "message"])
+async def test_what_the_identity_provider_said_is_logged_without_what_it_was_sent(words: str) -> None:
+    """THREATS 12: its words may repeat the request."""
+
+    def idp(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(400, json={"error": "invalid_grant", words: f"bob: {request.content.decode()}\r\n!"})
+
+    async with RelayDoor(idp=idp, settings={"idp_token_auth_method": "client_secret_post"}) as door:
+        with capture_logs() as lines:
+            await door.token(code_request(code="0.code/of+the idp"))
+            await door.token(refresh_request(refresh_token="1//token of it"))
+    for line in lines:
+        assert (line["idp_status"], line["idp_error"]) == (400, "invalid_grant")
+        assert line["idp_said"].startswith("bob: grant_type=")
+        assert line["idp_said"].isprintable()
+    logged = str(lines)
+    for secret in ("0.code", "of+the", "token of", "token+of", CODE_VERIFIER, "secret of the proxy", "secret+of"):
+        assert secret not in logged

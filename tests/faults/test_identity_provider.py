@@ -205,10 +205,11 @@ CASES = [
     nonsense("HTML instead of JSON", answering(response(HTML))),
     nonsense("invalid JSON", answering(response(b'{"access_token": '))),
     nonsense("JSON array", answering(response(json.dumps([TOKENS]).encode()))),
-    nonsense("redirect", answering(response(HTML, "307 Temporary Redirect", "Location: /token"))),
+    answered("redirect", Row.IDP_UNEXPECTED_STATUS, IdpOutcome.INVALID_RESPONSE,
+             response(HTML, "307 Temporary Redirect", "Location: /token")),
     answered("200 with a standard `error`", Row.IDP_INVALID_GRANT, IdpOutcome.HTTP_4XX,
              with_error("invalid_grant"), None),
-    nonsense("200 with a non-standard `error`", answering(with_error(PROSE)), IdpOutcome.HTTP_4XX),
+    answered("200 with a non-standard `error`", Row.IDP_UNKNOWN_ERROR, IdpOutcome.HTTP_4XX, with_error(PROSE)),
     answered("500", Row.IDP_SERVER_ERROR, IdpOutcome.HTTP_5XX, with_error("server_error", "500 Oops")),
     answered("502 in HTML", Row.IDP_SERVER_ERROR, IdpOutcome.HTTP_5XX, response(HTML, "502 Bad Gateway")),
     answered("503 with Retry-After", Row.IDP_SERVER_ERROR, IdpOutcome.HTTP_5XX,
@@ -381,7 +382,7 @@ async def test_what_the_identity_provider_does_wrong_is_told_counted_and_over_wh
                 assert response.headers.get("retry-after") == fault.retry_after
                 # What is counted and logged: nothing of what was sent, and nothing of what the other side says.
                 assert grown == counted(fault, grant)
-                secrets = {*form.values(), CODE_VERIFIER, "secret of the proxy", "-of-the-idp", PROSE}
+                secrets = {*form.values(), CODE_VERIFIER, "secret of the proxy", "-of-the-idp"}
                 check_log(printed, response, row, secrets - {"public", grant, form.get("redirect_uri", "")})
                 assert PROSE not in response.text
                 # What the identity provider saw.

@@ -10,7 +10,7 @@ from seed_oauth.flows import TokenMembers
 from seed_oauth.flows.grants import RefreshLease
 from seed_oauth.flows.rotation import Rotation
 from seed_oauth.flows.transaction import Grant
-from seed_oauth.identity_provider.client import IdentityProviderError, IdentityProviderFailure
+from seed_oauth.identity_provider.failures import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.outcomes import TokenOutcome
 from tests.broker import Clock, PlayedGrants
 

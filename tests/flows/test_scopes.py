@@ -23,9 +23,45 @@ def test_all_but_what_is_dropped_is_asked_for_once_and_ours_besides(scope: str) 
 
 @given(scopes, scopes)
 def test_a_client_is_told_of_what_it_asked_for_and_of_nothing_that_is_ours_alone(scope: str, granted: str) -> None:
-    told = set((idp_scopes().told(granted, scope) or "").split())
+    told = set((idp_scopes().told(granted, scope, idp_scopes().asked_for(scope)) or "").split())
     assert told <= set(granted.split())
     assert ("openid" in told) == ("openid" in scope.split() and "openid" in granted.split())
+
+
+@pytest.mark.parametrize(
+    ("added", "dropped", "asked"),
+    [
+        ("", "", ["mail", "openid", "offline_access"]),
+        ("", "offline_access", ["mail", "openid"]),
+        ("openid", "", ["mail", "openid"]),
+        ("profile", "", ["mail", "profile"]),
+    ],
+)
+def test_what_the_metadata_suggests_is_asked_for_where_the_settings_say_nothing(
+    added: str, dropped: str, asked: list[str]
+) -> None:
+    assert idp_scopes(added, dropped).asked_for("mail", ("openid", "offline_access")) == asked
+
+
+@pytest.mark.parametrize(
+    ("asked", "granted", "kept"),
+    [
+        # Nothing is said, or in other words: what was asked for is what the identity provider understands.
+        ("mail openid", None, "mail openid"),
+        ("mcp offline_access", "api://guid/mcp", "mcp offline_access"),
+        ("email", "https://www.googleapis.com/auth/userinfo.email openid", "email"),
+        # RFC 6749 §6: never more than was granted.
+        ("mail files openid offline_access", "mail", "mail openid offline_access"),
+        ("mail files", "files", "files"),
+        ("mail files", "files mail", "mail files"),
+        ("", None, None),
+        ("", "everything", None),
+    ],
+)
+def test_a_refresh_asks_for_what_was_asked_for_unless_it_was_not_granted(
+    asked: str, granted: str | None, kept: str | None
+) -> None:
+    assert idp_scopes().kept(granted, asked.split()) == kept
 
 
 @given(scopes, scopes)

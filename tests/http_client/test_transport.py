@@ -12,11 +12,8 @@ import pytest
 import uvloop
 
 from seed_oauth import Settings
-from seed_oauth.identity_provider.client import (
-    IdentityProviderError,
-    IdentityProviderFailure,
-    TokenResponse,
-)
+from seed_oauth.identity_provider.client import TokenResponse
+from seed_oauth.identity_provider.failures import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.identity_provider.open import open_client, open_transport
 from seed_oauth.outcomes import GrantType
 from tests.certificates import serving, trusting
@@ -179,7 +176,7 @@ async def test_what_is_not_http_is_an_invalid_response(answer: bytes) -> None:
 
 async def test_a_redirect_is_not_followed() -> None:
     handler = answering(response(b"", b"307 Temporary Redirect", b"Location: http://127.0.0.1:1/\r\n"))
-    assert await failure_of(handler) is IdentityProviderFailure.INVALID_RESPONSE
+    assert await failure_of(handler) is IdentityProviderFailure.UNEXPECTED_STATUS
 
 
 async def test_a_server_without_tls_is_unreachable_by_https() -> None:

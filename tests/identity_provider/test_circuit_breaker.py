@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from seed_oauth.identity_provider.circuit_breaker import FAILURES, MOST_IN_FLIGHT, PAUSE, Circuit
-from seed_oauth.identity_provider.client import IdentityProviderError, IdentityProviderFailure
+from seed_oauth.identity_provider.failures import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.outcomes import Outcome, ResourceOutcome, TokenOutcome
 from tests.broker import Clock
 from tests.harness import TOKENS, RelayDoor, code_request, increases, json_of, refresh_request

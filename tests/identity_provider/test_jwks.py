@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from seed_oauth.identity_provider.jwks import FRESH, REFETCH_AFTER, IssuerKeys, UnknownKeyError
 from seed_oauth.outcomes import ResourceOutcome
@@ -212,3 +213,47 @@ async def test_answers_are_remembered_by_a_hash_and_not_without_end() -> None:
             await checker.tokens.verify(token, RESOURCE)
         assert len(checker.idp.requests) == asked_again
     assert not any(tokens[-1] in kept for kept in gc.get_objects() if isinstance(kept, dict))
+
+
+PUBLISHED: dict[str, tuple[object, str]] = {
+    "null": (None, "not an object"),
+    "text": ("key", "not an object"),
+    "symmetric": ({"kty": "oct", "k": "c2VjcmV0", "kid": "x"}, "a private or symmetric key"),
+    "private": (ec_key("private").as_dict(private=True), "a private or symmetric key"),
+    "for encryption": ({**rsa_key("enc").as_dict(private=False), "use": "enc"}, "not for signatures"),
+    "unheard of": ({"kty": "AKP", "alg": "ML-DSA-44", "pub": "x"}, "not a valid key"),
+    "incomplete": ({"kty": "RSA", "e": "AQAB"}, "not a valid key"),
+    "weak": ({"kty": "RSA", "e": "AQAB", "n": "sXchDaQebHnPiGvyDOAT4saGEUetSyo9"}, "an RSA key of less than 2048"),
+    "empty": ({}, "not a valid key"),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+async def test_one_key_that_cannot_be_used_spoils_no_other_and_is_told_once(name: str) -> None:
+    """RFC 7517 §5."""
+    bad, reason = PUBLISHED[name]
+    good = rsa_key().as_dict(private=False)
+    checker = Checker(Idp(failure=lambda _: httpx.Response(200, json={"keys": [bad, good]})))
+    with capture_logs() as lines:
+        for _ in range(2):
+            assert (await checker.keys.verify(JWKS, signed(claims()), "rsa"))["sub"] == "alice"
+            checker.clock.now += FRESH
+            await background()
+    (line,) = [line for line in lines if line["event"] == "signing keys of the identity provider skipped"]
+    assert [(reason in told, count) for told, count in line["skipped"].items()] == [(True, 1)]
+    if name == "private":
+        with pytest.raises(UnknownKeyError):
+            await checker.keys.verify(JWKS, signed(claims(), ec_key("private")), "private")
+
+
+async def test_many_keys_are_normal() -> None:
+    keys = [ec_key(f"key {number}") for number in range(40)]
+    checker = Checker(Idp(keys=[*keys, rsa_key()]))
+    for kid, key in (("rsa", rsa_key()), ("key 39", keys[39])):
+        assert (await checker.keys.verify(JWKS, signed(claims(), key), kid))["sub"] == "alice"
+
+
+@pytest.mark.parametrize("published", [{"keys": [None]}, {"keys": []}, {"keys": None}, {}])
+async def test_without_a_key_that_can_be_used_nobody_can_tell_whether_a_token_is_good(published: object) -> None:
+    checker = Checker(Idp(failure=lambda _: httpx.Response(200, json=published)))
+    assert (await refusal(checker, signed(claims())))[0] is ResourceOutcome.TOKEN_CHECK_UNAVAILABLE

@@ -1,6 +1,6 @@
 """A real Chromium, and a site on loopback whose pages a person meets in it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,7 +43,7 @@ class Site:
     url: str = ""
     program: str = ""
     """The URL that the local program waits at."""
-    posted: list[dict[str, str]] = field(default_factory=list)
+    posted: list[Mapping[str, str]] = field(default_factory=list)
     origins: list[tuple[str | None, str | None]] = field(default_factory=list)
     """What the browser said of where each form came from: `Origin`, `Sec-Fetch-Site`."""
 

@@ -69,6 +69,16 @@ def is_or_differs_by_port(location: str, registered: str) -> bool:
     return (sent_to.scheme, sent_to.path) == (uri.scheme, uri.path) and same_host and sent_to.query.startswith(query)
 
 
+def no_refresh_widens_what_was_granted(asked_of_idp: str | None, told: str | None, sent: Refresh) -> None:
+    """RFC 6749 §6; and Entra ID refuses a refresh that names no scope (AADSTS90009)."""
+    granted = set((sent.token.grant.asked.scope or "").split())
+    asked = set((asked_of_idp or "").split())
+    assert asked == (granted if sent.scope is None else set(sent.scope.split())), (
+        "a refresh asks the identity provider for what was granted, or for what it is narrowed to"
+    )
+    assert asked | set((told or "").split()) <= granted, "no refresh gets a scope that was not granted"
+
+
 def no_unforeseen_trouble(response: httpx.Response, row: Outcome) -> None:
     assert response.status_code < 500 or response.status_code == row.status, "no 5xx"
 

@@ -159,6 +159,22 @@ BUGS = (
         broken="no redirect to a URI that the client did not register",
     ),
     SeededBug(
+        name="a refresh names no scope",
+        changes=(Change(module="flows/broker.py", before='parameters["scope"] = " ".join(asked)', after="pass"),),
+        broken="a refresh asks the identity provider for what was granted, or for what it is narrowed to",
+    ),
+    SeededBug(
+        name="a narrowed refresh asks for everything that was granted",
+        changes=(
+            Change(
+                module="flows/scopes.py",
+                before="return scope, self.asked_for(scope, defaults)",
+                after='return scope, (grant.idp_scope or "").split()',
+            ),
+        ),
+        broken="a refresh asks the identity provider for what was granted, or for what it is narrowed to",
+    ),
+    SeededBug(
         name="requests that are refused are not counted",
         changes=(
             Change(

@@ -20,7 +20,7 @@ from seed_oauth.storage.sqlite.clients import SqliteClientStore
 from seed_oauth.storage.sqlite.database import Database
 from seed_oauth.storage.sqlite.revocations import SqliteRevocationStore
 from tests.broker import METADATA, PlayedMetadata, request_in, target_of
-from tests.harness import ISSUER, FrontDoor, json_of, query_of
+from tests.harness import ISSUER, FrontDoor, form_of, json_of, query_of
 from tests.model import invariants
 from tests.model.counting import Counts, counted, counts_of
 from tests.model.model import (
@@ -267,6 +267,8 @@ class World:
             invariants.no_refresh_token_works_twice_or_for_others(sent, token, tokens, self.model.now())
             self.ends(response, predicted, None)
             if not predicted.again:
+                exchange = [request for request in self._idp_requests if request.url.path == "/token"][-1]
+                invariants.no_refresh_widens_what_was_granted(form_of(exchange).get("scope"), tokens.get("scope"), sent)
                 assert tokens.get("scope") == (token.grant.asked.scope if sent.scope is None else sent.scope)
                 self._keeps(tokens, token.grant, token.generation + 1)
             return

@@ -46,7 +46,15 @@ def test_keys_of_every_kind_are_read() -> None:
 
 def test_keys_that_cannot_verify_a_signature_are_ignored() -> None:
     """RFC 7517 §5."""
-    strange: list[object] = [{"kty": "AKP", "alg": "ML-DSA-44"}, {"kty": "RSA", "n": 7}, {}, {"kty": ["RSA"]}]
+    strange: list[object] = [
+        None,
+        [],
+        "key",
+        {"kty": "AKP", "alg": "ML-DSA-44"},
+        {"kty": "RSA", "n": 7},
+        {},
+        {"kty": ["RSA"]},
+    ]
     encryption = jwks(RSA, use="enc")["keys"]
     assert isinstance(encryption, list)
     good = jwks(EC)["keys"]
@@ -61,7 +69,7 @@ def test_keys_that_cannot_verify_a_signature_are_ignored() -> None:
         ([], "must be a JWK Set"),
         ({}, "must be a JWK Set"),
         ({"keys": {}}, "must be a JWK Set"),
-        ({"keys": ["key"]}, "must be a JWK Set"),
+        ({"keys": ["key", None, 7, []]}, "no usable key"),
         ({"keys": []}, "no usable key"),
         (jwks(RSA, use="enc"), "no usable key"),
         ({"keys": [{"kty": "oct"}]}, "no usable key"),

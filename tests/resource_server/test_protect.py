@@ -152,6 +152,10 @@ CASES = [
     Case(ResourceOutcome.TOKEN_CHECK_UNAVAILABLE, bearer(), idp=down),
     Case(ResourceOutcome.TOKEN_CHECK_REFUSED, lambda: ["Bearer opaque"],
          idp=lambda _: httpx.Response(401, json={"error": "invalid_client"})),
+    # Without credentials nobody is asked (RFC 7662 §2.1): a 502 would keep clients from logging in again.
+    Case(ResourceOutcome.BAD_TOKEN, lambda: ["Bearer opaque"], challenge=INVALID_TOKEN,
+         idp=lambda _: httpx.Response(401, json={"error": "invalid_client"}),
+         settings={"idp_client_id": None, "idp_client_secret": None}),
     Case(ResourceOutcome.UNEXPECTED, bearer(), idp=unforeseen),
 ]  # fmt: skip
 
@@ -182,6 +186,14 @@ async def test_each_way_not_to_get_through_has_its_answer_and_is_counted_once(ca
         # Trouble that may pass is never a 401: clients throw good tokens away on that.
         assert "www-authenticate" not in response.headers
         assert ("retry-after" in response.headers) == (case.row.status in {502, 503})
+
+
+async def test_an_endpoint_that_is_set_is_asked_without_credentials_too() -> None:
+    """It may be protected otherwise."""
+    settings = {**INTROSPECTING, "idp_client_id": None, "idp_client_secret": None}
+    async with Protected(settings=settings, scopes=()) as server:
+        server.idp.tokens["opaque"] = claims(active=True, iss=None, iat=None, exp=None)
+        assert (await server.get("Bearer opaque")).status_code == 200
 
 
 async def test_what_a_good_token_says_is_known_to_the_app_and_the_token_is_not(server: Protected) -> None:

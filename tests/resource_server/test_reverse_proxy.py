@@ -5,6 +5,7 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from time import time
 from typing import Any
 
 import anyio
@@ -19,7 +20,7 @@ from seed_oauth.server.listener import Listener, listen
 from tests.cli.test_cli import PATIENCE, free_port
 from tests.harness import FrontDoor, json_of, rows_of_every_endpoint
 from tests.http_client.test_transport import Handler, answering, listening, response
-from tests.resource_server.issuing import SECRET_KEY, Idp, own_token
+from tests.resource_server.issuing import IDP, SECRET_KEY, Idp, claims, own_token, signed
 from tests.resource_server.test_protect import CASES
 
 pytestmark = pytest.mark.anyio
@@ -157,6 +158,19 @@ async def test_who_asks_is_told_in_headers_and_the_clients_token_is_not() -> Non
         assert sent["x-seed-oauth-idp-token"] == "the%20token%20of%20the%20identity%20provider"
         assert "authorization" not in sent
         assert headers["Authorization"][7:].encode() not in server.heads[0]
+
+
+async def test_the_client_id_is_the_mcp_clients_or_it_is_not_told() -> None:
+    """A token of the identity provider names this server's client_id there, which is no MCP client."""
+    recorder = Recorder()
+    settings = {"access_tokens": "auto", "idp_issuer": IDP, "idp_preset": "none", "idp_client_id": "proxy"}
+    async with door_with(recorder, **settings) as door:
+        token = signed(claims(aud=door.mcp, iat=int(time()), exp=int(time()) + 300))
+        assert (await door.http.get(door.mcp, headers={"Authorization": f"Bearer {token}"})).status_code == 200
+        sent = dict(recorder.headers)
+        assert (sent["x-seed-oauth-subject"], sent.get("x-seed-oauth-client-id")) == ("alice", None)
+        await door.http.get(door.mcp, headers=door.headers(client_id="https://app.example/client.json"))
+        assert dict(recorder.headers)["x-seed-oauth-client-id"] == "https://app.example/client.json"
 
 
 async def test_what_is_not_known_of_the_client_is_not_told() -> None:

@@ -15,7 +15,7 @@ from seed_oauth import Settings
 from seed_oauth.envelopes.access_token import AccessToken
 from seed_oauth.outcomes import CallbackOutcome, TokenOutcome
 from seed_oauth.settings.presets import PRESETS
-from tests.broker import BrokerDoor, jwt_of
+from tests.broker import BrokerDoor, access_jwt, jwt_of
 from tests.harness import SETTINGS, code_request, form_of, json_of, query_of, refresh_request, sealer_of
 
 pytestmark = pytest.mark.anyio
@@ -30,6 +30,10 @@ ISSUERS = {
     "auth0": "https://tenant.eu.auth0.com/",
     "keycloak": "https://sso.example.com/realms/a",
     "github": "https://github.com/login/oauth",
+    "b2c": "https://contoso.b2clogin.com/contoso.onmicrosoft.com/b2c_1_sign_in/v2.0",
+    "cognito": "https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_EXAMPLE",
+    "authentik": "https://sso.example.com/application/o/mcp/",
+    "zitadel": "https://instance.zitadel.cloud",
 }
 SECRET = "secret of the proxy"
 ACCEPTED = {"code": "the code"}
@@ -144,7 +148,7 @@ async def test_entra_is_sent_no_resource_at_authorize_and_token(flow: str) -> No
 async def test_entra_gets_the_scopes_required_for_login_and_refresh_tokens() -> None:
     """An access token for another resource, such as Microsoft Graph, is not passed to the client."""
     idp = RealisticIdp(ISSUERS["entra"], lambda query: None if "scope" in query else "AADSTS900144", lambda _: None)
-    graph = jwt_of({"aud": "00000003-0000-0000-c000-000000000000"})
+    graph = access_jwt(iss=idp.issuer, aud="00000003-0000-0000-c000-000000000000")
     idp.tokens |= {"access_token": graph, "scope": "openid profile email offline_access"}
     async with door_to(idp, "broker") as door:
         query = await asked_of_idp(door)
@@ -217,7 +221,7 @@ async def test_google_is_never_sent_offline_access_and_its_access_token_is_kept(
         assert is_ours(door, json_of(await door.token(form))["access_token"], "ya29.opaque")
         assert form_of(idp.token_requests[-1])["scope"] == "openid"
         # A JWT is kept too: it is for Google's own APIs.
-        idp.tokens["access_token"] = jwt_of({"aud": RESOURCE})
+        idp.tokens["access_token"] = access_jwt(iss=idp.issuer, aud=RESOURCE)
         assert is_ours(door, (await log_in(door, idp))[1]["access_token"], str(idp.tokens["access_token"]))
     async with door_to(idp, "broker", idp_preset="none") as door:
         assert (await log_in(door, idp, scope="openid offline_access"))[0] == "invalid_scope"
@@ -230,7 +234,7 @@ async def test_okta_is_sent_no_resource(flow: str) -> None:
         lambda query: "invalid_request" if {"resource", "audience"} & query.keys() else None,
         lambda form: "invalid_request" if "resource" in form else None,
     )
-    idp.tokens["access_token"] = jwt_of({"aud": RESOURCE})
+    idp.tokens["access_token"] = access_jwt(iss=idp.issuer, aud=RESOURCE)
     async with door_to(idp, flow) as door:
         refusal, tokens = await log_in(door, idp)
         assert (refusal, tokens["access_token"]) == (None, idp.tokens["access_token"])
@@ -240,7 +244,7 @@ async def test_okta_is_sent_no_resource(flow: str) -> None:
 
 async def test_okta_is_asked_for_a_refresh_token_and_its_default_audience_is_not_accepted() -> None:
     idp = RealisticIdp(ISSUERS["okta"], lambda _: None, lambda _: None)
-    default = jwt_of({"aud": "api://default"})
+    default = access_jwt(iss=idp.issuer, aud="api://default")
     idp.tokens["access_token"] = default
     async with door_to(idp, "broker") as door:
         assert (await asked_of_idp(door, scope="tools"))["scope"] == "tools openid offline_access"
@@ -255,7 +259,7 @@ async def test_auth0_gets_the_resource_as_audience_also_when_the_client_names_no
         lambda query: None if query.get("audience") == RESOURCE and "resource" not in query else "opaque",
         lambda form: None if has_credentials_in_form(form) and "resource" not in form else "invalid_client",
     )
-    idp.tokens["access_token"] = jwt_of({"aud": [RESOURCE, f"{ISSUERS['auth0']}userinfo"]})
+    idp.tokens["access_token"] = access_jwt(iss=idp.issuer, aud=[RESOURCE, f"{ISSUERS['auth0']}userinfo"])
     async with door_to(idp, flow) as door:
         refusal, tokens = await log_in(door, idp)
         assert (refusal, tokens["access_token"]) == (None, idp.tokens["access_token"])
@@ -291,7 +295,9 @@ async def test_keycloak_creates_no_offline_session_and_its_jwt_for_the_resource_
     async with door_to(idp, "broker") as door:
         asked = await asked_of_idp(door, scope="tools offline_access")
         assert (asked["scope"], asked["resource"]) == ("tools openid", RESOURCE)
-        for_us, for_another = (jwt_of({"aud": audience}) for audience in ([RESOURCE, "account"], "account"))
+        for_us, for_another = (
+            access_jwt(iss=idp.issuer, aud=audience) for audience in ([RESOURCE, "account"], "account")
+        )
         idp.tokens["access_token"] = for_us
         returned = {**ACCEPTED, "iss": idp.issuer}
         assert (await log_in(door, idp, returned))[1]["access_token"] == for_us
@@ -398,6 +404,12 @@ def test_each_preset_is_recognised_by_its_issuer(name: str, issuer: str) -> None
     [
         "https://idp.example",
         "https://okta.com.idp.example",
+        "https://okta-gov.com.idp.example",
+        "https://notokta-gov.com",
+        "https://b2clogin.com",
+        "https://cognito-idp.eu-west-1.amazonaws.com.evil.example/x",
+        "https://s3.eu-west-1.amazonaws.com/x",
+        "https://sso.example.com/a/application/o/mcp/",
         "https://notokta.com",
         "https://github.com/orgs",
         "https://idp.example/a/realms/b",
@@ -405,6 +417,21 @@ def test_each_preset_is_recognised_by_its_issuer(name: str, issuer: str) -> None
 )
 def test_other_issuers_have_no_preset(issuer: str) -> None:
     assert Settings(idp_issuer=issuer).preset is None
+
+
+@pytest.mark.parametrize(
+    ("issuer", "name"),
+    [
+        ("https://contoso.ciamlogin.com/8eaef023-2b34-4da1-9baa-8bc8c9d6a490/v2.0", "entra"),
+        ("https://agency.okta-gov.com/oauth2/default", "okta"),
+        ("https://agency.okta.mil", "okta"),
+        ("https://cognito-idp.cn-north-1.amazonaws.com.cn/cn-north-1_EXAMPLE", "cognito"),
+    ],
+)
+def test_further_hosts_of_a_provider_have_its_preset(issuer: str, name: str) -> None:
+    preset = Settings(idp_issuer=issuer).preset
+    assert preset is not None
+    assert preset.name == name
 
 
 def test_a_preset_can_be_named_and_switched_off() -> None:

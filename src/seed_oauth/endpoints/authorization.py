@@ -11,7 +11,7 @@ from seed_oauth.flows import AuthorizationRequest, Flow
 from seed_oauth.http.answer import Answer
 from seed_oauth.http.parameters import parse_form, read_form
 from seed_oauth.http.requested_resource import UNKNOWN_RESOURCE, ProtectedResources
-from seed_oauth.identity_provider.client import IdentityProviderError
+from seed_oauth.identity_provider.failures import IdentityProviderError
 from seed_oauth.outcomes import AuthorizationOutcome, ClientFamily
 from seed_oauth.protocol import pkce, redirect_uri, scope
 

@@ -15,6 +15,7 @@ from seed_oauth.http.answer import Answer
 from seed_oauth.http.early_response import early_response
 from seed_oauth.http.error_response import error_response
 from seed_oauth.http.parameters import MAXIMUM_BODY, BodyTooLargeError, MalformedRequestError
+from seed_oauth.identity_provider.failures import IdentityProviderError
 from seed_oauth.outcomes import Cause, EndpointOutcomes
 from seed_oauth.rate_limits import RateLimit
 from seed_oauth.telemetry import Telemetry
@@ -108,8 +109,10 @@ class Boundary:
     def _record(self, answer: Answer, correlation_id: str, started: float, error: OAuthError | None = None) -> None:
         outcome = answer.outcome
         self._telemetry.record(outcome, answer.client_family, answer.waited)
-        line: dict[str, str | None] = {"outcome": outcome.reason, "correlation_id": correlation_id}
+        line: dict[str, object] = {"outcome": outcome.reason, "correlation_id": correlation_id}
         if error is not None:
             line |= {"cause": error.outcome.cause, "detail": error.description}
+            if isinstance(error.__cause__, IdentityProviderError):
+                line |= error.__cause__.log_fields
         log = self._log.warning if outcome.cause in _OUR_TROUBLE else self._log.info
         log("request", **line, duration_ms=round((perf_counter() - started) * 1000, 2))

@@ -19,4 +19,5 @@ class CallbackEndpoint:
         Raises:
             OAuthError: any row of `CallbackOutcome` but the successful one.
         """
-        return await self._flow.return_to_client(parse_form(request.scope["query_string"]), request)
+        parameters = parse_form(request.scope["query_string"], prose={"error_description"})
+        return await self._flow.return_to_client(parameters, request)

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from seed_oauth.clients import ClientStore
 from seed_oauth.errors import StoreError
 from seed_oauth.http.answer import json_response
-from seed_oauth.identity_provider.client import IdentityProviderError
+from seed_oauth.identity_provider.failures import IdentityProviderError
 from seed_oauth.identity_provider.metadata import MetadataSource
 
 _PATIENCE = 1.0  # seconds that a probe waits for the identity provider; the attempt continues without it

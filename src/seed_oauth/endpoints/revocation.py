@@ -8,7 +8,7 @@ from seed_oauth.errors import OAuthError
 from seed_oauth.flows import Flow
 from seed_oauth.http.answer import NO_STORE, Answer
 from seed_oauth.http.parameters import read_form
-from seed_oauth.identity_provider.client import IdentityProviderError, IdentityProviderFailure
+from seed_oauth.identity_provider.failures import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.outcomes import RevocationOutcome
 
 

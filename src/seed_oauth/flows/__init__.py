@@ -1,6 +1,6 @@
 """The two ways from a client to the identity provider and back: `relay` and `broker`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -78,6 +78,27 @@ class IdpParameters:
         """Those of an authorization request."""
         names = dict.fromkeys(self._resource_names, resource or self.default_resource)
         return {**self._authorization, **names, **self.resource(resource)}
+
+    def login(
+        self,
+        resource: str | None,
+        scopes: Sequence[str],
+        *,
+        redirect_uri: str,
+        state: str,
+        code_challenge: str,
+        nonce: str,
+    ) -> dict[str, str]:
+        """Those of the authorization request of the broker flow; the doctor sends the same."""
+        own = {
+            "redirect_uri": redirect_uri,
+            "state": state,
+            "code_challenge": code_challenge,
+            "scope": " ".join(scopes),
+            # OpenID Connect Core §3.1.2.1: there is an ID token to repeat it only where openid is requested.
+            "nonce": nonce if "openid" in scopes else "",
+        }
+        return {**self.authorization(resource), **{name: value for name, value in own.items() if value}}
 
     def resource(self, resource: str | None) -> dict[str, str]:
         """The parameter `resource`, where it is passed on (RFC 8707 §2)."""

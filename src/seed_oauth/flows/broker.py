@@ -42,9 +42,10 @@ from seed_oauth.flows.transaction import Code, Grant, IdpLogin, Transaction
 from seed_oauth.http import pages, paths
 from seed_oauth.http.answer import Answer, found
 from seed_oauth.http.parameters import add_to_query
-from seed_oauth.identity_provider.client import IdentityProvider, IdentityProviderError
+from seed_oauth.identity_provider.client import IdentityProvider
+from seed_oauth.identity_provider.failures import IdentityProviderError
 from seed_oauth.identity_provider.metadata import MetadataSource
-from seed_oauth.outcomes import AuthorizationOutcome, CallbackOutcome, ConsentOutcome, GrantType, TokenOutcome
+from seed_oauth.outcomes import AuthorizationOutcome, CallbackOutcome, ConsentOutcome, GrantType
 
 
 class BrokerFlow:
@@ -155,7 +156,8 @@ class BrokerFlow:
         self._browser(request).check_bound_by(begun.browser, CallbackOutcome.OTHER_BROWSER, family)
         await self._check_sender(parameters)
         if refusal := idp_response.refusal_in(parameters):
-            raise OAuthError(*refusal, recipient=begun.recipient, client_family=family)
+            error = OAuthError(*refusal, recipient=begun.recipient, client_family=family)
+            raise error from idp_response.failure_in(parameters)
         answer = {"code": Code.of(login, parameters["code"]).sealed(self._sealer, self._now())}
         if begun.state is not None:
             answer["state"] = begun.state
@@ -179,19 +181,15 @@ class BrokerFlow:
         tokens = await self._identity_provider.exchange(
             metadata.token_endpoint or "", GrantType.AUTHORIZATION_CODE, parameters
         )
+        asked = self._scopes.asked_for(code.scope, metadata.default_scopes)
         identity = claims_of(tokens.members.get("id_token"))
-        # OpenID Connect Core §3.1.3.7, number 11: an ID token of another login must not be taken for this one's.
-        # Some identity providers send an ID token that was not asked for, which then has no nonce to repeat.
-        was_asked_for = identity and "openid" in self._scopes.asked_for(code.scope)
-        if was_asked_for and identity.get("nonce") != transaction.nonce(code.secret):
-            raise OAuthError(
-                TokenOutcome.IDP_WRONG_NONCE,
-                "the identity provider sent the tokens of another login: start a new authorization",
-            )
-        subject = identity.get("sub")
-        scope = self._scopes.told(tokens.members.get("scope"), code.scope)
-        grant = Grant.by(code, scope, subject if isinstance(subject, str) else None, self._now())
-        return self._tokens.members(tokens.members, grant, scope, self._now())
+        if identity and "openid" in asked:
+            idp_response.check_nonce(identity.get("nonce"), code.secret)
+        subject, idp_scope = identity.get("sub"), tokens.members.get("scope")
+        scope = self._scopes.told(idp_scope, code.scope, asked)
+        kept = self._scopes.kept(idp_scope, asked)
+        grant = Grant.by(code, scope, subject if isinstance(subject, str) else None, self._now(), idp_scope=kept)
+        return self._tokens.members(tokens.members, grant, scope, self._now(), idp_issuer=metadata.issuer)
 
     # 5. The client refreshes its tokens.
 
@@ -200,17 +198,18 @@ class BrokerFlow:
         metadata = await self._metadata.get()
         grant = presented_grant(presented, self._rotation, self._scopes)
         parameters = {"refresh_token": grant.idp_refresh_token, **self._parameters.resource(grant.resource)}
-        if presented.scope is not None and (scopes := self._scopes.asked_for(presented.scope)):
-            parameters["scope"] = " ".join(scopes)
+        narrowed, asked = self._scopes.refreshed(presented.scope, grant, metadata.default_scopes)
+        if asked:
+            parameters["scope"] = " ".join(asked)
 
         async def exchange() -> TokenMembers:
             tokens = await self._identity_provider.exchange(
                 metadata.token_endpoint or "", GrantType.REFRESH_TOKEN, parameters
             )
             # RFC 6749 §6: the scope may be narrowed for an access token; the refresh token keeps what was granted.
-            asked = grant.scope if presented.scope is None else presented.scope
-            scope = self._scopes.told(tokens.members.get("scope"), asked)
-            return self._tokens.members(tokens.members, grant.refreshed(), scope, self._now())
+            scope = self._scopes.told_again(tokens.members.get("scope"), narrowed, asked, grant)
+            again = grant.refreshed()
+            return self._tokens.members(tokens.members, again, scope, self._now(), idp_issuer=metadata.issuer)
 
         try:
             return await self._rotation.once(grant, exchange)
@@ -236,17 +235,15 @@ class BrokerFlow:
         metadata = await self._metadata.get()
         now = self._now()
         login = IdpLogin.begin(begun, now)
-        scopes = self._scopes.asked_for(begun.scope)
-        parameters = {
-            **self._parameters.authorization(begun.resource),
-            "redirect_uri": self._redirect_uri,
-            "state": login.state(self._sealer, now),
-            "code_challenge": transaction.code_challenge(transaction.code_verifier(login.secret)),
-        }
-        if scopes:
-            parameters["scope"] = " ".join(scopes)
-        if "openid" in scopes:
-            parameters["nonce"] = transaction.nonce(login.secret)
+        scopes = self._scopes.asked_for(begun.scope, metadata.default_scopes)
+        parameters = self._parameters.login(
+            begun.resource,
+            scopes,
+            redirect_uri=self._redirect_uri,
+            state=login.state(self._sealer, now),
+            code_challenge=transaction.code_challenge(transaction.code_verifier(login.secret)),
+            nonce=transaction.nonce(login.secret),
+        )
         return add_to_query(metadata.authorization_endpoint or "", parameters)
 
     def _consent_view(self, client: Client, begun: Transaction, now: float) -> pages.ConsentView:

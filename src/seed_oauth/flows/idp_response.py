@@ -1,9 +1,13 @@
-"""What the identity provider's authorization response says (RFC 6749 §4.1.2): a code, or why there is none."""
+"""The identity provider's authorization response (RFC 6749 §4.1.2): a code, or why not; and whose ID token it is."""
 
 from collections.abc import Mapping
 
+from seed_oauth.errors import OAuthError
+from seed_oauth.flows import transaction
+from seed_oauth.http.parameters import MalformedRequestError
+from seed_oauth.identity_provider.failures import IdentityProviderError, IdentityProviderFailure, said_in
 from seed_oauth.identity_provider.metadata import ProviderMetadata
-from seed_oauth.outcomes import CallbackOutcome
+from seed_oauth.outcomes import CallbackOutcome, TokenOutcome
 from seed_oauth.protocol.issuer import is_issuer
 
 Refusal = tuple[CallbackOutcome, str]
@@ -29,17 +33,27 @@ _ERRORS: Mapping[str, Refusal] = {
     "consent_required": _DENIED,
     "interaction_required": _DENIED,
     "account_selection_required": _DENIED,
+    "unmet_authentication_requirements": _DENIED,
 }
 """What the identity provider's `error` means for the client. Any other code means that it refuses this server."""
 
 
+def failure_in(response: Mapping[str, str]) -> IdentityProviderError:
+    """The refusal in the identity provider's own words, for the log."""
+    said = {name: value for name, value in response.items() if name in {"error", "error_description"}}
+    return IdentityProviderError(IdentityProviderFailure.REFUSED, said=said_in(said, secrets=[response["state"]]))
+
+
 def refusal_in(response: Mapping[str, str]) -> Refusal | None:
     """Why the response carries no code; None when it carries one."""
-    if "error" in response:
-        return _ERRORS.get(response["error"], _REFUSED)
-    if "code" not in response:
-        return CallbackOutcome.NO_CODE, "the identity provider sent no code: try again"
-    return None
+    try:
+        if "error" in response:
+            return _ERRORS.get(response["error"], _REFUSED)
+        if "code" in response:
+            return None
+    except MalformedRequestError:
+        pass  # the client has to hear of it, as of any other response without a usable code
+    return CallbackOutcome.NO_CODE, "the identity provider sent no usable code: try again"
 
 
 def is_from(metadata: ProviderMetadata, response: Mapping[str, str]) -> bool:
@@ -48,3 +62,19 @@ def is_from(metadata: ProviderMetadata, response: Mapping[str, str]) -> bool:
     if iss is None:
         return not metadata.sends_issuer
     return metadata.issuer is None or is_issuer(iss, metadata.issuer)
+
+
+def check_nonce(nonce: object, secret: str) -> None:
+    """An ID token of another login must not be taken for this one's (OpenID Connect Core §3.1.3.7, number 11).
+
+    Some identity providers send an ID token that was not asked for, which then has no nonce to repeat.
+    """
+    if nonce is None:
+        raise OAuthError(
+            TokenOutcome.IDP_NO_NONCE, "the ID token of the identity provider has no nonce: its operator has to look"
+        )
+    if nonce != transaction.nonce(secret):
+        raise OAuthError(
+            TokenOutcome.IDP_WRONG_NONCE,
+            "the identity provider sent the tokens of another login: start a new authorization",
+        )

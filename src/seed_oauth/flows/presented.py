@@ -70,7 +70,7 @@ def presented_grant(presented: RefreshRequest, rotation: Rotation, scopes: IdpSc
         raise OAuthError(TokenOutcome.BAD_REFRESH_TOKEN, "the refresh token was issued to another client")
     if rotation.has_ended(grant):
         raise OAuthError(TokenOutcome.LOGIN_EXPIRED, "the login was too long ago: start a new authorization")
-    if presented.scope is not None and scopes.exceeds(presented.scope, grant.scope):
+    if presented.scope is not None and scopes.exceeds(presented.scope, grant.scope, grant.requested):
         raise OAuthError(TokenOutcome.BAD_SCOPE, "scope must not exceed what was granted")
     _check_resource(presented.resource, grant.resource)
     return grant

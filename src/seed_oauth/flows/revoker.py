@@ -10,7 +10,8 @@ from seed_oauth.errors import OAuthError, StoreError
 from seed_oauth.flows.revocations import Revocations, Revoked
 from seed_oauth.flows.rotation import Rotation
 from seed_oauth.flows.transaction import Grant
-from seed_oauth.identity_provider.client import IdentityProvider, IdentityProviderError
+from seed_oauth.identity_provider.client import IdentityProvider
+from seed_oauth.identity_provider.failures import IdentityProviderError
 from seed_oauth.identity_provider.metadata import MetadataSource
 from seed_oauth.outcomes import Outcome, RevocationOutcome, TokenOutcome
 

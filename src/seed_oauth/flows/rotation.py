@@ -10,7 +10,7 @@ from seed_oauth.errors import OAuthError, StoreError
 from seed_oauth.flows import TokenMembers
 from seed_oauth.flows.grants import GRACE, GrantStore, RefreshLease
 from seed_oauth.flows.transaction import Grant
-from seed_oauth.identity_provider.client import IdentityProviderError, IdentityProviderFailure
+from seed_oauth.identity_provider.failures import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.outcomes import RevocationOutcome, TokenOutcome
 
 _LOOK_AGAIN = 0.05  # seconds between two polls for the answer that another request is waiting for

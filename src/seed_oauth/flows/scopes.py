@@ -1,36 +1,72 @@
 """Which scopes the identity provider is asked for, and which ones the client is told that it has."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+from seed_oauth.flows.transaction import Grant
+
+# Entra ID and others leave them out of the `scope` of a token response, although they were granted.
+_UNMENTIONED = frozenset({"openid", "profile", "email", "offline_access"})
 
 
 class IdpScopes:
     """The two scopes of a login in the broker flow: what the client asks for, and what this server asks for."""
 
-    def __init__(self, added: Iterable[str] = (), dropped: Iterable[str] = ()) -> None:
-        """`added` are requested in every login; `dropped` are never passed on."""
+    def __init__(self, added: Sequence[str] = (), dropped: Iterable[str] = ()) -> None:
+        """`added` are requested in every login, by default those that the metadata suggests; `dropped` are never."""
         self._added = tuple(added)
         self._dropped = frozenset(dropped)
 
-    def asked_for(self, scope: str | None) -> list[str]:
+    def asked_for(self, scope: str | None, defaults: Sequence[str] = ()) -> list[str]:
         """What to ask the identity provider for when a client asks for `scope`.
 
         MCP clients ask for everything that is advertised and for `offline_access` as well, and an identity provider
         that does not know one of them refuses the whole login.
         """
-        wanted = [one for one in (scope or "").split() if one not in self._dropped]
-        return list(dict.fromkeys([*wanted, *self._added]))
+        wanted = [*(scope or "").split(), *(() if self._added else defaults)]
+        return list(dict.fromkeys([*(one for one in wanted if one not in self._dropped), *self._added]))
 
-    def told(self, idp_scope: object, scope: str | None) -> str | None:
+    def told(self, idp_scope: object, scope: str | None, asked: Sequence[str]) -> str | None:
         """The scope in the client's token response (RFC 6749 §5.1), None when there is nothing to tell.
 
-        `idp_scope` is what the identity provider granted, and `scope` what the client asked for. Scopes that only
-        this server asked for are left out.
+        `idp_scope` is what the identity provider granted of what it was `asked`, and `scope` what the client asked for.
+        Scopes that only this server asked for are left out.
         """
-        wanted = (scope or "").split()
-        granted = idp_scope.split() if isinstance(idp_scope, str) else self.asked_for(scope)
-        ours = frozenset(self._added) - frozenset(wanted)
-        return " ".join(one for one in granted if one not in ours) or None
+        granted = idp_scope.split() if isinstance(idp_scope, str) else asked
+        ours = frozenset(asked) - frozenset((scope or "").split())
+        return _joined(one for one in granted if one not in ours)
 
-    def exceeds(self, scope: str, granted: str | None) -> bool:
-        """Whether a refresh asks for more than was granted (RFC 6749 §6); None means that no scope was named."""
-        return not set(scope.split()) - self._dropped <= set((granted or "").split())
+    def kept(self, idp_scope: object, asked: Sequence[str]) -> str | None:
+        """What to ask for when the grant is refreshed: what was asked for, less what was evidently not granted.
+
+        Entra ID refuses a refresh without scope (AADSTS90009), and RFC 6749 §6 one for more than was granted. Where the
+        response has other names than the request, those of the request are the ones that the identity provider takes.
+        """
+        granted = frozenset(idp_scope.split()) if isinstance(idp_scope, str) else frozenset[str]()
+        if granted and granted <= frozenset(asked):
+            return _joined(one for one in asked if one in granted | _UNMENTIONED)
+        return _joined(asked)
+
+    def exceeds(self, scope: str, *granted: str | None) -> bool:
+        """Whether a refresh asks for more than was granted (RFC 6749 §6), by any of its names."""
+        return not set(scope.split()) - self._dropped <= {name for one in granted for name in (one or "").split()}
+
+    def refreshed(self, scope: str | None, grant: Grant, defaults: Sequence[str]) -> tuple[str | None, list[str]]:
+        """What a refresh narrows the grant to, None for nothing, and what the identity provider is asked for.
+
+        A client that repeats what it asked for narrows nothing, whatever the identity provider called it.
+        """
+        if scope is None or set(scope.split()) == set((grant.requested or "").split()):
+            return None, (grant.idp_scope or "").split()
+        return scope, self.asked_for(scope, defaults)
+
+    def told_again(self, idp_scope: object, narrowed: str | None, asked: Sequence[str], grant: Grant) -> str | None:
+        """The scope in the token response to a refresh."""
+        if isinstance(idp_scope, str):
+            return self.told(idp_scope, narrowed or grant.requested, asked)
+        if narrowed is None:
+            return grant.scope
+        return _joined(one for one in narrowed.split() if one in (grant.scope or "").split())
+
+
+def _joined(scopes: Iterable[str]) -> str | None:
+    return " ".join(scopes) or None

@@ -1,7 +1,7 @@
 """The token response of the broker flow, made of the identity provider's."""
 
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import orjson
@@ -10,9 +10,10 @@ from seed_oauth.envelopes.access_token import AccessToken
 from seed_oauth.envelopes.seal import Sealer
 from seed_oauth.flows import TokenMembers
 from seed_oauth.flows.transaction import Grant
-from seed_oauth.protocol import resource as resources
 
-_LONGEST = 10 * 365 * 86_400  # seconds; a longer lifetime is cut to this
+Accepts = Callable[[Mapping[str, Any], Mapping[str, Any], str | None, str], bool]
+"""Whether an access token with this header and these claims, from the identity provider with this issuer, would be
+accepted for a resource."""
 
 
 def claims_of(token: object) -> Mapping[str, Any]:
@@ -21,43 +22,43 @@ def claims_of(token: object) -> Mapping[str, Any]:
     The signature is not checked: the token came directly from the identity provider over TLS, which is as good
     (OpenID Connect Core §3.1.3.7, number 6). A token that comes from a client has to be verified.
     """
+    return _part(token, 1)
+
+
+def _part(token: object, number: int) -> Mapping[str, Any]:
     if not isinstance(token, str) or token.count(".") != 2:  # noqa: PLR2004 - RFC 7515 §3.1
         return {}
-    payload = token.split(".")[1]
+    part = token.split(".")[number]
     try:
-        claims = orjson.loads(b64decode(f"{payload}{'=' * (-len(payload) % 4)}", b"-_", validate=True))
+        members = orjson.loads(b64decode(f"{part}{'=' * (-len(part) % 4)}", b"-_", validate=True))
     except ValueError:
         return {}
-    return claims if isinstance(claims, dict) else {}
-
-
-def is_meant_for(token: object, resource: str) -> bool:
-    """Whether an access token is a JWT whose audience is this protected resource (RFC 9068 §3)."""
-    audience = claims_of(token).get("aud")
-    audiences = [audience] if isinstance(audience, str) else audience
-    if not isinstance(audiences, list):
-        return False
-    wanted = resources.canonical(resource)
-    return any(isinstance(one, str) and resources.canonical(one) == wanted for one in audiences)
+    return members if isinstance(members, dict) else {}
 
 
 class TokenIssuer:
     """Makes the client's token response from the identity provider's."""
 
-    def __init__(self, sealer: Sealer, policy: Literal["auto", "idp", "own"], seconds: int) -> None:
-        """`policy` decides whose access tokens clients get (the setting `access_tokens`); ours last `seconds`."""
+    def __init__(self, sealer: Sealer, policy: Literal["auto", "idp", "own"], seconds: int, accepts: Accepts) -> None:
+        """`policy` decides whose access tokens clients get (the setting `access_tokens`); ours last `seconds`.
+
+        With `auto` clients get what whoever protects the MCP server `accepts`.
+        """
+        self._accepts = accepts
         self._sealer = sealer
         self._policy = policy
         self._seconds = seconds
 
-    def members(self, idp: TokenMembers, grant: Grant, scope: str | None, now: float) -> TokenMembers:
+    def members(
+        self, idp: TokenMembers, grant: Grant, scope: str | None, now: float, *, idp_issuer: str | None
+    ) -> TokenMembers:
         """The members of the client's token response (RFC 6749 §5.1), with a refresh token if we were given one.
 
         `scope` is the scope of the access token, as the client is told.
 
         An ID token is not passed on: its audience is this server, and an MCP client has no use for it.
         """
-        members = self._access_token(idp, grant, scope, now)
+        members = self._access_token(idp, grant, scope, now, idp_issuer)
         if scope is not None:
             members["scope"] = scope
         # An identity provider that does not rotate its refresh token sends none: the old one remains valid.
@@ -67,7 +68,9 @@ class TokenIssuer:
             members["refresh_token"] = kept.sealed(self._sealer, now)
         return members
 
-    def _access_token(self, idp: TokenMembers, grant: Grant, scope: str | None, now: float) -> dict[str, object]:
+    def _access_token(
+        self, idp: TokenMembers, grant: Grant, scope: str | None, now: float, idp_issuer: str | None
+    ) -> dict[str, object]:
         """`access_token` and `expires_in`: the identity provider's token, or our own that contains it.
 
         The identity provider's token is passed on if it is meant for the MCP server. One that is opaque or meant
@@ -75,8 +78,12 @@ class TokenIssuer:
         there (MCP Security Best Practices, "Token Passthrough").
         """
         idp_token = str(idp["access_token"])
-        expires_in = _seconds(idp.get("expires_in"))
-        if self._policy == "idp" or (self._policy == "auto" and is_meant_for(idp_token, grant.resource)):
+        expires_in = idp.get("expires_in")
+        assert expires_in is None or isinstance(expires_in, int)  # noqa: S101 - see `read_token_response`
+        passed_on = self._policy == "idp"
+        if self._policy == "auto":
+            passed_on = self._accepts(_part(idp_token, 0), _part(idp_token, 1), idp_issuer, grant.resource)
+        if passed_on:
             lasts = {} if expires_in is None else {"expires_in": expires_in}
             return {"access_token": idp_token, **lasts}
         seconds = self._seconds if expires_in is None else min(self._seconds, expires_in)
@@ -91,12 +98,3 @@ class TokenIssuer:
             issued_at=round(now, 3),
         )
         return {"access_token": token.sealed(self._sealer, now), "expires_in": seconds}
-
-
-def _seconds(expires_in: object) -> int | None:
-    # RFC 6749 §5.1 defines a number; some identity providers send a string.
-    if isinstance(expires_in, str) and expires_in.isascii() and expires_in.isdigit():
-        expires_in = float(expires_in)
-    if isinstance(expires_in, int | float) and expires_in >= 0:
-        return int(min(expires_in, _LONGEST))
-    return None

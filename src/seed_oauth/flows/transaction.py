@@ -139,11 +139,18 @@ class Grant(NamedTuple):
     login_at: int
     """When its user logged in, in seconds since the epoch; refreshes do not change it."""
     idp_refresh_token: str = ""
+    requested: str | None = None
+    """The scope that the client asked for; the identity provider may call it otherwise."""
+    idp_scope: str | None = None
+    """What the identity provider is asked for when the grant is refreshed."""
 
     @classmethod
-    def by(cls, code: Code, scope: str | None, subject: str | None, now: float) -> Self:
+    def by(
+        cls, code: Code, scope: str | None, subject: str | None, now: float, *, idp_scope: str | None = None
+    ) -> Self:
         """The grant that a code stands for, of the scope that the identity provider has granted."""
-        return cls(secrets.token_urlsafe(16), 0, code.client_id, scope, code.resource, subject, int(now))
+        grant = cls(secrets.token_urlsafe(16), 0, code.client_id, scope, code.resource, subject, int(now))
+        return grant._replace(requested=code.scope, idp_scope=idp_scope)
 
     def refreshed(self) -> Self:
         """The grant after one more refresh."""

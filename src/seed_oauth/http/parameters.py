@@ -1,6 +1,7 @@
 """Request parameters: read within limits and parsed strictly, from query, form and JSON alike."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
 from urllib.parse import quote_plus, unquote_to_bytes
 
@@ -11,6 +12,9 @@ MAXIMUM_BODY = 64 * 1024
 """Bytes of a request's body; the largest legitimate one is a registration of about 4 KiB."""
 
 _MAXIMUM_FIELDS = 64
+
+# Tabs, no-break spaces and joiners are what people type; line breaks and other controls are what they inject.
+_CONTROL_CHARACTERS = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 
 _FORM = "seed_oauth.form"
 
@@ -23,35 +27,56 @@ class BodyTooLargeError(Exception):
     """The request has more than `MAXIMUM_BODY` bytes."""
 
 
-def parse_form(encoded: bytes) -> dict[str, str]:
+class _PartlyMalformed(Mapping[str, str]):
+    """Parameters of which some cannot be used, which matters only to whoever reads one of those."""
+
+    def __init__(self, usable: Mapping[str, str], problems: Mapping[str, str]) -> None:
+        self._usable = usable
+        self._problems = problems
+
+    def __getitem__(self, name: str) -> str:
+        if name in self._problems:
+            raise MalformedRequestError(f"{name} {self._problems[name]}")
+        return self._usable[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self._usable if name not in self._problems)
+
+    def __len__(self) -> int:
+        return len(self._usable.keys() - self._problems.keys())
+
+
+def parse_form(encoded: bytes, *, prose: Collection[str] = ()) -> Mapping[str, str]:
     """Parse `application/x-www-form-urlencoded`, from a query or a body.
 
-    Parameters without a value are treated as omitted, and none may be repeated (RFC 6749 §3.1, §3.2).
+    Parameters without a value are treated as omitted, none may be repeated, and those that nobody reads are ignored
+    (RFC 6749 §3.1, §3.2): to read one that is repeated, not UTF-8 or has control characters raises
+    `MalformedRequestError`. Those named in `prose` are text for people, which may look like anything.
 
     Raises:
-        MalformedRequestError: not UTF-8, control characters, a repeated parameter, or too many parameters.
+        MalformedRequestError: too many parameters.
         BodyTooLargeError: more than `MAXIMUM_BODY` bytes.
     """
     if len(encoded) > MAXIMUM_BODY:
         raise BodyTooLargeError
     if encoded.count(b"&") >= _MAXIMUM_FIELDS:
         raise MalformedRequestError(f"more than {_MAXIMUM_FIELDS} parameters were sent")
-    try:
-        fields = encoded.decode("ascii").replace("+", " ").split("&")
-        split = (field.partition("=") for field in fields if field)
-        pairs = [(_decode(name), _decode(value)) for name, _, value in split]
-    except UnicodeError:
-        raise MalformedRequestError("parameters must be percent-encoded UTF-8") from None
-    parameters = dict(pairs)
-    if len(parameters) != len(pairs):
-        raise MalformedRequestError("a parameter was sent twice")
-    for value in parameters.values():
-        if not value.isprintable():
-            raise MalformedRequestError("a parameter contains control characters")
-    return {name: value for name, value in parameters.items() if value}
+    parameters: dict[str, str] = {}
+    problems: dict[str, str] = {}
+    for field in encoded.decode("latin-1").replace("+", " ").split("&"):
+        encoded_name, _, encoded_value = field.partition("=")
+        name, value = _decode(encoded_name), _decode(encoded_value)
+        if name is None or (name in prose and name in parameters):
+            continue
+        problem = "was sent twice" if name in parameters else _problem_of(value)
+        parameters[name] = value or ""
+        if problem and name not in prose:
+            problems[name] = problem
+    usable = {name: value for name, value in parameters.items() if value}
+    return _PartlyMalformed(usable, problems) if problems else usable
 
 
-async def read_form(request: Request) -> dict[str, str]:
+async def read_form(request: Request) -> Mapping[str, str]:
     """Read the form in the body; a second call for the same request returns the same form.
 
     Raises:
@@ -59,7 +84,7 @@ async def read_form(request: Request) -> dict[str, str]:
         BodyTooLargeError: more than `MAXIMUM_BODY` bytes.
         starlette.requests.ClientDisconnect: the client disconnected while sending.
     """
-    form: dict[str, str] | None = request.scope.get(_FORM)
+    form: Mapping[str, str] | None = request.scope.get(_FORM)
     if form is None:
         if _content_type(request) != "application/x-www-form-urlencoded":
             raise MalformedRequestError("send the parameters as application/x-www-form-urlencoded")
@@ -101,8 +126,20 @@ def encode_form(parameters: Mapping[str, str]) -> str:
 _encoded_name = lru_cache(maxsize=256)(quote_plus)  # parameter names are few and never a client's
 
 
-def _decode(text: str) -> str:
-    return unquote_to_bytes(text).decode() if "%" in text else text
+def _decode(text: str) -> str | None:
+    """The text, None if it is not percent-encoded UTF-8."""
+    if "%" not in text and text.isascii():
+        return text
+    try:
+        return unquote_to_bytes(text.encode("ascii")).decode()
+    except UnicodeError:
+        return None
+
+
+def _problem_of(value: str | None) -> str | None:
+    if value is None:
+        return "must be percent-encoded UTF-8"
+    return "contains control characters" if not value.isprintable() and _CONTROL_CHARACTERS.search(value) else None
 
 
 def _content_type(request: Request) -> str:

@@ -10,7 +10,6 @@ REGISTER = "/oauth/register"
 REVOKE = "/oauth/revoke"
 
 SERVER_METADATA = "/.well-known/oauth-authorization-server"
-OPENID_CONFIGURATION = "/.well-known/openid-configuration"
 RESOURCE_METADATA = "/.well-known/oauth-protected-resource"
 
 HEALTH = "/healthz"
@@ -27,11 +26,10 @@ def server_metadata_paths(issuer: str) -> list[str]:
     """Where on the issuer's host the authorization server metadata is served.
 
     For an issuer with a path, that path comes after the well-known part (RFC 8414 §3.1). The form without it serves
-    a reverse proxy that strips the path. OpenID Connect clients look below the issuer (Discovery §4).
+    a reverse proxy that strips the path. Nothing is at `openid-configuration`: this server issues no ID tokens, so what
+    OpenID Connect Discovery §3 requires there would be untrue, and clients that read it stop at what is missing.
     """
-    path = urlsplit(issuer).path
-    found = [SERVER_METADATA, f"{SERVER_METADATA}{path}", OPENID_CONFIGURATION, f"{OPENID_CONFIGURATION}{path}"]
-    return list(dict.fromkeys([*found, f"{path}{OPENID_CONFIGURATION}"]))
+    return list(dict.fromkeys([SERVER_METADATA, f"{SERVER_METADATA}{urlsplit(issuer).path}"]))
 
 
 def server_metadata_url(issuer: str) -> str:

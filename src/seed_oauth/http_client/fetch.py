@@ -1,11 +1,16 @@
 """One bounded request to another server: sent once, without redirects, and no more read than was agreed."""
 
+from codecs import BOM_UTF8
 from typing import NamedTuple
 
 import httpx
 import orjson
 
 JSON = "application/json"
+
+
+class ConnectionFailedError(httpx.ConnectError):
+    """No connection, or it broke; the message names the problem, and has nothing of the request."""
 
 
 class TooLargeError(httpx.RemoteProtocolError):
@@ -22,7 +27,8 @@ class Response(NamedTuple):
     def json_object(self) -> dict[str, object] | None:
         """The JSON object in the body, or None if it is not one."""
         try:
-            document = orjson.loads(self.body)
+            # RFC 8259 §8.1: a byte order mark may be ignored.
+            document = orjson.loads(self.body.removeprefix(BOM_UTF8))
         except orjson.JSONDecodeError:
             return None
         return document if isinstance(document, dict) else None

@@ -17,6 +17,8 @@ from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 from yarl import URL
 
+from seed_oauth.http_client.fetch import ConnectionFailedError
+
 _KEEPALIVE = 30  # seconds an idle connection is kept
 
 
@@ -150,7 +152,20 @@ def _as_httpx_error(error: aiohttp.ClientError | TimeoutError) -> httpx.Transpor
         return httpx.TimeoutException("no response in time")
     if isinstance(error, aiohttp.ClientResponseError):
         return httpx.RemoteProtocolError("the response is not HTTP")
-    return httpx.ConnectError("no connection, or it broke")
+    return ConnectionFailedError(_connection_problem(error))
+
+
+def _connection_problem(error: aiohttp.ClientError) -> str:
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "the host name cannot be resolved (DNS)"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return f"the certificate is not accepted (TLS): {getattr(error.certificate_error, 'verify_message', '')}"
+    if isinstance(error, aiohttp.ClientSSLError):
+        return "the TLS handshake failed"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        problem = error.strerror or type(error.os_error).__name__
+        return "the connection was refused" if isinstance(error.os_error, ConnectionRefusedError) else problem
+    return "the connection broke"
 
 
 class AuthenticatedTransport(httpx.AsyncBaseTransport):

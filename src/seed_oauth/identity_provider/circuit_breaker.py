@@ -13,12 +13,8 @@ from typing import ParamSpec, TypeVar
 
 import structlog
 
-from seed_oauth.identity_provider.client import (
-    IdentityProvider,
-    IdentityProviderError,
-    IdentityProviderFailure,
-    TokenResponse,
-)
+from seed_oauth.identity_provider.client import IdentityProvider, TokenResponse
+from seed_oauth.identity_provider.failures import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.outcomes import GrantType
 
 FAILURES = 10

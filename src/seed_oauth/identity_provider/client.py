@@ -2,12 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC
-from email.utils import parsedate_to_datetime
-from enum import Enum
 from functools import lru_cache
-from math import ceil
-from time import time
 from types import MappingProxyType
 from typing import Protocol
 
@@ -15,12 +10,15 @@ import httpx
 
 from seed_oauth.http.parameters import encode_form
 from seed_oauth.http_client.fetch import Response, send
+from seed_oauth.identity_provider.failures import IdentityProviderError, failure_of, refusal_of, said_in
+from seed_oauth.identity_provider.token_response import read_token_response, why_no_token
 from seed_oauth.outcomes import GrantType
 
 MAXIMUM_RESPONSE = 64 * 1024
 """Bytes of a response body; the tokens of a user in hundreds of groups stay under 16 KiB."""
 
-_LONGEST_RETRY_AFTER = 3600
+# Parameters whose values the IdP may repeat in its own words, which are logged.
+_SECRET_PARAMETERS = ("code", "code_verifier", "refresh_token", "token", "client_secret")
 
 _HEADERS = httpx.Headers(
     {
@@ -33,52 +31,9 @@ _HEADERS = httpx.Headers(
 )
 
 
-class IdentityProviderFailure(Enum):
-    """Why there is no token."""
-
-    UNREACHABLE = "unreachable"
-    """No response: connection refused, name not resolved, TLS failure, or a broken connection."""
-    TIMEOUT = "timeout"
-    RATE_LIMITED = "rate_limited"
-    SERVER_ERROR = "server_error"
-    INVALID_RESPONSE = "invalid_response"
-    """A response that cannot be used: not JSON, too large, a redirect, or without a token."""
-    REFUSED = "refused"
-    """A definite refusal, with an `error` code of RFC 6749 §5.2."""
-    CIRCUIT_OPEN = "circuit_open"
-    """No request was sent, because the IdP does not respond."""
-    TOO_MANY_IN_FLIGHT = "too_many_in_flight"
-    """No request was sent, because too many are waiting for a response."""
-
-
-class IdentityProviderError(Exception):
-    """A request to the IdP failed.
-
-    The `error_description` is never kept: it may repeat secrets, and it is not ours to publish.
-    """
-
-    def __init__(
-        self, failure: IdentityProviderFailure, *, error: str | None = None, retry_after: int | None = None
-    ) -> None:
-        super().__init__(failure.value)
-        self.failure = failure
-        self.error = error
-        """The `error` code if it is REFUSED."""
-        self.retry_after = retry_after
-        """Seconds after which to try again."""
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """`Retry-After`, if it is known when to try again (RFC 9110 §10.2.3)."""
-        return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
-
-
 @dataclass(frozen=True, slots=True)
 class TokenResponse:
-    """A successful response of the token endpoint (RFC 6749 §5.1), with all members as the IdP sent them.
-
-    Only `scope` is converted to the format of the RFC (§3.3), where the IdP is known to use another.
-    """
+    """A successful response of the token endpoint, with its members in the form of RFC 6749 §5.1."""
 
     members: Mapping[str, object]
 
@@ -120,6 +75,7 @@ class HttpIdentityProvider:
         token_parameters: Mapping[str, str] = MappingProxyType({}),
         error_codes: Mapping[str, str] = MappingProxyType({}),
         scope_separator: str = " ",
+        secret: str = "",
     ) -> None:
         """Connect to nothing yet.
 
@@ -129,12 +85,14 @@ class HttpIdentityProvider:
             token_parameters: further parameters of token requests.
             error_codes: from an `error` code of this IdP to the code of RFC 6749 §5.2.
             scope_separator: what separates the scopes in its token responses.
+            secret: the client secret, which is kept out of what is logged of its responses.
         """
         self._transport = transport
         self._credentials = credentials
         self._token_parameters = token_parameters
         self._error_codes = error_codes
         self._scope_separator = scope_separator
+        self._secret = secret
 
     async def exchange(
         self, token_endpoint: str, grant_type: GrantType, parameters: Mapping[str, str]
@@ -142,18 +100,16 @@ class HttpIdentityProvider:
         """Exchange a code or a refresh token, with our client credentials."""
         form = {"grant_type": grant_type, **parameters, **self._token_parameters}
         response = await self._post(token_endpoint, form)
-        members = response.json_object()
-        if response.status == httpx.codes.OK and members is not None and "error" not in members:
-            if isinstance(members.get("access_token"), str):
-                return TokenResponse(self._with_spaces_in_scope(members))
-            raise IdentityProviderError(IdentityProviderFailure.INVALID_RESPONSE)
-        raise self._refusal(response, members or {})
+        read = read_token_response(response, self._scope_separator)
+        if read is None:
+            raise self._refusal(response, form)
+        return TokenResponse(read)
 
     async def revoke(self, revocation_endpoint: str, parameters: Mapping[str, str]) -> None:
         """Revoke a token; the body of a 200 is ignored (RFC 7009 §2.2)."""
         response = await self._post(revocation_endpoint, parameters)
         if response.status != httpx.codes.OK:
-            raise self._refusal(response, response.json_object() or {})
+            raise self._refusal(response, parameters)
 
     async def introspect(self, introspection_endpoint: str, access_token: str) -> Mapping[str, object]:
         """Introspect an access token, with our client credentials (RFC 7662 §2.1)."""
@@ -162,7 +118,7 @@ class HttpIdentityProvider:
         members = response.json_object() or {}
         if response.status == httpx.codes.OK and isinstance(members.get("active"), bool):
             return members
-        raise self._refusal(response, members)
+        raise self._refusal(response, form)
 
     async def aclose(self) -> None:
         """Close the connections to the IdP."""
@@ -177,15 +133,15 @@ class HttpIdentityProvider:
         except httpx.TransportError as error:
             raise failure_of(error) from error
 
-    def _with_spaces_in_scope(self, members: dict[str, object]) -> dict[str, object]:
-        scope = members.get("scope")
-        if self._scope_separator != " " and isinstance(scope, str):
-            return {**members, "scope": scope.replace(self._scope_separator, " ")}
-        return members
-
-    def _refusal(self, response: Response, members: Mapping[str, object]) -> IdentityProviderError:
-        refusal = refusal_of(response.status, response.headers, members)
+    def _refusal(self, response: Response, form: Mapping[str, str]) -> IdentityProviderError:
+        members = response.json_object()
+        if response.status == httpx.codes.OK and members is not None and not members.get("error"):
+            refusal = why_no_token(members)
+        else:
+            refusal = refusal_of(response.status, response.headers, members or {})
         refusal.error = self._error_codes.get(refusal.error or "", refusal.error)
+        secrets = [self._secret, *(form.get(name, "") for name in _SECRET_PARAMETERS)]
+        refusal.said = said_in(members or {}, status=response.status, secrets=secrets)
         return refusal
 
 
@@ -193,47 +149,3 @@ class HttpIdentityProvider:
 def _parsed(url: str) -> httpx.URL:
     # Parsed once for each of the few endpoints; httpx would parse it for each request.
     return httpx.URL(url)
-
-
-def failure_of(error: httpx.TransportError) -> IdentityProviderError:
-    """What a request without a usable response means."""
-    if isinstance(error, httpx.TimeoutException):
-        return IdentityProviderError(IdentityProviderFailure.TIMEOUT)
-    if isinstance(error, httpx.RemoteProtocolError):
-        return IdentityProviderError(IdentityProviderFailure.INVALID_RESPONSE)
-    return IdentityProviderError(IdentityProviderFailure.UNREACHABLE)
-
-
-def refusal_of(status: int, headers: httpx.Headers, members: Mapping[str, object]) -> IdentityProviderError:
-    """What a response without a token means. GitHub answers 200 with an `error`, so the status alone does not tell."""
-    retry_after = _retry_after(headers)
-    if status == httpx.codes.TOO_MANY_REQUESTS:
-        return IdentityProviderError(IdentityProviderFailure.RATE_LIMITED, retry_after=retry_after)
-    if status >= httpx.codes.INTERNAL_SERVER_ERROR:
-        return IdentityProviderError(IdentityProviderFailure.SERVER_ERROR, retry_after=retry_after)
-    error = members.get("error")
-    if status == httpx.codes.UNAUTHORIZED and error == "unauthorized_client":
-        # Keycloak's code for a wrong client secret; RFC 6749 §5.2 uses 401 for failed authentication only.
-        error = "invalid_client"
-    if isinstance(error, str) and (status == httpx.codes.OK or status >= httpx.codes.BAD_REQUEST):
-        return IdentityProviderError(IdentityProviderFailure.REFUSED, error=error)
-    if status == httpx.codes.UNAUTHORIZED:
-        # RFC 6749 §5.2: 401 means that client authentication failed, whatever the body is.
-        return IdentityProviderError(IdentityProviderFailure.REFUSED, error="invalid_client")
-    return IdentityProviderError(IdentityProviderFailure.INVALID_RESPONSE)
-
-
-def _retry_after(headers: httpx.Headers) -> int | None:
-    """Seconds or a date (RFC 9110 §10.2.3), as seconds from now; None if it cannot be parsed."""
-    value = headers.get("retry-after", "")
-    try:
-        seconds = int(value) if value.isascii() and value.isdigit() else ceil(_timestamp(value) - time())
-    except (ValueError, OverflowError):
-        return None
-    return max(0, min(seconds, _LONGEST_RETRY_AFTER))
-
-
-def _timestamp(http_date: str) -> float:
-    # RFC 9110 §5.6.7: it is in GMT, although one of the three formats does not say so.
-    date = parsedate_to_datetime(http_date)
-    return date.replace(tzinfo=date.tzinfo or UTC).timestamp()

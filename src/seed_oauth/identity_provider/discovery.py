@@ -1,6 +1,7 @@
 """Discovery: the identity provider's metadata, read from its issuer (RFC 8414, OpenID Connect Discovery)."""
 
 import asyncio
+from codecs import BOM_UTF8
 from collections.abc import Awaitable, Callable
 from functools import partial
 from math import ceil
@@ -12,14 +13,10 @@ import structlog
 
 from seed_oauth.http_client.fetch import fetch
 from seed_oauth.http_client.single_flight import SingleFlight
-from seed_oauth.identity_provider.client import (
-    MAXIMUM_RESPONSE,
-    IdentityProviderError,
-    IdentityProviderFailure,
-    failure_of,
-    refusal_of,
-)
+from seed_oauth.identity_provider.client import MAXIMUM_RESPONSE
+from seed_oauth.identity_provider.failures import IdentityProviderError, IdentityProviderFailure, failure_of, refusal_of
 from seed_oauth.identity_provider.metadata import ProviderMetadata
+from seed_oauth.identity_provider.quotation import one_line
 from seed_oauth.identity_provider.timed import timed
 from seed_oauth.settings import PREFIX, validators
 from seed_oauth.telemetry import Telemetry
@@ -29,7 +26,13 @@ _FRESH = 3600.0  # seconds until the metadata is read again
 _LONGEST_PAUSE = 60.0  # seconds between two attempts, however many have failed
 
 # After these the other well-known path is tried.
-_NOT_FOUND = frozenset({IdentityProviderFailure.REFUSED, IdentityProviderFailure.INVALID_RESPONSE})
+_NOT_FOUND = frozenset(
+    {
+        IdentityProviderFailure.REFUSED,
+        IdentityProviderFailure.UNEXPECTED_STATUS,
+        IdentityProviderFailure.INVALID_RESPONSE,
+    }
+)
 
 
 Document = tuple[dict[str, object], httpx.Headers]
@@ -54,25 +57,27 @@ class Discovery:
 
     def __init__(
         self,
+        issuer: str,
         configured: ProviderMetadata,
         transport: httpx.AsyncBaseTransport,
         telemetry: Telemetry,
         *,
-        published_issuer: str | None = None,
+        publishes: Callable[[str], bool],
         clock: Callable[[], float] = monotonic,
     ) -> None:
         """Read nothing yet.
 
         Args:
-            configured: the issuer, and the endpoints that override those in the metadata.
+            issuer: where to read.
+            configured: the issuer and the endpoints that override those in the metadata.
             transport: must not add our credentials.
             telemetry: records the requests.
-            published_issuer: the issuer in the metadata, if it is known to differ (see `check_issuer`).
+            publishes: whether an issuer may be the one in the metadata (see `check_issuer`).
             clock: counts seconds and never goes back.
         """
         self._configured = configured
-        self._issuer = configured.issuer or ""
-        self._published_issuer = published_issuer
+        self._issuer = issuer
+        self._publishes = publishes
         self._transport = transport
         self._record = partial(telemetry.record_idp_request, Operation.DISCOVERY)
         self._log = structlog.get_logger("seed_oauth")
@@ -106,9 +111,12 @@ class Discovery:
         except Exception as unexpected:
             self._log.exception("unexpected")
             raise IdentityProviderError(IdentityProviderFailure.INVALID_RESPONSE) from unexpected
-        metadata = metadata_of(document, self._configured, self._published_issuer)
+        check_issuer(document, issuer, self._publishes)
+        metadata = metadata_of(document, self._configured)
         if metadata != self._cache.peek(issuer):
             self._log.info("identity provider metadata read")
+            if metadata.ignored:
+                self._log.warning("identity provider metadata ignored in part", ignored=metadata.ignored)
         return metadata, _FRESH
 
     async def _fetch(self, url: str) -> Document:
@@ -146,7 +154,14 @@ async def find_document(issuer: str, fetch_one: Callable[[str], Awaitable[Docume
     except IdentityProviderError as failure:
         if failure.failure not in _NOT_FOUND:
             raise
-    return await fetch_one(second)
+        at_first = failure
+    try:
+        return await fetch_one(second)
+    except IdentityProviderError as at_second:
+        # The first is where most have it, so its failure must not be hidden by the other's.
+        worst = at_first if at_second.failure in _NOT_FOUND else at_second
+        problem = f"{first}: {at_first}; {second}: {at_second}"
+        raise IdentityProviderError(worst.failure, problem, retry_after=worst.retry_after) from at_second
 
 
 async def read_document(transport: httpx.AsyncBaseTransport, url: str) -> Document:
@@ -159,69 +174,95 @@ async def read_document(transport: httpx.AsyncBaseTransport, url: str) -> Docume
         response = await fetch(transport, url, limit=MAXIMUM_RESPONSE)
     except httpx.TransportError as error:
         raise failure_of(error) from error
-    status, headers, _ = response
+    status, headers, body = response
     if status != httpx.codes.OK:
-        failure = refusal_of(status, headers, {})
+        refusal = refusal_of(status, headers, {})
         if httpx.codes.is_client_error(status) and status != httpx.codes.TOO_MANY_REQUESTS:
-            failure = IdentityProviderError(IdentityProviderFailure.REFUSED)
-        raise failure
+            refusal.failure = IdentityProviderFailure.REFUSED
+        elsewhere = one_line(headers.get("location"))
+        problem = f"status {status}" + (f", a redirect to {elsewhere}" if elsewhere else "")
+        raise IdentityProviderError(refusal.failure, problem, retry_after=refusal.retry_after)
     document = response.json_object()
     if document is None:
-        raise MetadataError(f"the response is not JSON: {PREFIX}IDP_ISSUER must be the identity provider's issuer")
+        raise MetadataError(_not_a_json_object(body))
     return document, headers
 
 
-def metadata_of(
-    document: dict[str, object], configured: ProviderMetadata, published_issuer: str | None = None
-) -> ProviderMetadata:
-    """The metadata in a document, with the endpoints that are configured in place of its own.
+def _not_a_json_object(body: bytes) -> str:
+    start = body.removeprefix(BOM_UTF8).lstrip()[:1]
+    if start == b"<":
+        return "an HTML page instead of JSON"
+    return "JSON, but not an object" if start == b"[" else "the response is not JSON"
+
+
+def metadata_of(document: dict[str, object], configured: ProviderMetadata) -> ProviderMetadata:
+    """The metadata in a document, with what is configured in place of its own.
 
     Raises:
-        MetadataError: it belongs to another issuer, or has members that cannot be used.
+        MetadataError: a member without which no login is possible cannot be used.
     """
-    check_issuer(document, configured.issuer, published_issuer)
     methods = document.get("code_challenge_methods_supported")
+    ignored: list[str] = []
+
+    def optional(member: str) -> str | None:
+        try:
+            return _url(document, member)
+        except MetadataError as unusable:
+            if document.get(member) not in (None, ""):
+                ignored.append(str(unusable))
+            return None
+
     return ProviderMetadata(
-        issuer=str(document["issuer"]),
-        authorization_endpoint=configured.authorization_endpoint
-        or _url(document, "authorization_endpoint", required=True),
-        token_endpoint=configured.token_endpoint or _url(document, "token_endpoint", required=True),
-        revocation_endpoint=configured.revocation_endpoint or _url(document, "revocation_endpoint"),
-        jwks_uri=configured.jwks_uri or _url(document, "jwks_uri"),
-        introspection_endpoint=configured.introspection_endpoint or _url(document, "introspection_endpoint"),
+        issuer=configured.issuer or str(document.get("issuer")),
+        authorization_endpoint=configured.authorization_endpoint or _url(document, "authorization_endpoint"),
+        token_endpoint=configured.token_endpoint or _url(document, "token_endpoint"),
+        revocation_endpoint=configured.revocation_endpoint or optional("revocation_endpoint"),
+        jwks_uri=configured.jwks_uri or optional("jwks_uri"),
+        introspection_endpoint=configured.introspection_endpoint or optional("introspection_endpoint"),
         sends_issuer=document.get("authorization_response_iss_parameter_supported") is True,
         code_challenge_methods=tuple(map(str, methods)) if isinstance(methods, list) else (),
+        default_scopes=_default_scopes(document),
+        ignored=tuple(ignored),
     )
 
 
-def check_issuer(document: dict[str, object], issuer: str | None, published_issuer: str | None = None) -> None:
+def _default_scopes(document: dict[str, object]) -> tuple[str, ...]:
+    listed = document.get("scopes_supported")
+    scopes = listed if isinstance(listed, list) else []
+    # OpenID Connect Discovery §3: an OpenID Provider has both members, and supports openid whether or not it lists it.
+    is_openid = {"subject_types_supported", "id_token_signing_alg_values_supported"} <= document.keys()
+    wanted = {"openid": is_openid or "openid" in scopes, "offline_access": "offline_access" in scopes}
+    return tuple(scope for scope, asked in wanted.items() if asked)
+
+
+def check_issuer(document: dict[str, object], issuer: str, publishes: Callable[[str], bool]) -> None:
     """Refuse the metadata of another issuer (RFC 8414 §3.3).
 
-    `published_issuer` is what the metadata of `issuer` names instead, for the identity providers known to break the
-    rule.
+    `publishes` tells which issuers the metadata of `issuer` may name: others, too, for the identity providers that
+    break the rule.
 
     Raises:
         MetadataError: it belongs to another issuer.
     """
     published = document.get("issuer")
-    if published is not None and published in (issuer, published_issuer):
+    if isinstance(published, str) and publishes(published):
         return
     if published == f"{issuer}/":
         raise MetadataError(f"{PREFIX}IDP_ISSUER must end with a slash: the identity provider's issuer does")
     if f"{published}/" == issuer:
         raise MetadataError(f"{PREFIX}IDP_ISSUER must not end with a slash: the identity provider's issuer does not")
     raise MetadataError(
-        f"the metadata belongs to another issuer (RFC 8414 §3.3): set {PREFIX}IDP_ISSUER to its member issuer"
+        f"the metadata belongs to another issuer (RFC 8414 §3.3), {one_line(published)}: set {PREFIX}IDP_ISSUER to it, "
+        f"or {PREFIX}IDP_ISSUER_CLAIM if the metadata is the right one"
     )
 
 
-def _url(document: dict[str, object], member: str, *, required: bool = False) -> str | None:
+def _url(document: dict[str, object], member: str) -> str:
     value = document.get(member)
-    if value is None and not required:
-        return None
     try:
         # Of the endpoints only the one that browsers are sent to has its parameters in the URL.
-        return validators.authorization_url(validators.absolute_url(value if isinstance(value, str) else ""))
+        url = validators.authorization_url(validators.absolute_url(value if isinstance(value, str) else ""))
     except ValueError as unusable:
         setting = f"{PREFIX}IDP_{member.removesuffix('_endpoint').removesuffix('_uri').upper()}_URL"
         raise MetadataError(f"{member} in the metadata {unusable}, or set {setting}") from None
+    return url or ""

@@ -1,6 +1,6 @@
 """The identity provider's signing keys: fetched when needed, cached, and fetched again when they change."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import ceil
 from time import monotonic
@@ -9,10 +9,10 @@ import httpx
 import structlog
 
 from seed_oauth.http_client.single_flight import SingleFlight
-from seed_oauth.identity_provider.client import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.identity_provider.discovery import read_document
+from seed_oauth.identity_provider.failures import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.identity_provider.timed import timed
-from seed_oauth.protocol.jwk import BadKeysError, BadSignatureError, PublicKey, read_jwk_set, verify
+from seed_oauth.protocol.jwk import BadKeysError, BadSignatureError, PublicKey, usable_keys, verify
 from seed_oauth.telemetry import Telemetry
 from seed_oauth.telemetry.contract import Operation
 
@@ -43,6 +43,7 @@ class IssuerKeys:
         self._transport = transport
         self._record = partial(telemetry.record_idp_request, Operation.JWKS)
         self._log = structlog.get_logger("seed_oauth")
+        self._skipped: Mapping[str, int] = {}
         self._cache = SingleFlight(self._fetch, self._pause, in_background=True, clock=clock)
 
     async def verify(self, jwks_uri: str, token: str, key_id: str | None) -> dict[str, object]:
@@ -75,15 +76,25 @@ class IssuerKeys:
         with timed(self._record):
             document, _ = await read_document(self._transport, jwks_uri)
             try:
-                return read_jwk_set(document), FRESH
-            except BadKeysError:
-                raise IdentityProviderError(IdentityProviderFailure.INVALID_RESPONSE) from None
+                keys, skipped = usable_keys(document)
+            except BadKeysError as bad:
+                raise IdentityProviderError(IdentityProviderFailure.INVALID_RESPONSE, f"the answer {bad}") from None
+            self._note_skipped(skipped)
+            if not keys:
+                raise IdentityProviderError(IdentityProviderFailure.INVALID_RESPONSE, "no key can be used")
+            return keys, FRESH
+
+    def _note_skipped(self, skipped: Mapping[str, int]) -> None:
+        """Log once which keys are not used: a token that is signed with one of them is refused."""
+        if skipped != self._skipped:
+            self._log.warning("signing keys of the identity provider skipped", skipped=dict(skipped))
+        self._skipped = skipped
 
     def _pause(self, failure: Exception, _: int, is_known: bool) -> float:
         pause = REFETCH_AFTER if is_known else _RETRY_AFTER
         problem = "unexpected"
         if isinstance(failure, IdentityProviderError):
-            problem = failure.failure.value
+            problem = str(failure)
             failure.retry_after = ceil(pause)
         self._log.warning("signing keys of the identity provider not read", problem=problem, retry_after_s=pause)
         return pause

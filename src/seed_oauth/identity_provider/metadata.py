@@ -18,6 +18,11 @@ class ProviderMetadata:
     """Whether its authorization responses contain `iss` (RFC 9207)."""
     code_challenge_methods: tuple[str, ...] = ()
     """The PKCE methods that it lists (RFC 8414 §2)."""
+    default_scopes: tuple[str, ...] = ()
+    """What a login asks for where the settings do not say: `openid` at an OpenID Provider, and `offline_access`, for a
+    refresh token, where it is listed."""
+    ignored: tuple[str, ...] = ()
+    """Optional members that cannot be used, and why."""
 
 
 class MetadataSource(Protocol):

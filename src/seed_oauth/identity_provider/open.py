@@ -1,7 +1,7 @@
 """The identity provider that the settings describe."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ssl import SSLContext
 from time import monotonic, perf_counter
 
@@ -83,6 +83,7 @@ def open_client(
     """The client of the identity provider, which adds our credentials below `instrument`, so that no span has them."""
     client_id = settings.idp_client_id or ""
     credentials = {"client_id": client_id}
+    secret = ""
     if settings.idp_client_secret is not None:
         secret = settings.idp_client_secret.get_secret_value()
         if settings.idp_token_auth_method == "client_secret_post":  # noqa: S105 - a method's name
@@ -97,6 +98,7 @@ def open_client(
         token_parameters=settings.idp_token_parameters,
         error_codes=preset.error_codes if preset else {},
         scope_separator=preset.scope_separator if preset else " ",
+        secret=secret,
     )
 
 
@@ -104,15 +106,16 @@ def open_discovery(
     settings: Settings, transport: Transport, telemetry: Telemetry, clock: Callable[[], float] = monotonic
 ) -> Discovery:
     """The metadata at the issuer of the settings, whose URLs override those in it."""
+    configured = replace(configured_metadata(settings), issuer=settings.idp_issuer_claim)
     return Discovery(
-        configured_metadata(settings), transport, telemetry, published_issuer=published_issuer(settings), clock=clock
+        settings.idp_issuer or "", configured, transport, telemetry, publishes=publisher(settings), clock=clock
     )
 
 
 def configured_metadata(settings: Settings) -> ProviderMetadata:
     """The metadata as far as it is in the settings."""
     return ProviderMetadata(
-        issuer=settings.idp_issuer,
+        issuer=settings.idp_issuer_claim or settings.idp_issuer,
         authorization_endpoint=settings.idp_authorization_url,
         token_endpoint=settings.idp_token_url,
         revocation_endpoint=settings.idp_revocation_url,
@@ -121,6 +124,11 @@ def configured_metadata(settings: Settings) -> ProviderMetadata:
     )
 
 
-def published_issuer(settings: Settings) -> str | None:
-    """The issuer in the metadata, where it is known to differ from the one that it is read from."""
-    return settings.preset.published_issuers.get(settings.idp_issuer or "") if settings.preset else None
+def publisher(settings: Settings) -> Callable[[str], bool]:
+    """Tells whether the metadata at the issuer of the settings may name an issuer."""
+    issuer, claim, preset = settings.idp_issuer, settings.idp_issuer_claim, settings.preset
+
+    def publishes(published: str) -> bool:
+        return published in {issuer, claim} or (preset is not None and preset.publishes(issuer or "", published))
+
+    return publishes

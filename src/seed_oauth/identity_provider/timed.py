@@ -6,12 +6,8 @@ from contextlib import contextmanager
 from functools import partial
 from time import perf_counter
 
-from seed_oauth.identity_provider.client import (
-    IdentityProvider,
-    IdentityProviderError,
-    IdentityProviderFailure,
-    TokenResponse,
-)
+from seed_oauth.identity_provider.client import IdentityProvider, TokenResponse
+from seed_oauth.identity_provider.failures import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.outcomes import GrantType
 from seed_oauth.telemetry import Telemetry
 from seed_oauth.telemetry.contract import IdpOutcome, Operation
@@ -21,9 +17,9 @@ _OUTCOMES = {
     IdentityProviderFailure.TIMEOUT: IdpOutcome.TIMEOUT,
     IdentityProviderFailure.RATE_LIMITED: IdpOutcome.HTTP_4XX,
     IdentityProviderFailure.SERVER_ERROR: IdpOutcome.HTTP_5XX,
-    IdentityProviderFailure.INVALID_RESPONSE: IdpOutcome.INVALID_RESPONSE,
     IdentityProviderFailure.REFUSED: IdpOutcome.HTTP_4XX,
 }
+"""Any other failure is a response that cannot be used."""
 
 
 class TimedIdentityProvider:
@@ -72,7 +68,7 @@ def timed(record: Callable[[IdpOutcome, float], None], clock: Callable[[], float
         yield
         outcome = IdpOutcome.OK
     except IdentityProviderError as error:
-        outcome = _OUTCOMES[error.failure]
+        outcome = _OUTCOMES.get(error.failure, IdpOutcome.INVALID_RESPONSE)
         raise
     except asyncio.CancelledError:
         outcome = IdpOutcome.CANCELLED

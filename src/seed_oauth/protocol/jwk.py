@@ -4,6 +4,7 @@ joserfc is imported on first use: most deployments never need it, and start fast
 """
 
 import warnings
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias
@@ -32,6 +33,7 @@ MAXIMUM_KEYS = 16
 
 _RSA_BITS = range(2048, 4097)  # shorter keys are weak (NIST SP 800-131A), longer ones take too long to verify
 
+_PRIVATE = "a private or symmetric key"
 _PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})  # RFC 7518 §6
 
 PublicKey: TypeAlias = "RSAKey | ECKey | OKPKey"
@@ -51,17 +53,27 @@ def read_jwk_set(jwk_set: object) -> tuple[PublicKey, ...]:
     Raises:
         BadKeysError: it is not a JWK Set, has too many keys or no usable one, or contains a private key.
     """
-    listed = jwk_set.get("keys") if isinstance(jwk_set, Mapping) else None
-    if not isinstance(listed, list) or not all(isinstance(jwk, dict) for jwk in listed):
-        raise BadKeysError("must be a JWK Set: an object with a list of keys")
-    if len(listed) > MAXIMUM_KEYS:
+    keys, skipped = usable_keys(jwk_set)
+    if len(keys) + sum(skipped.values()) > MAXIMUM_KEYS:
         raise BadKeysError(f"must not have more than {MAXIMUM_KEYS} keys")
-    if any(_PRIVATE_MEMBERS & jwk.keys() for jwk in listed):
+    if _PRIVATE in skipped:
         raise BadKeysError("must have public keys only: replace the private key, which is compromised")
-    keys = tuple(key for jwk in listed if (key := _read_key(jwk)) is not None)
     if not keys:
         raise BadKeysError("has no usable key: publish an RSA key of 2048 to 4096 bits or a key for ES256")
     return keys
+
+
+def usable_keys(jwk_set: object) -> tuple[tuple[PublicKey, ...], dict[str, int]]:
+    """The keys of a JWK Set that can verify a signature, and why others are skipped: how many for each reason.
+
+    Raises:
+        BadKeysError: it is not a JWK Set.
+    """
+    listed = jwk_set.get("keys") if isinstance(jwk_set, Mapping) else None
+    if not isinstance(listed, list):
+        raise BadKeysError("must be a JWK Set: an object with a list of keys")
+    read = [_read_key(jwk) for jwk in listed]
+    return tuple(one for one in read if not isinstance(one, str)), Counter(one for one in read if isinstance(one, str))
 
 
 def verify(signed: str, keys: Collection[PublicKey]) -> dict[str, object]:
@@ -102,18 +114,25 @@ def unverified(signed: str) -> tuple[dict[str, object], dict[str, object]]:
     return compact.headers(), claims
 
 
-def _read_key(jwk: dict[str, object]) -> "PublicKey | None":
+def _read_key(jwk: object) -> "PublicKey | str":
+    """The key, or why it cannot be used."""
     from joserfc.jwk import ECKey, JWKRegistry, OKPKey, RSAKey  # noqa: PLC0415 - see above
 
+    if not isinstance(jwk, dict):
+        return "not an object"
+    if _PRIVATE_MEMBERS & jwk.keys():
+        return _PRIVATE
     if jwk.get("use", "sig") != "sig":
-        return None
+        return "not for signatures"
     try:
         with _strictly():
-            key = JWKRegistry.import_key(jwk)  # type: ignore[arg-type]  # it checks the members' types
-            too_weak = isinstance(key, RSAKey) and key.public_key.key_size not in _RSA_BITS
+            key = JWKRegistry.import_key(jwk)
+            bits = key.public_key.key_size if isinstance(key, RSAKey) else None
     except _MalformedError:
-        return None
-    return key if isinstance(key, RSAKey | ECKey | OKPKey) and not too_weak else None
+        return "not a valid key"
+    if bits is not None and bits not in _RSA_BITS:
+        return "an RSA key of less than 2048 or more than 4096 bits"
+    return key if isinstance(key, RSAKey | ECKey | OKPKey) else "not a public key"
 
 
 class _MalformedError(Exception):

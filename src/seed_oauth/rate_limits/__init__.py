@@ -1,6 +1,6 @@
 """A rate limit for each endpoint, counted in this process, so that no request waits for a store."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from math import ceil
 from time import time
@@ -202,7 +202,7 @@ def _count(windows: Iterable[Window], key: bytes) -> None:
         window.count(key)
 
 
-def _credentials(address: bytes, form: dict[str, str]) -> list[bytes]:
+def _credentials(address: bytes, form: Mapping[str, str]) -> list[bytes]:
     """Hashes of the codes and tokens in a request.
 
     They tell the users of one vendor apart, who share its addresses and its client_id. Usually there is one. If there

@@ -1,14 +1,15 @@
 """Is an access token valid for a resource? Ours, the identity provider's JWTs, and opaque ones by introspection."""
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from time import monotonic, time
 
 from seed_oauth.envelopes.access_token import AccessToken
 from seed_oauth.envelopes.seal import ExpiredError, Sealer, SealError
 from seed_oauth.flows.revocations import Revocations
-from seed_oauth.identity_provider.client import IdentityProvider, IdentityProviderError, IdentityProviderFailure
+from seed_oauth.identity_provider.client import IdentityProvider
+from seed_oauth.identity_provider.failures import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.identity_provider.jwks import IssuerKeys, UnknownKeyError
 from seed_oauth.identity_provider.metadata import MetadataSource, ProviderMetadata
 from seed_oauth.outcomes import ResourceOutcome
@@ -19,9 +20,10 @@ from seed_oauth.resource_server.claims import (
     CLOCK_SKEW,
     bad_token,
     check_audience,
+    check_claims,
+    check_header,
     check_issuer,
     check_times,
-    check_type,
     expired_token,
     token_of,
     wrong_audience,
@@ -126,9 +128,7 @@ class BearerTokens:
             header, said = unverified(token)
         except BadSignatureError:
             raise bad_token() from None
-        # RFC 7515 §4.1.11: no extension is understood here, so any critical one is refused.
-        if "crit" in header:
-            raise bad_token()
+        check_header(header)
         metadata = await self._metadata.get()
         if metadata.jwks_uri is None:
             return await self._ask(token, resource)
@@ -144,8 +144,15 @@ class BearerTokens:
             raise AccessTokenError(
                 ResourceOutcome.UNKNOWN_KEY, "the access token is signed with a key that is not in use: get a new token"
             ) from None
-        check_type(header, claims, self._idp_client_id)
-        return self._checked(claims, resource, issuer)
+        expires_at = check_claims(
+            header,
+            claims,
+            resource=resource,
+            audiences=self._audiences,
+            client_id=self._idp_client_id,
+            now=self._now(),
+        )
+        return token_of(claims, expires_at, issuer)
 
     async def _ask(self, token: str, resource: str) -> VerifiedToken:
         metadata = await self._metadata.get()
@@ -161,9 +168,7 @@ class BearerTokens:
         if "iss" in answer:
             check_issuer(answer, _issuer_of(metadata))
         # `exp` is optional, too; without it the answer is valid for as long as it is remembered.
-        return self._checked({"exp": self._now() + REMEMBERED_FOR, **answer}, resource, issuer)
-
-    def _checked(self, claims: Mapping[str, object], resource: str, issuer: str) -> VerifiedToken:
+        claims = {"exp": self._now() + REMEMBERED_FOR, **answer}
         check_audience(claims, resource, self._audiences)
         return token_of(claims, check_times(claims, self._now()), issuer)
 

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 
 from seed_oauth.outcomes import ResourceOutcome
 from seed_oauth.protocol.issuer import is_issuer
+from seed_oauth.protocol.jwk import SIGNING_ALGORITHMS
 from seed_oauth.protocol.resource import canonical
 from seed_oauth.resource_server import AccessTokenError, VerifiedToken
 
@@ -17,6 +18,55 @@ _ACCESS_TOKEN_TYPES = ("at+jwt", "application/at+jwt")
 _UNSPECIFIC_TYPES = ("jwt", None)
 
 _OF_ID_TOKENS = ("nonce", "at_hash", "c_hash")  # OpenID Connect Core §2, §3.3.2.11
+
+
+def is_acceptable(
+    header: Claims,
+    claims: Claims,
+    *,
+    issuer: str | None,
+    resource: str,
+    audiences: Collection[str],
+    client_id: str | None,
+    required: Collection[str],
+    now: float,
+) -> bool:
+    """Whether a JWT would be accepted for the resource, if its signature is good.
+
+    The same rules decide which tokens clients are given. An `issuer` that is not known is not compared.
+    """
+    try:
+        check_header(header)
+        if issuer is not None:
+            check_issuer(claims, issuer)
+        check_claims(header, claims, resource=resource, audiences=audiences, client_id=client_id, now=now)
+    except AccessTokenError:
+        return False
+    return scopes_of(claims).issuperset(required)
+
+
+def check_header(header: Claims) -> None:
+    """Refuse a JWT that cannot be verified here.
+
+    Raises:
+        AccessTokenError: BAD_TOKEN.
+    """
+    # RFC 7515 §4.1.11: no extension is understood here, so any critical one is refused.
+    if "crit" in header or header.get("alg") not in SIGNING_ALGORITHMS:
+        raise bad_token()
+
+
+def check_claims(
+    header: Claims, claims: Claims, *, resource: str, audiences: Collection[str], client_id: str | None, now: float
+) -> float:
+    """When an access token of the right issuer expires, in seconds since the epoch.
+
+    Raises:
+        AccessTokenError: it is not an access token, not for the resource, or not valid now.
+    """
+    check_type(header, claims, client_id)
+    check_audience(claims, resource, audiences)
+    return check_times(claims, now)
 
 
 def check_type(header: Claims, claims: Claims, client_id: str | None) -> None:

@@ -75,6 +75,7 @@ class ReverseProxy:
         `body_limit` is in bytes; `send_token` also passes the identity provider's access token.
         """
         public = urlsplit(issuer)
+        self._issuer = issuer
         self._mcp_server = mcp_server
         self._guard = guard
         self._body_limit = body_limit
@@ -146,7 +147,8 @@ class ReverseProxy:
             "X-Forwarded-For": request.client.host if request.client else None,
             **self._forwarded,
             "X-Seed-OAuth-Subject": _encoded(token.subject),
-            "X-Seed-OAuth-Client-Id": _encoded(token.client_id),
+            # In a token of the identity provider it would be this server's own client_id there.
+            "X-Seed-OAuth-Client-Id": _encoded(token.client_id if token.issuer == self._issuer else None),
             "X-Seed-OAuth-Scope": " ".join(quote(scope, safe=_UNESCAPED) for scope in sorted(token.scopes)),
             "X-Seed-OAuth-IdP-Token": _encoded(token.idp_token if self._sends_token else None),
         }

@@ -49,7 +49,13 @@ class Settings(BaseSettings):
     idp_issuer: validators.IdpIssuer = None
     """Issuer identifier of the identity provider. Its metadata is read from there; URLs that are set below override
     the metadata."""
-    idp_preset: Literal["auto", "none", "entra", "google", "okta", "auth0", "keycloak", "github"] = "auto"
+    idp_issuer_claim: validators.OptionalText = None
+    """The issuer that the metadata and the tokens name, if it differs from `idp_issuer`. With this, the URLs below and
+    no `idp_issuer`, nothing is read."""
+    idp_preset: Literal[
+        "auto", "none", "entra", "b2c", "google", "okta", "auth0", "keycloak", "github", "cognito", "authentik",
+        "zitadel",
+    ] = "auto"  # fmt: skip
     """Defaults for a known identity provider; `auto` recognizes it by `idp_issuer`, `none` uses no preset."""
     idp_authorization_url: validators.AuthorizationUrl = None
     """Authorization endpoint of the identity provider; by default from its metadata."""
@@ -236,11 +242,20 @@ class Settings(BaseSettings):
         return self.flow == "broker" or self.idp_revocation_url is not None
 
     @cached_property
+    def introspects(self) -> bool:
+        """Whether opaque access tokens are checked by introspection, for which credentials are needed (RFC 7662 §2.1).
+
+        An endpoint in the settings is asked without them, too: it may be protected otherwise.
+        """
+        return self.idp_introspection and (self.idp_client_id is not None or self.idp_introspection_url is not None)
+
+    @cached_property
     def can_check_tokens(self) -> bool:
         """Whether this server can validate the access tokens of its clients."""
         seals_them = self.flow == "broker" and self.access_tokens == "own"
         asks = self.idp_introspection and self.idp_introspection_url is not None
-        return seals_them or asks or self.idp_issuer is not None
+        verifies = self.idp_issuer or (self.idp_issuer_claim and self.idp_jwks_url)
+        return seals_them or asks or bool(verifies)
 
     @cached_property
     def mcp_server_path(self) -> str:

@@ -3,9 +3,13 @@
 Settings of the operator always override a preset; `SEED_OAUTH_IDP_PRESET=none` switches presets off.
 """
 
+import re
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from urllib.parse import urlsplit
+
+_GUID = "[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 
 RESOURCE = "{resource}"
 """Value of an authorization parameter that is replaced by the requested resource."""
@@ -17,7 +21,7 @@ class Preset:
 
     name: str
     hosts: tuple[str, ...] = ()
-    """Hosts of its issuers; a leading dot matches every subdomain. Empty matches any host."""
+    """Hosts of its issuers, as patterns in which `*` matches anything. Empty matches any host."""
     paths: tuple[str, ...] = ("",)
     """Prefixes of the paths of its issuers."""
     defaults: Mapping[str, object]
@@ -27,7 +31,8 @@ class Preset:
     supports_s256: bool = False
     """Whether PKCE with S256 works although its metadata does not list it."""
     published_issuers: Mapping[str, str] = field(default_factory=dict)
-    """Issuers whose metadata names another issuer, by issuer: the exceptions to RFC 8414 §3.3."""
+    """The issuer in the metadata, by a pattern of the issuers at which it is read: the exceptions to RFC 8414 §3.3.
+    `{host}` is the host that it is read from, and `{guid}` any GUID."""
     error_codes: Mapping[str, str] = field(default_factory=dict)
     """Non-standard error codes of its token endpoint, and the codes of RFC 6749 §5.2 they stand for."""
     scope_separator: str = " "
@@ -37,8 +42,18 @@ class Preset:
         """Whether the issuer belongs to this kind of identity provider."""
         url = urlsplit(issuer)
         host = url.hostname or ""
-        known = not self.hosts or any(host == one or (one[0] == "." and host.endswith(one)) for one in self.hosts)
+        known = not self.hosts or any(fnmatchcase(host, pattern) for pattern in self.hosts)
         return known and url.path.startswith(self.paths)
+
+    def publishes(self, issuer: str, published: str) -> bool:
+        """Whether the metadata at `issuer` may name the issuer `published`."""
+        host = urlsplit(issuer).hostname or ""
+        allowed = [
+            template.replace("{host}", host)
+            for pattern, template in self.published_issuers.items()
+            if re.fullmatch(pattern, issuer)
+        ]
+        return published in allowed or re.sub(_GUID, "{guid}", published) in allowed
 
     def fill_in(self, values: MutableMapping[str, object]) -> None:
         """Add the defaults to the settings that have no value."""
@@ -60,7 +75,13 @@ def find(name: object, issuer: object) -> Preset | None:
 ENTRA = Preset(
     name="entra",
     # https://learn.microsoft.com/entra/identity-platform/authentication-national-cloud
-    hosts=("login.microsoftonline.com", "login.microsoftonline.us", "login.partner.microsoftonline.cn"),
+    # https://learn.microsoft.com/entra/external-id/customers/how-to-custom-url-domain (ciamlogin.com)
+    hosts=(
+        "login.microsoftonline.com",
+        "login.microsoftonline.us",
+        "login.partner.microsoftonline.cn",
+        "*.ciamlogin.com",
+    ),
     defaults={
         # "AADSTS901002: The 'resource' request parameter is not supported", at both endpoints; since
         # March 2026 AADSTS9010010. The resource is part of the scope:
@@ -81,13 +102,40 @@ ENTRA = Preset(
     # For more than one tenant the issuer is a template, and `consumers` is the name of a tenant:
     # https://learn.microsoft.com/entra/identity-platform/v2-protocols-oidc
     # https://github.com/MicrosoftDocs/azure-docs/issues/38427
+    # At ciamlogin.com the metadata has the tenant's ID as the host, whatever its name is:
+    # https://github.com/AzureAD/microsoft-authentication-library-for-js/issues/8592
     published_issuers={
-        "https://login.microsoftonline.com/common/v2.0": "https://login.microsoftonline.com/{tenantid}/v2.0",
-        "https://login.microsoftonline.com/organizations/v2.0": "https://login.microsoftonline.com/{tenantid}/v2.0",
-        "https://login.microsoftonline.com/consumers/v2.0": (
+        r"https://login\.microsoftonline\.com/(common|organizations)/v2\.0": (
+            "https://login.microsoftonline.com/{tenantid}/v2.0"
+        ),
+        r"https://login\.microsoftonline\.com/consumers/v2\.0": (
             "https://login.microsoftonline.com/9188040d-6c67-4c5b-b112-36a304b66dad/v2.0"
         ),
+        r"https://[^/]+\.ciamlogin\.com/[^/]+/v2\.0": "https://{guid}.ciamlogin.com/{guid}/v2.0",
     },
+)
+
+B2C = Preset(
+    name="b2c",
+    # https://learn.microsoft.com/azure/active-directory-b2c/b2clogin
+    hosts=("*.b2clogin.com",),
+    defaults={
+        # Not among the parameters; the scope names the API:
+        # https://learn.microsoft.com/azure/active-directory-b2c/authorization-code-flow
+        "idp_send_resource": False,
+        # The same page has the credentials in the form.
+        "idp_token_auth_method": "client_secret_post",
+        # A request without scope is refused (AADB2C90010), and there is an access token only for an API among them:
+        # https://learn.microsoft.com/azure/active-directory-b2c/error-codes
+        # https://learn.microsoft.com/azure/active-directory-b2c/access-tokens
+        "idp_scopes": ("openid", "offline_access"),
+    },
+    # https://learn.microsoft.com/azure/active-directory-b2c/authorization-code-flow (code_challenge_method)
+    supports_s256=True,
+    # The metadata of a user flow has the tenant's ID and not the flow, unless that is set ("Compatibility"):
+    # https://learn.microsoft.com/azure/active-directory-b2c/tokens-overview
+    # https://github.com/coreos/go-oidc/issues/121
+    published_issuers={r"https://[^/]+\.b2clogin\.com/[^/]+/[^/]+/v2\.0/?": "https://{host}/{guid}/v2.0/"},
 )
 
 GOOGLE = Preset(
@@ -113,7 +161,7 @@ GOOGLE = Preset(
 
 OKTA = Preset(
     name="okta",
-    hosts=(".okta.com", ".oktapreview.com", ".okta-emea.com"),
+    hosts=("*.okta.com", "*.oktapreview.com", "*.okta-emea.com", "*.okta-gov.com", "*.okta.mil"),
     defaults={
         # "Okta does not support dynamic audience switching …, nor does it support the resource claim (RFC 8707)":
         # the audience is a property of the authorization server, so there is no parameter for it.
@@ -126,7 +174,7 @@ OKTA = Preset(
 
 AUTH0 = Preset(
     name="auth0",
-    hosts=(".auth0.com",),
+    hosts=("*.auth0.com",),
     defaults={
         # "Auth0 will use the resource parameter …; if both are available, the audience will still be used", and
         # without its compatibility profile `audience` alone counts:
@@ -191,4 +239,44 @@ GITHUB = Preset(
     scope_separator=",",
 )
 
-PRESETS = (ENTRA, GOOGLE, OKTA, AUTH0, KEYCLOAK, GITHUB)
+COGNITO = Preset(
+    name="cognito",
+    # https://docs.aws.amazon.com/cognito/latest/developerguide/federation-endpoints.html
+    hosts=("cognito-idp.*.amazonaws.com", "cognito-idp.*.amazonaws.com.cn"),
+    defaults={
+        # Only where the tier is Essentials or Plus, and the resource is registered:
+        # https://docs.aws.amazon.com/cognito/latest/developerguide/cognito-user-pools-define-resource-servers.html
+        "idp_send_resource": False,
+        # https://docs.aws.amazon.com/cognito/latest/developerguide/authorization-endpoint.html
+        "idp_scopes": ("openid",),
+        # Not among the scopes there, and refresh tokens come without it:
+        # https://docs.aws.amazon.com/cognito/latest/developerguide/token-endpoint.html
+        "idp_dropped_scopes": ("offline_access",),
+    },
+    # Its metadata has no code_challenge_methods_supported, but S256 is documented:
+    # https://docs.aws.amazon.com/cognito/latest/developerguide/using-pkce-in-authorization-code.html
+    supports_s256=True,
+)
+
+AUTHENTIK = Preset(
+    name="authentik",
+    # Any host; every provider has an issuer of its own by default:
+    # https://docs.goauthentik.io/add-secure-apps/providers/oauth2/
+    paths=("/application/o/",),
+    defaults={
+        # The same page: refresh tokens come with offline_access only.
+        "idp_scopes": ("openid", "offline_access"),
+    },
+)
+
+ZITADEL = Preset(
+    name="zitadel",
+    # https://zitadel.com/docs/apis/openidoauth/endpoints
+    hosts=("*.zitadel.cloud",),
+    defaults={
+        # https://zitadel.com/docs/apis/openidoauth/scopes (offline_access for refresh tokens)
+        "idp_scopes": ("openid", "offline_access"),
+    },
+)
+
+PRESETS = (ENTRA, B2C, GOOGLE, OKTA, AUTH0, KEYCLOAK, GITHUB, COGNITO, AUTHENTIK, ZITADEL)

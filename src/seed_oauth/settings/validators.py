@@ -90,7 +90,10 @@ def _scope_tokens(value: tuple[str, ...]) -> tuple[str, ...]:
 def _advertised(value: tuple[str, ...]) -> tuple[str, ...]:
     if "offline_access" in value:
         # MCP clients request every advertised scope, but whether it wants a refresh token is the client's decision.
-        raise ValueError("must not contain offline_access: clients request it themselves")
+        raise ValueError(
+            "must not contain offline_access: clients request it themselves, and it is requested from the identity "
+            "provider if its metadata lists it; if it does not, add it to SEED_OAUTH_IDP_SCOPES"
+        )
     return value
 
 
@@ -123,6 +126,7 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 Days = Annotated[float, Field(gt=0, le=3650)]
 Url = Annotated[str, AfterValidator(absolute_url)]
 OptionalUrl = Annotated[Url | None, BeforeValidator(_none_if_empty)]
+OptionalText = Annotated[str | None, BeforeValidator(_none_if_empty)]
 IdpIssuer = Annotated[OptionalUrl, AfterValidator(idp_issuer)]
 AuthorizationUrl = Annotated[OptionalUrl, AfterValidator(authorization_url)]
 Parameters = Annotated[dict[str, str], AfterValidator(_parameters)]

@@ -15,6 +15,7 @@ from seed_oauth.cli.doctor.finding import Finding, Status, as_json_text, has_fai
 from seed_oauth.server.listener import listen
 from seed_oauth.storage.sqlite.clients import SqliteClientStore
 from seed_oauth.storage.sqlite.database import Database
+from tests.broker import BrokerDoor
 from tests.cli.test_cli import free_port
 from tests.harness import PUBLIC, form_of, query_of
 from tests.redis_servers import RedisServer
@@ -313,6 +314,82 @@ async def test_the_authorization_request_is_complete_and_no_redirect_is_followed
         assert (query["client_id"], query["prompt"]) == ("proxy", "consent")
         assert SECRET not in urlencode(query)
     assert "/login" not in [request.url.path for request in world.requests]
+
+
+OPENID = {
+    "scopes_supported": ["openid", "offline_access"],
+    "subject_types_supported": ["public"],
+    "id_token_signing_alg_values_supported": ["RS256"],
+}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "settings", "scope"),
+    [
+        ({}, {}, None),
+        ({}, {"scopes": "mail files"}, "mail files"),
+        (OPENID, {"scopes": "mail"}, "mail openid offline_access"),
+        (OPENID, {"scopes": "mail", "idp_dropped_scopes": "offline_access"}, "mail openid"),
+        (OPENID, {"scopes": "mail", "idp_scopes": "profile"}, "mail profile"),
+    ],
+)
+async def test_the_authorization_request_is_the_one_that_a_login_sends(
+    world: World, metadata: dict[str, Any], settings: dict[str, Any], scope: str | None
+) -> None:
+    world.metadata |= metadata
+    await diagnose(world, **settings)
+    asked = next(query_of(str(one.url)) for one in world.requests if one.url.path == "/authorize")
+    to_idp: dict[str, Any] = {"idp_authorization_url": None, "idp_token_url": None, "idp_revocation_url": None}
+    given = {"idp_issuer": IDP, **to_idp, **settings}
+    async with BrokerDoor(idp=lambda _: httpx.Response(200, json=world.metadata), settings=given) as door:
+        sent = query_of(await door.person.reaches_idp(scope=settings.get("scopes")))
+    assert asked.keys() == sent.keys()
+    assert asked.get("scope") == sent.get("scope") == scope
+    assert ("nonce" in asked) == ("openid" in (scope or "").split())
+    same = asked.keys() - {"state", "nonce", "code_challenge"}
+    assert {name: asked[name] for name in same} == {name: sent[name] for name in same}
+
+
+@pytest.mark.parametrize("error", ["invalid_scope", "unauthorized_client", "invalid_target", "invalid_request"])
+async def test_the_words_of_the_identity_provider_are_quoted(world: World, error: str) -> None:
+    words = "AADSTS70011: The provided value for 'scope' is not valid.%0d%0aTrace ID: x%1b[2J"
+    world.authorize = redirects(f"{CALLBACK}?error={error}&error_description={words}")
+    found = await finding(world, "redirect URI")
+    assert f"{error}: AADSTS70011: The provided value for 'scope' is not valid. Trace ID: x [2J" in found.text
+    world.token = lambda _: httpx.Response(
+        401, json={"error": "invalid_client", "error_description": f"AADSTS7000215: bad secret {SECRET}"}
+    )
+    credentials = await finding(world, "credentials")
+    assert "invalid_client: AADSTS7000215: bad secret …" in credentials.text
+
+
+async def test_a_relay_before_an_identity_provider_that_sends_its_issuer_is_a_warning(world: World) -> None:
+    """RFC 9207 §2.4: clients that compare it must refuse the response."""
+    world.metadata["authorization_response_iss_parameter_supported"] = True
+    found = await finding(world, "issuer of responses", flow="relay")
+    assert (found.status, found.remedy) == ("warning", "set SEED_OAUTH_FLOW=broker")
+    assert "issuer of responses" not in [found.check for found in await diagnose(world)]
+
+
+@pytest.mark.parametrize(
+    ("openid", "problem"),
+    [
+        (lambda _: httpx.Response(301, headers={"location": f"{IDP}/new"}), f"status 301, a redirect to {IDP}/new"),
+        (lambda _: httpx.Response(200, html="<h1>Sign in</h1>"), "an HTML page instead of JSON"),
+        (lambda _: httpx.Response(200, json=[]), "JSON, but not an object"),
+        (lambda _: httpx.Response(404), "status 404"),
+    ],
+)
+async def test_why_the_metadata_cannot_be_read_is_named(world: World, openid: Handler, problem: str) -> None:
+    world.openid = openid
+    assert problem in (await finding(world, "IdP metadata")).text
+
+
+async def test_optional_members_of_the_metadata_that_are_ignored_are_a_warning(world: World) -> None:
+    world.metadata["revocation_endpoint"] = "http://idp.example/revoke"
+    found = await finding(world, "IdP metadata")
+    assert found.status == "warning"
+    assert "revocation_endpoint in the metadata must use https" in found.text
 
 
 async def test_in_the_relay_flow_the_redirect_uri_is_not_checked(world: World) -> None:

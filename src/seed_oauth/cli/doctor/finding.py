@@ -1,6 +1,6 @@
 """Findings of the doctor and their output."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
@@ -8,6 +8,8 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from seed_oauth.identity_provider.failures import said_in
 
 
 class Status(StrEnum):
@@ -55,6 +57,12 @@ def unknown(check: str, text: str, remedy: str) -> Finding:
 def skipped(check: str, text: str) -> Finding:
     """The check did not run; `text` says why."""
     return Finding(check, Status.SKIPPED, text)
+
+
+def quoted(members: Mapping[str, object]) -> str:
+    """What the identity provider says of an error, in its own words."""
+    said = said_in(members)
+    return ": ".join(str(said[name]) for name in ("idp_error", "idp_said") if name in said)
 
 
 _MARKS = {

@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from functools import partial
 
@@ -10,7 +11,6 @@ import httpx
 from seed_oauth.cli.doctor.finding import Finding, failed, ok, skipped, unknown, warning
 from seed_oauth.cli.doctor.redirect_uri import check_redirect_uri
 from seed_oauth.http import paths
-from seed_oauth.identity_provider.client import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.identity_provider.discovery import (
     check_issuer,
     find_document,
@@ -18,14 +18,25 @@ from seed_oauth.identity_provider.discovery import (
     read_document,
     well_known_urls,
 )
+from seed_oauth.identity_provider.failures import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.identity_provider.metadata import ProviderMetadata
-from seed_oauth.identity_provider.open import configured_metadata, open_client, published_issuer
+from seed_oauth.identity_provider.open import configured_metadata, open_client, publisher
 from seed_oauth.outcomes import GrantType
 from seed_oauth.settings import PREFIX, Settings
 
 _MOST_CLOCK_SKEW = 60.0  # seconds; token validators commonly allow as much
 
+_WORDS = ("idp_error", "idp_said")
+
 _CREDENTIALS = f"{PREFIX}IDP_CLIENT_ID, {PREFIX}IDP_CLIENT_SECRET and {PREFIX}IDP_TOKEN_AUTH_METHOD"
+
+
+# RFC 9207 §2.4: with another issuer than that of the metadata the client must refuse the response.
+_RELAYED_ISSUER = warning(
+    "issuer of responses",
+    "the identity provider sends its own iss to clients, many of which refuse it, because this server's is another",
+    f"set {PREFIX}FLOW=broker",
+)
 
 
 async def check_identity_provider(
@@ -38,6 +49,8 @@ async def check_identity_provider(
     findings.append(_check_pkce(settings, metadata))
     if settings.idp_client_id is None:
         return [*findings, skipped("identity provider", f"redirect URI, credentials: need {PREFIX}IDP_CLIENT_ID")]
+    if settings.flow == "relay" and metadata.sends_issuer:
+        findings.append(_RELAYED_ISSUER)
     redirect_uri, answered = await check_redirect_uri(settings, metadata, transport)
     credentials = await _check_credentials(settings, metadata, transport)
     return [*findings, redirect_uri, credentials, _check_clock({**answered, **headers}, now)]
@@ -58,13 +71,15 @@ async def _check_metadata(
         return [_unreadable(issuer, failure)], None, {}
     read = ok("IdP metadata", f"the metadata of {issuer} can be read")
     try:
-        check_issuer(document, settings.idp_issuer, published_issuer(settings))
+        check_issuer(document, issuer, publisher(settings))
     except IdentityProviderError as other:
         return [read, failed("issuer", str(other), f"compare {well_known_urls(issuer)[0]}")], None, headers
     try:
-        metadata = metadata_of(document, configured, published_issuer(settings))
+        metadata = metadata_of(document, replace(configured, issuer=settings.idp_issuer_claim))
     except IdentityProviderError as unusable:
         return [read, failed("IdP metadata", str(unusable), f"see {well_known_urls(issuer)[0]}")], None, headers
+    if metadata.ignored:
+        read = warning("IdP metadata", f"ignored in part: {'; '.join(metadata.ignored)}", "set them, or leave them out")
     return [read, _issuer(metadata)], metadata, headers
 
 
@@ -123,25 +138,26 @@ async def _check_credentials(
 
 
 def _credentials(failure: IdentityProviderError) -> Finding:
+    said = f": {words}" if (words := ": ".join(str(failure.said[one]) for one in _WORDS if one in failure.said)) else ""
     if failure.failure is not IdentityProviderFailure.REFUSED:
-        return failed(
-            "credentials", f"the token endpoint gives no usable response ({failure})", f"check {PREFIX}IDP_TOKEN_URL"
-        )
+        text = f"the token endpoint gives no usable response ({failure}){said}"
+        return failed("credentials", text, f"check {PREFIX}IDP_TOKEN_URL")
     if failure.error == "invalid_grant":
         return ok("credentials", "the token endpoint accepts the credentials")
     if failure.error == "invalid_client":
         return failed(
             "credentials",
-            "the token endpoint refuses the credentials",
+            f"the token endpoint refuses the credentials{said}",
             f"compare {_CREDENTIALS} with the client at the identity provider",
         )
     if failure.error in {"unauthorized_client", "unsupported_grant_type"}:
         return failed(
             "credentials",
-            "the client is unknown or may not use the authorization code grant",
+            f"the client is unknown or may not use the authorization code grant{said}",
             f"check {PREFIX}IDP_CLIENT_ID, and allow the authorization code and refresh token grants for this client",
         )
-    return unknown("credentials", "the token endpoint refuses an invalid code without checking them", "try a login")
+    text = f"the token endpoint refuses an invalid code without checking them{said}"
+    return unknown("credentials", text, "try a login")
 
 
 def _check_clock(headers: Mapping[str, str], now: Callable[[], float]) -> Finding:

@@ -12,7 +12,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 
-from seed_oauth.cli.doctor.finding import Finding, failed, ok, skipped, unknown
+from seed_oauth.cli.doctor.finding import Finding, failed, ok, quoted, skipped, unknown
+from seed_oauth.container import idp_parameters, idp_scopes
 from seed_oauth.http import paths
 from seed_oauth.http.parameters import add_to_query
 from seed_oauth.http_client.fetch import send
@@ -64,22 +65,16 @@ async def check_redirect_uri(
 async def _ask(
     settings: Settings, metadata: ProviderMetadata, transport: httpx.AsyncBaseTransport, redirect_uri: str
 ) -> tuple[_Answer, Mapping[str, str]]:
-    """Send the authorization request of a browser, without following redirects."""
-    resource = settings.protected_resources[0]
-    parameters = {
-        **settings.idp_authorization_parameters,
-        "response_type": "code",
-        "client_id": settings.idp_client_id or "",
-        "redirect_uri": redirect_uri,
-        "scope": " ".join(settings.idp_scopes or settings.scopes),
-        "state": secrets.token_urlsafe(16),
-        "nonce": secrets.token_urlsafe(16),
-        "code_challenge": secrets.token_urlsafe(32),
-        "code_challenge_method": "S256",
-        "resource": resource if settings.idp_send_resource else "",
-        **dict.fromkeys(settings.idp_resource_parameters, resource),
-    }
-    sent = {name: value for name, value in parameters.items() if value}
+    """Send the authorization request that a browser would bring for a client, without following redirects."""
+    scopes = idp_scopes(settings).asked_for(" ".join(settings.advertised_scopes), metadata.default_scopes)
+    sent = idp_parameters(settings).login(
+        settings.protected_resources[0],
+        scopes,
+        redirect_uri=redirect_uri,
+        state=secrets.token_urlsafe(16),
+        code_challenge=secrets.token_urlsafe(32),
+        nonce=secrets.token_urlsafe(16),
+    )
     url = add_to_query(metadata.authorization_endpoint or "", sent)
     headers = {"Accept": "text/html", "Accept-Encoding": "identity", "User-Agent": "seed-oauth doctor"}
     request = httpx.Request("GET", url, headers=headers)
@@ -113,17 +108,18 @@ def _judge(ours: str, answer: _Answer, control: _Answer) -> Finding:
 
 def _sent_back(location: str) -> Finding:
     """The identity provider redirected to the redirect URI, so it is registered."""
-    error = parse_qs(urlsplit(location).query).get("error", [""])[0]
+    answered = {name: values[0] for name, values in parse_qs(urlsplit(location).query).items()}
+    error = answered.get("error", "")
     if not error or error in _OF_PROMPT:
         return ok(_CHECK, "the redirect URI is accepted")
+    remedy = f"allow the authorization code flow for {PREFIX}IDP_CLIENT_ID at the identity provider"
+    what = "request"
     if error == "invalid_scope":
+        what = "scopes"
         remedy = f"set {PREFIX}IDP_SCOPES and {PREFIX}SCOPES to scopes that this client may request"
-        return failed(_CHECK, "the redirect URI is accepted, but the scopes are refused", remedy)
-    if error == "invalid_target":
+        remedy += f", or have others dropped with {PREFIX}IDP_DROPPED_SCOPES"
+    elif error == "invalid_target":
+        what = "resource"
         remedy = f"set {PREFIX}IDP_SEND_RESOURCE=false, or register {PREFIX}RESOURCES at the identity provider"
-        return failed(_CHECK, "the redirect URI is accepted, but the resource is refused", remedy)
-    return failed(
-        _CHECK,
-        "the redirect URI is accepted, but the request is refused",
-        f"allow the authorization code flow for {PREFIX}IDP_CLIENT_ID at the identity provider",
-    )
+    refused = "is" if what != "scopes" else "are"
+    return failed(_CHECK, f"the redirect URI is accepted, but the {what} {refused} refused: {quoted(answered)}", remedy)
