@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from seed_oauth.protocol.redirect_uri import LOOPBACK_HOSTS
 from seed_oauth.settings import cross_checks, presets, rate_limits, validators
+from seed_oauth.settings.environment import FromEnvironment
 from seed_oauth.settings.errors import PREFIX, SettingsError, readable, refuse_unknown_variables
 from seed_oauth.settings.mcp_server import McpServerUrl, path_of
 from seed_oauth.settings.presets import Preset
@@ -20,7 +21,7 @@ from seed_oauth.settings.store_url import StoreUrl
 __all__ = ["PREFIX", "Settings", "SettingsError"]
 
 
-class Settings(BaseSettings):
+class Settings(FromEnvironment, BaseSettings):
     """All settings, from keyword arguments or from `SEED_OAUTH_*` environment variables.
 
     Raises:
@@ -183,7 +184,7 @@ class Settings(BaseSettings):
                     f"only a loopback {PREFIX}HOST has a default"
                 )
             host = f"[{host}]" if host == "::1" else host
-            values["issuer"] = f"http://{host}:{values.get('port') or 8000}"
+            values["issuer"] = f"http://{host}:{validators.port_or_default(values.get('port'))}"
         if not values.get("secret_keys") and str(values["issuer"]).startswith("http://"):
             # Plain http means loopback: a restart logs out only the user of this machine.
             values["secret_keys"] = secrets.token_urlsafe(32)
