@@ -190,7 +190,7 @@ def test_an_unreadable_store_is_a_one_line_error(tmp_path: Path, monkeypatch: py
     (tmp_path / "clients.db").write_bytes(b"x" * 4096)
     done = run("list")
     assert done.exit_code == 1
-    assert "cannot be read or written: DatabaseError" in done.stderr
+    assert "cannot be read or written: file is not a database" in done.stderr
 
 
 def test_an_unreachable_redis_is_a_one_line_error_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,5 +199,5 @@ def test_an_unreachable_redis_is_a_one_line_error_without_its_password(monkeypat
     monkeypatch.setenv("SEED_OAUTH_STORE_URL", f"redis://door:hush-hush@127.0.0.1:{port}/0")
     done = run("list")
     assert done.exit_code == 1
-    assert f"the store at redis://127.0.0.1:{port}/0 cannot be read or written: ConnectionError" in done.stderr
+    assert f"the store at redis://127.0.0.1:{port}/0 cannot be read or written: Connection refused" in done.stderr
     assert "hush" not in done.output
