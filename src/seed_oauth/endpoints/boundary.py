@@ -18,7 +18,7 @@ from seed_oauth.http.parameters import MAXIMUM_BODY, BodyTooLargeError, Malforme
 from seed_oauth.identity_provider.failures import IdentityProviderError
 from seed_oauth.outcomes import Cause, EndpointOutcomes
 from seed_oauth.rate_limits import RateLimit
-from seed_oauth.telemetry import Telemetry
+from seed_oauth.telemetry import Telemetry, log_fields
 from seed_oauth.telemetry.contract import ENDPOINTS
 
 Endpoint = Callable[[Request], Awaitable[Answer]]
@@ -62,6 +62,7 @@ class Boundary:
         started = perf_counter()
         request = Request(scope, receive)
         correlation_id = f"{getrandbits(64):016x}"  # to find a log line; not a secret
+        log_fields.begin(correlation_id)
         error: OAuthError | None = None
         try:
             answer = await self._run(request)

@@ -22,6 +22,7 @@ from seed_oauth.errors import OAuthError, StoreError
 from seed_oauth.http.answer import Answer, json_response
 from seed_oauth.http.parameters import read_json
 from seed_oauth.outcomes import RegistrationOutcome
+from seed_oauth.telemetry import log_fields
 
 _AUTH_METHODS: tuple[TokenEndpointAuthMethod, ...] = ("none", "client_secret_basic", "client_secret_post")
 
@@ -48,6 +49,7 @@ class RegistrationEndpoint:
             client, secret = self._registered(sent)
         except BadMetadataError as bad:
             raise _refused(bad) from bad
+        log_fields.note(client_id=client.client_id)
         try:
             await self._clients.add(client)
         except QuotaExhaustedError as full:

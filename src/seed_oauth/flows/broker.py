@@ -46,6 +46,7 @@ from seed_oauth.identity_provider.client import IdentityProvider
 from seed_oauth.identity_provider.failures import IdentityProviderError
 from seed_oauth.identity_provider.metadata import MetadataSource
 from seed_oauth.outcomes import AuthorizationOutcome, CallbackOutcome, ConsentOutcome, GrantType
+from seed_oauth.telemetry import log_fields
 
 
 class BrokerFlow:
@@ -189,6 +190,7 @@ class BrokerFlow:
         scope = self._scopes.told(idp_scope, code.scope, asked)
         kept = self._scopes.kept(idp_scope, asked)
         grant = Grant.by(code, scope, subject if isinstance(subject, str) else None, self._now(), idp_scope=kept)
+        log_fields.note(subject=self._sealer.pseudonym(grant.subject))
         return self._tokens.members(tokens.members, grant, scope, self._now(), idp_issuer=metadata.issuer)
 
     # 5. The client refreshes its tokens.
@@ -197,6 +199,7 @@ class BrokerFlow:
         """Exchange the identity provider's refresh token inside our own, once."""
         metadata = await self._metadata.get()
         grant = presented_grant(presented, self._rotation, self._scopes)
+        log_fields.note(subject=self._sealer.pseudonym(grant.subject))
         parameters = {"refresh_token": grant.idp_refresh_token, **self._parameters.resource(grant.resource)}
         narrowed, asked = self._scopes.refreshed(presented.scope, grant, metadata.default_scopes)
         if asked:

@@ -14,6 +14,7 @@ from seed_oauth.identity_provider.client import IdentityProvider
 from seed_oauth.identity_provider.failures import IdentityProviderError
 from seed_oauth.identity_provider.metadata import MetadataSource
 from seed_oauth.outcomes import Outcome, RevocationOutcome, TokenOutcome
+from seed_oauth.telemetry import log_fields
 
 Parameters = Mapping[str, str]
 """Those of a revocation request (RFC 7009 §2.1)."""
@@ -88,6 +89,7 @@ class Revoker:
             return await self._access_token_revoked_here(presented, client_id)
         if grant.client_id != client_id:
             return None
+        log_fields.note(flow_id=grant.flow_id, subject=self._sealer.pseudonym(grant.subject))
         await self._rotation.revoke(grant)
         await self._revocations.revoke(Revoked.GRANT, grant.grant_id)
         return _of(grant)
