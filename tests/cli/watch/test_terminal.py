@@ -9,10 +9,10 @@ import struct
 import subprocess
 import termios
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from select import select
-from time import monotonic
+from threading import Thread
+from time import monotonic, sleep
 
 from tests.cli.test_cli import COMMAND, PATIENCE, free_port
 
@@ -27,13 +27,18 @@ class Terminal:
     descriptor: int
     output: str = ""
 
-    def read_until(self, done: Callable[[str], bool]) -> None:
-        """Read what the program draws; fail after some time."""
+    def read(self) -> None:
+        """Read what the program draws to its end; one that is not read from stops."""
+        with suppress(OSError):  # the program has closed it
+            while read := os.read(self.descriptor, 65536):
+                self.output += read.decode(errors="replace")
+
+    def wait_until(self, done: Callable[[str], bool]) -> None:
+        """Wait for what the program draws; fail after some time."""
         deadline = monotonic() + PATIENCE
         while not done(self.output):
             assert monotonic() < deadline, self.output
-            if select([self.descriptor], [], [], 1)[0]:
-                self.output += os.read(self.descriptor, 65536).decode(errors="replace")
+            sleep(0.05)
 
     def frames(self) -> list[list[str]]:
         """The complete views, without colours, as lines."""
@@ -53,17 +58,15 @@ def terminal(*arguments: str) -> Iterator[Terminal]:
     environment["TERM"] = "xterm-256color"
     process = subprocess.Popen([COMMAND, *arguments], stdin=its, stdout=its, stderr=its, env=environment)  # noqa: S603
     os.close(its)
+    seen = Terminal(ours)
+    reading = Thread(target=seen.read)
+    reading.start()
     try:
-        yield Terminal(ours)
+        yield seen
     finally:
         process.send_signal(signal.SIGINT)
-        while process.poll() is None:
-            if select([ours], [], [], 0.1)[0]:
-                try:
-                    os.read(ours, 65536)
-                except OSError:  # the program has closed it
-                    break
         process.wait()
+        reading.join()
         os.close(ours)
 
 
@@ -77,7 +80,7 @@ def is_whole(frame: list[str]) -> bool:
 def test_the_demo_says_its_url_first_and_keeps_it_visible_and_nothing_is_cut_off() -> None:
     metrics_port = str(free_port())
     with terminal("demo", "--port", "0", "--metrics-port", metrics_port) as demo:
-        demo.read_until(lambda output: "live" in output and output.count(HOME) > 6)
+        demo.wait_until(lambda output: "live" in output and output.count(HOME) > 6)
         assert re.match(r"try a login: http://127\.0\.0\.1:\d+ · Ctrl-C to quit", demo.output)
         url = demo.output.split()[3]
         for frame in demo.frames():
@@ -85,7 +88,7 @@ def test_the_demo_says_its_url_first_and_keeps_it_visible_and_nothing_is_cut_off
             assert is_whole(frame), "\n".join(frame)
             assert f"metrics http://127.0.0.1:{metrics_port}/metrics" in frame[-1]
         with terminal("watch", f"http://127.0.0.1:{metrics_port}/metrics") as watch:
-            watch.read_until(lambda output: output.count(HOME) > 4)
+            watch.wait_until(lambda output: output.count(HOME) > 4)
             for frame in watch.frames():
                 assert is_whole(frame), "\n".join(frame)
                 assert frame[-1].startswith("Ctrl-C to quit")
