@@ -19,10 +19,10 @@ from seed_oauth.clients import metadata as client_metadata
 from seed_oauth.clients.family import family_of
 from seed_oauth.clients.metadata import BadMetadataError, BadRedirectUrisError
 from seed_oauth.errors import OAuthError, StoreError
+from seed_oauth.http import log_fields
 from seed_oauth.http.answer import Answer, json_response
 from seed_oauth.http.parameters import read_json
 from seed_oauth.outcomes import RegistrationOutcome
-from seed_oauth.telemetry import log_fields
 
 _AUTH_METHODS: tuple[TokenEndpointAuthMethod, ...] = ("none", "client_secret_basic", "client_secret_post")
 

@@ -39,14 +39,13 @@ from seed_oauth.flows.rotation import Rotation
 from seed_oauth.flows.scopes import IdpScopes
 from seed_oauth.flows.tokens import TokenIssuer, claims_of
 from seed_oauth.flows.transaction import Code, Grant, IdpLogin, Transaction
-from seed_oauth.http import pages, paths
+from seed_oauth.http import log_fields, pages, paths
 from seed_oauth.http.answer import Answer, found
 from seed_oauth.http.parameters import add_to_query
 from seed_oauth.identity_provider.client import IdentityProvider
 from seed_oauth.identity_provider.failures import IdentityProviderError
 from seed_oauth.identity_provider.metadata import MetadataSource
 from seed_oauth.outcomes import AuthorizationOutcome, CallbackOutcome, ConsentOutcome, GrantType
-from seed_oauth.telemetry import log_fields
 
 
 class BrokerFlow:

@@ -8,8 +8,8 @@ from seed_oauth.flows import CodeRequest, RefreshRequest, transaction
 from seed_oauth.flows.rotation import Rotation
 from seed_oauth.flows.scopes import IdpScopes
 from seed_oauth.flows.transaction import Code, Grant, IdpLogin, Transaction
+from seed_oauth.http import log_fields
 from seed_oauth.outcomes import CallbackOutcome, ConsentOutcome, TokenOutcome
-from seed_oauth.telemetry import log_fields
 
 
 def decided_transaction(envelope: str, sealer: Sealer, now: float) -> Transaction:

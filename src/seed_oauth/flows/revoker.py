@@ -10,11 +10,11 @@ from seed_oauth.errors import OAuthError, StoreError
 from seed_oauth.flows.revocations import Revocations, Revoked
 from seed_oauth.flows.rotation import Rotation
 from seed_oauth.flows.transaction import Grant
+from seed_oauth.http import log_fields
 from seed_oauth.identity_provider.client import IdentityProvider
 from seed_oauth.identity_provider.failures import IdentityProviderError
 from seed_oauth.identity_provider.metadata import MetadataSource
 from seed_oauth.outcomes import Outcome, RevocationOutcome, TokenOutcome
-from seed_oauth.telemetry import log_fields
 
 Parameters = Mapping[str, str]
 """Those of a revocation request (RFC 7009 §2.1)."""

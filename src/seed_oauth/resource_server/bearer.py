@@ -9,6 +9,7 @@ from seed_oauth.envelopes.access_token import AccessToken
 from seed_oauth.envelopes.seal import ExpiredError, Sealer, SealError
 from seed_oauth.flows.revocations import Revocations
 from seed_oauth.flows.transaction import FLOW_ID
+from seed_oauth.http import log_fields
 from seed_oauth.identity_provider.client import IdentityProvider
 from seed_oauth.identity_provider.failures import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.identity_provider.jwks import IssuerKeys, UnknownKeyError
@@ -30,7 +31,6 @@ from seed_oauth.resource_server.claims import (
     wrong_audience,
 )
 from seed_oauth.resource_server.introspection import REMEMBERED_FOR, Introspection
-from seed_oauth.telemetry import log_fields
 
 
 class BearerTokens:

@@ -1,15 +1,11 @@
 """The doctor's check of the MCP server."""
 
-import aiohttp
-
 from seed_oauth.cli.doctor.finding import Finding, failed, ok, skipped
 from seed_oauth.errors import in_words
-from seed_oauth.resource_server.reachability import connect
+from seed_oauth.resource_server.reachability import status_of
 from seed_oauth.settings import PREFIX, Settings
 
 _CHECK = "MCP server"
-_PATIENCE = aiohttp.ClientTimeout(total=5)
-_HEADERS = {"Accept": "application/json, text/event-stream"}
 
 
 async def check_mcp_server(settings: Settings) -> Finding:
@@ -18,13 +14,8 @@ async def check_mcp_server(settings: Settings) -> Finding:
     if url is None:
         return skipped(_CHECK, f"{PREFIX}MCP_SERVER is not set, so nothing is forwarded")
     try:
-        await connect(url)
-        async with (
-            aiohttp.ClientSession(trust_env=False, timeout=_PATIENCE) as session,
-            session.get(url, headers=_HEADERS, allow_redirects=False) as answer,
-        ):
-            status = answer.status
-    except (OSError, aiohttp.ClientError) as failure:
+        status = await status_of(url)
+    except OSError as failure:
         return failed(
             _CHECK, f"{url} cannot be reached: {in_words(failure)}", f"start it, or correct {PREFIX}MCP_SERVER"
         )
