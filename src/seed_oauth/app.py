@@ -44,6 +44,7 @@ from seed_oauth.outcomes import (
 )
 from seed_oauth.resource_server.reverse_proxy import METHODS
 from seed_oauth.settings import Settings
+from seed_oauth.settings.store_url import SQLITE, overlooked
 from seed_oauth.telemetry import Pipeline, Recording
 
 
@@ -108,7 +109,7 @@ def _routes(settings: Settings, pipeline: Recording, container: Container) -> li
     routes = [
         *endpoints,
         Route(paths.HEALTH, healthz),
-        Route(paths.READINESS, ReadinessEndpoint(settings.missing(), container.clients, container.metadata).__call__),
+        Route(paths.READINESS, ReadinessEndpoint(container.readiness).__call__),
         *(
             Route(path, document.__call__, methods=["GET", "OPTIONS"], middleware=[DOCUMENT_CORS])
             for path, document in _documents(settings).items()
@@ -191,12 +192,16 @@ def _lifespan(
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         log = structlog.get_logger("seed_oauth")
-        if missing := settings.missing():
-            log.warning("not configured", missing=missing)
         if pipeline.is_partial():
             log.warning(
                 "a scrape of this process shows only its own share of the metrics",
                 remedy="use seed-oauth serve --workers, or push: set OTEL_EXPORTER_OTLP_ENDPOINT",
+            )
+        if former := overlooked(settings.store_url):
+            log.warning(
+                "the store of an earlier version is not used",
+                path=str(former),
+                remedy=f"set SEED_OAUTH_STORE_URL={SQLITE}{former} to keep its clients, or delete it",
             )
         async with container.running():
             yield

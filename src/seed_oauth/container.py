@@ -14,6 +14,7 @@ from seed_oauth.clients.cached import CachedClientStore
 from seed_oauth.clients.keys import ClientKeys
 from seed_oauth.clients.metadata_document import ClientDocuments
 from seed_oauth.clients.resolved import ResolvedClientStore
+from seed_oauth.endpoints.health import Readiness
 from seed_oauth.envelopes.seal import Sealer
 from seed_oauth.flows import Flow, IdpParameters
 from seed_oauth.flows.broker import BrokerFlow
@@ -93,6 +94,7 @@ class Container:
             settings.clients,
             documents if settings.client_id_metadata_documents else None,
         )
+        self.readiness = Readiness(settings, self.clients, self.metadata)
         keys = ClientKeys(client_documents)
         audiences = (settings.issuer, paths.url(settings.issuer, paths.TOKEN))
         verifier = ClientAssertions(audiences, keys, assertions or stores.assertions, now)
@@ -150,9 +152,10 @@ class Container:
                 send_token=settings.mcp_server_send_token,
             )
 
-        self._background: list[_Background] = [idp, *([sharing] if sharing else [])]
+        self._background: list[_Background] = [idp, self.readiness, *([sharing] if sharing else [])]
         # Closed in reverse order.
         self._closable: list[_Closable] = [stores, client_documents, keys, self.clients, idp, revocations, revoker]
+        self._closable.append(self.readiness)
         self._closable += [part for part in (self.proxy, sharing) if part is not None]
 
     @asynccontextmanager

@@ -1,5 +1,8 @@
 """What is raised when a request cannot succeed: an `OAuthError` names its row of the table."""
 
+import os
+import socket
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -40,4 +43,22 @@ class OAuthError(Exception):
 
 
 class StoreError(Exception):
-    """The store cannot answer now: it is unreachable, locked, full or corrupt."""
+    """The store cannot answer now: it is unreachable, locked, full or corrupt. The message says why, in words."""
+
+
+def in_words(failure: BaseException) -> str:
+    """Why a file or another server cannot be used. Messages of libraries are not repeated: they may contain secrets."""
+    reason: BaseException | None = failure
+    while reason is not None:
+        if isinstance(reason, TimeoutError):
+            return "no answer in time"
+        if isinstance(reason, socket.gaierror):
+            return "the name cannot be resolved"
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            return f"the certificate is not valid: {reason.verify_message}"
+        if isinstance(reason, ssl.SSLError):
+            return "TLS fails"
+        if isinstance(reason, OSError) and reason.errno:
+            return os.strerror(reason.errno)
+        reason = reason.__cause__ or reason.__context__
+    return "it cannot be reached"

@@ -1,12 +1,14 @@
 """The command line with real processes and real ports."""
 
 import asyncio
+import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -107,11 +109,102 @@ async def test_serve_answers_on_two_listeners_and_stops_cleanly_on_sigterm(tmp_p
 
         log = await server.stop()
         assert server.process.returncode == 0
-    first, second = log.splitlines()
-    assert '"event":"not configured"' in first
-    assert "SEED_OAUTH_IDP_ISSUER" in first
-    assert '"outcome":"registered"' in second
-    assert f'"correlation_id":"{registered.headers["x-correlation-id"]}"' in second
+    last = json.loads(log.splitlines()[-1])
+    assert last["outcome"] == "registered"
+    assert last["correlation_id"] == registered.headers["x-correlation-id"]
+
+
+async def test_serve_says_where_it_listens_and_what_it_is_connected_to(tmp_path: Path) -> None:
+    """The redirect URI to register is among it."""
+    environment = {
+        "SEED_OAUTH_IDP_ISSUER": f"http://127.0.0.1:{free_port()}",
+        "SEED_OAUTH_IDP_CLIENT_ID": "proxy",
+        "SEED_OAUTH_MCP_SERVER": f"http://127.0.0.1:{free_port()}/mcp",
+        "SEED_OAUTH_STORE_URL": f"sqlite:///{tmp_path}/clients.db",
+    }
+    async with serving(tmp_path, environment) as server:
+        lines = {line["event"]: line for line in map(json.loads, (await server.stop()).splitlines())}
+    assert (lines["listening"]["url"], lines["listening"]["metrics_url"]) == (server.url, server.metrics)
+    assert lines["clients connect to"]["resources"] == f"{server.url}/mcp"
+    assert lines["store"]["where"] == f"{tmp_path}/clients.db"
+    assert lines["identity provider"]["url"] == environment["SEED_OAUTH_IDP_ISSUER"]
+    assert lines["identity provider"]["register_redirect_uri"] == f"{server.url}/oauth/callback"
+    assert lines["MCP server"]["url"] == environment["SEED_OAUTH_MCP_SERVER"]
+
+
+async def test_the_lines_of_the_start_are_readable_in_the_console_format(tmp_path: Path) -> None:
+    async with serving(tmp_path, {"SEED_OAUTH_LOG_FORMAT": "console"}) as server:
+        log = await server.stop()
+    assert re.search(rf"\[info +\] listening +.*url={server.url}", log)
+    assert re.search(r"\[warning *\] not ready +problem='SEED_OAUTH_IDP_ISSUER is not set'", log)
+
+
+Unusable = Callable[[Path], tuple[dict[str, str], str, str]]
+"""From a folder: the settings, where the problem is, and what the log says of it."""
+
+
+def folder_missing(folder: Path) -> tuple[dict[str, str], str, str]:
+    path = folder / "missing" / "clients.db"
+    return {"STORE_URL": f"sqlite:///{path}"}, str(path), "cannot be used: No such file or directory"
+
+
+def not_a_database(folder: Path) -> tuple[dict[str, str], str, str]:
+    path = folder / "clients.db"
+    path.write_bytes(b"x" * 4096)
+    return {"STORE_URL": f"sqlite:///{path}"}, str(path), "cannot be used: file is not a database"
+
+
+def redis_not_there(_: Path) -> tuple[dict[str, str], str, str]:
+    url = f"redis://127.0.0.1:{free_port()}"
+    return {"STORE_URL": url.replace("//", "//:hush-hush@")}, url, "cannot be used: Connection refused"
+
+
+def idp_not_there(_: Path) -> tuple[dict[str, str], str, str]:
+    url = f"http://127.0.0.1:{free_port()}"
+    return {"IDP_ISSUER": url}, url, "has not been read yet"
+
+
+def mcp_server_not_there(_: Path) -> tuple[dict[str, str], str, str]:
+    url = f"http://127.0.0.1:{free_port()}/mcp"
+    return {"MCP_SERVER": url, "ACCESS_TOKENS": "own"}, url, "cannot be reached: Connection refused"
+
+
+@pytest.mark.parametrize(
+    "unusable", [folder_missing, not_a_database, redis_not_there, idp_not_there, mcp_server_not_there]
+)
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_serve_warns_at_once_of_what_it_cannot_use_and_says_where_and_why(
+    tmp_path: Path, unusable: Unusable, workers: str
+) -> None:
+    settings, where, why = unusable(tmp_path)
+    environment = {f"SEED_OAUTH_{name}": value for name, value in settings.items()}
+    async with serving(tmp_path, environment, options=["--workers", workers]) as server:
+        await server.http.get(f"{server.url}/readyz")  # which looks at the same
+        log = await server.stop()
+    warnings = [line for line in map(json.loads, log.splitlines()) if line["event"] == "not ready"]
+    assert any(line["where"] == where and why in line["problem"] for line in warnings), log
+    assert "hush" not in log
+
+
+async def test_the_default_store_does_not_depend_on_the_current_folder(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        async with serving(tmp_path / name, {"XDG_STATE_HOME": str(state)}) as server:
+            assert (await server.http.get(f"{server.url}/readyz")).status_code == 503
+            log = await server.stop()
+        assert f'"where":"{state}/seed-oauth/clients.db"' in log
+        assert not list((tmp_path / name).iterdir())
+    assert (state / "seed-oauth").stat().st_mode & 0o777 == 0o700
+
+
+async def test_a_store_of_an_earlier_version_in_the_current_folder_is_not_lost_silently(tmp_path: Path) -> None:
+    (tmp_path / "seed-oauth.db").touch()
+    async with serving(tmp_path) as server:
+        log = await server.stop()
+    (line,) = [line for line in map(json.loads, log.splitlines()) if line.get("path")]
+    assert (line["level"], line["path"]) == ("warning", f"{tmp_path}/seed-oauth.db")
+    assert f"SEED_OAUTH_STORE_URL=sqlite:///{tmp_path}/seed-oauth.db" in line["remedy"]
 
 
 async def test_clients_survive_a_restart(tmp_path: Path) -> None:
@@ -124,7 +217,6 @@ async def test_clients_survive_a_restart(tmp_path: Path) -> None:
         registration = {"redirect_uris": [CALLBACK], "token_endpoint_auth_method": "none"}
         client_id = json_of(await server.http.post(f"{server.url}/oauth/register", json=registration))["client_id"]
         await server.stop()
-    assert (tmp_path / "seed-oauth.db").exists()
     async with serving(tmp_path, {**idp, "SEED_OAUTH_LOG_FORMAT": "console"}) as server:
         assert (await server.http.get(f"{server.url}/readyz")).status_code == 200
         request = authorization_request(client_id=client_id)

@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import os
+import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ from seed_oauth.cli.main import app
 from seed_oauth.clients import Client, hash_secret
 from seed_oauth.settings import Settings
 from seed_oauth.storage.open import open_stores
-from tests.cli.test_cli import free_port
+from tests.cli.test_cli import COMMAND, free_port
 from tests.harness import CALLBACK
 
 CURSOR = Client(
@@ -47,8 +50,8 @@ def keep(url: str, *clients: Client, used: bool = False) -> None:
     asyncio.run(add())
 
 
-def run(*arguments: str, width: int = 200) -> Result:
-    return CliRunner(env={"COLUMNS": str(width)}).invoke(app, ["clients", *arguments])
+def run(*arguments: str, width: int = 200, answer: str = "") -> Result:
+    return CliRunner(env={"COLUMNS": str(width)}).invoke(app, ["clients", *arguments], input=answer)
 
 
 def printed(*arguments: str, width: int = 200) -> str:
@@ -98,11 +101,19 @@ def test_a_long_list_has_pages_and_can_be_searched(url: str) -> None:
     assert printed("list", "--search", "name 11", "--limit", "5").splitlines()[-1].startswith("1 to 5 of 11 clients")
 
 
-def test_a_client_id_is_shown_whole_on_a_narrow_terminal(url: str) -> None:
-    keep(url, CURSOR)
-    narrow = printed("list", width=60)
-    first_column = "".join(line.split(" ")[0] for line in narrow.splitlines()[1:-1])
-    assert CURSOR.client_id in first_column.replace("\n", "")
+@pytest.mark.parametrize("width", [30, 60, 80])
+def test_a_client_id_is_shown_in_one_piece_on_a_narrow_terminal(url: str, width: int) -> None:
+    named = replace(CURSOR, metadata={"client_name": "A name of many words that does not fit"})
+    keep(url, named)
+    assert CURSOR.client_id in [line.split(" ")[0] for line in printed("list", width=width).splitlines()]
+
+
+def test_a_file_or_a_program_gets_one_line_for_each_client(url: str) -> None:
+    keep(url, replace(CURSOR, metadata={"client_name": "A name of many words " * 10}))
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    command = [COMMAND, "clients", "list"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)  # noqa: S603 - ours
+    assert len(done.stdout.splitlines()) == 3
 
 
 def test_a_client_is_shown_without_its_secret(url: str) -> None:
@@ -154,11 +165,23 @@ def test_a_hostile_name_is_printed_harmlessly(url: str, name: str) -> None:
 
 def test_a_revoked_client_is_gone(url: str) -> None:
     keep(url, CURSOR)
-    assert "revoked" in printed("revoke", CURSOR.client_id)
+    assert "revoked" in printed("revoke", CURSOR.client_id, "--yes")
     assert run("show", CURSOR.client_id).exit_code == 1
     again = run("revoke", CURSOR.client_id)
     assert again.exit_code == 1
     assert "no client with this client_id is registered, or it has expired" in again.stderr
+
+
+def test_revoke_says_which_client_it_is_and_asks_first(url: str) -> None:
+    keep(url, CURSOR)
+    for answer in ("n\n", "\n", ""):
+        kept = run("revoke", CURSOR.client_id, answer=answer)
+        assert kept.exit_code == 1
+        assert f"Client {CURSOR.client_id}, Cursor, registered 2023-11-14" in kept.stdout
+        assert "nothing is revoked: answer y, or add --yes" in kept.stderr
+        assert run("show", CURSOR.client_id).exit_code == 0
+    assert run("revoke", CURSOR.client_id, answer="y\n").exit_code == 0
+    assert run("show", CURSOR.client_id).exit_code == 1
 
 
 @pytest.mark.parametrize("command", ["show", "revoke"])
@@ -190,7 +213,7 @@ def test_an_unreadable_store_is_a_one_line_error(tmp_path: Path, monkeypatch: py
     (tmp_path / "clients.db").write_bytes(b"x" * 4096)
     done = run("list")
     assert done.exit_code == 1
-    assert "cannot be read or written: DatabaseError" in done.stderr
+    assert "cannot be read or written: file is not a database" in done.stderr
 
 
 def test_an_unreachable_redis_is_a_one_line_error_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,5 +222,5 @@ def test_an_unreachable_redis_is_a_one_line_error_without_its_password(monkeypat
     monkeypatch.setenv("SEED_OAUTH_STORE_URL", f"redis://door:hush-hush@127.0.0.1:{port}/0")
     done = run("list")
     assert done.exit_code == 1
-    assert f"the store at redis://127.0.0.1:{port}/0 cannot be read or written: ConnectionError" in done.stderr
+    assert f"the store at redis://127.0.0.1:{port}/0 cannot be read or written: Connection refused" in done.stderr
     assert "hush" not in done.output

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from time import time
@@ -308,6 +308,46 @@ async def test_events_arrive_one_by_one_as_the_server_sends_them() -> None:
         assert await anext(pieces) == b"data: 2\r\n\r\n"
         with pytest.raises(StopAsyncIteration):
             await anext(pieces)
+
+
+def half_closes(writer: asyncio.StreamWriter) -> None:
+    writer.write_eof()
+
+
+def closes(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
+def resets(writer: asyncio.StreamWriter) -> None:
+    writer.transport.abort()
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("leaves", [half_closes, closes, resets])
+async def test_a_client_that_closes_an_event_stream_early_is_no_error_in_the_log(
+    method: str, leaves: Callable[[asyncio.StreamWriter], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    ended = asyncio.Event()
+
+    async def events(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+        writer.write(b"b\r\ndata: 1\r\n\r\n\r\n")
+        await reader.read()
+        ended.set()
+
+    async with door_with(events) as door:
+        client, writer = await asyncio.open_connection("127.0.0.1", door.port)
+        token = door.headers()["Authorization"]
+        head = f"{method} /mcp HTTP/1.1\r\nHost: door\r\nAuthorization: {token}\r\nContent-Length: 0\r\n\r\n"
+        writer.write(head.encode())
+        await client.readuntil(b"data: 1")
+        leaves(writer)
+        await ended.wait()
+        if leaves is half_closes:
+            assert not (await client.read()).endswith(b"0\r\n\r\n")  # it is not told that this was all
+        writer.close()
+    assert "without completing" not in caplog.text
 
 
 async def test_an_upload_reaches_the_server_while_it_is_sent() -> None:

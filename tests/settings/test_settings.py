@@ -72,12 +72,12 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
         ({"issuer": "https://[::1"}, "SEED_OAUTH_ISSUER is not a URL"),
         ({"host": "0.0.0.0"}, "SEED_OAUTH_ISSUER is missing"),  # noqa: S104 - what is refused
         ({"port": 9464}, "SEED_OAUTH_METRICS_PORT must differ from SEED_OAUTH_PORT"),
-        ({"port": 70_000}, "SEED_OAUTH_PORT Input should be less than or equal to 65535"),
-        ({"flow": "other"}, "SEED_OAUTH_FLOW Input should be 'broker' or 'relay'"),
+        ({"port": 70_000}, "SEED_OAUTH_PORT must be at most 65535"),
+        ({"flow": "other"}, "SEED_OAUTH_FLOW must be 'broker' or 'relay'"),
         ({"issuer": "https://door.example"}, "SEED_OAUTH_SECRET_KEYS is missing"),
         ({"idp_issuer": "https://idp.example/?a=1"}, "SEED_OAUTH_IDP_ISSUER must not have a query"),
         ({"idp_issuer": "http://idp.example"}, "SEED_OAUTH_IDP_ISSUER must use https"),
-        ({"idp_preset": "ping"}, "SEED_OAUTH_IDP_PRESET Input should be 'auto'"),
+        ({"idp_preset": "ping"}, "SEED_OAUTH_IDP_PRESET must be 'auto'"),
         ({"idp_scopes": 'open"id'}, "SEED_OAUTH_IDP_SCOPES must be a list of scopes"),
         ({"idp_token_url": "http://idp.example/token"}, "SEED_OAUTH_IDP_TOKEN_URL must use https"),
         ({"idp_authorization_url": "https://idp.example/?state=x"}, "must not set state"),
@@ -86,7 +86,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
             {"idp_client_secret": "x"},
             "SEED_OAUTH_IDP_CLIENT_ID is missing: set it together with SEED_OAUTH_IDP_CLIENT_SECRET",
         ),
-        ({"idp_timeout": 0}, "SEED_OAUTH_IDP_TIMEOUT Input should be greater than 0"),
+        ({"idp_timeout": 0}, "SEED_OAUTH_IDP_TIMEOUT must be greater than 0"),
         ({"resources": "mcp"}, "SEED_OAUTH_RESOURCES must be an absolute URL"),
         ({"scopes": "mail offline_access"}, "SEED_OAUTH_SCOPES must not contain offline_access"),
         ({"private_use_schemes": "javascript"}, "SEED_OAUTH_PRIVATE_USE_SCHEMES must not contain javascript"),
@@ -94,17 +94,17 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
         ({"secret_keys": "a" * 40}, "SEED_OAUTH_SECRET_KEYS must have at least 32 random characters"),
         ({"store_url": "postgres://x"}, "SEED_OAUTH_STORE_URL must be sqlite:///file"),
         ({"store_url": "sqlite:///:memory:", "workers": 2}, "SEED_OAUTH_STORE_URL must be a file or Redis"),
-        ({"client_days": 0}, "SEED_OAUTH_CLIENT_DAYS Input should be greater than 0"),
+        ({"client_days": 0}, "SEED_OAUTH_CLIENT_DAYS must be greater than 0"),
         (
             {"client_documents_on_loopback": True, "issuer": "https://door.example", "flow": "relay"},
             "SEED_OAUTH_CLIENT_DOCUMENTS_ON_LOOPBACK is for development",
         ),
         ({"clients": "{"}, "SEED_OAUTH_CLIENTS must be a JSON list"),
-        ({"clients": "{}"}, "SEED_OAUTH_CLIENTS Input should be a valid tuple"),
-        ({"clients": [{}]}, "SEED_OAUTH_CLIENTS[0] client_id Field required"),
+        ({"clients": "{}"}, "SEED_OAUTH_CLIENTS must be a JSON list"),
+        ({"clients": [{}]}, "SEED_OAUTH_CLIENTS[0] client_id is missing"),
         ({"clients": [client(client_id="")]}, "SEED_OAUTH_CLIENTS[0] client_id must be printable ASCII"),
         ({"clients": [client(client_id="a b")]}, "SEED_OAUTH_CLIENTS[0] client_id must be printable ASCII"),
-        ({"clients": [client(redirect_uris=[])]}, "SEED_OAUTH_CLIENTS[0] redirect_uris Tuple should have at least 1"),
+        ({"clients": [client(redirect_uris=[])]}, "SEED_OAUTH_CLIENTS[0] redirect_uris must have at least 1 entry"),
         (
             {"clients": [client(), client(client_id="b", redirect_uris=["http://app.example/"])]},
             "SEED_OAUTH_CLIENTS redirect_uri of client b must use https",
@@ -120,7 +120,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
             {"clients": [client(token_endpoint_auth_method="none", client_secret=SECRET)]},
             "client_secret does not match token_endpoint_auth_method none: add or remove it",
         ),
-        ({"clients": [client(token_endpoint_auth_method="tls_client_auth")]}, "Input should be 'none'"),
+        ({"clients": [client(token_endpoint_auth_method="tls_client_auth")]}, "must be 'none'"),
         (
             {"clients": [client(token_endpoint_auth_method="private_key_jwt")]},
             "jwks does not match token_endpoint_auth_method private_key_jwt: add or remove it",
@@ -132,7 +132,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
             {"clients": [client(client_name="a\nb")]},
             "SEED_OAUTH_CLIENTS[0] client_name must have printable characters only",
         ),
-        ({"clients": [client(redirect_uri="x")]}, "SEED_OAUTH_CLIENTS[0] redirect_uri Extra inputs are not permitted"),
+        ({"clients": [client(redirect_uri="x")]}, "SEED_OAUTH_CLIENTS[0] redirect_uri is not known here: remove it"),
         ({"store_url": "sqlite:///"}, "SEED_OAUTH_STORE_URL must be sqlite:///file"),
     ],
 )
@@ -219,3 +219,46 @@ def test_another_process_reads_the_same_settings_from_the_environment(monkeypatc
     for name, value in settings.as_environment().items():
         monkeypatch.setenv(name, value)
     assert Settings.load() == settings
+
+
+MALFORMED = ['{"a": ', "{'a': 'b'}", "[1]", '{"a": 1}', "x", "-1", "1.5", "1e999", "nan", "9" * 5000, "\udcff"]
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+@pytest.mark.parametrize("value", MALFORMED)
+def test_a_malformed_value_is_one_line_that_names_the_setting_in_plain_words(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    variable = f"SEED_OAUTH_{name.upper()}"
+    monkeypatch.setenv(variable, value)
+    try:
+        Settings.load()
+    except SettingsError as refused:
+        text = str(refused)
+    else:
+        return  # some settings take any text
+    assert "\n" not in text
+    # Without a loopback address there is no default issuer; a client secret belongs to a client_id.
+    assert variable in text or (name == "host" and "SEED_OAUTH_HOST" in text)
+    assert not re.search("Input|valid integer|dictionary|tuple|parse", text)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("IDP_TOKEN_PARAMETERS", "audience=x", 'must be a JSON object: {"name": "value"}'),
+        ("IDP_AUTHORIZATION_PARAMETERS", '{"max_age": 0}', "max_age must be text in quotation marks"),
+        ("CLIENTS", "[1]", '[0] must be a JSON object: {"name": "value"}'),
+        ("PORT", "eighty", "must be a whole number"),
+        ("WORKERS", "2.5", "must be a whole number"),
+        ("IDP_TIMEOUT", "10s", "must be a number"),
+        ("IDP_SEND_RESOURCE", "maybe", "must be true or false"),
+    ],
+)
+def test_the_message_says_what_to_write(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, message: str
+) -> None:
+    monkeypatch.setenv(f"SEED_OAUTH_{variable}", value)
+    with pytest.raises(SettingsError) as refused:
+        Settings.load()
+    assert str(refused.value).removeprefix(f"SEED_OAUTH_{variable}").strip() == message

@@ -90,9 +90,9 @@ async def test_a_redis_that_is_full_cannot_answer(empty_redis: RedisServer, data
     await store.add(client("a"))
     empty_redis.ask("CONFIG", "SET", "maxmemory", 1)
     try:
-        with pytest.raises(StoreError, match="OutOfMemoryError"):
+        with pytest.raises(StoreError, match="its memory is full"):
             await store.check()
-        with pytest.raises(StoreError, match="OutOfMemoryError"):
+        with pytest.raises(StoreError, match="its memory is full"):
             await store.add(client("b"))
         assert await store.get("a") is not None  # those that are there go on
     finally:
@@ -103,7 +103,7 @@ async def test_a_redis_that_is_full_cannot_answer(empty_redis: RedisServer, data
 async def test_a_redis_that_is_not_there_is_a_store_error() -> None:
     store = RedisClientStore(RedisDatabase(f"redis://127.0.0.1:{free_port()}"))
     for attempt in (store.check(), store.get("a"), store.add(client("a")), store.mark_used("a"), store.remove("a")):
-        with pytest.raises(StoreError, match=r"^ConnectionError$"):
+        with pytest.raises(StoreError, match=r"^Connection refused$"):
             await attempt
     await store.aclose()
 

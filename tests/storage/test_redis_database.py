@@ -55,7 +55,7 @@ async def test_it_answers_and_can_be_used_again_after_it_was_closed(database: Re
 @pytest.mark.real_parts("redis")
 async def test_a_refusal_is_a_store_error_that_repeats_nothing_and_breaks_nothing(database: RedisDatabase) -> None:
     for _ in range(2):
-        with pytest.raises(StoreError, match=r"^ResponseError$"):
+        with pytest.raises(StoreError, match=r"^it refuses a command$"):
             await database.command("EVAL", "return redis.error_reply('secret')", 0)
     assert await database.command("PING")
 
@@ -83,11 +83,11 @@ async def test_while_redis_is_gone_only_one_call_a_second_asks_for_it(
     server: RedisServer, database: RedisDatabase, clock: Clock
 ) -> None:
     await asyncio.to_thread(server.kill)
-    with pytest.raises(StoreError, match=r"^ConnectionError$"):
+    with pytest.raises(StoreError, match=r"^Connection refused$"):
         await database.command("PING")
     await asyncio.to_thread(server.start)
     clock.now = BREAK - 0.01
-    with pytest.raises(StoreError, match=r"^ConnectionError$"):
+    with pytest.raises(StoreError, match=r"^Connection refused$"):
         await database.command("PING")
     clock.now = BREAK
     assert await database.command("PING")
@@ -99,7 +99,7 @@ async def test_whatever_kind_it_is_of_one_that_is_not_there_is_a_store_error(sch
     where = f"127.0.0.1:{free_port()}" + ("/main" if "sentinel" in scheme else "")
     database = RedisDatabase(scheme + where)
     for _ in range(2):
-        with pytest.raises(StoreError, match=r"^\w+$"):
+        with pytest.raises(StoreError, match=r"^(Connection refused|the Sentinels know no|no node of a Redis Cluster)"):
             await database.command("GET", "a")
     await database.aclose()
 
@@ -107,7 +107,7 @@ async def test_whatever_kind_it_is_of_one_that_is_not_there_is_a_store_error(sch
 @pytest.mark.real_parts("redis")
 async def test_a_redis_that_is_no_cluster_is_a_store_error(server: RedisServer) -> None:
     database = RedisDatabase(server.url.removesuffix("/0").replace("redis://", "redis+cluster://"))
-    with pytest.raises(StoreError, match=r"^RedisClusterException$"):
+    with pytest.raises(StoreError, match=r"^no node of a Redis Cluster answers$"):
         await database.command("GET", "a")
     await database.aclose()
 
@@ -120,7 +120,7 @@ async def test_a_paused_redis_holds_up_those_who_asked_and_nobody_after_them(
     await database.command("PING")
     server.pause()
     answers = await asyncio.gather(*(database.command("PING") for _ in range(100)), return_exceptions=True)
-    assert {str(answer) for answer in answers} == {"TimeoutError"}
+    assert {str(answer) for answer in answers} == {"no answer in time"}
     clock.now = BREAK
     trying = asyncio.create_task(database.command("PING"))
     await anyio.wait_all_tasks_blocked()

@@ -73,7 +73,7 @@ async def test_a_table_that_is_gone_is_a_store_error_and_then_made_anew(tmp_path
     await store.add(CLIENT)
     other = sqlite3.connect(tmp_path / "clients.db", isolation_level=None)
     other.execute("DROP TABLE clients")
-    with pytest.raises(StoreError, match="OperationalError"):
+    with pytest.raises(StoreError, match="no such table"):
         await store.get("a")
     other.close()
     assert await store.get("a") is None  # it is made anew
@@ -126,7 +126,7 @@ async def test_a_write_that_takes_too_long_is_a_store_error_and_the_next_one_wor
     await store.check()
     other = sqlite3.connect(tmp_path / "clients.db")
     other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(StoreError, match="OperationalError"):
+    with pytest.raises(StoreError, match="database is locked"):
         await store.add(CLIENT)
     other.rollback()
     other.close()
@@ -149,9 +149,9 @@ async def test_a_store_that_cannot_be_opened_says_so_and_recovers_by_itself(tmp_
 async def test_a_file_that_is_no_database_is_a_store_error(tmp_path: Path) -> None:
     (tmp_path / "clients.db").write_bytes(b"x" * 4096)
     store = SqliteClientStore(Database(f"sqlite:///{tmp_path}/clients.db"))
-    with pytest.raises(StoreError, match="DatabaseError"):
+    with pytest.raises(StoreError, match="file is not a database"):
         await store.check()
-    with pytest.raises(StoreError, match="DatabaseError"):
+    with pytest.raises(StoreError, match="file is not a database"):
         await store.add(CLIENT)
     await store.aclose()
 

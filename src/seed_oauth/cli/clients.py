@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import sys
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +28,8 @@ app = typer.Typer(
 
 ClientId = Annotated[str, typer.Argument(help="The client_id, as shown by `list`.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+_UNLIMITED = 10_000  # columns
 
 Result = TypeVar("Result")
 
@@ -76,12 +80,24 @@ def show(client_id: ClientId, *, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def revoke(client_id: ClientId) -> None:
+def revoke(
+    client_id: ClientId,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before.")] = False,
+) -> None:
     """Revoke a client and its tokens. It has to register again, and its users have to log in again."""
+    stored = _ask(lambda stores: stores.clients.look_up(client_id))
+    if stored is None:
+        _not_stored(client_id)
+    if not yes:
+        name = _harmless(str(stored.client.metadata.get("client_name", "without a name")))
+        _print(Text.assemble("Client ", client_id, ", ", name, ", registered ", _date(stored.client.issued_at)))
+        try:
+            typer.confirm("Revoke it?", abort=True)
+        except typer.Abort:
+            _fail("nothing is revoked: answer y, or add --yes")
 
     async def remove(stores: Stores) -> bool:
-        if await stores.clients.look_up(client_id) is None:
-            return False
         # Before the client is gone, so that this can be repeated if it fails.
         await Revocations(stores.revocations).revoke(Revoked.CLIENT, client_id)
         return await stores.clients.remove(client_id)
@@ -154,14 +170,18 @@ def _harmless(text: str) -> Text:
 
 
 def _table(*columns: str) -> Table:
-    table = Table(*columns, box=None, header_style="bold", pad_edge=False)
-    table.columns[0].overflow = "fold"  # never truncated, because it is meant to be copied
-    table.columns[0].no_wrap = False
-    return table
+    return Table(*columns, box=None, header_style="bold", pad_edge=False)
 
 
 def _print(content: object) -> None:
-    Console(highlight=False, markup=False).print(content)
+    # A file or a program reads lines, not columns.
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _UNLIMITED
+    console = Console(highlight=False, markup=False, width=width)
+    if isinstance(content, Table):
+        # Neither wrapped nor truncated, because it is meant to be copied.
+        first = content.columns[0]
+        first.no_wrap, first.min_width = True, max(console.measure(cell).maximum for cell in first.cells)
+    console.print(content)
 
 
 def _print_json(content: Mapping[str, object]) -> None:

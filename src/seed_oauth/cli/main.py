@@ -128,7 +128,7 @@ def doctor(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Check the settings, the identity provider, the store and the ports, and show what to change."""
+    """Check the settings, the identity provider, the store, the MCP server and the ports, and show what to change."""
     from rich.console import Console
 
     from seed_oauth.cli.doctor import examine

@@ -14,6 +14,7 @@ from seed_oauth.clients import (
 )
 from seed_oauth.clients.assertion import ASSERTION_TYPE, BadAssertionError, ClientAssertions
 from seed_oauth.errors import OAuthError, StoreError
+from seed_oauth.http import log_fields
 from seed_oauth.http.parameters import MalformedRequestError
 from seed_oauth.outcomes import RevocationOutcome, TokenOutcome
 from seed_oauth.protocol.jwk import BadSignatureError, unverified
@@ -47,6 +48,7 @@ class ClientAuthentication:
             MalformedRequestError: no client_id, or more than one authentication method (RFC 6749 §2.3).
         """
         presented = _presented(authorization, form)
+        log_fields.note(client_id=presented.client_id)
         # RFC 6749 §5.2: the challenge is required if the client used the Authorization header.
         challenge = _CHALLENGE if presented.method == "client_secret_basic" else {}
         try:

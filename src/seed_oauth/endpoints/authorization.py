@@ -8,6 +8,8 @@ from seed_oauth.clients import BadClientDocumentError, Client, ClientDocumentUna
 from seed_oauth.clients.family import family_of
 from seed_oauth.errors import BAD_SCOPE, NOT_CONFIGURED, OAuthError, Recipient, StoreError
 from seed_oauth.flows import AuthorizationRequest, Flow
+from seed_oauth.flows.transaction import flow_id
+from seed_oauth.http import log_fields
 from seed_oauth.http.answer import Answer
 from seed_oauth.http.parameters import parse_form, read_form
 from seed_oauth.http.requested_resource import UNKNOWN_RESOURCE, ProtectedResources
@@ -50,6 +52,8 @@ class AuthorizationEndpoint:
             OAuthError: any row of `AuthorizationOutcome` but the successful ones.
         """
         parameters = parse_form(request.scope["query_string"]) if request.method == "GET" else await read_form(request)
+        client_id, code_challenge = parameters.get("client_id", ""), parameters.get("code_challenge", "")
+        log_fields.note(client_id=client_id, flow_id=flow_id(client_id, code_challenge) if code_challenge else None)
         client, bad_client = await self._identify(parameters)
         if refusal := self._refusal(parameters, bad_client):
             raise _error(refusal, parameters, client, bad_client)

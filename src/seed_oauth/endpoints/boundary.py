@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from seed_oauth.errors import OAuthError
+from seed_oauth.http import log_fields
 from seed_oauth.http.answer import Answer
 from seed_oauth.http.early_response import early_response
 from seed_oauth.http.error_response import error_response
@@ -62,6 +63,7 @@ class Boundary:
         started = perf_counter()
         request = Request(scope, receive)
         correlation_id = f"{getrandbits(64):016x}"  # to find a log line; not a secret
+        log_fields.begin(correlation_id)
         error: OAuthError | None = None
         try:
             answer = await self._run(request)

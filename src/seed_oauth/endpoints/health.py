@@ -1,18 +1,25 @@
 """`/healthz`: the process answers. `/readyz`: logins can succeed, or what is missing."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator
+from typing import NamedTuple
 
+import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
 from seed_oauth.clients import ClientStore
-from seed_oauth.errors import StoreError
+from seed_oauth.errors import StoreError, in_words
 from seed_oauth.http.answer import json_response
+from seed_oauth.http_client.single_flight import SingleFlight
 from seed_oauth.identity_provider.failures import IdentityProviderError
 from seed_oauth.identity_provider.metadata import MetadataSource
+from seed_oauth.resource_server.reachability import connect
+from seed_oauth.settings import PREFIX, Settings
+from seed_oauth.settings.store_url import place
 
 _PATIENCE = 1.0  # seconds that a probe waits for the identity provider; the attempt continues without it
+_FRESH = 1.0  # seconds for which the MCP server is not connected to again, however many probes there are
 
 
 async def healthz(_: Request) -> Response:
@@ -20,28 +27,76 @@ async def healthz(_: Request) -> Response:
     return json_response({"status": "ok"}, 200)
 
 
-class ReadinessEndpoint:
-    """Readiness: send no traffic here unless this is 200."""
+class Problem(NamedTuple):
+    """What the operator has to solve, for everybody, and where, for the operator."""
 
-    def __init__(self, missing: Sequence[str], clients: ClientStore, metadata: MetadataSource) -> None:
-        """`missing` are the settings without which no login can succeed."""
-        self._missing = missing
+    text: str
+    where: str
+
+
+class Readiness:
+    """Looks for what keeps requests from succeeding."""
+
+    def __init__(self, settings: Settings, clients: ClientStore, metadata: MetadataSource) -> None:
+        self._settings = settings
         self._clients = clients
         self._metadata = metadata
+        self._connecting: SingleFlight[None] = SingleFlight(_connected, lambda *_: _FRESH, stale=0)
+        self._looking: asyncio.Task[None] | None = None
 
-    async def __call__(self, _: Request) -> Response:
-        """200, or 503 with the problems that the operator has to solve."""
-        problems = [f"{name} is not set" for name in self._missing]
+    async def problems(self) -> AsyncIterator[Problem]:
+        """Everything that has to be solved now."""
+        settings = self._settings
+        for name in settings.missing():
+            yield Problem(f"{name} is not set", "the settings")
         try:
             await self._clients.check()
         except StoreError as failure:
-            problems.append(f"the client store (SEED_OAUTH_STORE_URL) cannot be reached: {failure}")
+            yield Problem(f"the store ({PREFIX}STORE_URL) cannot be used: {failure}", place(settings.store_url))
         try:
             async with asyncio.timeout(_PATIENCE):
                 await self._metadata.get()
         except (IdentityProviderError, TimeoutError) as failure:
             reason = str(failure) or "timeout"
-            problems.append(f"the identity provider's metadata (SEED_OAUTH_IDP_ISSUER) has not been read yet: {reason}")
-        if problems:
+            text = f"the identity provider's metadata ({PREFIX}IDP_ISSUER) has not been read yet: {reason}"
+            yield Problem(text, settings.idp_issuer or "")
+        if settings.mcp_server:
+            try:
+                await self._connecting.get(settings.mcp_server)
+            except OSError as failure:
+                text = f"the MCP server ({PREFIX}MCP_SERVER) cannot be reached: {in_words(failure)}"
+                yield Problem(text, settings.mcp_server)
+
+    def start(self) -> None:
+        """Look once, in the background, and log every problem."""
+        self._looking = asyncio.create_task(self._warn())
+
+    async def aclose(self) -> None:
+        """Cancel what is under way."""
+        await self._connecting.aclose()
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
+
+    async def _warn(self) -> None:
+        log = structlog.get_logger("seed_oauth")
+        async for problem in self.problems():
+            log.warning("not ready", problem=problem.text, where=problem.where)
+
+
+class ReadinessEndpoint:
+    """Readiness: send no traffic here unless this is 200."""
+
+    def __init__(self, readiness: Readiness) -> None:
+        self._readiness = readiness
+
+    async def __call__(self, _: Request) -> Response:
+        """200, or 503 with the problems that the operator has to solve."""
+        if problems := [problem.text async for problem in self._readiness.problems()]:
             return json_response({"status": "not ready", "problems": problems}, 503)
         return json_response({"status": "ready"}, 200)
+
+
+async def _connected(mcp_server: str) -> tuple[None, float]:
+    await connect(mcp_server)
+    return None, _FRESH

@@ -19,6 +19,7 @@ from seed_oauth.clients import metadata as client_metadata
 from seed_oauth.clients.family import family_of
 from seed_oauth.clients.metadata import BadMetadataError, BadRedirectUrisError
 from seed_oauth.errors import OAuthError, StoreError
+from seed_oauth.http import log_fields
 from seed_oauth.http.answer import Answer, json_response
 from seed_oauth.http.parameters import read_json
 from seed_oauth.outcomes import RegistrationOutcome
@@ -48,6 +49,7 @@ class RegistrationEndpoint:
             client, secret = self._registered(sent)
         except BadMetadataError as bad:
             raise _refused(bad) from bad
+        log_fields.note(client_id=client.client_id)
         try:
             await self._clients.add(client)
         except QuotaExhaustedError as full:

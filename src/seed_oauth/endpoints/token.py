@@ -8,7 +8,8 @@ from seed_oauth.clients import Client, ClientStore
 from seed_oauth.clients.authentication import ClientAuthentication
 from seed_oauth.clients.family import family_of
 from seed_oauth.errors import BAD_SCOPE, NOT_CONFIGURED, OAuthError
-from seed_oauth.flows import CodeRequest, Flow, RefreshRequest
+from seed_oauth.flows import CodeRequest, Flow, RefreshRequest, transaction
+from seed_oauth.http import log_fields
 from seed_oauth.http.answer import Answer, json_response
 from seed_oauth.http.parameters import read_form
 from seed_oauth.http.requested_resource import UNKNOWN_RESOURCE, ProtectedResources
@@ -156,6 +157,7 @@ class TokenEndpoint:
             raise OAuthError(
                 TokenOutcome.BAD_CODE_VERIFIER, "code_verifier must be that of the authorization request (RFC 7636)"
             )
+        log_fields.note(flow_id=transaction.flow_id(client.client_id, transaction.code_challenge(code_verifier)))
         if "redirect_uri" in form and not redirect_uri.is_registered(form["redirect_uri"], client.redirect_uris):
             raise OAuthError(TokenOutcome.BAD_REDIRECT_URI, "redirect_uri must be that of the authorization request")
         return CodeRequest(

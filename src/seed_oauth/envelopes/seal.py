@@ -8,6 +8,7 @@ with the same keys but different issuers cannot open each other's envelopes.
     seconds since the epoch (5 bytes) | nonce (12) | ciphertext and tag
 """
 
+import hmac
 import os
 from base64 import b64decode, urlsafe_b64encode
 from collections.abc import Sequence
@@ -55,6 +56,7 @@ class Sealer:
     def __init__(self, secret_keys: Sequence[str], issuer: str) -> None:
         """The first of `secret_keys` seals, all of them open; `issuer` is the server whose envelopes they are."""
         self._keys = {purpose: [_derived_key(key, purpose, issuer) for key in secret_keys] for purpose in Purpose}
+        self._pseudonym_key = _key(secret_keys[0], "pseudonym", issuer) if secret_keys else os.urandom(32)
 
     def seal(self, purpose: Purpose, content: object, now: float) -> str:
         """`content` (JSON) as an envelope of URL-safe characters, sealed at `now` (seconds since the epoch)."""
@@ -62,6 +64,10 @@ class Sealer:
         nonce = os.urandom(_NONCE)
         ciphertext = self._keys[purpose][0].encrypt(nonce, orjson.dumps(content), time)
         return _text(time + nonce + ciphertext)
+
+    def pseudonym(self, name: str | None) -> str | None:
+        """A short name for somebody, for logs: the same for the same name, and not to be guessed without the keys."""
+        return name and hmac.new(self._pseudonym_key, name.encode(), "sha256").hexdigest()[:12]
 
     def open(self, purpose: Purpose, envelope: str, *, lifetime: float, now: float) -> Any:  # noqa: ANN401 - JSON
         """What was sealed for `purpose` not more than `lifetime` seconds before `now`.
@@ -98,6 +104,10 @@ def _text(sealed: bytes) -> str:
 
 
 def _derived_key(secret_key: str, purpose: Purpose, issuer: str) -> AESGCMSIV:
-    # RFC 5869; the secret keys are random, so no slow hash is needed. No purpose contains a line break.
-    derivation = HKDF(algorithm=SHA256(), length=32, salt=None, info=f"seed-oauth {purpose}\n{issuer}".encode())
-    return AESGCMSIV(derivation.derive(secret_key.encode()))
+    return AESGCMSIV(_key(secret_key, purpose, issuer))
+
+
+def _key(secret_key: str, use: str, issuer: str) -> bytes:
+    # RFC 5869; the secret keys are random, so no slow hash is needed. No use contains a line break.
+    derivation = HKDF(algorithm=SHA256(), length=32, salt=None, info=f"seed-oauth {use}\n{issuer}".encode())
+    return derivation.derive(secret_key.encode())

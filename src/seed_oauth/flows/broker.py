@@ -39,7 +39,7 @@ from seed_oauth.flows.rotation import Rotation
 from seed_oauth.flows.scopes import IdpScopes
 from seed_oauth.flows.tokens import TokenIssuer, claims_of
 from seed_oauth.flows.transaction import Code, Grant, IdpLogin, Transaction
-from seed_oauth.http import pages, paths
+from seed_oauth.http import log_fields, pages, paths
 from seed_oauth.http.answer import Answer, found
 from seed_oauth.http.parameters import add_to_query
 from seed_oauth.identity_provider.client import IdentityProvider
@@ -189,6 +189,7 @@ class BrokerFlow:
         scope = self._scopes.told(idp_scope, code.scope, asked)
         kept = self._scopes.kept(idp_scope, asked)
         grant = Grant.by(code, scope, subject if isinstance(subject, str) else None, self._now(), idp_scope=kept)
+        log_fields.note(subject=self._sealer.pseudonym(grant.subject))
         return self._tokens.members(tokens.members, grant, scope, self._now(), idp_issuer=metadata.issuer)
 
     # 5. The client refreshes its tokens.
@@ -197,6 +198,7 @@ class BrokerFlow:
         """Exchange the identity provider's refresh token inside our own, once."""
         metadata = await self._metadata.get()
         grant = presented_grant(presented, self._rotation, self._scopes)
+        log_fields.note(subject=self._sealer.pseudonym(grant.subject))
         parameters = {"refresh_token": grant.idp_refresh_token, **self._parameters.resource(grant.resource)}
         narrowed, asked = self._scopes.refreshed(presented.scope, grant, metadata.default_scopes)
         if asked:

@@ -8,13 +8,14 @@ from seed_oauth.flows import CodeRequest, RefreshRequest, transaction
 from seed_oauth.flows.rotation import Rotation
 from seed_oauth.flows.scopes import IdpScopes
 from seed_oauth.flows.transaction import Code, Grant, IdpLogin, Transaction
+from seed_oauth.http import log_fields
 from seed_oauth.outcomes import CallbackOutcome, ConsentOutcome, TokenOutcome
 
 
 def decided_transaction(envelope: str, sealer: Sealer, now: float) -> Transaction:
     """The transaction in the form of a consent page."""
     try:
-        return Transaction.decided(sealer, envelope, now)
+        begun = Transaction.decided(sealer, envelope, now)
     except ExpiredError:
         raise OAuthError(
             ConsentOutcome.EXPIRED, "the consent page was open for too long: connect again from your application"
@@ -23,12 +24,14 @@ def decided_transaction(envelope: str, sealer: Sealer, now: float) -> Transactio
         raise OAuthError(
             ConsentOutcome.BAD_ENVELOPE, "this consent page is not valid: connect again from your application"
         ) from None
+    log_fields.note(client_id=begun.client_id, flow_id=begun.flow_id)
+    return begun
 
 
 def returned_login(state: str, sealer: Sealer, now: float) -> IdpLogin:
     """The login in the `state` that the identity provider gives back."""
     try:
-        return IdpLogin.returned(sealer, state, now)
+        login = IdpLogin.returned(sealer, state, now)
     except ExpiredError:
         raise OAuthError(
             CallbackOutcome.EXPIRED, "the login took too long: connect again from your application"
@@ -37,6 +40,8 @@ def returned_login(state: str, sealer: Sealer, now: float) -> IdpLogin:
         raise OAuthError(
             CallbackOutcome.BAD_STATE, "this login did not begin here: connect again from your application"
         ) from None
+    log_fields.note(client_id=login.transaction.client_id, flow_id=login.transaction.flow_id)
+    return login
 
 
 def presented_code(presented: CodeRequest, sealer: Sealer, now: float) -> Code:
@@ -66,6 +71,7 @@ def presented_grant(presented: RefreshRequest, rotation: Rotation, scopes: IdpSc
         raise OAuthError(
             TokenOutcome.BAD_REFRESH_TOKEN, "the refresh token is invalid or has expired: start a new authorization"
         ) from None
+    log_fields.note(flow_id=grant.flow_id)
     if grant.client_id != presented.client.client_id:
         raise OAuthError(TokenOutcome.BAD_REFRESH_TOKEN, "the refresh token was issued to another client")
     if rotation.has_ended(grant):

@@ -10,6 +10,7 @@ from seed_oauth.errors import OAuthError, StoreError
 from seed_oauth.flows.revocations import Revocations, Revoked
 from seed_oauth.flows.rotation import Rotation
 from seed_oauth.flows.transaction import Grant
+from seed_oauth.http import log_fields
 from seed_oauth.identity_provider.client import IdentityProvider
 from seed_oauth.identity_provider.failures import IdentityProviderError
 from seed_oauth.identity_provider.metadata import MetadataSource
@@ -88,6 +89,7 @@ class Revoker:
             return await self._access_token_revoked_here(presented, client_id)
         if grant.client_id != client_id:
             return None
+        log_fields.note(flow_id=grant.flow_id, subject=self._sealer.pseudonym(grant.subject))
         await self._rotation.revoke(grant)
         await self._revocations.revoke(Revoked.GRANT, grant.grant_id)
         return _of(grant)

@@ -19,6 +19,9 @@ LOGIN_LIFETIME = 1800
 CODE_LIFETIME = 60
 """Seconds in which a client has to redeem its code (RFC 6749 §4.1.2 allows ten minutes at most)."""
 
+FLOW_ID = 12
+"""Characters of a flow_id; a grant_id begins with it."""
+
 
 class Transaction(NamedTuple):
     """An authorization request in progress."""
@@ -37,6 +40,11 @@ class Transaction(NamedTuple):
     def recipient(self) -> Recipient:
         """Where its errors are delivered: the redirect_uri was verified when it began."""
         return Recipient(self.redirect_uri, self.state)
+
+    @property
+    def flow_id(self) -> str:
+        """What its log lines have in common."""
+        return flow_id(self.client_id, self.code_challenge)
 
     @property
     def family(self) -> ClientFamily:
@@ -97,6 +105,11 @@ class Code(NamedTuple):
     scope: str | None
     resource: str
 
+    @property
+    def flow_id(self) -> str:
+        """What the log lines of the login have in common."""
+        return flow_id(self.client_id, self.code_challenge)
+
     @classmethod
     def of(cls, login: IdpLogin, idp_code: str) -> Self:
         """The code for a login that has succeeded."""
@@ -144,12 +157,19 @@ class Grant(NamedTuple):
     idp_scope: str | None = None
     """What the identity provider is asked for when the grant is refreshed."""
 
+    @property
+    def flow_id(self) -> str:
+        """What the log lines of the login have in common."""
+        return self.grant_id[:FLOW_ID]
+
     @classmethod
     def by(
         cls, code: Code, scope: str | None, subject: str | None, now: float, *, idp_scope: str | None = None
     ) -> Self:
         """The grant that a code stands for, of the scope that the identity provider has granted."""
-        grant = cls(secrets.token_urlsafe(16), 0, code.client_id, scope, code.resource, subject, int(now))
+        grant = cls(
+            code.flow_id + secrets.token_urlsafe(16), 0, code.client_id, scope, code.resource, subject, int(now)
+        )
         return grant._replace(requested=code.scope, idp_scope=idp_scope)
 
     def refreshed(self) -> Self:
@@ -168,6 +188,11 @@ class Grant(NamedTuple):
             SealError: it was not sealed here, or is more than `lifetime` seconds old.
         """
         return cls(*sealer.open(Purpose.REFRESH_TOKEN, refresh_token, lifetime=lifetime, now=now))
+
+
+def flow_id(client_id: str, code_challenge: str) -> str:
+    """What the log lines of one login have in common, from the authorization request to the last refresh."""
+    return sha256(f"flow:{client_id}:{code_challenge}".encode()).hexdigest()[:FLOW_ID]
 
 
 def code_verifier(secret: str) -> str:

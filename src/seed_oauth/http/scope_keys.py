@@ -4,4 +4,5 @@ DRAINING = "seed_oauth.draining"
 """In the state of a request's scope: an `asyncio.Event` that is set when the server begins to stop."""
 
 HALF_CLOSED = "seed_oauth.half_closed"
-"""In the scope of a request: the client has shut down its side of the connection, and may be gone."""
+"""In the scope of a request whose client has shut down its side of the connection, and may be gone: what closes the
+connection, for an app that does not complete its response."""

@@ -8,6 +8,8 @@ from time import monotonic, time
 from seed_oauth.envelopes.access_token import AccessToken
 from seed_oauth.envelopes.seal import ExpiredError, Sealer, SealError
 from seed_oauth.flows.revocations import Revocations
+from seed_oauth.flows.transaction import FLOW_ID
+from seed_oauth.http import log_fields
 from seed_oauth.identity_provider.client import IdentityProvider
 from seed_oauth.identity_provider.failures import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.identity_provider.jwks import IssuerKeys, UnknownKeyError
@@ -74,17 +76,22 @@ class BearerTokens:
         """
         try:
             if token.count(".") == 2:  # noqa: PLR2004 - a signed JWT (RFC 7515 §3.1); an envelope has none
-                return await self._verify_jwt(token, resource)
-            own = self._open(token, resource)
-            if own is None:
-                return await self._ask(token, resource)
+                verified = await self._verify_jwt(token, resource)
+            else:
+                verified = self._open(token, resource) or await self._ask(token, resource)
         except IdentityProviderError as failure:
             raise _unavailable(failure) from failure
-        if self._revocations is not None and await self._revocations.cover(own):
+        log_fields.note(
+            client_id=verified.client_id,
+            flow_id=(verified.grant_id or "")[:FLOW_ID],
+            subject=self._sealer.pseudonym(verified.subject),
+        )
+        is_own = verified.grant_id is not None
+        if is_own and self._revocations is not None and await self._revocations.cover(verified):
             raise AccessTokenError(
                 ResourceOutcome.REVOKED_TOKEN, "the access token was revoked: use the refresh token, or log in again"
             )
-        return own
+        return verified
 
     @contextmanager
     def watching(self, token: VerifiedToken, end: Callable[[], None], *, until_expiry: bool) -> Iterator[None]:

@@ -13,7 +13,7 @@ from yarl import URL
 
 from seed_oauth.errors import OAuthError
 from seed_oauth.http.answer import Answer
-from seed_oauth.http.scope_keys import DRAINING
+from seed_oauth.http.scope_keys import DRAINING, HALF_CLOSED
 from seed_oauth.outcomes import ResourceOutcome
 from seed_oauth.resource_server import VerifiedToken
 from seed_oauth.resource_server.guard import Guard
@@ -185,23 +185,27 @@ class _Streamed(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - the ASGI signature
         if not self._is_event_stream:
-            await self._stream_until(send, self._leaving)
+            await self._stream_until(scope, send, self._leaving)
             return
         void = asyncio.Event()
         with self._guard.tokens.watching(self._token, void.set, until_expiry=self._listens):
             ends = [asyncio.create_task(_is_set(event)) for event in (void, self._stopping) if event]
-            await self._stream_until(send, self._leaving, *ends)
+            await self._stream_until(scope, send, self._leaving, *ends)
 
-    async def _stream_until(self, send: Send, *ends: "asyncio.Task[None]") -> None:
+    async def _stream_until(self, scope: Scope, send: Send, *ends: "asyncio.Task[None]") -> None:
+        has_left = False
         streaming = asyncio.create_task(self._stream(send))
         try:
             await asyncio.wait({streaming, *ends}, return_when=asyncio.FIRST_COMPLETED)
+            has_left = self._leaving.done()
         finally:
             await _cancel(streaming, *ends)
             # After the last byte the connection is already back in the pool, and this does nothing.
             self._answer.close()
         if not streaming.cancelled():
             streaming.result()
+        elif has_left:
+            scope.get(HALF_CLOSED, _nothing)()
         elif self._is_event_stream:
             await send(_END)
 
@@ -216,6 +220,10 @@ class _Streamed(Response):
             structlog.get_logger("seed_oauth").warning("the MCP server broke off its answer", endpoint="resource")
             return
         await send(_END)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _session() -> aiohttp.ClientSession:

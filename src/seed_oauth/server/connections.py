@@ -17,7 +17,7 @@ from typing import Any
 
 from uvicorn import Config
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from seed_oauth.http.scope_keys import HALF_CLOSED
@@ -115,7 +115,7 @@ class Connection(HttpToolsProtocol):
             return False
         # The client may be gone, or wait for the response: only a write tells.
         self.cycle.keep_alive = False
-        self.cycle.scope[HALF_CLOSED] = True  # type: ignore[literal-required]  # ASGI lets servers add keys
+        self.cycle.scope[HALF_CLOSED] = partial(self._give_up, self.cycle)  # type: ignore[literal-required]  # ASGI lets servers add keys
         self.cycle.message_event.set()
         return True
 
@@ -239,6 +239,11 @@ class Connection(HttpToolsProtocol):
         # Closing now would reset the connection while the client still sends, and lose the response (RFC 9112 §9.6).
         self.transport.write_eof()
         self._awaited[self] = monotonic()
+
+    def _give_up(self, cycle: RequestResponseCycle) -> None:
+        """Close the connection of a client that is gone; uvicorn logs no incomplete response then."""
+        cycle.disconnected = True
+        self.transport.close()
 
     def _owes_answers(self) -> bool:
         """Whether a request is complete, and its response is not."""

@@ -56,8 +56,7 @@ class Listener(uvicorn.Server):
     @property
     def url(self) -> str:
         """The base URL of this listener."""
-        host, port = self._listening.getsockname()[:2]
-        return base_url(host, port)
+        return url_of(self._listening)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -81,6 +80,12 @@ class Listener(uvicorn.Server):
         """Accept no more connections, and let requests in progress finish."""
         self._connections.draining.set()
         await super().shutdown(sockets)
+
+
+def url_of(listening: socket.socket) -> str:
+    """The base URL of the listener at this socket."""
+    host, port = listening.getsockname()[:2]
+    return base_url(host, port)
 
 
 def base_url(host: str, port: int) -> str:

@@ -20,6 +20,7 @@ from types import FrameType
 
 import structlog
 
+from seed_oauth.server.announcement import announce
 from seed_oauth.server.listener import listen, metrics_listener
 from seed_oauth.server.signals import end_at_once, on_signals
 from seed_oauth.settings import Settings
@@ -134,6 +135,7 @@ async def serve(settings: Settings) -> None:
         listen(settings.host, settings.port, "PORT") as public,
         listen(settings.metrics_host, settings.metrics_port, "METRICS_PORT") as private,
     ):
+        announce(settings, public, private)
         workers += [Worker(number, settings, public) for number in range(settings.workers)]
         metrics = metrics_listener(pipeline, private)
         async with asyncio.TaskGroup() as group:

@@ -12,15 +12,16 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from seed_oauth.protocol.redirect_uri import LOOPBACK_HOSTS
 from seed_oauth.settings import cross_checks, presets, rate_limits, validators
+from seed_oauth.settings.environment import FromEnvironment
 from seed_oauth.settings.errors import PREFIX, SettingsError, readable, refuse_unknown_variables
 from seed_oauth.settings.mcp_server import McpServerUrl, path_of
 from seed_oauth.settings.presets import Preset
-from seed_oauth.settings.store_url import StoreUrl
+from seed_oauth.settings.store_url import StoreUrl, default_store_url
 
 __all__ = ["PREFIX", "Settings", "SettingsError"]
 
 
-class Settings(BaseSettings):
+class Settings(FromEnvironment, BaseSettings):
     """All settings, from keyword arguments or from `SEED_OAUTH_*` environment variables.
 
     Raises:
@@ -152,8 +153,10 @@ class Settings(BaseSettings):
     trusted_proxies: rate_limits.Networks = ()
     """Addresses and networks of the reverse proxies whose X-Forwarded-For header is trusted."""
 
-    store_url: StoreUrl = "sqlite:///seed-oauth.db"
-    """Where clients and grants are stored: a SQLite file, Redis, Redis Sentinel or Redis Cluster."""
+    store_url: StoreUrl = ""
+    """Where clients and grants are stored: a SQLite file, Redis, Redis Sentinel or Redis Cluster. The default is
+    `clients.db` in `/var/lib/seed-oauth` if that folder is writable, otherwise in `$XDG_STATE_HOME/seed-oauth`, which
+    is usually `~/.local/state/seed-oauth`."""
     log_format: Literal["json", "console"] = "json"
     """`json` writes one JSON object per line, `console` writes text for people."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -183,10 +186,12 @@ class Settings(BaseSettings):
                     f"only a loopback {PREFIX}HOST has a default"
                 )
             host = f"[{host}]" if host == "::1" else host
-            values["issuer"] = f"http://{host}:{values.get('port') or 8000}"
+            values["issuer"] = f"http://{host}:{validators.port_or_default(values.get('port'))}"
         if not values.get("secret_keys") and str(values["issuer"]).startswith("http://"):
             # Plain http means loopback: a restart logs out only the user of this machine.
             values["secret_keys"] = secrets.token_urlsafe(32)
+        if not values.get("store_url"):
+            values["store_url"] = default_store_url()
         if preset := presets.find(values.get("idp_preset"), values.get("idp_issuer")):
             preset.fill_in(values)
         return values

@@ -4,8 +4,37 @@ from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 PREFIX = "SEED_OAUTH_"
+
+_WORDS = {
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a smaller number",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "greater_than": "must be greater than {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "less_than": "must be less than {lt:g}",
+    "less_than_equal": "must be at most {le:g}",
+    "literal_error": "must be {expected}",
+    "string_type": "must be text in quotation marks",
+    "string_unicode": "must be UTF-8 text",
+    "string_too_long": "must have at most {max_length} characters",
+    "dict_type": 'must be a JSON object: {{"name": "value"}}',
+    "model_type": 'must be a JSON object: {{"name": "value"}}',
+    "list_type": 'must be a JSON list: ["value"]',
+    "tuple_type": 'must be a JSON list: ["value"]',
+    "too_short": "must have at least {min_length} entry",
+    "too_long": "must have at most {max_length} entries",
+    "missing": "is missing",
+    "extra_forbidden": "is not known here: remove it",
+}
+"""What to write instead, by pydantic's type of the error; in braces the limits that it names."""
 
 
 class SettingsError(ValueError):
@@ -26,8 +55,13 @@ def refuse_unknown_variables(settings: Collection[str], environment: Mapping[str
 
 def readable(invalid: ValidationError) -> str:
     """One line per invalid value. The value itself is not repeated: it may be a secret."""
-    errors = invalid.errors()
-    return "\n".join(_place(error["loc"]) + error["msg"].removeprefix("Value error, ") for error in errors)
+    # Each once: several entries of a list may have the same error.
+    return "\n".join(dict.fromkeys(_place(error["loc"]) + _text(error) for error in invalid.errors()))
+
+
+def _text(error: ErrorDetails) -> str:
+    words = _WORDS.get(error["type"])
+    return error["msg"].removeprefix("Value error, ") if words is None else words.format(**error.get("ctx", {}))
 
 
 def _place(location: tuple[int | str, ...]) -> str:
@@ -36,6 +70,6 @@ def _place(location: tuple[int | str, ...]) -> str:
         return ""
     setting, *within = location
     name = f"{PREFIX}{str(setting).upper()}"
-    if setting == "clients":
+    if setting == "clients" or any(isinstance(part, str) for part in within):
         name += "".join(f"[{part}]" if isinstance(part, int) else f" {part}" for part in within)
     return f"{name} "

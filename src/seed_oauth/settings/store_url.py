@@ -3,6 +3,7 @@
 The URL forms are those of redis-py. Errors never repeat a URL, because it may contain a password.
 """
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,6 +15,9 @@ from seed_oauth.settings.mcp_server import is_private
 
 SQLITE = "sqlite:///"
 IN_MEMORY = f"{SQLITE}:memory:"
+
+_FOLDER = Path("/var/lib/seed-oauth")
+_FORMER = Path("seed-oauth.db")  # the default of earlier versions, in the current folder
 
 _REDIS_PORT = 6379
 _SENTINEL_PORT = 26379
@@ -43,6 +47,25 @@ class RedisLocation:
     """Paths by redis-py's names: `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile`."""
 
 
+def default_store_url() -> str:
+    """The URL of the default store, which does not depend on the current folder; empty if the user has no home."""
+    folder = _FOLDER
+    if not os.access(folder, os.W_OK | os.X_OK):
+        # XDG Base Directory Specification: relative paths are ignored.
+        state = Path(os.environ.get("XDG_STATE_HOME", ""))
+        try:
+            folder = (state if state.is_absolute() else Path.home() / ".local/state") / "seed-oauth"
+        except RuntimeError:
+            return ""
+    return f"{SQLITE}{folder / 'clients.db'}"
+
+
+def overlooked(url: str) -> Path | None:
+    """The default store of earlier versions, if it is in the current folder and not used any more."""
+    former = _FORMER.absolute()
+    return former if former.exists() and url == default_store_url() else None
+
+
 def is_redis(url: str) -> bool:
     """Whether the URL is of Redis in any form."""
     return url.startswith("redis")
@@ -54,6 +77,12 @@ def shown(url: str) -> str:
         return url
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def place(url: str) -> str:
+    """Where the store is: the path of the file, or the URL without user, password and query."""
+    path = url.removeprefix(SQLITE)
+    return shown(url) if is_redis(url) or url == IN_MEMORY else str(Path(path).absolute())
 
 
 def locate(url: str) -> RedisLocation:

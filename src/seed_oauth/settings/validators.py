@@ -15,6 +15,8 @@ from seed_oauth.settings.preregistered import PreregisteredClient
 
 _DISTINCT = 12  # minimum number of different characters in a random key; a repeated word has fewer
 
+_LAST_PORT = 65535
+
 _PROTOCOL_PARAMETERS = frozenset(
     {
         "response_type", "client_id", "client_secret", "redirect_uri", "scope", "state", "resource", "nonce",
@@ -55,6 +57,12 @@ def issuer(value: str) -> str:
         # Clients compare the issuer byte for byte (RFC 8414 §3.3), so only one form is allowed.
         raise ValueError("must not end with a slash")
     return value
+
+
+def port_or_default(value: object) -> str:
+    """The port for the default issuer; 8000 if there is none, or one that is refused anyway."""
+    port = str(value)
+    return port if port.isdecimal() and 0 < int(port[:6]) <= _LAST_PORT else "8000"
 
 
 def idp_issuer(value: str | None) -> str | None:
@@ -122,7 +130,7 @@ def _none_if_empty(value: object) -> object:
     return value or None
 
 
-Port = Annotated[int, Field(ge=0, le=65535)]
+Port = Annotated[int, Field(ge=0, le=_LAST_PORT)]
 Days = Annotated[float, Field(gt=0, le=3650)]
 Url = Annotated[str, AfterValidator(absolute_url)]
 OptionalUrl = Annotated[Url | None, BeforeValidator(_none_if_empty)]

@@ -24,6 +24,7 @@ def configure(settings: Settings) -> None:
     else:
         render = [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
     shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _without_message,

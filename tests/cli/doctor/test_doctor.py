@@ -18,6 +18,7 @@ from seed_oauth.storage.sqlite.database import Database
 from tests.broker import BrokerDoor
 from tests.cli.test_cli import free_port
 from tests.harness import PUBLIC, form_of, query_of
+from tests.http_client.test_transport import answering, listening
 from tests.redis_servers import RedisServer
 
 pytestmark = pytest.mark.anyio
@@ -122,6 +123,7 @@ async def test_every_check_passes_in_a_valid_environment(world: World) -> None:
         ("credentials", "ok"),
         ("clock", "ok"),
         ("store", "ok"),
+        ("MCP server", "skipped"),
         ("rate limits", "ok"),
         ("metrics port", "ok"),
         ("server metadata", "ok"),
@@ -505,7 +507,7 @@ async def test_a_redis_that_cannot_be_used_is_a_failure_without_its_password(wor
     """THREATS 12."""
     url = f"redis://door:hush-hush@127.0.0.1:{free_port()}/0"
     found = await finding(world, "store", store_url=url)
-    assert (found.status, "ConnectionError" in found.text, "SEED_OAUTH_STORE_URL" in found.remedy) == (
+    assert (found.status, "Connection refused" in found.text, "SEED_OAUTH_STORE_URL" in found.remedy) == (
         "failed", True, True
     )  # fmt: skip
     assert "hush" not in str(found)
@@ -570,3 +572,31 @@ async def test_a_resource_with_a_different_origin_is_a_warning(world: World) -> 
 
 def test_the_settings_of_these_tests_are_valid() -> None:
     assert Settings.load().missing() == []
+
+
+@pytest.mark.parametrize(
+    ("status", "result"),
+    [(200, "ok"), (400, "ok"), (401, "ok"), (405, "ok"), (404, "failed"), (307, "failed"), (500, "failed")],
+)
+async def test_an_mcp_server_is_ok_if_its_url_is_that_of_an_endpoint(world: World, status: int, result: str) -> None:
+    head = f"HTTP/1.1 {status} Whatever\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
+    async with listening(answering(head)) as port:
+        found = await finding(world, "MCP server", mcp_server=f"http://127.0.0.1:{port}/mcp")
+    assert found.status == result
+    assert result == "ok" or "SEED_OAUTH_MCP_SERVER" in found.remedy
+
+
+async def test_an_mcp_server_that_is_not_there_is_a_failure(world: World) -> None:
+    found = await finding(world, "MCP server", mcp_server=f"http://127.0.0.1:{free_port()}/mcp")
+    assert (found.status, "Connection refused" in found.text) == ("failed", True)
+
+
+async def test_a_store_of_an_earlier_version_is_a_warning(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("SEED_OAUTH_STORE_URL")
+    monkeypatch.chdir(tmp_path)
+    assert (await finding(world, "store")).status == "ok"
+    (tmp_path / "seed-oauth.db").touch()
+    found = await finding(world, "store")
+    assert (found.status, f"sqlite:///{tmp_path}/seed-oauth.db" in found.remedy) == ("warning", True)

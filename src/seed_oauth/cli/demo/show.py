@@ -31,6 +31,9 @@ async def show(
         Traffic(environment) as traffic,
         Watcher(environment.metrics) as watcher,
     ):
+        login = f"try a login: {environment.visit}"
+        # Also for whoever reads the output afterwards, because the view is on a screen of its own.
+        console.print(f"{login} · Ctrl-C to quit", markup=False, highlight=False)
         environment.identity_provider.faults.latency = latency
         environment.identity_provider.faults.error_rate = error_rate
         async with anyio.create_task_group() as group:
@@ -38,12 +41,7 @@ async def show(
             with display(console) as draw:
                 while True:
                     await watcher.poll()
-                    draw(
-                        watcher.view(
-                            title=_TITLE,
-                            footer=f"{_addresses(environment)}\ntry a login: {environment.visit} · Ctrl-C to quit",
-                        )
-                    )
+                    draw(watcher.view(title=f"{_TITLE} · {login}", footer=_addresses(environment)))
                     await anyio.sleep(1)
 
 

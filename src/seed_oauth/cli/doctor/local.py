@@ -11,7 +11,7 @@ from seed_oauth.errors import StoreError
 from seed_oauth.http_client.fetch import fetch
 from seed_oauth.server.listener import base_url, listen
 from seed_oauth.settings import PREFIX, Settings, SettingsError
-from seed_oauth.settings.store_url import SQLITE, is_redis
+from seed_oauth.settings.store_url import SQLITE, default_store_url, is_redis, overlooked
 from seed_oauth.storage.open import open_stores
 from seed_oauth.telemetry.contract import AUTHORIZATION_REQUESTS
 
@@ -57,13 +57,20 @@ async def check_store(settings: Settings) -> Finding:
             "the store is in memory, so a restart loses every client",
             f"set {PREFIX}STORE_URL to sqlite:///file",
         )
+    if former := overlooked(settings.store_url):
+        remedy = f"set {PREFIX}STORE_URL={SQLITE}{former} to keep its clients, or delete it"
+        return warning("store", f"{former}, the store of an earlier version, is not used", remedy)
     return _missing(path) or await _not_usable(settings, path) or _permissions(path)
 
 
 def _missing(path: Path) -> Finding | None:
     if path.exists():
         return None
-    if os.access(path.parent, os.W_OK | os.X_OK):
+    folder = path.parent
+    if str(path) == default_store_url().removeprefix(SQLITE):
+        # The folder of the default store is created, too.
+        folder = next(parent for parent in path.parents if parent.exists())
+    if os.access(folder, os.W_OK | os.X_OK):
         return ok("store", f"{path} will be created on first use")
     return failed("store", f"{path} cannot be created", f"set {PREFIX}STORE_URL to a file in a writable folder")
 

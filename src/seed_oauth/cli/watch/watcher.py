@@ -4,12 +4,13 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 import anyio
 import httpx
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.live import Live
 
 from seed_oauth.cli.watch.exposition import WatchError, parse
@@ -149,11 +150,28 @@ def display(console: Console) -> Iterator[Callable[[RenderableType], None]]:
 def _in_place(console: Console) -> Iterator[Callable[[RenderableType], None]]:
     # Drawn on demand only, without a refresh thread.
     live = Live(console=console, screen=True, auto_refresh=False)
+    last: RenderableType = ""
+
+    def show(view: RenderableType) -> None:
+        nonlocal last
+        last = view
+        live.update(_Screenful(view), refresh=True)
+
     try:
         with live:
-            yield lambda view: live.update(view, refresh=True)
+            yield show
     finally:
-        console.print(live.renderable)
+        console.print(last)
+
+
+@dataclass(frozen=True)
+class _Screenful:
+    """Tells a view how many lines there are: in a `Live` it would only learn the width, and be cut off."""
+
+    view: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from console.render(self.view, options.update(height=console.height))
 
 
 def _without_credentials(url: str) -> str:

@@ -129,7 +129,7 @@ class RedisClientStore:
         if added == b"full":
             raise QuotaExhaustedError
         if added == b"taken":
-            raise StoreError("ClientIdTaken")
+            raise StoreError("the client_id is taken")
 
     async def mark_used(self, client_id: str) -> None:
         """Record that the client got a token now."""

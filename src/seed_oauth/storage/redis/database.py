@@ -11,16 +11,23 @@ from typing import Any, TypeVar
 from redis.asyncio import Redis, RedisCluster, Sentinel
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import MasterNotFoundError
 from redis.backoff import NoBackoff
 from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
     ClusterDownError,
     ConnectionError,  # noqa: A004 - the one of redis-py
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
     RedisClusterException,
     RedisError,
+    ResponseError,
     TimeoutError,  # noqa: A004 - the same
 )
 
-from seed_oauth.errors import StoreError
+from seed_oauth.errors import StoreError, in_words
 from seed_oauth.settings.store_url import RedisLocation, locate
 
 KEY_PREFIX = "seed-oauth:"
@@ -38,6 +45,19 @@ BREAK = 1.0
 _AT_ONCE = 8
 
 _OUTAGES = (ConnectionError, TimeoutError, ClusterDownError, RedisClusterException, OSError)
+
+_WORDS: dict[type[Exception], str] = {
+    TimeoutError: "no answer in time",
+    AuthenticationError: "the user or the password is wrong",
+    NoPermissionError: "this user may not run a command that is needed",
+    ReadOnlyError: "it is a replica, which cannot be written to",
+    OutOfMemoryError: "its memory is full",
+    BusyLoadingError: "it is still loading its data",
+    MasterNotFoundError: "the Sentinels know no primary of this name",
+    RedisClusterException: "no node of a Redis Cluster answers",
+    ClusterDownError: "the Redis Cluster is down",
+    ResponseError: "it refuses a command",
+}
 
 Client = Redis | RedisCluster
 Result = TypeVar("Result")
@@ -79,11 +99,11 @@ class RedisDatabase:
                     await self._find_nodes()
                     result = await work(self._client)
             except _OUTAGES as failure:
-                self._failure = type(failure).__name__
+                self._failure = _why(failure)
                 self._broken_until = self._clock() + BREAK
                 raise StoreError(self._failure) from failure
             except RedisError as refusal:
-                raise StoreError(type(refusal).__name__) from refusal
+                raise StoreError(_why(refusal)) from refusal
             self._broken_until = None
             return result
 
@@ -107,6 +127,10 @@ class RedisDatabase:
             raise StoreError(self._failure)
         # This call finds out whether Redis is back; until then the others fail fast.
         self._broken_until = now + BREAK
+
+
+def _why(failure: Exception) -> str:
+    return next((words for kind, words in _WORDS.items() if isinstance(failure, kind)), None) or in_words(failure)
 
 
 def _client(location: RedisLocation) -> tuple[Client, Sentinel | None]:

@@ -6,10 +6,11 @@ import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from typing import TypeVar
 
-from seed_oauth.errors import StoreError
-from seed_oauth.settings.store_url import SQLITE
+from seed_oauth.errors import StoreError, in_words
+from seed_oauth.settings.store_url import SQLITE, default_store_url
 
 _BUSY_TIMEOUT = 2.0  # seconds to wait for the write of another process
 
@@ -106,14 +107,14 @@ class Database:
         # Reconnect next time, so that a database that is back is used again.
         if not self._in_memory:
             self._close_at_once()
-        return StoreError(type(failure).__name__)
+        return _store_error(failure)
 
     def _patiently(self, work: Work[Result]) -> Result:
         try:
             return work(self._connection() if self._in_memory else self._patient_connection())
         except (sqlite3.Error, OSError, ValueError) as failure:
             self._close_patient()
-            raise StoreError(type(failure).__name__) from failure
+            raise _store_error(failure) from failure
 
     def _checkpoint(self) -> None:
         try:
@@ -132,6 +133,8 @@ class Database:
 
     def _connect(self, timeout: float) -> sqlite3.Connection:
         if not self._in_memory:
+            if self._path == default_store_url().removeprefix(SQLITE):
+                Path(self._path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             # SQLite would make the file world-readable, with the redirect URIs of all clients in it. An existing file
             # is not opened: closing it would drop the locks of this process's other connections, and the next process
             # that closes the database would think that it is the last one, and delete the log.
@@ -159,3 +162,8 @@ class Database:
         if self._patient is not None:
             self._patient.close()
             self._patient = None
+
+
+def _store_error(failure: Exception) -> StoreError:
+    # SQLite's messages name no values.
+    return StoreError(str(failure) if isinstance(failure, sqlite3.Error) else in_words(failure))

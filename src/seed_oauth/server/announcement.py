@@ -1,0 +1,24 @@
+"""What `seed-oauth serve` logs when it starts: where it listens, and what it is connected to."""
+
+import socket
+
+import structlog
+
+from seed_oauth.http import paths
+from seed_oauth.server.listener import url_of
+from seed_oauth.settings import Settings
+from seed_oauth.settings.store_url import place
+
+
+def announce(settings: Settings, public: socket.socket, private: socket.socket) -> None:
+    """Log one line for each of them."""
+    log = structlog.get_logger("seed_oauth")
+    log.info("listening", url=url_of(public), metrics_url=f"{url_of(private)}/metrics", workers=settings.workers)
+    log.info("clients connect to", resources=" ".join(settings.protected_resources), issuer=settings.issuer)
+    log.info("store", where=place(settings.store_url))
+    idp = settings.idp_issuer or settings.idp_authorization_url or "not set"
+    if settings.flow == "broker":
+        log.info("identity provider", url=idp, register_redirect_uri=paths.url(settings.issuer, paths.CALLBACK))
+    else:
+        log.info("identity provider", url=idp, register_redirect_uri="that of each client")
+    log.info("MCP server", url=settings.mcp_server or "not set: nothing is forwarded")
