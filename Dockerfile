@@ -3,12 +3,15 @@
 FROM python:3.13.16-slim-trixie AS build
 WORKDIR /build
 RUN python -m venv --without-pip /opt/seed-oauth
-COPY requirements.txt ./
+COPY requirements.txt .ci/build-requirements.txt ./
 # Wheels with locked hashes only: nothing is compiled, and no setup script runs.
 RUN pip --python /opt/seed-oauth install --no-cache-dir --only-binary=:all: --require-hashes --requirement requirements.txt
+# The same for the tools that build this package, which stay in this stage.
+RUN pip install --no-cache-dir --only-binary=:all: --require-hashes --requirement build-requirements.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
-RUN pip --python /opt/seed-oauth install --no-cache-dir --only-binary=:all: --no-deps .
+RUN pip wheel --no-cache-dir --no-build-isolation --no-deps --wheel-dir dist .
+RUN pip --python /opt/seed-oauth install --no-cache-dir --only-binary=:all: --no-deps dist/*.whl
 
 FROM python:3.13.16-slim-trixie
 LABEL org.opencontainers.image.title=seed_oauth \

@@ -71,7 +71,7 @@ class KnownClients:
     async def add(self, client: Client) -> None:
         self._clients[client.client_id] = client
 
-    async def mark_used(self, client_id: str) -> None:
+    async def mark_used(self, client_id: str, subject: str | None = None) -> None:
         pass
 
     async def check(self) -> None:

@@ -141,7 +141,7 @@ class BrokenStore:
     async def add(self, client: Client) -> None:
         raise self._failure
 
-    async def mark_used(self, client_id: str) -> None:
+    async def mark_used(self, client_id: str, subject: str | None = None) -> None:
         raise self._failure
 
     async def check(self) -> None:
@@ -206,8 +206,9 @@ class FrontDoor:
         return self.documents(request)
 
     def client(self, address: str = "127.0.0.1", headers: Mapping[str, str] | None = None) -> httpx.AsyncClient:
-        """What sends requests from an address; to be closed where many are made."""
+        """What sends requests from an address, as a browser navigates; to be closed where many are made."""
         transport = httpx.ASGITransport(self.app, client=(address, 50_000))
+        headers = {"Sec-Fetch-Mode": "navigate", **(headers or {})}
         return httpx.AsyncClient(transport=transport, base_url=ISSUER, headers=headers)
 
     async def authorize(self, **changes: str | None) -> httpx.Response:

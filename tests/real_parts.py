@@ -47,10 +47,12 @@ PARTS: Mapping[str, Part] = {
     "alertmanager": Part("apt-get install prometheus-alertmanager", ("prometheus-alertmanager", "amtool")),
     "chromium": Part("apt-get install chromium", ("chromium",)),
     "collector": Part("bash otel/build-collector.sh", files=(COLLECTOR,)),
+    "jdk": Part("apt-get install default-jdk-headless", ("java", "javac")),
     "keycloak": Part(
-        "apt-get install default-jre-headless maven && bash tests/integration/install.sh", ("java",), (KEYCLOAK,)
+        "apt-get install default-jdk-headless maven && bash tests/integration/install.sh", ("java",), (KEYCLOAK,)
     ),
     "kustomize": Part("bash tests/integration/install.sh", files=(KUSTOMIZE,)),
+    "nginx": Part("apt-get install nginx-light", ("nginx",)),
     "node": Part("apt-get install nodejs npm && bash tests/integration/install.sh", files=(NODE_PACKAGES,)),
     "prometheus": Part("apt-get install prometheus", ("prometheus", "promtool")),
     "redis": Part("apt-get install redis-server redis-sentinel", ("redis-server", "redis-sentinel", "redis-cli")),

@@ -28,8 +28,7 @@ from seed_oauth.endpoints.token import TokenEndpoint
 from seed_oauth.flows.grants import GrantStore
 from seed_oauth.http import paths
 from seed_oauth.http.answer import json_response
-from seed_oauth.http.cors import DOCUMENT_CORS, ENDPOINT_CORS, RESOURCE_CORS
-from seed_oauth.http.requested_resource import ProtectedResources
+from seed_oauth.http.cors import DOCUMENT_CORS, ENDPOINT_CORS, resource_cors
 from seed_oauth.http.security_headers import SecurityHeaders
 from seed_oauth.identity_provider.metadata import MetadataSource
 from seed_oauth.outcomes import (
@@ -106,8 +105,10 @@ def create_app(
 
 def _routes(settings: Settings, pipeline: Recording, container: Container) -> list[BaseRoute]:
     endpoints = _endpoints(settings, pipeline, container)
-    routes = [
+    fallbacks = [Route(paths.FALLBACKS[route.path], route.app) for route in endpoints if route.path in paths.FALLBACKS]
+    routes: list[BaseRoute] = [
         *endpoints,
+        *fallbacks,
         Route(paths.HEALTH, healthz),
         Route(paths.READINESS, ReadinessEndpoint(container.readiness).__call__),
         *(
@@ -133,13 +134,15 @@ def _documents(settings: Settings) -> dict[str, Document]:
         flow=settings.flow,
         scopes=settings.advertised_scopes,
         revocation=settings.can_revoke,
+        registration=settings.registration,
         client_documents=settings.client_id_metadata_documents,
         client_keys=settings.client_id_metadata_documents or any(client.jwks for client in settings.clients),
+        contact=settings.contact,
     )
     return documents(settings.issuer, server, settings.protected_resources, settings.advertised_scopes)
 
 
-def _endpoints(settings: Settings, pipeline: Recording, container: Container) -> list[BaseRoute]:
+def _endpoints(settings: Settings, pipeline: Recording, container: Container) -> list[Route]:
     """The routes that are counted, the most frequent ones first."""
 
     def counted(
@@ -159,18 +162,23 @@ def _endpoints(settings: Settings, pipeline: Recording, container: Container) ->
         )
         return Route(path, boundary, middleware=[cors] if cors else [])
 
-    endpoints: list[BaseRoute] = []
+    endpoints: list[Route] = []
     if container.proxy:
         # Clients write the resource with and without a trailing slash (MCP Authorization, "Canonical Server URI").
         spellings = {settings.mcp_server_path, settings.mcp_server_path.rstrip("/") + "/"}
-        endpoints += [
-            counted(path, container.proxy, ResourceOutcome, *METHODS, cors=RESOURCE_CORS) for path in spellings
-        ]
+        cors = resource_cors(settings.script_origins)
+        endpoints += [counted(path, container.proxy, ResourceOutcome, *METHODS, cors=cors) for path in spellings]
     clients, authentication, flow = container.clients, container.authentication, container.flow
-    resources = ProtectedResources(settings.protected_resources)
-    authorization = AuthorizationEndpoint(clients, flow, resources, configured=settings.can_authorize)
+    resources = container.resources
+    authorization = AuthorizationEndpoint(clients, flow, resources, container.policy, configured=settings.can_authorize)
     token = TokenEndpoint(authentication, flow, clients, resources, configured=settings.can_exchange)
-    registration = RegistrationEndpoint(clients, settings.private_use_schemes)
+    registration = RegistrationEndpoint(
+        clients,
+        settings.private_use_schemes,
+        container.policy,
+        registration=settings.registration,
+        tokens=[token.get_secret_value() for token in settings.registration_tokens],
+    )
     endpoints += [
         counted(paths.TOKEN, token, TokenOutcome, "POST"),
         counted(paths.AUTHORIZE, authorization, AuthorizationOutcome, "GET", "POST", cors=None),

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Protocol
 import httpx
 
 from seed_oauth.clients import ClientStore
+from seed_oauth.clients.archive import DocumentArchive
 from seed_oauth.clients.assertion import ClientAssertions, UsedAssertions
 from seed_oauth.clients.authentication import ClientAuthentication
 from seed_oauth.clients.cached import CachedClientStore
 from seed_oauth.clients.keys import ClientKeys
 from seed_oauth.clients.metadata_document import ClientDocuments
+from seed_oauth.clients.policy import ClientPolicy
 from seed_oauth.clients.resolved import ResolvedClientStore
 from seed_oauth.endpoints.health import Readiness
 from seed_oauth.envelopes.seal import Sealer
@@ -25,7 +27,7 @@ from seed_oauth.flows.revoker import Revoker
 from seed_oauth.flows.rotation import Rotation
 from seed_oauth.flows.scopes import IdpScopes
 from seed_oauth.flows.tokens import Accepts, TokenIssuer
-from seed_oauth.http import paths
+from seed_oauth.http.requested_resource import ProtectedResources
 from seed_oauth.http_client.guarded_transport import GuardedTransport
 from seed_oauth.identity_provider.metadata import MetadataSource
 from seed_oauth.identity_provider.open import open_identity_provider
@@ -87,20 +89,30 @@ class Container:
         idp = open_identity_provider(settings, pipeline, transport=transport, metadata=metadata, clock=clock)
         self.metadata = idp.metadata
 
+        sealer = Sealer([key.get_secret_value() for key in settings.secret_keys], settings.issuer)
         client_documents = client_documents or GuardedTransport(allow_loopback=settings.client_documents_on_loopback)
-        documents = ClientDocuments(client_documents, settings.private_use_schemes)
+        # What is not sealed is not archived; in the relay flow there may be no keys.
+        archive = DocumentArchive(stores.documents, sealer, now) if settings.secret_keys else None
+        self.resources = ProtectedResources(settings.protected_resources)
+        self.policy = ClientPolicy(
+            redirect_hosts=settings.redirect_hosts,
+            document_hosts=settings.client_document_hosts,
+            denied_document_hosts=settings.denied_client_document_hosts,
+            contact=settings.contact,
+        )
+        documents = ClientDocuments(client_documents, settings.private_use_schemes, self.policy, archive)
+        keys = ClientKeys(client_documents, archive)
         self.clients = ResolvedClientStore(
             CachedClientStore(clients or stores.clients),
             settings.clients,
             documents if settings.client_id_metadata_documents else None,
+            keys,
         )
         self.readiness = Readiness(settings, self.clients, self.metadata)
         keys = ClientKeys(client_documents)
-        audiences = (settings.issuer, paths.url(settings.issuer, paths.TOKEN))
-        verifier = ClientAssertions(audiences, keys, assertions or stores.assertions, now)
+        verifier = ClientAssertions(settings.issuer, keys, assertions or stores.assertions, now)
         self.authentication = ClientAuthentication(self.clients, verifier)
 
-        sealer = Sealer([key.get_secret_value() for key in settings.secret_keys], settings.issuer)
         revocations = Revocations(stores.revocations, now)
         parameters = idp_parameters(settings)
         rotation = _rotation(settings, grants or stores.grants, sealer, now)
@@ -121,6 +133,8 @@ class Container:
                 rotation=rotation,
                 revoker=revoker,
                 consent_days=settings.consent_days,
+                clients=self.clients,
+                resources=self.resources,
                 now=now,
             )
 
@@ -150,6 +164,7 @@ class Container:
                 timeout=settings.mcp_server_timeout,
                 body_limit=settings.mcp_server_body_limit,
                 send_token=settings.mcp_server_send_token,
+                origins=settings.script_origins,
             )
 
         self._background: list[_Background] = [idp, self.readiness, *([sharing] if sharing else [])]

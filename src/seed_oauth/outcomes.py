@@ -37,6 +37,7 @@ class ClientFamily(StrEnum):
 
     CLAUDE = "claude"
     CHATGPT = "chatgpt"
+    CODEX = "codex"
     VSCODE = "vscode"
     CURSOR = "cursor"
     INSPECTOR = "inspector"
@@ -82,6 +83,7 @@ class AuthorizationOutcome(Outcome):
     # act when the document is unavailable, and made-up URLs must not be able to page the operator.
     BAD_CLIENT_DOCUMENT = "invalid_client", "invalid_client", 400, Cause.CLIENT
     CLIENT_DOCUMENT_UNAVAILABLE = "error", "temporarily_unavailable", 503, Cause.CLIENT
+    CLIENT_NOT_ALLOWED = "invalid_client", "unauthorized_client", 403, Cause.CLIENT
     BAD_REDIRECT_URI = "error", "invalid_request", 400, Cause.CLIENT
     CLIENT_LOOKUP_FAILED = "error", "server_error", 503, Cause.SERVER
     # … what RFC 6749 §4.1.2.1 and RFC 8707 §2 require besides …
@@ -215,6 +217,8 @@ class RegistrationOutcome(Outcome):
     METHOD_NOT_ALLOWED = "invalid", "invalid_request", 405, Cause.CLIENT
     # Not "error", which means that the store has failed: a flood must not page the operator.
     RATE_LIMITED = "invalid", "temporarily_unavailable", 429, Cause.CLIENT
+    CLOSED = "invalid", "access_denied", 403, Cause.CLIENT
+    BAD_INITIAL_ACCESS_TOKEN = "invalid", "invalid_token", 401, Cause.CLIENT
     BODY_TOO_LARGE = "invalid", "invalid_client_metadata", 413, Cause.CLIENT
     MALFORMED_REQUEST = "invalid", "invalid_client_metadata", 400, Cause.CLIENT
     BAD_REDIRECT_URI = "invalid", "invalid_redirect_uri", 400, Cause.CLIENT
@@ -257,6 +261,7 @@ class ResourceOutcome(Outcome):
     BODY_TOO_LARGE = None, "invalid_request", 413, Cause.CLIENT
     MALFORMED_REQUEST = None, "invalid_request", 400, Cause.CLIENT
     TOKEN_IN_QUERY = None, "invalid_request", 400, Cause.CLIENT
+    FORBIDDEN_ORIGIN = None, "invalid_request", 403, Cause.CLIENT
     NO_TOKEN = None, "invalid_token", 401, Cause.CLIENT
     # The token is invalid: one code for every reason (RFC 6750 §3.1).
     BAD_TOKEN = None, "invalid_token", 401, Cause.CLIENT

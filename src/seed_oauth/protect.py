@@ -16,7 +16,7 @@ from seed_oauth.endpoints.metadata import protected_resource_metadata
 from seed_oauth.envelopes.seal import Sealer
 from seed_oauth.flows.revocations import Revocations
 from seed_oauth.http.answer import Answer
-from seed_oauth.http.cors import DOCUMENT_CORS
+from seed_oauth.http.cors import DOCUMENT_CORS, READABLE, resource_cors
 from seed_oauth.http.paths import RESOURCE_METADATA, resource_metadata_path
 from seed_oauth.identity_provider.open import open_identity_provider
 from seed_oauth.outcomes import ResourceOutcome
@@ -25,6 +25,7 @@ from seed_oauth.resource_server import VerifiedToken
 from seed_oauth.resource_server.bearer import BearerTokens
 from seed_oauth.resource_server.guard import Guard
 from seed_oauth.resource_server.headers import Headers, without_identity
+from seed_oauth.resource_server.request_stream import listens
 from seed_oauth.settings import PREFIX, Settings, SettingsError
 from seed_oauth.storage.open import open_stores
 from seed_oauth.telemetry import Pipeline, Recording
@@ -35,6 +36,9 @@ TOKEN = "seed_oauth.token"  # noqa: S105 - where a token is, not what it is
 _IDENTITY = frozenset({TOKEN, "user", "auth"})  # the latter two are Starlette's
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
+
+_NOT_ANSWERED = frozenset({404, 405, 501})
+"""What an app without CORS answers to a preflight."""
 
 _POLICY_VIOLATION = 1008  # RFC 6455 §7.4.1; before the handshake the server makes a 403 of it
 
@@ -66,6 +70,8 @@ class ProtectedApp:
         self._document_paths = {route.path for route in documents.routes if isinstance(route, Route)}
         self._boundary = Boundary(self._admit, ResourceOutcome, _METHODS, telemetry=pipeline.telemetry, issuer=issuer)
         self._opened = opened
+        preflights = resource_cors(("*",))
+        self._cors = preflights.cls(app, *preflights.args, **preflights.kwargs)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or run the app's lifespan."""
@@ -78,9 +84,23 @@ class ProtectedApp:
         elif scope["path"] in self._document_paths:
             await self._documents(scope, receive, send)
         elif _is_preflight(scope):
-            await self._app(_anonymous(scope), receive, send)
+            await self._answer_preflight(_anonymous(scope), receive, send)
         else:
             await self._boundary(scope, receive, send)
+
+    async def _answer_preflight(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Leave it to the app, and allow the request if the app knows nothing of preflights: the token protects it."""
+        answer: list[Message] = []
+
+        async def keep(message: Message) -> None:
+            answer.append(message)
+
+        await self._app(scope, receive, keep)
+        if answer[0]["status"] in _NOT_ANSWERED:
+            await self._cors(scope, receive, send)
+            return
+        for message in answer:
+            await send(message)
 
     async def aclose(self) -> None:
         """Close the connections to the identity provider. Running the app's lifespan does it, too."""
@@ -144,7 +164,8 @@ def protect(
     documents = Router(
         [
             Route(path, document.__call__, methods=["GET", "OPTIONS"], middleware=[DOCUMENT_CORS])
-            for path in {resource_metadata_path(resource), RESOURCE_METADATA}
+            for known in {resource_metadata_path(resource), RESOURCE_METADATA}
+            for path in (known, f"{known}/")
         ]
     )
     return ProtectedApp(app, guard, documents=documents, pipeline=pipeline, issuer=settings.issuer, opened=opened)
@@ -182,9 +203,13 @@ def _required(settings: Settings, scopes: Sequence[str]) -> Sequence[str]:
 
 
 def _is_preflight(scope: Scope) -> bool:
-    # A browser asks without credentials whether it may send some (Fetch §3.3.4), and only the app knows.
+    # A browser asks without credentials whether it may send some (Fetch §3.3.4).
     names = {name for name, _ in scope["headers"]}
     return scope["method"] == "OPTIONS" and {b"origin", b"access-control-request-method"} <= names
+
+
+def _allows_origin(message: Message) -> bool:
+    return any(name.lower() == b"access-control-allow-origin" for name, _ in message.get("headers", ()))
 
 
 def _anonymous(scope: Scope) -> Scope:
@@ -210,12 +235,12 @@ class _PassedOn(Response):
             async def send_with_headers(message: Message) -> None:
                 nonlocal more
                 if message["type"] == "http.response.start":
-                    headers = [*message.get("headers", ()), *self.raw_headers]
+                    readable = () if _allows_origin(message) else READABLE
+                    headers = [*message.get("headers", ()), *self.raw_headers, *readable]
                     message = {**message, "headers": headers}
                     if _is_event_stream(headers):
-                        listens = scope["method"] == "GET"  # MCP Transports; any other answers a request
                         watching.enter_context(
-                            self._guard.tokens.watching(self._token, running.cancel, until_expiry=listens)
+                            self._guard.tokens.watching(self._token, running.cancel, until_expiry=listens(scope))
                         )
                 more = message.get("more_body", message["type"] == "http.response.start")
                 await send(message)

@@ -22,7 +22,7 @@ class CountingStore:
     async def add(self, client: Client) -> None:
         self.clients[client.client_id] = client
 
-    async def mark_used(self, client_id: str) -> None:
+    async def mark_used(self, client_id: str, subject: str | None = None) -> None:
         self.asked.append(f"mark {client_id}")
         if self.is_down:
             raise StoreError("ConnectionError")

@@ -18,7 +18,18 @@ from seed_oauth.outcomes import AuthorizationOutcome
 from tests import certificates
 from tests.cli.test_cli import serving
 from tests.clients.test_client_assertion import claims, jwks
-from tests.harness import CALLBACK, SETTINGS, TOKENS, authorization_request, code_request, document, json_of, query_of
+from tests.harness import (
+    CALLBACK,
+    SETTINGS,
+    TOKENS,
+    RelayDoor,
+    authorization_request,
+    code_request,
+    document,
+    json_of,
+    query_of,
+)
+from tests.harness import ISSUER as HARNESS_ISSUER
 from tests.http_client.test_guarded_transport import publishing
 from tests.http_client.test_transport import Handler, response
 
@@ -168,3 +179,37 @@ async def test_the_server_that_runs_trusts_whom_the_system_trusts_and_fetches_on
             assert answer.status_code == 302
             assert answer.headers["location"].startswith("https://idp.example/authorize?")
         assert publisher.asked == ["/client.json"]
+
+
+async def test_a_client_that_has_logged_in_does_so_after_a_restart_while_its_publisher_is_down(tmp_path: Path) -> None:
+    """THREATS 26: its document and its keys, by way of the store."""
+    settings = {"store_url": f"sqlite:///{tmp_path}/door.db"}
+    url, keys = "https://app.example/client.json", "https://app.example/jwks.json"
+    files = {"/client.json": document(url, token_endpoint_auth_method="private_key_jwt", jwks_uri=keys)}
+    files["/jwks.json"] = jwks(KEY)
+
+    def form(jti: str) -> dict[str, str]:
+        signed = claims(iss=url, sub=url, aud=HARNESS_ISSUER, jti=jti)
+        assertion = jwt.encode({"alg": "ES256", "kid": "one"}, signed, KEY)
+        return code_request(client_id=url, client_assertion=assertion, client_assertion_type=ASSERTION_TYPE)
+
+    async with RelayDoor(
+        documents=lambda asked: httpx.Response(200, json=files[asked.url.path]), settings=settings
+    ) as door:
+        assert (await door.authorize(client_id=url)).status_code == 302
+        assert (await door.token(form("before"))).status_code == 200
+    async with RelayDoor(documents=lambda _: httpx.Response(503), settings=settings) as door:
+        assert (await door.authorize(client_id=url)).status_code == 302
+        assert (await door.token(form("after"))).status_code == 200
+        stranger = await door.authorize(client_id="https://app.example/other.json")
+        assert stranger.status_code == 503
+
+
+async def test_a_client_that_nobody_logged_in_with_leaves_nothing_in_the_store(tmp_path: Path) -> None:
+    """Strangers fill no store."""
+    settings = {"store_url": f"sqlite:///{tmp_path}/door.db"}
+    url = "https://app.example/client.json"
+    async with RelayDoor(documents=lambda _: httpx.Response(200, json=document(url)), settings=settings) as door:
+        assert (await door.authorize(client_id=url)).status_code == 302
+    async with RelayDoor(documents=lambda _: httpx.Response(503), settings=settings) as door:
+        assert (await door.authorize(client_id=url)).status_code == 503

@@ -6,13 +6,17 @@ from typing import Any
 
 import httpx
 import pytest
+import structlog.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
 from seed_oauth.clients import BadClientDocumentError, ClientDocumentUnavailableError
+from seed_oauth.clients.archive import LIFETIME, DocumentArchive
 from seed_oauth.clients.published import (
     CAPACITY,
     FETCHES_AT_ONCE,
+    FETCHES_FOR_ADDRESS,
+    FETCHES_IN_DOMAIN,
     LONGEST,
     PAUSE,
     SHORTEST,
@@ -20,7 +24,10 @@ from seed_oauth.clients.published import (
     USUAL,
     PublishedDocuments,
     freshness,
+    requesting_address,
 )
+from seed_oauth.envelopes.seal import Sealer
+from seed_oauth.errors import StoreError
 from seed_oauth.http_client.guarded_transport import ForbiddenAddressError
 
 pytestmark = pytest.mark.anyio
@@ -31,14 +38,18 @@ URL = "https://app.example/client.json"
 class Publisher:
     """Answers with `answer`, and counts what it is asked."""
 
-    def __init__(self, answer: Callable[[httpx.Request], httpx.Response] | Exception | None = None) -> None:
+    def __init__(
+        self,
+        answer: Callable[[httpx.Request], httpx.Response] | Exception | None = None,
+        archive: DocumentArchive | None = None,
+    ) -> None:
         self.answer = answer or (lambda _: httpx.Response(200, json={"version": 1}))
         self.asked: list[str] = []
         self.now = 0.0
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.documents: PublishedDocuments[Any] = PublishedDocuments(
-            httpx.MockTransport(self._handle), self._read, limit=100, clock=lambda: self.now
+            httpx.MockTransport(self._handle), self._read, limit=100, archive=archive, clock=lambda: self.now
         )
 
     async def _handle(self, request: httpx.Request) -> httpx.Response:
@@ -247,6 +258,151 @@ async def test_a_flood_keeps_nobody_out_whose_document_is_known() -> None:
     publisher.may_answer.set()
     await asyncio.gather(*flood)
     assert await publisher.documents.get(URL) == 1  # nobody had been asked, so there is no pause
+
+
+@pytest.mark.parametrize("within", ["domain", "address"])
+async def test_a_flood_by_one_domain_or_one_address_leaves_room_for_others(within: str) -> None:
+    """THREATS 26: names below one domain, or one requester, whose publishers never answer."""
+    publisher = Publisher()
+    publisher.may_answer.clear()
+    most = FETCHES_IN_DOMAIN if within == "domain" else FETCHES_FOR_ADDRESS
+
+    async def flood(number: int) -> Any:
+        requesting_address.set(None if within == "domain" else b"attacker")
+        host = f"{number}.evil.example" if within == "domain" else f"evil-{number}.example"
+        return await publisher.documents.get(f"https://{host}/")
+
+    flooding = [asyncio.create_task(flood(number)) for number in range(FETCHES_AT_ONCE)]
+    refused, _ = await asyncio.wait(flooding, return_when=asyncio.FIRST_EXCEPTION)
+    assert {type(task.exception()) for task in refused} == {ClientDocumentUnavailableError}
+    assert len(publisher.asked) == most < FETCHES_AT_ONCE
+    requesting_address.set(b"somebody else")
+    waiting = asyncio.create_task(publisher.documents.get(URL))
+    while URL not in publisher.asked:
+        await asyncio.sleep(0)
+    publisher.may_answer.set()
+    assert await waiting == 1
+    await asyncio.gather(*flooding, return_exceptions=True)
+    requesting_address.set(b"attacker")
+    assert await publisher.documents.get("https://later.evil.example/") == 1  # once there is room again
+
+
+async def test_a_failed_fetch_is_logged_with_its_host() -> None:
+    publisher = Publisher(httpx.ConnectTimeout("slow"))
+    with structlog.testing.capture_logs() as logs, pytest.raises(ClientDocumentUnavailableError):
+        await publisher.documents.get(URL)
+    (line,) = logs
+    assert (line["host"], line["detail"]) == ("app.example", "did not come in time")
+
+
+class Documents:
+    """A `DocumentStore` in memory, which can be down."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, str] = {}
+        self.is_down = False
+
+    async def load(self, url: str) -> str | None:
+        if self.is_down:
+            raise StoreError("down")
+        return self.kept.get(url)
+
+    async def save(self, url: str, sealed: str, *, now: float) -> None:
+        if self.is_down:
+            raise StoreError("down")
+        self.kept[url] = sealed
+
+
+KEY = "the key that seals, of random characters"
+
+
+def restarted(store: Documents, answer: Any, *, key: str = KEY, now: float = 1_800_000_000) -> Publisher:
+    return Publisher(answer, archive=DocumentArchive(store, Sealer([key], "https://door.example"), lambda: now))
+
+
+UNAVAILABLE = httpx.ConnectError("refused")
+
+
+async def test_a_document_in_use_survives_a_restart_while_its_publisher_is_down() -> None:
+    """THREATS 26."""
+    store = Documents()
+    before = restarted(store, answers())
+    await before.documents.get(URL)
+    assert store.kept == {}  # strangers fill no store
+    assert await before.documents.keep(URL) == 1
+    after = restarted(store, UNAVAILABLE)
+    assert await after.documents.get(URL) == 1
+    after.now, after.answer = PAUSE, answers(version=2)
+    assert await after.documents.get(URL) == 2
+
+
+async def test_a_document_in_use_survives_a_restart_in_the_middle_of_a_flood() -> None:
+    store = Documents()
+    before = restarted(store, answers())
+    await before.documents.get(URL)
+    await before.documents.keep(URL)
+    after = restarted(store, answers())
+    after.may_answer.clear()
+    flood = [
+        asyncio.create_task(after.documents.get(f"https://host-{number}.example/")) for number in range(FETCHES_AT_ONCE)
+    ]
+    await asyncio.sleep(0)
+    assert await after.documents.get(URL) == 1
+    assert URL not in after.asked
+    after.may_answer.set()
+    await asyncio.gather(*flood)
+
+
+async def test_a_document_is_archived_once_until_it_was_fetched_again() -> None:
+    store = Documents()
+    publisher = restarted(store, answers())
+    assert await publisher.documents.keep(URL) is None  # it was never fetched
+    for version in (1, 2):
+        publisher.answer = answers(version=version)
+        assert await publisher.documents.get(URL) == version
+        store.kept.clear()
+        assert await publisher.documents.keep(URL) == version
+        assert set(store.kept) == {URL}
+        store.kept.clear()
+        await publisher.documents.keep(URL)
+        assert store.kept == {}
+        publisher.now += USUAL
+
+
+@pytest.mark.parametrize("trouble", ["forged", "another key", "another URL", "too old", "down"])
+async def test_what_the_archive_cannot_vouch_for_is_not_used(trouble: str) -> None:
+    """Whoever can write to the store must not be able to speak for a client."""
+    store = Documents()
+    before = restarted(store, answers())
+    await before.documents.get(URL)
+    await before.documents.keep(URL)
+    if trouble == "forged":
+        store.kept[URL] = '{"version": 3}'
+    if trouble == "another URL":
+        store.kept = {"https://victim.example/client.json": store.kept[URL]}
+    store.is_down = trouble == "down"
+    now = 1_800_000_000 + (LIFETIME + 1 if trouble == "too old" else 0)
+    after = restarted(store, UNAVAILABLE, key=KEY[::-1] if trouble == "another key" else KEY, now=now)
+    url = "https://victim.example/client.json" if trouble == "another URL" else URL
+    with pytest.raises(ClientDocumentUnavailableError):
+        await after.documents.get(url)
+
+
+async def test_a_withdrawn_document_is_not_taken_from_the_archive() -> None:
+    store = Documents()
+    before = restarted(store, answers())
+    await before.documents.get(URL)
+    await before.documents.keep(URL)
+    with pytest.raises(BadClientDocumentError):
+        await restarted(store, answers(404)).documents.get(URL)
+
+
+async def test_no_login_fails_because_a_document_cannot_be_archived() -> None:
+    store = Documents()
+    store.is_down = True
+    publisher = restarted(store, answers())
+    await publisher.documents.get(URL)
+    assert await publisher.documents.keep(URL) == 1
 
 
 async def test_failures_do_not_push_out_what_is_known() -> None:

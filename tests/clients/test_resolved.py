@@ -97,7 +97,7 @@ async def test_only_of_a_client_that_registered_it_is_noted_that_it_is_used() ->
     class Watched(KnownClients):
         marked: ClassVar[list[str]] = []
 
-        async def mark_used(self, client_id: str) -> None:
+        async def mark_used(self, client_id: str, subject: str | None = None) -> None:
             self.marked.append(client_id)
 
     store = Watched(PUBLIC)

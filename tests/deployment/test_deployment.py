@@ -193,11 +193,23 @@ def test_nothing_in_the_image_runs_as_root() -> None:
 def test_the_image_installs_locked_wheels_and_nothing_that_installs_more() -> None:
     *_, stage = DOCKERFILE.split("\nFROM ")
     installed = re.findall(r"^RUN pip .* install (.*)$", DOCKERFILE, re.MULTILINE)
-    assert [("--only-binary=:all:" in options) for options in installed] == [True, True]
+    assert ["--only-binary=:all:" in options for options in installed] == [True, True]
     assert "--require-hashes --requirement requirements.txt" in installed[0]
     assert "--no-deps" in installed[1]
     assert "RUN python -m venv --without-pip /opt/seed-oauth\n" in DOCKERFILE
     assert "RUN pip uninstall --yes " in stage
+
+
+def test_the_tools_that_build_the_package_in_the_image_are_locked_by_hash() -> None:
+    tools = read(".ci/build-requirements.txt")
+    (backend,) = re.findall(r"^requires = \[\"(.*)\"\]$", read("pyproject.toml"), re.MULTILINE)
+    assert f"{backend} " in tools
+    assert len(re.findall(r"^[\w-]+==", tools, re.MULTILINE)) <= tools.count("--hash=sha256:")
+    assert "--require-hashes --requirement build-requirements.txt" in DOCKERFILE
+    assert re.findall(r"^RUN pip wheel (.*)$", DOCKERFILE, re.MULTILINE)[0].split()[1:3] == [
+        "--no-build-isolation",
+        "--no-deps",
+    ]
 
 
 def test_the_image_says_what_it_is_and_how_it_is_stopped() -> None:

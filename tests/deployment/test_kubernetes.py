@@ -5,6 +5,7 @@ import re
 import secrets
 import subprocess
 from collections.abc import Mapping
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,26 @@ def test_the_metrics_are_for_the_namespace_of_prometheus_only(objects: Objects) 
     assert everybody == {"ports": [{"port": "http"}]}
     assert prometheus["ports"] == [{"port": "metrics"}]
     assert prometheus["from"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
+
+
+@pytest.mark.real_parts("kustomize")
+def test_a_pod_reaches_the_internet_by_https_and_neither_the_cluster_nor_the_clouds_metadata(objects: Objects) -> None:
+    """THREATS 9: what the guarded transport refuses, the network refuses, too."""
+    policy = objects["NetworkPolicy"]["spec"]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    rules = [rule for rule in policy["egress"] if any("ipBlock" in peer for peer in rule.get("to", []))]
+    assert [rule["ports"] for rule in rules] == [[{"protocol": "TCP", "port": 443}]]
+    blocks = [peer["ipBlock"] for peer in rules[0]["to"]]
+    assert [block["cidr"] for block in blocks] == ["0.0.0.0/0", "::/0"]
+    excepted = [ip_network(network) for block in blocks for network in block["except"]]
+    for address in ("169.254.169.254", "168.63.129.16", "10.0.0.1", "100.100.100.200", "192.168.0.1", "fd00:ec2::254"):
+        assert any(ip_address(address) in network for network in excepted)
+
+
+@pytest.mark.real_parts("kustomize")
+def test_many_pods_reach_redis(many_pods: Objects) -> None:
+    ports = {port["port"] for rule in many_pods["NetworkPolicy"]["spec"]["egress"] for port in rule.get("ports", [])}
+    assert {6379, 26379} <= ports
 
 
 @pytest.mark.real_parts("kustomize")

@@ -19,9 +19,11 @@ from tests.harness import (
     FrontDoor,
     RelayDoor,
     authorization_request,
+    code_request,
     increases,
     json_of,
     query_of,
+    registration_request,
 )
 
 pytestmark = pytest.mark.anyio
@@ -73,6 +75,18 @@ CASES = [
          redirected=False, status=503),
     Case(Row.UNKNOWN_CLIENT, {"client_id": DOCUMENT_GONE}, "invalid_client", redirected=False,
          result="invalid_client", settings={"client_id_metadata_documents": False}),
+    # What the operator does not allow.
+    *(
+        Case(Row.CLIENT_NOT_ALLOWED, {"client_id": DOCUMENT_GONE}, "unauthorized_client", redirected=False, status=403,
+             result="invalid_client", settings=settings)
+        for settings in (
+            {"client_document_hosts": "app.example"}, {"client_document_hosts": "*.gone.example"},
+            {"denied_client_document_hosts": "gone.example"},
+            {"denied_client_document_hosts": "*.example", "client_document_hosts": "gone.example"},
+        )
+    ),
+    Case(Row.CLIENT_NOT_ALLOWED, {}, "unauthorized_client", redirected=False, status=403, result="invalid_client",
+         settings={"redirect_hosts": "other.example"}),
     Case(Row.BAD_REDIRECT_URI, {"redirect_uri": "https://evil.example/"}, "invalid_request", redirected=False),
     Case(Row.BAD_REDIRECT_URI, {"redirect_uri": None}, "invalid_request", redirected=False),
     Case(Row.CLIENT_LOOKUP_FAILED, {}, "server_error", redirected=False, status=503, broken_store=True),
@@ -117,6 +131,45 @@ async def test_a_request_that_fails_a_check_is_answered_and_counted_as_its_row(c
             f'oauth_errors_total{{cause="{case.row.cause}",endpoint="authorize",reason="{case.row.reason}"}}': 1,
         }
         assert door.idp_requests == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "changes"),
+    [
+        ({"denied_client_document_hosts": "gone.example"}, {"client_id": DOCUMENT_GONE}),
+        ({"redirect_hosts": "other.example"}, {}),
+    ],
+)
+async def test_the_page_says_whom_to_ask_to_allow_a_client(settings: dict[str, Any], changes: dict[str, str]) -> None:
+    async with RelayDoor(settings={**settings, "contact": "it@example.com"}) as door:
+        page = await door.http.get(
+            "/oauth/authorize", params=authorization_request(**changes), headers={"Accept": "text/html"}
+        )
+        assert page.status_code == 403
+        assert "ask it@example.com to allow it" in page.text
+        assert door.document_requests == []
+
+
+async def test_trusted_and_local_clients_are_not_restricted_by_the_hosts_of_redirect_uris() -> None:
+    trusted = {"client_id": "trusted", "redirect_uris": [CALLBACK]}
+    async with RelayDoor(settings={"redirect_hosts": "other.example", "clients": [trusted]}) as door:
+        assert (await door.authorize(client_id="trusted")).status_code == 302
+        assert (await door.authorize(redirect_uri="http://127.0.0.1:4000/callback")).status_code == 302
+
+
+@pytest.mark.parametrize("path", ["/authorize", "/token", "/register"])
+async def test_clients_that_read_no_metadata_find_the_endpoints_at_the_root(door: FrontDoor, path: str) -> None:
+    """MCP 2025-03-26, "Fallbacks for Servers without Metadata": they are answered, and counted."""
+    before = await door.samples()
+    if path == "/authorize":
+        answer = await door.http.get(path, params=authorization_request())
+    elif path == "/token":
+        answer = await door.http.post(path, data=code_request())
+    else:
+        answer = await door.http.post(path, json=registration_request(), headers={"Origin": "https://app.example"})
+        assert answer.headers["access-control-allow-origin"] == "*"
+    assert answer.status_code in {200, 201, 302}
+    assert increases(before, await door.samples())
 
 
 UNREGISTERED = [

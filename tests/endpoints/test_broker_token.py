@@ -15,6 +15,8 @@ from seed_oauth import Settings
 from seed_oauth.envelopes.access_token import AccessToken
 from seed_oauth.flows.transaction import code_challenge
 from seed_oauth.outcomes import TokenOutcome as Row
+from seed_oauth.storage.sqlite.clients import SqliteClientStore
+from seed_oauth.storage.sqlite.database import Database
 from tests.broker import IDP, BrokerDoor, Clock, PlayedGrants, PlayedMetadata, jwt_of, request_in
 from tests.endpoints.test_token import FAILED, REFUSED, Failed, Refused
 from tests.harness import (
@@ -905,3 +907,35 @@ async def test_an_answer_that_only_a_newer_key_opens_is_temporary_trouble_at_a_d
         again = await before.token(refresh)
         assert (again.status_code, json_of(again)["error"]) == (503, "temporarily_unavailable")
         assert await before.error_count(Row.STORE_FAILED) == 1
+
+
+@pytest.mark.parametrize("presented", [code_form, refresh_form])
+async def test_what_was_granted_for_a_resource_ends_when_the_operator_removes_it(
+    presented: Callable[..., Awaitable[Form]],
+) -> None:
+    """Or else clients would go on to refresh tokens for it."""
+    both = {"resources": (RESOURCE, f"{ISSUER}/other")}
+    async with BrokerDoor(settings=both) as door:
+        form = await presented(door)
+        assert (await door.token({**form, "resource": RESOURCE})).status_code == 200
+        form = await presented(door)
+    async with BrokerDoor(settings={"resources": (f"{ISSUER}/other",)}) as door:
+        for named in ({}, {"resource": f"{ISSUER}/other"}):
+            refused = await door.token({**form, **named})
+            assert (refused.status_code, json_of(refused)["error"]) == (400, "invalid_target")
+        assert door.idp_requests == []
+        assert await door.error_count(Row.BAD_RESOURCE) == 2
+    async with BrokerDoor(settings={"resources": (f"{RESOURCE}/?spelt=otherwise",)}) as door:
+        assert json_of(await door.token(form)).get("error") != "invalid_target"
+
+
+async def test_logins_of_one_user_are_counted_for_them() -> None:
+    """THREATS 10: of six clients that one user logs in with, the quota keeps three."""
+    store = SqliteClientStore(Database("sqlite:///:memory:"), quota=6)
+    async with BrokerDoor(clients=store, settings={"idp_scopes": "openid"}) as door:
+        for _ in range(6):
+            client_id = str(json_of(await door.register())["client_id"])
+            code = await door.person.goes_through(client_id=client_id)
+            assert (await door.token(code_request(code=code, client_id=client_id))).status_code == 200
+        assert (await store.search("", offset=0, limit=10)).total == 3
+        assert (await door.register()).status_code == 201

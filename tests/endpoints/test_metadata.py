@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from joserfc.jwk import ECKey
 
@@ -32,6 +34,54 @@ async def test_the_metadata_says_what_is_served(door: FrontDoor) -> None:
         "client_id_metadata_document_supported": True,
         "authorization_response_iss_parameter_supported": True,
     }
+
+
+@pytest.mark.parametrize(
+    ("settings", "members"),
+    [
+        ({"registration": "off"}, {}),
+        ({"registration": "off", "contact": "it@example.com"}, {}),
+        (
+            {"registration": "off", "contact": "https://it.example/mcp"},
+            {"service_documentation": "https://it.example/mcp"},
+        ),
+        (
+            {"registration": "token", "registration_tokens": "an-initial-access-token-0123456789"},
+            {"registration_endpoint": f"{ISSUER}/oauth/register", "initial_access_token_required": True},
+        ),
+    ],
+)
+async def test_the_metadata_says_who_may_register(settings: dict[str, Any], members: dict[str, Any]) -> None:
+    """PROTOCOL R7."""
+    async with FrontDoor(settings=settings) as door:
+        metadata = json_of(await door.http.get("/.well-known/oauth-authorization-server"))
+    about = {"registration_endpoint", "service_documentation", "initial_access_token_required"}
+    assert {name: value for name, value in metadata.items() if name in about} == members
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "oauth-protected-resource/mcp/",
+        "oauth-protected-resource/",
+        "oauth-authorization-server/",
+        "openid-configuration/",
+    ],
+)
+async def test_a_slash_at_the_end_of_a_well_known_path_makes_no_difference(door: FrontDoor, path: str) -> None:
+    with_slash, without = await door.http.get(f"/.well-known/{path}"), await door.http.get(f"/.well-known/{path[:-1]}")
+    assert with_slash.status_code == 200
+    assert with_slash.content == without.content
+
+
+@pytest.mark.parametrize("path", ["/.well-known/oauth-authorization-server", "/oauth/token", "/oauth/register"])
+async def test_a_page_of_the_internet_may_ask_a_server_in_a_private_network(door: FrontDoor, path: str) -> None:
+    """Private Network Access: Chrome asks before, and was answered 400."""
+    headers = {"Origin": "https://app.example", "Access-Control-Request-Private-Network": "true"}
+    method = "GET" if "well-known" in path else "POST"
+    preflight = await door.http.options(path, headers={**headers, "Access-Control-Request-Method": method})
+    assert preflight.status_code == 200
+    assert preflight.headers["access-control-allow-private-network"] == "true"
 
 
 @pytest.mark.parametrize("with_keys", [False, True])

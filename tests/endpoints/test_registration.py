@@ -57,18 +57,9 @@ CASES = [
             {"grant_types": ["client_credentials"]},
             {"grant_types": "authorization_code"},
             {"response_types": ["token"]},
-            {"client_name": "x" * 257},
-            {"client_name": "a\nb"},
-            {"client_name": "\u202egnp.exe"},
-            {"client_name": ["x"]},
-            {"client_uri": "javascript:alert(1)"},
-            {"logo_uri": "http://app.example/logo.png"},
-            {"policy_uri": {"a": 1}},
-            {"contacts": "me@app.example"},
             {"scope": "a  b"},
             {"scope": ["a"]},
             # A flood of the largest ones must not fill what keeps the clients of others.
-            {"contacts": ["a"] * 33},
             {"grant_types": ["authorization_code"] * 33},
             {"scope": "a" * 8192},
             {"redirect_uris": [f"https://app.example/{'a' * 2000}{number}" for number in range(5)]},
@@ -81,6 +72,102 @@ CASES = [
         failure=QuotaExhaustedError(), headers={"retry-after": str(PROTECTED)},
     ),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        {"client_name": "x" * 257},
+        {"client_name": "a\nb"},
+        {"client_name": "\u202egnp.exe"},
+        {"client_name": ["x"]},
+        {"client_uri": "javascript:alert(1)"},
+        {"client_uri": "http://localhost:3000"},
+        {"logo_uri": "http://app.example/logo.png"},
+        {"logo_uri": "data:image/png;base64,AAAA"},
+        {"tos_uri": ""},
+        {"policy_uri": {"a": 1}},
+        {"contacts": "me@app.example"},
+        {"contacts": ["a"] * 33},
+        {"software_id": 7},
+    ],
+)
+async def test_a_description_that_cannot_be_used_is_left_out_of_the_answer(
+    description: dict[str, object], door: FrontDoor
+) -> None:
+    """RFC 7591 §2; LibreChat, Copilot Studio and others send such."""
+    registered = await door.register(**description)
+    assert registered.status_code == 201
+    assert not json_of(registered).keys() & description.keys()
+
+
+async def test_a_null_member_is_no_member(door: FrontDoor) -> None:
+    """PROTOCOL R8: Java clients write what they do not have as null."""
+    members = (
+        "token_endpoint_auth_method grant_types response_types client_name client_uri logo_uri contacts scope jwks"
+    )
+    nulls = dict.fromkeys([*members.split(), "jwks_uri", "software_id", "software_statement"])
+    registered = await door.register(**nulls)
+    assert registered.status_code == 201
+    information = json_of(registered)
+    assert information["token_endpoint_auth_method"] == "client_secret_basic"
+    assert information["grant_types"] == ["authorization_code", "refresh_token"]
+    assert None not in information.values()
+
+
+TOKENS = ("an initial access token, 0123456789", "another initial access token, 0123")
+BY_TOKEN = {"registration": "token", "registration_tokens": TOKENS, "contact": "it@example.com"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "authorization", "row", "challenge"),
+    [
+        ({"registration": "off", "contact": "it@example.com"}, None, Row.CLOSED, None),
+        ({"registration": "off", "contact": "it@example.com"}, f"Bearer {TOKENS[0]}", Row.CLOSED, None),
+        (BY_TOKEN, None, Row.BAD_INITIAL_ACCESS_TOKEN, "Bearer"),
+        (BY_TOKEN, "Bearer wrong", Row.BAD_INITIAL_ACCESS_TOKEN, 'Bearer error="invalid_token"'),
+        (BY_TOKEN, f"Bearer {TOKENS[0]}x", Row.BAD_INITIAL_ACCESS_TOKEN, 'Bearer error="invalid_token"'),
+        (BY_TOKEN, f"Basic {TOKENS[0]}", Row.BAD_INITIAL_ACCESS_TOKEN, 'Bearer error="invalid_token"'),
+        (BY_TOKEN, "Bearer ", Row.BAD_INITIAL_ACCESS_TOKEN, 'Bearer error="invalid_token"'),
+    ],
+)
+async def test_whoever_may_not_register_is_told_whom_to_ask(
+    settings: dict[str, object], authorization: str | None, row: Row, challenge: str | None
+) -> None:
+    """PROTOCOL R7, RFC 7591 §3."""
+    async with FrontDoor(settings=settings) as door:
+        headers = {"Authorization": authorization} if authorization else {}
+        refused = await door.http.post("/oauth/register", json=registration_request(), headers=headers)
+        assert (refused.status_code, json_of(refused)["error"]) == (row.status, row.error)
+        assert "ask it@example.com" in json_of(refused)["error_description"]
+        assert refused.headers.get("www-authenticate") == challenge
+        assert await door.error_count(row) == 1
+
+
+@pytest.mark.parametrize("authorization", [f"Bearer {TOKENS[0]}", f"bearer  {TOKENS[1]}"])
+async def test_whoever_has_an_initial_access_token_may_register(authorization: str) -> None:
+    """PROTOCOL R7: of several, so that they can be replaced."""
+    async with FrontDoor(settings=BY_TOKEN) as door:
+        headers = {"Authorization": authorization}
+        registered = await door.http.post("/oauth/register", json=registration_request(), headers=headers)
+        assert registered.status_code == 201
+
+
+async def test_a_redirect_uri_at_a_host_that_the_operator_does_not_allow_is_refused() -> None:
+    settings = {"redirect_hosts": ("app.example", "*.corp.example"), "contact": "it@example.com"}
+    async with FrontDoor(settings=settings) as door:
+        for uri in (
+            "https://evil.example/",
+            "https://app.example.evil/",
+            "https://x.app.example/",
+            "https://corp.example/",
+        ):
+            refused = await door.register(redirect_uris=[uri])
+            assert json_of(refused)["error"] == "invalid_redirect_uri"
+            assert "ask it@example.com" in json_of(refused)["error_description"]
+        allowed = ["https://app.example:444/", "https://a.b.corp.example/", "http://127.0.0.1/", "cursor://x/oauth"]
+        registered = json_of(await door.register(redirect_uris=[*allowed, "https://evil.example/"]))
+        assert registered["redirect_uris"] == allowed
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.row.reason}-{str(case.body)[:40]}")
@@ -100,7 +187,8 @@ async def test_a_registration_that_fails_is_answered_and_counted_as_its_row(case
 
 
 def test_every_row_of_the_table_has_a_case() -> None:
-    assert {case.row for case in CASES} | rows_of_every_endpoint(Row) | {Row.REGISTERED} == set(Row)
+    elsewhere = {Row.CLOSED, Row.BAD_INITIAL_ACCESS_TOKEN}
+    assert {case.row for case in CASES} | elsewhere | rows_of_every_endpoint(Row) | {Row.REGISTERED} == set(Row)
 
 
 async def test_a_registered_client_gets_its_metadata_as_accepted(door: FrontDoor) -> None:

@@ -443,7 +443,7 @@ async def test_a_client_is_used_once_it_got_a_token_and_not_before(form: dict[st
 
 async def test_a_client_that_cannot_be_marked_as_used_gets_its_token_all_the_same() -> None:
     class Unmarkable(KnownClients):
-        async def mark_used(self, client_id: str) -> None:
+        async def mark_used(self, client_id: str, subject: str | None = None) -> None:
             raise StoreError("ReadOnlyError")
 
     async with RelayDoor(idp=lambda _: httpx.Response(200, json=TOKENS), clients=Unmarkable(PUBLIC)) as door:

@@ -312,28 +312,58 @@ async def pipelined_without_end(at: Served) -> str:
 
 @fault(
     name="requests an upgrade and hides a request in the body",
-    outcome=None,
-    client_sees=f"501 `invalid_request`, then {CLOSES}",
-    afterwards="the body is not parsed as a request, which behind a proxy would be another client's",
+    outcome=TokenOutcome.MALFORMED_REQUEST,
+    client_sees="400 `invalid_request`",
+    afterwards="the body is parsed as the body, not as a request, which behind a proxy would be another client's",
 )
 async def smuggled(at: Served) -> str:
     """RFC 9112 §11.2."""
     client = await at.connect()
     await client.send(FORM_HEAD + UPGRADE + b"Content-Length: %d\r\n\r\n" % len(authorization()))
     await client.send(authorization())
-    return await refused(client)
+    return str(await client.answer())
+
+
+@fault(
+    name="requests an upgrade and goes on with HTTP/1.1",
+    outcome=AuthorizationOutcome.REDIRECTED_TO_IDP,
+    client_sees="302",
+    times=2,
+    afterwards="the upgrade is ignored, and both requests are answered",
+)
+async def asks_for_another_protocol(at: Served) -> str:
+    """RFC 9110 §7.8."""
+    client = await at.connect()
+    await client.send(authorization().replace(b"\r\n\r\n", b"\r\n" + UPGRADE + b"\r\n"))
+    await client.answer()
+    await client.send(authorization())
+    return str(await client.answer())
 
 
 @fault(
     name="requests an upgrade and uses it at once",
     outcome=AuthorizationOutcome.REDIRECTED_TO_IDP,
     client_sees=f"302, then {CLOSES}",
-    afterwards="the request is answered as HTTP; the rest is ignored",
+    afterwards="the request is answered as HTTP/1.1; the rest is not HTTP/1.1",
 )
 async def changes_the_protocol(at: Served) -> str:
-    """RFC 9110 §7.8."""
+    """RFC 9113 §3.4: the preface of HTTP/2."""
     client = await at.connect()
     await client.send(authorization().replace(b"\r\n\r\n", b"\r\n" + UPGRADE + b"\r\n"))
+    await client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+    return await refused(client)
+
+
+@fault(
+    name="requests a tunnel",
+    outcome=None,
+    client_sees=f"501 `invalid_request`, then {CLOSES}",
+    afterwards="the rest is ignored",
+)
+async def connects(at: Served) -> str:
+    """RFC 9110 §9.3.6."""
+    client = await at.connect()
+    await client.send(b"CONNECT idp.example:443 HTTP/1.1\r\nHost: idp.example:443\r\n\r\n")
     await client.send(authorization())
     return await refused(client)
 

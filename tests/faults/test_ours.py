@@ -260,7 +260,7 @@ async def sigterm_while_listening(at: Environment) -> str:
         asked = await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
         writer.write(b"b\r\ndata: 1\r\n\r\n\r\n")
-        if asked.startswith(b"POST"):
+        if asked.startswith(b"POST") and b"subscriptions/listen" not in asked:
             await may_finish.wait()
             writer.write(b"b\r\ndata: 2\r\n\r\n\r\n0\r\n\r\n")
         await reader.read()
@@ -272,15 +272,20 @@ async def sigterm_while_listening(at: Environment) -> str:
     server = await at.begin({f"SEED_OAUTH_{name.upper()}": value for name, value in settings.items()}, port=port)
     token = own_token(Settings.load(**settings), resource=f"{issuer}/mcp")
     headers = {"Authorization": f"Bearer {token}"}
+    # MCP 2026-07-28 listens by POST, and says so in a header.
+    subscribes = {**headers, "Mcp-Method": "subscriptions/listen"}
     async with (
         server.http.stream("GET", f"{issuer}/mcp", headers=headers) as listened,
+        server.http.stream("POST", f"{issuer}/mcp", headers=subscribes) as subscribed,
         server.http.stream("POST", f"{issuer}/mcp", headers=headers) as called,
     ):
-        events, answer = listened.aiter_raw(), called.aiter_raw()
-        assert await anext(events) == await anext(answer) == b"data: 1\r\n\r\n"
+        events, news, answer = listened.aiter_raw(), subscribed.aiter_raw(), called.aiter_raw()
+        for stream in (events, news, answer):
+            assert await anext(stream) == b"data: 1\r\n\r\n"
         server.process.send_signal(signal.SIGTERM)
-        with pytest.raises(StopAsyncIteration):
-            await anext(events)
+        for stream in (events, news):
+            with pytest.raises(StopAsyncIteration):
+                await anext(stream)
         may_finish.set()
         assert await anext(answer) == b"data: 2\r\n\r\n"
         with pytest.raises(StopAsyncIteration):

@@ -309,6 +309,34 @@ async def test_a_preflight_is_left_to_the_app_and_nothing_else_without_a_token_i
         assert (await server.http.get("/mcp", headers=headers)).status_code == 401
 
 
+async def test_a_preflight_that_the_app_does_not_answer_is_answered_here() -> None:
+    """PROTOCOL M6: MCP SDK servers answer 405. Browsers do not send the token before one is answered."""
+    app = Starlette(routes=[Route("/mcp", mcp, methods=["GET", "POST"])])
+    async with Protected(app=app) as server:
+        headers = {
+            "Origin": "https://app.example",
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "authorization, mcp-protocol-version",
+            "Access-Control-Request-Private-Network": "true",
+        }
+        preflight = await server.http.options("/mcp", headers=headers)
+        assert preflight.status_code == 200
+        assert preflight.headers["access-control-allow-origin"] == "*"
+        assert preflight.headers["access-control-allow-private-network"] == "true"
+        assert "authorization" in preflight.headers["access-control-allow-headers"].lower()
+        answer = await server.get(f"Bearer {good_token()}")
+        assert answer.headers["access-control-allow-origin"] == "*"
+        assert "mcp-session-id" in answer.headers["access-control-expose-headers"].lower()
+
+
+async def test_a_preflight_that_the_app_refuses_stays_refused() -> None:
+    cors = Middleware(CORSMiddleware, allow_origins=["https://app.example"], allow_headers=["authorization"])
+    async with Protected(app=Starlette(routes=[Route("/mcp", mcp)], middleware=[cors])) as server:
+        headers = {"Origin": "https://evil.example", "Access-Control-Request-Method": "GET"}
+        refused = await server.http.options("/mcp", headers=headers)
+        assert (refused.status_code, "access-control-allow-origin" in refused.headers) == (400, False)
+
+
 async def test_cors_around_the_protection_has_the_last_word() -> None:
     async with Protected() as server:
         around = CORSMiddleware(

@@ -209,7 +209,7 @@ async def test_headers_that_servers_would_believe_cannot_be_set_by_a_client(name
     server = Recorder()
     async with door_with(server) as door:
         request = (
-            f"GET /mcp HTTP/1.1\r\nHost: forged.example\r\n{name}: forged\r\n"
+            f"GET /mcp HTTP/1.1\r\nHost: forged\r\n{name}: forged\r\n"
             f"Authorization: {door.headers()['Authorization']}\r\n\r\n"
         )
         reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
@@ -245,7 +245,7 @@ async def test_what_the_door_decides_itself_the_server_cannot_say() -> None:
             b"Set-Cookie: __Host-consent=forged\r\nServer: inner\r\nMcp-Session-Id: s1\r\n",
         )
     )
-    async with door_with(server) as door:
+    async with door_with(server, allowed_origins="*") as door:
         answer = await door.http.get(door.mcp, headers={**door.headers(), "Origin": "https://app.example"})
         assert answer.headers.get_list("access-control-allow-origin") == ["*"]
         assert "access-control-allow-credentials" not in answer.headers
@@ -265,6 +265,57 @@ async def test_what_the_door_decides_itself_the_server_cannot_say() -> None:
         )
         assert preflight.status_code == 200
         assert len(server.heads) == 1, "a preflight is answered here"
+
+
+@pytest.mark.parametrize(
+    ("origin", "settings", "status"),
+    [
+        (None, {}, 200),
+        ("http://localhost:6274", {}, 200),
+        ("https://127.0.0.1", {}, 200),
+        ("http://[::1]:80", {}, 200),
+        ("https://app.example", {"allowed_origins": "https://app.example"}, 200),
+        ("https://app.example", {"allowed_origins": "*"}, 200),
+        ("https://evil.example", {}, 403),
+        ("https://evil.example", {"allowed_origins": "https://app.example"}, 403),
+        ("http://localhost.evil.example", {}, 403),
+        ("http://localhost:1@evil.example", {}, 403),
+        ("null", {}, 403),
+    ],
+)
+async def test_scripts_of_other_origins_do_not_reach_a_server_on_loopback(
+    origin: str | None, settings: dict[str, Any], status: int
+) -> None:
+    """PROTOCOL M10. What was checked here the server need not check: SDKs would refuse every origin but their own."""
+    server = Recorder()
+    async with door_with(server, **settings) as door:
+        named = {"Origin": origin} if origin else {}
+        answer = await door.http.post(door.mcp, content=b"{}", headers={**door.headers(), **named})
+        assert answer.status_code == status
+        assert len(server.heads) == (status == 200)
+        assert await door.error_count(ResourceOutcome.FORBIDDEN_ORIGIN) == (status == 403)
+        if origin:
+            ask = {**named, "Access-Control-Request-Method": "POST", "Access-Control-Request-Private-Network": "true"}
+            preflight = await door.http.options(door.mcp, headers=ask)
+            assert preflight.status_code == (200 if status == 200 else 400)
+        if server.heads:
+            assert "origin" not in dict(server.headers)
+
+
+async def test_the_origin_of_the_door_itself_reaches_the_server() -> None:
+    server = Recorder()
+    async with door_with(server) as door:
+        assert (await door.http.get(door.mcp, headers={**door.headers(), "Origin": door.url})).status_code == 200
+
+
+async def test_a_server_that_changes_the_protocol_is_not_followed() -> None:
+    """RFC 9110 §7.8: Upgrade is not passed on, so nobody asked for it."""
+    switching = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    async with door_with(answering(switching, then_hang=True)) as door:
+        upgrade = {"Connection": "Upgrade", "Upgrade": "websocket"}
+        answer = await door.http.get(door.mcp, headers={**door.headers(), **upgrade})
+        assert (answer.status_code, json_of(answer)["error"]) == (502, "server_error")
+        assert await door.error_count(ResourceOutcome.MCP_SERVER_INVALID_RESPONSE) == 1
 
 
 async def test_without_a_good_token_the_server_hears_nothing() -> None:
@@ -615,5 +666,6 @@ def test_every_row_of_the_table_has_a_case() -> None:
         ResourceOutcome.MCP_SERVER_UNREACHABLE,
         ResourceOutcome.MCP_SERVER_TIMEOUT,
         ResourceOutcome.MCP_SERVER_INVALID_RESPONSE,
+        ResourceOutcome.FORBIDDEN_ORIGIN,
     }
     assert {case.row for case in CASES} | by_name | rows_of_every_endpoint(ResourceOutcome) == set(ResourceOutcome)

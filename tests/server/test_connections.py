@@ -27,8 +27,8 @@ def test_a_connection_that_ignores_its_client_does_so_for_good() -> None:
 
 
 async def test_a_client_that_stops_in_the_body_of_a_pipelined_request_has_a_deadline() -> None:
-    first = b"GET / HTTP/1.1\r\nHost: door.example\r\n\r\n"
-    second = b"POST / HTTP/1.1\r\nHost: door.example\r\nContent-Length: 10\r\n\r\nhalf "
+    first = b"GET / HTTP/1.1\r\nHost: door\r\n\r\n"
+    second = b"POST / HTTP/1.1\r\nHost: door\r\nContent-Length: 10\r\n\r\nhalf "
     async with served(reads_the_body) as listener:
         client = await connect(listener)
         await client.send(first + second)

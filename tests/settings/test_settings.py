@@ -134,6 +134,71 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
         ),
         ({"clients": [client(redirect_uri="x")]}, "SEED_OAUTH_CLIENTS[0] redirect_uri is not known here: remove it"),
         ({"store_url": "sqlite:///"}, "SEED_OAUTH_STORE_URL must be sqlite:///file"),
+        # Other spellings of an issuer, which clients compare byte for byte.
+        ({"issuer": "https://Door.example"}, "SEED_OAUTH_ISSUER must have a scheme and host in lower case"),
+        ({"issuer": "HTTPS://door.example"}, "SEED_OAUTH_ISSUER must have a scheme and host in lower case"),
+        ({"issuer": "https://door.example:443"}, "SEED_OAUTH_ISSUER must have a scheme and host in lower case"),
+        ({"issuer": "http://127.0.0.1:80"}, "SEED_OAUTH_ISSUER must have a scheme and host in lower case"),
+        ({"issuer": " https://door.example"}, "SEED_OAUTH_ISSUER must be plain ASCII without spaces"),
+        ({"issuer": "https://door.example "}, "SEED_OAUTH_ISSUER must be plain ASCII without spaces"),
+        ({"issuer": "https://door.example/a b"}, "SEED_OAUTH_ISSUER must be plain ASCII without spaces"),
+        ({"issuer": "https://door.example\n"}, "SEED_OAUTH_ISSUER must be plain ASCII without spaces"),
+        # They end up in header fields, and made /mcp a 500.
+        ({"issuer": "https://пример.рф"}, "SEED_OAUTH_ISSUER must be plain ASCII without spaces: write a host name in"),
+        ({"resources": "https://пример.рф/mcp"}, "must be plain ASCII without spaces"),
+        ({"resources": "https://a.example/ключ"}, "must be plain ASCII without spaces"),
+        ({"idp_issuer": "https://пример.рф"}, "SEED_OAUTH_IDP_ISSUER must be plain ASCII"),
+        ({"idp_issuer": "http://127.0.0.1:8000"}, "SEED_OAUTH_IDP_ISSUER is the URL of this server"),
+        ({"idp_issuer": "http://127.0.0.1:8000/"}, "SEED_OAUTH_IDP_ISSUER is the URL of this server"),
+        (
+            {
+                "idp_authorization_url": "https://idp.example/a?prompt=login&tenant=1",
+                "idp_authorization_parameters": {"prompt": "consent", "access_type": "offline"},
+            },
+            "SEED_OAUTH_IDP_AUTHORIZATION_PARAMETERS and the query of SEED_OAUTH_IDP_AUTHORIZATION_URL both set prompt",
+        ),
+        (
+            {"required_scopes": "mail openid", "idp_dropped_scopes": "openid"},
+            "SEED_OAUTH_REQUIRED_SCOPES lists openid, which SEED_OAUTH_IDP_DROPPED_SCOPES or the preset never requests",
+        ),
+        (
+            {"resources": "https://a.example/mcp https://A.example/mcp/?tenant=2"},
+            "SEED_OAUTH_RESOURCES names one resource twice",
+        ),
+        (
+            {"mcp_server": "http://127.0.0.1:9000/mcp,http://127.0.0.1:9001/mcp", "access_tokens": "own"},
+            "SEED_OAUTH_MCP_SERVER must be the URL of one MCP server",
+        ),
+        (
+            {"mcp_server": "http://127.0.0.1:9000/mcp http://127.0.0.1:9001/mcp", "access_tokens": "own"},
+            "SEED_OAUTH_MCP_SERVER must be the URL of one MCP server",
+        ),
+        (
+            {
+                "mcp_server": "http://127.0.0.1:9000/mcp",
+                "access_tokens": "own",
+                "resources": "http://127.0.0.1:8000/token",
+            },
+            "SEED_OAUTH_RESOURCES must be a path below",
+        ),
+        (
+            {"registration": "token"},
+            "SEED_OAUTH_REGISTRATION=token and SEED_OAUTH_REGISTRATION_TOKENS only work",
+        ),
+        ({"registration_tokens": SECRET}, "SEED_OAUTH_REGISTRATION=token and SEED_OAUTH_REGISTRATION_TOKENS only work"),
+        (
+            {"registration": "token", "registration_tokens": "short"},
+            "SEED_OAUTH_REGISTRATION_TOKENS must have at least 32 random",
+        ),
+        (
+            {"registration": "off", "client_id_metadata_documents": False},
+            "SEED_OAUTH_REGISTRATION=off leaves no client: add some to SEED_OAUTH_CLIENTS",
+        ),
+        ({"redirect_hosts": "https://app.example"}, "SEED_OAUTH_REDIRECT_HOSTS must be host names in lower case"),
+        ({"client_document_hosts": "*"}, "SEED_OAUTH_CLIENT_DOCUMENT_HOSTS must be host names in lower case"),
+        ({"denied_client_document_hosts": "*.*.example"}, "must be host names in lower case"),
+        ({"allowed_origins": "https://app.example/"}, "SEED_OAUTH_ALLOWED_ORIGINS must be origins"),
+        ({"allowed_origins": "app.example"}, "SEED_OAUTH_ALLOWED_ORIGINS must be origins"),
     ],
 )
 def test_an_invalid_or_unsafe_setting_is_refused_by_name(given: dict[str, object], message: str) -> None:

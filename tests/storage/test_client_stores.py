@@ -212,6 +212,70 @@ async def test_a_new_client_keeps_its_place_for_the_time_of_its_first_login(
         await store.add(named("d"))
 
 
+async def logs_in(store: RegisteredClients, client_id: str, subject: str | None, clock: Clock) -> None:
+    await store.add(named(client_id))
+    await store.mark_used(client_id, subject)
+    clock.now += DAY
+
+
+async def test_of_too_many_clients_of_one_user_the_one_used_longest_ago_is_deleted(
+    open_store: OpenStore, clock: Clock
+) -> None:
+    """THREATS 10: nobody fills the store by logging in."""
+    store = open_store(per_subject=3)
+    for client_id in ("a", "b", "c"):
+        await logs_in(store, client_id, "mallory", clock)
+    await logs_in(store, "of somebody else", "alice", clock)
+    await logs_in(store, "of nobody known", None, clock)
+    await store.mark_used("a")  # by a refresh, which tells no user
+    clock.now += DAY
+    await logs_in(store, "d", "mallory", clock)
+    assert sorted(await all_of(store)) == ["a", "c", "d", "of nobody known", "of somebody else"]
+    await logs_in(store, "e", "mallory", clock)
+    assert sorted(await all_of(store)) == ["a", "d", "e", "of nobody known", "of somebody else"]
+    assert (await open_store().get("e")) is not None
+
+
+async def test_logins_of_one_user_leave_room_for_registrations(open_store: OpenStore, clock: Clock) -> None:
+    """Six logins used to fill a quota of six, and nobody could register any more."""
+    store = open_store(quota=6)
+    for number in range(6):
+        await logs_in(store, f"login {number}", "mallory", clock)
+    await store.add(named("somebody new"))
+    assert await all_of(store) == ["somebody new", "login 5", "login 4", "login 3"]
+
+
+async def test_the_client_that_is_used_now_stays_whatever_the_clock_says(open_store: OpenStore, clock: Clock) -> None:
+    store = open_store(per_subject=2)
+    for client_id in ("z", "y", "x", "a"):
+        await store.add(named(client_id))
+        await store.mark_used(client_id, "mallory")
+        assert await store.get(client_id) is not None
+    clock.now -= HOUR
+    await store.add(named("b"))
+    await store.mark_used("b", "mallory")
+    assert await store.get("b") is not None
+    assert len(await all_of(store)) == 2
+
+
+async def test_a_client_belongs_to_the_first_user_who_logs_in_with_it(open_store: OpenStore, clock: Clock) -> None:
+    """Or else whoever logs in with the client of a whole team could have it deleted."""
+    store = open_store(per_subject=1)
+    await logs_in(store, "of a team", "alice", clock)
+    await store.mark_used("of a team", "mallory")
+    await logs_in(store, "another", "mallory", clock)
+    assert sorted(await all_of(store)) == ["another", "of a team"]
+
+
+async def test_clients_that_are_gone_do_not_count(open_store: OpenStore, clock: Clock) -> None:
+    store = open_store(per_subject=2, client_days=10)
+    await logs_in(store, "a", "mallory", clock)
+    await logs_in(store, "b", "mallory", clock)
+    assert await store.remove("b")
+    await logs_in(store, "c", "mallory", clock)
+    assert sorted(await all_of(store)) == ["a", "c"]
+
+
 async def test_a_client_that_is_removed_makes_room(open_store: OpenStore) -> None:
     store = open_store(quota=1)
     await store.add(CLIENT)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+import orjson
 import pytest
 
 from seed_oauth.clients import UNUSED_LIFETIME, Client
@@ -124,3 +125,16 @@ async def test_of_many_that_use_an_assertion_at_once_one_is_first(empty_redis: R
     assert {660 - PATIENCE < lifetime(empty_redis, key.decode()) <= 661 for key in keys} == {True}
     for database in databases:
         await database.aclose()
+
+
+@pytest.mark.real_parts("redis")
+async def test_whoever_can_write_to_redis_cannot_vouch_for_a_client(
+    database: RedisDatabase, empty_redis: RedisServer
+) -> None:
+    """Nor give it keys: only the settings say which clients are trusted."""
+    store = RedisClientStore(database)
+    await store.add(client("a"))
+    written = orjson.loads(str(empty_redis.ask("HGET", f"{KEY}:client:a", "client")))
+    forged = {**written, "trusted": True, "jwks": {"keys": []}, "jwks_uri": "https://evil.example/", "unheard_of": 1}
+    empty_redis.ask("HSET", f"{KEY}:client:a", "client", orjson.dumps(forged).decode())
+    assert await store.get("a") == client("a")

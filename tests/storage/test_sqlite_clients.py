@@ -3,12 +3,14 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from time import time
 
 import pytest
 
-from seed_oauth.clients import Client, hash_secret
+from seed_oauth.clients import Client, QuotaExhaustedError, hash_secret
 from seed_oauth.errors import StoreError
 from seed_oauth.storage.sqlite.clients import SqliteClientStore
 from seed_oauth.storage.sqlite.database import Database, Result, Work
@@ -203,6 +205,23 @@ async def test_a_database_of_the_first_release_is_migrated_and_its_clients_time_
     again = SqliteClientStore(Database(f"sqlite:///{tmp_path}/clients.db"))
     assert await again.look_up("old-0") == stored  # and it is migrated once
     await again.aclose()
+
+
+async def test_a_database_that_counts_no_clients_by_user_is_migrated(tmp_path: Path) -> None:
+    """It has the triggers already, and must not count its clients twice."""
+    before = SqliteClientStore(Database(f"sqlite:///{tmp_path}/clients.db"))
+    await before.add(CLIENT)
+    await before.aclose()
+    with closing(sqlite3.connect(tmp_path / "clients.db")) as connection:
+        connection.execute("DROP INDEX clients_by_subject")
+        connection.execute("ALTER TABLE clients DROP COLUMN subject")
+    store = SqliteClientStore(Database(f"sqlite:///{tmp_path}/clients.db"), quota=2)
+    assert await store.get("a") == CLIENT
+    await store.mark_used("a", "alice")
+    await store.add(replace(CLIENT, client_id="b"))
+    with pytest.raises(QuotaExhaustedError):
+        await store.add(replace(CLIENT, client_id="c"))
+    await store.aclose()
 
 
 @pytest.mark.slow

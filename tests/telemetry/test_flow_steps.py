@@ -1,12 +1,24 @@
 """The funnel: how far clients get, by a closed list of families."""
 
+import httpx
 import pytest
 
 from seed_oauth.clients import Client
 from seed_oauth.clients.family import family_of
 from seed_oauth.outcomes import ClientFamily
 from tests.broker import BrokerDoor, target_of
-from tests.harness import BASIC, PUBLIC, FrontDoor, RelayDoor, code_request, json_of, query_of, refresh_request
+from tests.harness import (
+    BASIC,
+    ISSUER,
+    PUBLIC,
+    FrontDoor,
+    RelayDoor,
+    authorization_request,
+    code_request,
+    json_of,
+    query_of,
+    refresh_request,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -71,6 +83,18 @@ async def test_each_step_of_the_broker_flow_is_taken_by_the_family_that_register
         }
 
 
+async def test_a_program_that_looks_first_takes_no_step(door: FrontDoor) -> None:
+    """FastMCP sends each authorization request itself before it opens the browser, and was counted twice."""
+    looks = {"Accept": "*/*", "User-Agent": "python-httpx/0.28.1"}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(door.app), base_url=ISSUER) as program:
+        await program.get("/oauth/authorize", params=authorization_request(), headers=looks)
+    assert await steps(door) == {}
+    assert await door.value("oauth_authorization_requests_total", result="success") == 1
+    for browser in ({"Accept": "text/html,*/*;q=0.8"}, {"Accept": "*/*", "Sec-Fetch-Mode": "navigate"}):
+        await door.http.get("/oauth/authorize", params=authorization_request(), headers=browser)
+    assert (await steps(door))["requested", "other"] == 2
+
+
 async def test_what_fails_takes_no_step_but_having_asked(door: FrontDoor) -> None:
     await door.register(redirect_uris=[])
     await door.authorize(client_id="nobody")
@@ -84,6 +108,8 @@ async def test_what_fails_takes_no_step_but_having_asked(door: FrontDoor) -> Non
         ("Claude", "https://claude.ai/api/mcp/auth_callback", ClientFamily.CLAUDE),
         ("Anything", "https://claude.com/api/mcp/auth_callback", ClientFamily.CLAUDE),
         ("ChatGPT", "https://chatgpt.com/connector_platform_oauth_redirect", ClientFamily.CHATGPT),
+        ("Codex", "http://127.0.0.1:1455/auth/callback", ClientFamily.CODEX),
+        ("Codex by OpenAI", "http://localhost:1455/auth/callback", ClientFamily.CODEX),
         ("Visual Studio Code", "http://127.0.0.1:33418/", ClientFamily.VSCODE),
         ("", "https://vscode.dev/redirect", ClientFamily.VSCODE),
         ("Cursor", "cursor://anysphere.cursor-mcp/oauth/callback", ClientFamily.CURSOR),

@@ -14,13 +14,16 @@ __all__ = [
     "Client",
     "ClientDirectory",
     "ClientDocumentUnavailableError",
+    "ClientNotAllowedError",
     "ClientPage",
     "ClientStore",
     "QuotaExhaustedError",
     "RegisteredClients",
     "StoredClient",
     "TokenEndpointAuthMethod",
+    "clients_per_subject",
     "hash_secret",
+    "hash_subject",
     "new_client_id",
     "new_client_secret",
 ]
@@ -39,6 +42,9 @@ PROTECTED = 10
 A flood that fills the quota faster than this blocks new registrations; with more seconds, a slower one could. A flood
 that fills it within the time of a login evicts clients that have just registered."""
 
+PER_SUBJECT = 50
+"""Registered clients kept for one user by default; more than half of the quota is never theirs."""
+
 QUOTA = 100_000
 """The default for the maximum number of registered clients."""
 
@@ -51,12 +57,26 @@ def forgotten_since(now: float, client_days: float) -> tuple[int, int]:
     return int(now - UNUSED_LIFETIME), int(now - (client_days + 1) * _DAY)
 
 
+def clients_per_subject(limit: int, quota: int) -> int:
+    """How many registered clients are kept for one user."""
+    return min(limit, max(1, quota // 2))
+
+
+def hash_subject(subject: str) -> str:
+    """What is stored of a user. It only has to tell users apart."""
+    return hashlib.sha256(subject.encode()).hexdigest()[:32]
+
+
 class QuotaExhaustedError(Exception):
     """The quota of clients is exhausted, and all of them are used or were registered just now."""
 
 
 class BadClientDocumentError(Exception):
     """A document that a client publishes breaks a rule; the message says which, without quoting the document."""
+
+
+class ClientNotAllowedError(BadClientDocumentError):
+    """The operator does not allow clients from there; the message says whom to ask."""
 
 
 class ClientDocumentUnavailableError(StoreError):
@@ -77,15 +97,9 @@ class Client:
     """Whether the operator trusts it, so that its users are not asked for consent."""
     metadata: Mapping[str, object] = field(default_factory=dict)
     """The rest of its metadata, for people to read: `client_name`, `client_uri` …"""
-    further_auth_methods: tuple[TokenEndpointAuthMethod, ...] = ()
-    """Further methods by which it may authenticate (`token_endpoint_auth_methods_supported` in its document)."""
     jwks: Mapping[str, object] | None = None
     """The keys for private_key_jwt; None if it has none, or publishes them at `jwks_uri`."""
     jwks_uri: str | None = None
-
-    def authenticates_by(self, method: TokenEndpointAuthMethod) -> bool:
-        """Whether this client has registered `method`."""
-        return method in {self.token_endpoint_auth_method, *self.further_auth_methods}
 
     def has_secret(self, secret: str) -> bool:
         """Whether `secret` is this client's, compared in constant time."""
@@ -115,8 +129,12 @@ class ClientStore(Protocol):
         """
         ...
 
-    async def mark_used(self, client_id: str) -> None:
-        """Record that the client got a token now: one that never did is deleted after `UNUSED_LIFETIME`."""
+    async def mark_used(self, client_id: str, subject: str | None = None) -> None:
+        """Record that the client got a token now: one that never did is deleted after `UNUSED_LIFETIME`.
+
+        The client is counted for the first `subject` that logs in with it. Of more than `clients_per_subject` the ones
+        used longest ago are deleted, so that nobody can fill the store by logging in.
+        """
         ...
 
     async def check(self) -> None:

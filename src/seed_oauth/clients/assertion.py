@@ -1,6 +1,6 @@
 """Client authentication by a signed assertion: private_key_jwt (RFC 7523 §2.2 and §3, OpenID Connect Core §9)."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from time import time
 from typing import Protocol
 
@@ -35,13 +35,13 @@ class ClientAssertions:
 
     def __init__(
         self,
-        audiences: Collection[str],
+        issuer: str,
         keys: ClientKeys,
         used: UsedAssertions,
         now: Callable[[], float] = time,
     ) -> None:
-        """`audiences` are the accepted values of `aud`; `now` counts seconds since the epoch."""
-        self._audiences = frozenset(audiences)
+        """`issuer` is this server's issuer identifier; `now` counts seconds since the epoch."""
+        self._issuer = issuer
         self._keys = keys
         self._used = used
         self._now = now
@@ -97,9 +97,9 @@ class ClientAssertions:
             raise BadAssertionError("the client_assertion must have iss, sub, aud, exp and jti") from None
         except ClaimError as bad:
             raise BadAssertionError(_OBJECTIONS[bad.claim]) from None
-        named = {claims["aud"]} if isinstance(claims["aud"], str) else set(claims["aud"])  # type: ignore[call-overload]
-        # Any other audience could replay the assertion here (RFC 7523 §3, point 3).
-        if not named or not named <= self._audiences:
+        # Not the token endpoint, which a malicious server can name as its own, and nobody else, who could send the
+        # assertion on (draft-ietf-oauth-rfc7523bis §4).
+        if claims["aud"] not in (self._issuer, [self._issuer]):
             raise BadAssertionError(_OBJECTIONS["aud"])
         expires_at = claims["exp"]
         assert isinstance(expires_at, int | float)  # noqa: S101 - the registry has checked it

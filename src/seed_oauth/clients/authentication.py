@@ -77,7 +77,7 @@ class ClientAuthentication:
 
     async def _objection(self, client: Client, presented: _Credentials) -> str | None:
         """Why the credentials do not authenticate the client, or None if they do."""
-        if not client.authenticates_by(presented.method):
+        if presented.method != client.token_endpoint_auth_method:
             return f"this client is registered with token_endpoint_auth_method {client.token_endpoint_auth_method}"
         if presented.method == "private_key_jwt":
             try:

@@ -46,14 +46,14 @@ class CachedClientStore:
         """Add a new client."""
         await self._store.add(client)
 
-    async def mark_used(self, client_id: str) -> None:
+    async def mark_used(self, client_id: str, subject: str | None = None) -> None:
         """Record that the client got a token, at most once a day. A login does not fail if that cannot be written."""
         now = self._clock()
         marked = self._marked.get(client_id)
         if marked is not None and now < marked + MARKED_EVERY:
             return
         try:
-            await self._store.mark_used(client_id)
+            await self._store.mark_used(client_id, subject)
         except StoreError:
             return  # the next use is recorded instead
         if len(self._marked) >= CAPACITY:

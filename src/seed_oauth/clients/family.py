@@ -8,6 +8,7 @@ from seed_oauth.outcomes import ClientFamily
 _SIGNS = (
     (ClientFamily.CURSOR, ("cursor",)),
     (ClientFamily.CLAUDE, ("claude", "anthropic")),
+    (ClientFamily.CODEX, ("codex",)),
     (ClientFamily.CHATGPT, ("chatgpt", "openai")),
     (ClientFamily.VSCODE, ("visual studio code", "vscode", "vs code")),
     (ClientFamily.INSPECTOR, ("mcp inspector", "mcp-inspector")),

@@ -6,6 +6,7 @@ from time import monotonic
 import httpx
 
 from seed_oauth.clients import BadClientDocumentError, Client
+from seed_oauth.clients.archive import DocumentArchive
 from seed_oauth.clients.published import PublishedDocuments
 from seed_oauth.protocol.jwk import BadKeysError, PublicKey, read_jwk_set
 
@@ -19,9 +20,14 @@ REFETCH_AFTER = 60.0
 class ClientKeys:
     """The keys of any client, from its metadata or from its `jwks_uri`."""
 
-    def __init__(self, transport: httpx.AsyncBaseTransport, clock: Callable[[], float] = monotonic) -> None:
-        """`transport` and `clock` are those of `PublishedDocuments`."""
-        self._published = PublishedDocuments(transport, _read, limit=MAXIMUM_JWK_SET, clock=clock)
+    def __init__(
+        self,
+        transport: httpx.AsyncBaseTransport,
+        archive: DocumentArchive | None = None,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        """`transport`, `archive` and `clock` are those of `PublishedDocuments`."""
+        self._published = PublishedDocuments(transport, _read, limit=MAXIMUM_JWK_SET, archive=archive, clock=clock)
 
     async def find(self, client: Client, key_id: str | None) -> Sequence[PublicKey]:
         """The client's keys with this `kid`; all of them for None.
@@ -35,6 +41,11 @@ class ClientKeys:
         found = _named(await self._published.get(client.jwks_uri), key_id)
         # The client may have a new key. Made-up key ids must not cause a fetch each.
         return found or _named(await self._published.get(client.jwks_uri, within=REFETCH_AFTER), key_id)
+
+    async def keep(self, client: Client) -> None:
+        """Archive the set that the client publishes: it is in use."""
+        if client.jwks_uri is not None:
+            await self._published.keep(client.jwks_uri)
 
     async def aclose(self) -> None:
         """Cancel the fetches that are under way."""

@@ -1,11 +1,13 @@
 """Client metadata (RFC 7591 §2), checked alike for clients that register and for those that publish a document."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 
 import orjson
 
 from seed_oauth.clients import TokenEndpointAuthMethod
+from seed_oauth.clients.policy import ClientPolicy
 from seed_oauth.outcomes import GrantType
 from seed_oauth.protocol import redirect_uri, scope
 
@@ -27,7 +29,14 @@ class BadRedirectUrisError(BadMetadataError):
     """`redirect_uris` breaks a rule, for which RFC 7591 §3.2.2 has a separate error."""
 
 
-def redirect_uris(sent: Mapping[str, object], private_use_schemes: Collection[str]) -> tuple[str, ...]:
+def present(sent: Mapping[str, object]) -> dict[str, object]:
+    """The members that have a value: some Java and JavaScript clients send null for the others."""
+    return {name: value for name, value in sent.items() if value is not None}
+
+
+def redirect_uris(
+    sent: Mapping[str, object], private_use_schemes: Collection[str], policy: ClientPolicy
+) -> tuple[str, ...]:
     """The acceptable redirect URIs; RFC 7591 §2 lets the server omit the others.
 
     One bad URI does not invalidate the others: clients register every form that they might use (Cursor sends a
@@ -39,7 +48,9 @@ def redirect_uris(sent: Mapping[str, object], private_use_schemes: Collection[st
     uris = _strings(sent, "redirect_uris", BadRedirectUrisError)
     if not uris:
         raise BadRedirectUrisError("redirect_uris is missing: send at least one")
-    objections = {uri: redirect_uri.unacceptable(uri, private_use_schemes) for uri in uris}
+    objections = {
+        uri: redirect_uri.unacceptable(uri, private_use_schemes) or policy.redirect_objection(uri) for uri in uris
+    }
     accepted = tuple(uri for uri, objection in objections.items() if objection is None)
     if not accepted:
         raise BadRedirectUrisError(f"no redirect_uri is acceptable; the first {objections[uris[0]]}")
@@ -64,20 +75,16 @@ def auth_method(
 
 
 def accepted(sent: Mapping[str, object]) -> dict[str, object]:
-    """The rest of the metadata, checked; unknown members are ignored (RFC 7591 §2).
+    """The rest of the metadata, checked. Unknown members and unusable descriptions are left out (RFC 7591 §2).
 
     Raises:
-        BadMetadataError: a member breaks a rule.
+        BadMetadataError: a member that decides what the client may do breaks a rule.
     """
     kept: dict[str, object] = {"grant_types": _grant_types(sent), "response_types": _response_types(sent)}
-    for name in ("client_name", "software_id", "software_version", "application_type"):
-        if sent.get(name) is not None:
-            kept[name] = _text(sent, name)
-    for name in ("client_uri", "logo_uri", "tos_uri", "policy_uri"):
-        if sent.get(name):
-            kept[name] = https_url(sent, name)
-    if contacts := _strings(sent, "contacts"):
-        kept["contacts"] = contacts
+    for name, read in _DESCRIPTIONS.items():
+        with suppress(BadMetadataError):
+            if name in sent and (value := read(sent, name)):
+                kept[name] = value
     if sent.get("scope"):
         kept["scope"] = _scope(sent)
     return kept
@@ -142,3 +149,11 @@ def _scope(sent: Mapping[str, object]) -> str:
     if not isinstance(value, str) or not scope.is_valid(value):
         raise BadMetadataError("scope must be a list of names separated by single spaces")
     return value
+
+
+_DESCRIPTIONS: Mapping[str, Callable[[Mapping[str, object], str], object]] = {
+    **dict.fromkeys(("client_name", "software_id", "software_version", "application_type"), _text),
+    **dict.fromkeys(("client_uri", "logo_uri", "tos_uri", "policy_uri"), https_url),
+    "contacts": _strings,
+}
+"""The optional members that only describe the client, and how each is read."""

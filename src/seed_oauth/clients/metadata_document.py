@@ -8,9 +8,11 @@ from collections.abc import Collection, Mapping
 
 import httpx
 
-from seed_oauth.clients import BadClientDocumentError, Client, TokenEndpointAuthMethod
+from seed_oauth.clients import BadClientDocumentError, Client, ClientNotAllowedError, TokenEndpointAuthMethod
 from seed_oauth.clients import metadata as client_metadata
+from seed_oauth.clients.archive import DocumentArchive
 from seed_oauth.clients.metadata import BadMetadataError
+from seed_oauth.clients.policy import ALLOW_ALL, ClientPolicy
 from seed_oauth.clients.published import PublishedDocuments
 from seed_oauth.protocol.jwk import BadKeysError, read_jwk_set
 
@@ -47,15 +49,23 @@ def is_well_formed(client_id: str) -> bool:
 class ClientDocuments:
     """The clients that publish a document."""
 
-    def __init__(self, transport: httpx.AsyncBaseTransport, private_use_schemes: Collection[str] = ()) -> None:
-        """`transport` is that of `PublishedDocuments`."""
+    def __init__(
+        self,
+        transport: httpx.AsyncBaseTransport,
+        private_use_schemes: Collection[str] = (),
+        policy: ClientPolicy = ALLOW_ALL,
+        archive: DocumentArchive | None = None,
+    ) -> None:
+        """`transport` and `archive` are those of `PublishedDocuments`."""
         self._private_use_schemes = private_use_schemes
-        self._documents = PublishedDocuments(transport, self._client, limit=MAXIMUM_DOCUMENT)
+        self._policy = policy
+        self._documents = PublishedDocuments(transport, self._client, limit=MAXIMUM_DOCUMENT, archive=archive)
 
     async def get(self, client_id: str) -> Client:
         """The client whose document is at `client_id`.
 
         Raises:
+            ClientNotAllowedError: the operator does not allow it.
             BadClientDocumentError: the URL or the document breaks a rule.
             ClientDocumentUnavailableError: the document cannot be fetched now.
         """
@@ -63,28 +73,34 @@ class ClientDocuments:
             raise BadClientDocumentError(
                 "must be at an https URL with a host and a path, without user, query, fragment and dot segments"
             )
+        if objection := self._policy.document_objection(client_id):
+            raise ClientNotAllowedError(objection)
         return await self._documents.get(client_id)
+
+    async def keep(self, client_id: str) -> Client | None:
+        """Archive the document at `client_id`; the client, if its document was fetched."""
+        return await self._documents.keep(client_id)
 
     async def aclose(self) -> None:
         """Cancel the fetches that are under way."""
         await self._documents.aclose()
 
-    def _client(self, client_id: str, document: Mapping[str, object]) -> Client:
+    def _client(self, client_id: str, published: Mapping[str, object]) -> Client:
+        document = client_metadata.present(published)
         # §4: simple string comparison (RFC 3986 §6.2.1), or one client could impersonate another.
         if document.get("client_id") != client_id:
             raise BadClientDocumentError("must have its own URL as its client_id")
         if any(name in document for name in _SECRETS):
             raise BadClientDocumentError("must not have a client_secret: everybody can read it")
         try:
-            method, *further = _auth_methods(document)
-            jwks, jwks_uri = _keys(document) if "private_key_jwt" in {method, *further} else (None, None)
+            method = _auth_method(document)
+            jwks, jwks_uri = _keys(document) if method == "private_key_jwt" else (None, None)
             return Client(
                 client_id=client_id,
                 issued_at=0,
-                redirect_uris=client_metadata.redirect_uris(document, self._private_use_schemes),
+                redirect_uris=client_metadata.redirect_uris(document, self._private_use_schemes, self._policy),
                 token_endpoint_auth_method=method,
-                further_auth_methods=tuple(further),
-                metadata=client_metadata.accepted(document),
+                metadata=_named(client_metadata.accepted(document)),
                 jwks=jwks,
                 jwks_uri=jwks_uri,
             )
@@ -92,21 +108,28 @@ class ClientDocuments:
             raise BadClientDocumentError(f"breaks a rule: {bad}") from bad
 
 
-def _auth_methods(document: Mapping[str, object]) -> list[TokenEndpointAuthMethod]:
-    """The authentication methods of the client; `none` by default.
+def _named(metadata: dict[str, object]) -> dict[str, object]:
+    # §4.1, MCP Authorization: a MUST
+    if "client_name" not in metadata:
+        raise BadMetadataError("client_name must be there, of at most 256 printable characters")
+    return metadata
 
-    ChatGPT publishes a list instead of one method (OpenID Connect Relying Party Metadata Choices): then every method in
-    it that is supported here is accepted, because the client does not learn which one was chosen.
+
+def _auth_method(document: Mapping[str, object]) -> TokenEndpointAuthMethod:
+    """The authentication method of the client; `none` by default.
+
+    Of a list it is the strongest one that is supported here: whoever steals a code would choose the weakest. The list
+    replaces the single method, also if they disagree (OpenID Connect Relying Party Metadata Choices 1.0, SEP-3149).
     """
     listed = document.get("token_endpoint_auth_methods_supported")
     if listed is None:
-        return [client_metadata.auth_method(document, _AUTH_METHODS, "none")]
+        return client_metadata.auth_method(document, _AUTH_METHODS, "none")
     if not isinstance(listed, list):
         raise BadMetadataError("token_endpoint_auth_methods_supported must be a list of strings")
-    methods = [method for method in _AUTH_METHODS if method in listed]
-    if not methods or document.get("token_endpoint_auth_method", methods[0]) not in listed:
-        raise BadMetadataError(f"token_endpoint_auth_methods_supported must list {' or '.join(_AUTH_METHODS)}")
-    return methods
+    for method in _AUTH_METHODS:
+        if method in listed:
+            return method
+    raise BadMetadataError(f"token_endpoint_auth_methods_supported must list {' or '.join(_AUTH_METHODS)}")
 
 
 def _keys(document: Mapping[str, object]) -> tuple[Mapping[str, object] | None, str | None]:

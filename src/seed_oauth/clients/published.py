@@ -1,7 +1,9 @@
 """JSON documents that clients publish at URLs of their choice: fetched within limits, and cached."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
 from math import inf
 from time import monotonic
 from typing import Generic, TypeVar
@@ -10,6 +12,8 @@ import httpx
 import structlog
 
 from seed_oauth.clients import BadClientDocumentError, ClientDocumentUnavailableError
+from seed_oauth.clients.archive import DocumentArchive
+from seed_oauth.clients.policy import host_of
 from seed_oauth.http_client.fetch import Response, TooLargeError, fetch
 from seed_oauth.http_client.guarded_transport import ForbiddenAddressError
 from seed_oauth.http_client.single_flight import SingleFlight, TooManyLoadsError
@@ -19,6 +23,15 @@ CAPACITY = 1000
 
 FETCHES_AT_ONCE = 64
 """Documents fetched at the same time; it bounds a flood of made-up URLs."""
+
+FETCHES_IN_DOMAIN = 8
+"""Of them, those below one domain, whose name servers and hosts may be slow on purpose."""
+
+FETCHES_FOR_ADDRESS = 8
+"""Of them, those that one address asked for."""
+
+requesting_address: ContextVar[bytes | None] = ContextVar("requesting_address", default=None)
+"""The address of the request that is being answered, if it is known."""
 
 SHORTEST, USUAL, LONGEST = 60.0, 300.0, 86_400.0
 """Seconds for which a document is fresh: at least, by default, and at most."""
@@ -39,6 +52,13 @@ _GONE = frozenset({httpx.codes.NOT_FOUND, httpx.codes.GONE})
 Value = TypeVar("Value")
 
 
+@dataclass(slots=True)
+class _Document(Generic[Value]):
+    value: Value
+    content: Mapping[str, object]
+    is_archived: bool = False
+
+
 class PublishedDocuments(Generic[Value]):
     """Documents of one kind, by URL."""
 
@@ -48,6 +68,7 @@ class PublishedDocuments(Generic[Value]):
         read: Callable[[str, Mapping[str, object]], Value],
         *,
         limit: int,
+        archive: DocumentArchive | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         """Fetch nothing yet.
@@ -56,13 +77,16 @@ class PublishedDocuments(Generic[Value]):
             transport: raises `ForbiddenAddressError` instead of connecting to an address that is not public.
             read: the value of a document, given its URL and its content; raises `BadClientDocumentError`.
             limit: bytes of a document.
+            archive: keeps the documents of clients in use across restarts.
             clock: counts seconds and never goes back.
         """
         self._transport = transport
         self._read = read
         self._limit = limit
+        self._archive = archive
+        self._asked_by: dict[str, bytes | None] = {}
         self._cache = SingleFlight(
-            self._load, _pause, stale=STALE, capacity=CAPACITY, at_once=FETCHES_AT_ONCE, clock=clock
+            self._load, _pause, stale=STALE, capacity=CAPACITY, may_load=self._may_fetch, clock=clock
         )
 
     async def get(self, url: str, *, within: float = inf) -> Value:
@@ -73,21 +97,55 @@ class PublishedDocuments(Generic[Value]):
             ClientDocumentUnavailableError: it cannot be fetched now.
         """
         try:
-            return await self._cache.get(url, within=within)
+            return (await self._cache.get(url, within=within)).value
         except TooManyLoadsError:
-            raise ClientDocumentUnavailableError("too many documents are being fetched") from None
+            if archived := await self._archived(url):
+                return archived.value
+            raise ClientDocumentUnavailableError("cannot be fetched while so many others are") from None
+
+    async def keep(self, url: str) -> Value | None:
+        """Archive the document at `url` as it was fetched last: its client is in use. Its value, if it was fetched."""
+        document = self._cache.peek(url)
+        if document is None:
+            return None
+        if self._archive is not None and not document.is_archived:
+            document.is_archived = True
+            await self._archive.save(url, document.content)
+        return document.value
 
     async def aclose(self) -> None:
         """Cancel the fetches that are under way."""
         await self._cache.aclose()
 
-    async def _load(self, url: str) -> tuple[Value, float]:
+    def _may_fetch(self, url: str, fetching: Collection[str]) -> bool:
+        address = requesting_address.get()
+        self._asked_by = {one: self._asked_by.get(one) for one in fetching}
+        for_address = 0 if address is None else sum(one == address for one in self._asked_by.values())
+        in_domain = sum(_domain(one) == _domain(url) for one in fetching)
+        if len(fetching) >= FETCHES_AT_ONCE or for_address >= FETCHES_FOR_ADDRESS or in_domain >= FETCHES_IN_DOMAIN:
+            return False
+        self._asked_by[url] = address
+        return True
+
+    async def _load(self, url: str) -> tuple[_Document[Value], float]:
         try:
             response = await self._fetch(url)
-            return self._read(url, _content(response)), freshness(response.headers.get("cache-control", ""))
+            content = _content(response)
+            return _Document(self._read(url, content), content), freshness(response.headers.get("cache-control", ""))
         except BadClientDocumentError:
             self._cache.forget(url)
             raise
+        except ClientDocumentUnavailableError as trouble:
+            structlog.get_logger("seed_oauth").warning(
+                "a client document cannot be fetched", host=host_of(url), detail=str(trouble)
+            )
+            if self._cache.peek(url) is None and (archived := await self._archived(url)):
+                return archived, PAUSE
+            raise
+
+    async def _archived(self, url: str) -> _Document[Value] | None:
+        content = None if self._archive is None else await self._archive.load(url)
+        return None if content is None else _Document(self._read(url, content), content, is_archived=True)
 
     async def _fetch(self, url: str) -> Response:
         try:
@@ -98,8 +156,15 @@ class PublishedDocuments(Generic[Value]):
             raise BadClientDocumentError("must be at a public address and on port 443") from forbidden
         except TooLargeError as too_large:
             raise BadClientDocumentError(f"must not have more than {self._limit} bytes") from too_large
+        except httpx.TimeoutException as trouble:
+            raise ClientDocumentUnavailableError("did not come in time") from trouble
         except httpx.TransportError as trouble:
             raise ClientDocumentUnavailableError("cannot be reached") from trouble
+
+
+def _domain(url: str) -> str:
+    """The last two labels of a host: whoever has a domain can make up as many names below it as they like."""
+    return ".".join(host_of(url).split(".")[-2:])
 
 
 def _pause(error: Exception, *_: object) -> float:

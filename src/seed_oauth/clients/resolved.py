@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from seed_oauth.clients import Client, ClientStore, hash_secret
+from seed_oauth.clients.keys import ClientKeys
 from seed_oauth.clients.metadata_document import ClientDocuments, is_url_of_document
 from seed_oauth.settings.preregistered import PreregisteredClient
 
@@ -19,11 +20,13 @@ class ResolvedClientStore:
         registered: ClientStore,
         preregistered: Iterable[PreregisteredClient] = (),
         documents: ClientDocuments | None = None,
+        keys: ClientKeys | None = None,
     ) -> None:
-        """`documents` is None if Client ID Metadata Documents are disabled."""
+        """`documents` is None if Client ID Metadata Documents are disabled; `keys` are those at a `jwks_uri`."""
         self._registered = registered
         self._preregistered = {client.client_id: _client(client) for client in preregistered}
         self._documents = documents
+        self._keys = keys
 
     async def get(self, client_id: str) -> Client | None:
         """The client, or None if there is no such client."""
@@ -38,10 +41,14 @@ class ResolvedClientStore:
         """Add a new client."""
         await self._registered.add(client)
 
-    async def mark_used(self, client_id: str) -> None:
-        """Record that the client got a token, if it is a registered one: only those expire."""
-        if client_id not in self._preregistered and not is_url_of_document(client_id):
-            await self._registered.mark_used(client_id)
+    async def mark_used(self, client_id: str, subject: str | None = None) -> None:
+        """Record that the client got a token: registered clients expire without, and documents are archived."""
+        if client_id in self._preregistered:
+            return
+        if not is_url_of_document(client_id):
+            await self._registered.mark_used(client_id, subject)
+        elif self._documents and (client := await self._documents.keep(client_id)) and self._keys:
+            await self._keys.keep(client)
 
     async def check(self) -> None:
         """Return if the store works."""

@@ -4,8 +4,15 @@ from collections.abc import Mapping
 
 from starlette.requests import Request
 
-from seed_oauth.clients import BadClientDocumentError, Client, ClientDocumentUnavailableError, ClientStore
+from seed_oauth.clients import (
+    BadClientDocumentError,
+    Client,
+    ClientDocumentUnavailableError,
+    ClientNotAllowedError,
+    ClientStore,
+)
 from seed_oauth.clients.family import family_of
+from seed_oauth.clients.policy import ALLOW_ALL, ClientPolicy
 from seed_oauth.errors import BAD_SCOPE, NOT_CONFIGURED, OAuthError, Recipient, StoreError
 from seed_oauth.flows import AuthorizationRequest, Flow
 from seed_oauth.flows.transaction import flow_id
@@ -34,9 +41,18 @@ _BAD_REDIRECT_URI = (
 class AuthorizationEndpoint:
     """The authorization endpoint (RFC 6749 §4.1.1, OAuth 2.1 §4.1.1)."""
 
-    def __init__(self, clients: ClientStore, flow: Flow, resources: ProtectedResources, *, configured: bool) -> None:
+    def __init__(
+        self,
+        clients: ClientStore,
+        flow: Flow,
+        resources: ProtectedResources,
+        policy: ClientPolicy = ALLOW_ALL,
+        *,
+        configured: bool,
+    ) -> None:
         """`configured` tells whether there is an identity provider to send browsers to."""
         self._clients = clients
+        self._policy = policy
         self._flow = flow
         self._resources = resources
         self._configured = configured
@@ -99,6 +115,8 @@ class AuthorizationEndpoint:
         client_id = parameters.get("client_id", "")
         try:
             client = await self._clients.get(client_id) if client_id else None
+        except ClientNotAllowedError as refused:
+            return None, (AuthorizationOutcome.CLIENT_NOT_ALLOWED, f"the document at this client_id {refused}")
         except BadClientDocumentError as bad:
             return None, (AuthorizationOutcome.BAD_CLIENT_DOCUMENT, f"the document at this client_id {bad}")
         except ClientDocumentUnavailableError as trouble:
@@ -121,6 +139,9 @@ class AuthorizationEndpoint:
                 AuthorizationOutcome.BAD_REDIRECT_URI,
                 _BAD_REDIRECT_URI,
             )
+        if not client.trusted and (objection := self._policy.redirect_objection(parameters["redirect_uri"])):
+            # It was registered before the operator decided.
+            return client, (AuthorizationOutcome.CLIENT_NOT_ALLOWED, f"redirect_uri {objection}")
         return client, None
 
 

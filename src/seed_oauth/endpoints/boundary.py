@@ -17,7 +17,7 @@ from seed_oauth.http.early_response import early_response
 from seed_oauth.http.error_response import error_response
 from seed_oauth.http.parameters import MAXIMUM_BODY, BodyTooLargeError, MalformedRequestError
 from seed_oauth.identity_provider.failures import IdentityProviderError
-from seed_oauth.outcomes import Cause, EndpointOutcomes
+from seed_oauth.outcomes import AuthorizationOutcome, Cause, EndpointOutcomes
 from seed_oauth.rate_limits import RateLimit
 from seed_oauth.telemetry import Telemetry
 from seed_oauth.telemetry.contract import ENDPOINTS
@@ -73,10 +73,10 @@ class Boundary:
             answer = Answer(error.outcome, response, error.client_family)
         except asyncio.CancelledError:
             # The server cancelled the request; it is still counted, and stays cancelled.
-            self._record(Answer(self._outcomes.CANCELLED, _NO_RESPONSE), correlation_id, started)
+            self._record(request, Answer(self._outcomes.CANCELLED, _NO_RESPONSE), correlation_id, started)
             raise
         if request.method not in _UNCOUNTED_METHODS:
-            self._record(answer, correlation_id, started, error)
+            self._record(request, answer, correlation_id, started, error)
         answer.response.raw_headers.append((b"x-correlation-id", correlation_id.encode()))
         if answer.outcome is self._outcomes.BODY_TOO_LARGE:
             send = early_response(receive, send)
@@ -108,9 +108,12 @@ class Boundary:
                 outcomes.UNEXPECTED, "this server failed, which is not the fault of the request: try again"
             ) from unexpected
 
-    def _record(self, answer: Answer, correlation_id: str, started: float, error: OAuthError | None = None) -> None:
+    def _record(
+        self, request: Request, answer: Answer, correlation_id: str, started: float, error: OAuthError | None = None
+    ) -> None:
         outcome = answer.outcome
-        self._telemetry.record(outcome, answer.client_family, answer.waited)
+        is_step = self._outcomes is not AuthorizationOutcome or not _is_by_program(request)
+        self._telemetry.record(outcome, answer.client_family, answer.waited, is_step=is_step)
         line: dict[str, object] = {"outcome": outcome.reason, "correlation_id": correlation_id}
         if error is not None:
             line |= {"cause": error.outcome.cause, "detail": error.description}
@@ -118,3 +121,8 @@ class Boundary:
                 line |= error.__cause__.log_fields
         log = self._log.warning if outcome.cause in _OUR_TROUBLE else self._log.info
         log("request", **line, duration_ms=round((perf_counter() - started) * 1000, 2))
+
+
+def _is_by_program(request: Request) -> bool:
+    """Whether a program looks at what its user's browser will navigate to next, as FastMCP does before each login."""
+    return request.headers.get("accept") == "*/*" and "sec-fetch-mode" not in request.headers

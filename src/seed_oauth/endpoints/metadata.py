@@ -25,7 +25,15 @@ class Document:
 
 
 def authorization_server_metadata(
-    issuer: str, *, flow: str, scopes: Sequence[str], revocation: bool, client_documents: bool, client_keys: bool
+    issuer: str,
+    *,
+    flow: str,
+    scopes: Sequence[str],
+    revocation: bool,
+    registration: str,
+    client_documents: bool,
+    client_keys: bool,
+    contact: str | None = None,
 ) -> Document:
     """Authorization server metadata (RFC 8414 §2).
 
@@ -33,14 +41,14 @@ def authorization_server_metadata(
     answers the client directly, without our `iss`, and a client that was promised one must refuse such an
     answer (RFC 9207 §2.4). In the broker flow every answer is ours.
 
-    `client_documents`: a client_id may be the URL of a Client ID Metadata Document. `client_keys`: clients may have
-    keys, and authenticate by private_key_jwt.
+    `registration` is `open`, `token` or `off`. `client_documents`: a client_id may be the URL of a Client ID Metadata
+    Document. `client_keys`: clients may have keys, and authenticate by private_key_jwt. `contact`: whom users ask to
+    allow a client; if it is an https URL, it is the `service_documentation`.
     """
     content: dict[str, object] = {
         "issuer": issuer,
         "authorization_endpoint": paths.url(issuer, paths.AUTHORIZE),
         "token_endpoint": paths.url(issuer, paths.TOKEN),
-        "registration_endpoint": paths.url(issuer, paths.REGISTER),
         "response_types_supported": ["code"],
         "response_modes_supported": ["query"],
         "grant_types_supported": list(GrantType),
@@ -48,6 +56,13 @@ def authorization_server_metadata(
         **_client_authentication("token", client_keys),
         "authorization_response_iss_parameter_supported": flow == "broker",
     }
+    if registration != "off":
+        content["registration_endpoint"] = paths.url(issuer, paths.REGISTER)
+    if registration == "token":
+        # RFC 8414 has no member for that, and allows others: a client that knows this one need not try.
+        content["initial_access_token_required"] = True
+    if contact and contact.startswith("https://"):
+        content["service_documentation"] = contact
     if scopes:
         content["scopes_supported"] = scopes
     if revocation:
@@ -88,4 +103,5 @@ def documents(issuer: str, server: Document, resources: Sequence[str], scopes: S
         document = protected_resource_metadata(issuer, resource, scopes)
         # A client that only knows the host finds the first resource (RFC 9728 §3.1).
         found[paths.RESOURCE_METADATA] = found[paths.resource_metadata_path(resource)] = document
-    return found
+    # Some clients append the path of a resource as they know it, with its slash.
+    return found | {f"{path}/": document for path, document in found.items()}

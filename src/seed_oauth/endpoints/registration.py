@@ -1,5 +1,6 @@
 """`/oauth/register`: dynamic client registration (RFC 7591)."""
 
+import hmac
 from collections.abc import Callable, Collection, Mapping
 from time import time
 
@@ -18,6 +19,7 @@ from seed_oauth.clients import (
 from seed_oauth.clients import metadata as client_metadata
 from seed_oauth.clients.family import family_of
 from seed_oauth.clients.metadata import BadMetadataError, BadRedirectUrisError
+from seed_oauth.clients.policy import ALLOW_ALL, ClientPolicy
 from seed_oauth.errors import OAuthError, StoreError
 from seed_oauth.http import log_fields
 from seed_oauth.http.answer import Answer, json_response
@@ -28,14 +30,33 @@ _AUTH_METHODS: tuple[TokenEndpointAuthMethod, ...] = ("none", "client_secret_bas
 
 
 class RegistrationEndpoint:
-    """The registration endpoint, open to every client (MCP Authorization, "Dynamic Client Registration")."""
+    """The registration endpoint (MCP Authorization, "Dynamic Client Registration")."""
 
     def __init__(
-        self, clients: ClientStore, private_use_schemes: Collection[str] = (), now: Callable[[], float] = time
+        self,
+        clients: ClientStore,
+        private_use_schemes: Collection[str] = (),
+        policy: ClientPolicy = ALLOW_ALL,
+        *,
+        registration: str = "open",
+        tokens: Collection[str] = (),
+        now: Callable[[], float] = time,
     ) -> None:
-        """Clients may register redirect URIs with these schemes as well; `now` counts seconds since the epoch."""
+        """Register nothing yet.
+
+        Args:
+            clients: where clients are kept.
+            private_use_schemes: clients may register redirect URIs with these schemes as well.
+            policy: the redirect URIs that the operator allows.
+            registration: `open` to every client, `off`, or for those with one of the initial access `tokens`.
+            tokens: see there.
+            now: counts seconds since the epoch.
+        """
         self._clients = clients
         self._private_use_schemes = private_use_schemes
+        self._policy = policy
+        self._registration = registration
+        self._tokens = [token.encode() for token in tokens]
         self._now = now
 
     async def __call__(self, request: Request) -> Answer:
@@ -44,7 +65,8 @@ class RegistrationEndpoint:
         Raises:
             OAuthError: any row of `RegistrationOutcome` but the successful one.
         """
-        sent = await read_json(request)
+        self._check_admission(request.headers.get("authorization", ""))
+        sent = client_metadata.present(await read_json(request))
         try:
             client, secret = self._registered(sent)
         except BadMetadataError as bad:
@@ -66,6 +88,23 @@ class RegistrationEndpoint:
         response = json_response(_client_information(client, secret), 201)
         return Answer(RegistrationOutcome.REGISTERED, response, family_of(client))
 
+    def _check_admission(self, authorization: str) -> None:
+        if self._registration == "off":
+            raise OAuthError(
+                RegistrationOutcome.CLOSED,
+                f"clients cannot register here; to use this client, {self._policy.whom_to_ask}",
+            )
+        if self._registration == "token":
+            scheme, _, token = authorization.partition(" ")
+            presented = token.strip().encode() if scheme.lower() == "bearer" else b""
+            if not any(hmac.compare_digest(presented, known) for known in self._tokens):
+                # RFC 7591 §3, RFC 6750 §3
+                raise OAuthError(
+                    RegistrationOutcome.BAD_INITIAL_ACCESS_TOKEN,
+                    f"registration needs an initial access token; to use this client, {self._policy.whom_to_ask}",
+                    {"WWW-Authenticate": 'Bearer error="invalid_token"' if authorization else "Bearer"},
+                )
+
     def _registered(self, sent: Mapping[str, object]) -> tuple[Client, str | None]:
         """The new client, and its secret if its method needs one."""
         # RFC 7591 §2: the default is client_secret_basic.
@@ -74,7 +113,7 @@ class RegistrationEndpoint:
         client = Client(
             client_id=new_client_id(),
             issued_at=int(self._now()),
-            redirect_uris=client_metadata.redirect_uris(sent, self._private_use_schemes),
+            redirect_uris=client_metadata.redirect_uris(sent, self._private_use_schemes, self._policy),
             token_endpoint_auth_method=method,
             secret_hash=hash_secret(secret) if secret else None,
             metadata=client_metadata.accepted(sent),

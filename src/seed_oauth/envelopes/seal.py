@@ -39,6 +39,7 @@ class Purpose(StrEnum):
     CODE = "code"
     REFRESH_TOKEN = "refresh token"  # noqa: S105 - the name of a purpose
     REFRESH_ANSWER = "refresh answer"
+    CLIENT_DOCUMENT = "client document"
     ACCESS_TOKEN = "access token"  # noqa: S105 - the name of a purpose
 
 

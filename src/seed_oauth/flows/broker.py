@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
-from seed_oauth.clients import Client
+from seed_oauth.clients import Client, ClientStore
 from seed_oauth.clients.family import family_of
 from seed_oauth.envelopes.seal import Sealer
 from seed_oauth.errors import OAuthError
@@ -42,6 +42,7 @@ from seed_oauth.flows.transaction import Code, Grant, IdpLogin, Transaction
 from seed_oauth.http import log_fields, pages, paths
 from seed_oauth.http.answer import Answer, found
 from seed_oauth.http.parameters import add_to_query
+from seed_oauth.http.requested_resource import ProtectedResources
 from seed_oauth.identity_provider.client import IdentityProvider
 from seed_oauth.identity_provider.failures import IdentityProviderError
 from seed_oauth.identity_provider.metadata import MetadataSource
@@ -64,6 +65,8 @@ class BrokerFlow:
         rotation: Rotation,
         revoker: Revoker,
         consent_days: float,
+        clients: ClientStore,
+        resources: ProtectedResources,
         now: Callable[[], float] = time,
     ) -> None:
         """`now` counts seconds since the epoch."""
@@ -78,6 +81,8 @@ class BrokerFlow:
         self._rotation = rotation
         self._revoker = revoker
         self._consent_days = consent_days
+        self._clients = clients
+        self._resources = resources
         self._now = now
 
     # 1. The client sends the browser here.
@@ -171,7 +176,7 @@ class BrokerFlow:
     async def redeem(self, presented: CodeRequest) -> TokenMembers:
         """Exchange the identity provider's code inside our own."""
         metadata = await self._metadata.get()
-        code = presented_code(presented, self._sealer, self._now())
+        code = presented_code(presented, self._sealer, self._resources, self._now())
         parameters = {
             "code": code.idp_code,
             "code_verifier": transaction.code_verifier(code.secret),
@@ -186,9 +191,11 @@ class BrokerFlow:
         if identity and "openid" in asked:
             idp_response.check_nonce(identity.get("nonce"), code.secret)
         subject, idp_scope = identity.get("sub"), tokens.members.get("scope")
+        subject = subject if isinstance(subject, str) else None
+        await self._clients.mark_used(code.client_id, subject)
         scope = self._scopes.told(idp_scope, code.scope, asked)
         kept = self._scopes.kept(idp_scope, asked)
-        grant = Grant.by(code, scope, subject if isinstance(subject, str) else None, self._now(), idp_scope=kept)
+        grant = Grant.by(code, scope, subject, self._now(), idp_scope=kept)
         log_fields.note(subject=self._sealer.pseudonym(grant.subject))
         return self._tokens.members(tokens.members, grant, scope, self._now(), idp_issuer=metadata.issuer)
 
@@ -197,7 +204,7 @@ class BrokerFlow:
     async def refresh(self, presented: RefreshRequest) -> TokenMembers:
         """Exchange the identity provider's refresh token inside our own, once."""
         metadata = await self._metadata.get()
-        grant = presented_grant(presented, self._rotation, self._scopes)
+        grant = presented_grant(presented, self._rotation, self._scopes, self._resources)
         log_fields.note(subject=self._sealer.pseudonym(grant.subject))
         parameters = {"refresh_token": grant.idp_refresh_token, **self._parameters.resource(grant.resource)}
         narrowed, asked = self._scopes.refreshed(presented.scope, grant, metadata.default_scopes)

@@ -9,6 +9,7 @@ from seed_oauth.flows.rotation import Rotation
 from seed_oauth.flows.scopes import IdpScopes
 from seed_oauth.flows.transaction import Code, Grant, IdpLogin, Transaction
 from seed_oauth.http import log_fields
+from seed_oauth.http.requested_resource import UNKNOWN_RESOURCE, ProtectedResources
 from seed_oauth.outcomes import CallbackOutcome, ConsentOutcome, TokenOutcome
 
 
@@ -44,7 +45,7 @@ def returned_login(state: str, sealer: Sealer, now: float) -> IdpLogin:
     return login
 
 
-def presented_code(presented: CodeRequest, sealer: Sealer, now: float) -> Code:
+def presented_code(presented: CodeRequest, sealer: Sealer, resources: ProtectedResources, now: float) -> Code:
     """The code, bound to its client, its redirect_uri and its code_challenge (RFC 6749 §4.1.3, RFC 7636 §4.6)."""
     try:
         code = Code.opened(sealer, presented.code, now)
@@ -59,11 +60,13 @@ def presented_code(presented: CodeRequest, sealer: Sealer, now: float) -> Code:
     challenge = transaction.code_challenge(presented.code_verifier)
     if not hmac.compare_digest(challenge.encode(), code.code_challenge.encode()):
         raise OAuthError(TokenOutcome.BAD_CODE_VERIFIER, "code_verifier does not match the code_challenge")
-    _check_resource(presented.resource, code.resource)
+    _check_resource(presented.resource, code.resource, resources)
     return code
 
 
-def presented_grant(presented: RefreshRequest, rotation: Rotation, scopes: IdpScopes) -> Grant:
+def presented_grant(
+    presented: RefreshRequest, rotation: Rotation, scopes: IdpScopes, resources: ProtectedResources
+) -> Grant:
     """The grant in a refresh token, bound to its client and to what was granted (RFC 6749 §6)."""
     try:
         grant = rotation.opened(presented.refresh_token)
@@ -78,11 +81,14 @@ def presented_grant(presented: RefreshRequest, rotation: Rotation, scopes: IdpSc
         raise OAuthError(TokenOutcome.LOGIN_EXPIRED, "the login was too long ago: start a new authorization")
     if presented.scope is not None and scopes.exceeds(presented.scope, grant.scope, grant.requested):
         raise OAuthError(TokenOutcome.BAD_SCOPE, "scope must not exceed what was granted")
-    _check_resource(presented.resource, grant.resource)
+    _check_resource(presented.resource, grant.resource, resources)
     return grant
 
 
-def _check_resource(presented: str | None, bound: str) -> None:
+def _check_resource(presented: str | None, bound: str, resources: ProtectedResources) -> None:
     # RFC 8707 §2.2: a token request may only name what was authorized.
     if presented not in {None, bound}:
         raise OAuthError(TokenOutcome.BAD_RESOURCE, "resource must be that of the authorization request")
+    # The operator may have removed it since.
+    if resources.find(bound) is None:
+        raise OAuthError(TokenOutcome.BAD_RESOURCE, UNKNOWN_RESOURCE)

@@ -1,11 +1,23 @@
 """Which responses scripts of other origins may read (Fetch §3.3): only those that depend on no cookie."""
 
+import re
+from collections.abc import Sequence
+
 from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Receive, Scope, Send
 
 READABLE_HEADERS = ("WWW-Authenticate", "Retry-After", "X-Correlation-Id")
+
+
+MCP_HEADERS = (*READABLE_HEADERS, "Mcp-Session-Id", "Mcp-Protocol-Version")
+
+READABLE = (
+    (b"access-control-allow-origin", b"*"),
+    (b"access-control-expose-headers", ", ".join(MCP_HEADERS).encode()),
+)
+"""The header fields of a response that scripts of every origin may read."""
 
 
 class UncachedCORSMiddleware(CORSMiddleware):
@@ -24,6 +36,7 @@ DOCUMENT_CORS = Middleware(
     allow_origins=["*"],
     allow_methods=["GET"],
     allow_headers=["*"],
+    allow_private_network=True,
     expose_headers=READABLE_HEADERS,
 )
 """Browser-based clients read metadata from their own origin."""
@@ -33,15 +46,25 @@ ENDPOINT_CORS = Middleware(
     allow_origins=["*"],
     allow_methods=["GET", "POST"],
     allow_headers=["*"],
+    allow_private_network=True,
     expose_headers=READABLE_HEADERS,
 )
 """They also register and exchange tokens from there. They never fetch /oauth/authorize: the browser navigates to it."""
 
-RESOURCE_CORS = Middleware(
-    CORSMiddleware,
-    allow_origins=["*"],
-    allow_methods=["GET", "POST", "DELETE"],
-    allow_headers=["*"],
-    expose_headers=[*READABLE_HEADERS, "Mcp-Session-Id", "Mcp-Protocol-Version"],
-)
-"""The MCP server behind this server; its sessions are in a header (MCP Transports, "Session Management")."""
+LOOPBACK_ORIGIN = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
+
+
+def resource_cors(origins: Sequence[str]) -> Middleware:
+    """The MCP server behind this server; its sessions are in a header (MCP Transports, "Session Management").
+
+    `origins` are those whose scripts may call it, or `*`; those on loopback may.
+    """
+    return Middleware(
+        CORSMiddleware,
+        allow_origins=origins,
+        allow_origin_regex=LOOPBACK_ORIGIN.pattern,
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["*"],
+        allow_private_network=True,
+        expose_headers=MCP_HEADERS,
+    )

@@ -9,6 +9,9 @@ TOKEN = "/oauth/token"  # noqa: S105 - a path
 REGISTER = "/oauth/register"
 REVOKE = "/oauth/revoke"
 
+FALLBACKS = {AUTHORIZE: "/authorize", TOKEN: "/token", REGISTER: "/register"}
+"""Where clients look that read no metadata (MCP 2025-03-26 Authorization, "Fallbacks for Servers without Metadata")."""
+
 SERVER_METADATA = "/.well-known/oauth-authorization-server"
 RESOURCE_METADATA = "/.well-known/oauth-protected-resource"
 

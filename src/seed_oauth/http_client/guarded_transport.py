@@ -5,17 +5,16 @@ connects to the addresses that it returns. So DNS rebinding gains nothing, and T
 name.
 """
 
-import asyncio
 import ipaddress
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import aiohttp
 import httpx
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from seed_oauth.http_client.dns import DnsResolver
 from seed_oauth.http_client.transport import AiohttpTransport
 
 TIMEOUT = 5.0
@@ -23,7 +22,6 @@ TIMEOUT = 5.0
 
 _CONNECTIONS = 32
 _CONNECTIONS_TO_ONE_HOST = 4  # so that this server cannot be used to flood another one
-_RESOLVER_THREADS = 8
 
 _HTTPS_PORT = 443
 _LAST_PORT = 65_535
@@ -43,6 +41,9 @@ _NEVER = [
 ]
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052
 
+_ISATAP = frozenset({0x0000_5EFE, 0x0200_5EFE})
+"""The bits before the IPv4 address in an ISATAP interface identifier (RFC 5214 §6.1)."""
+
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """Returns the addresses of a host name and port; raises OSError if there are none."""
 
@@ -52,9 +53,15 @@ def is_public(address: str) -> bool:
     ip = ipaddress.ip_address(address)
     if isinstance(ip, ipaddress.IPv6Address):
         # Packets reach the embedded IPv4 address.
-        embedded = ip.ipv4_mapped or (ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF) if ip in _NAT64 else None)
-        if embedded is not None:
-            return is_public(str(embedded))
+        last = ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF)
+        if ip.ipv4_mapped or ip in _NAT64:
+            return is_public(str(last))
+        before = int(ip) >> 32 & 0xFFFF_FFFF
+        # NAT64 with a prefix of the local network (RFC 6052 §2.2, /96) leaves only zeros before the IPv4 address. An
+        # address that ends like 0.x.y.z is a usual one: ::1.
+        is_translated = before == 0 and int(last) >> 24 and not is_public(str(last))
+        if before in _ISATAP or is_translated:
+            return False
     special = ip.is_multicast or ip.is_reserved or ip.is_unspecified or any(ip in network for network in _NEVER)
     return ip.is_global and not special
 
@@ -81,13 +88,13 @@ class GuardedTransport(AiohttpTransport):
 
         Args:
             allow_loopback: allow this machine as well, on any port.
-            resolve: the system's resolver by default.
+            resolve: the system's name servers by default.
             ssl_context: the trusted certificates; by default those of the system, or of SSL_CERT_FILE.
             timeout: seconds for one whole request.
         """
         self._allow_loopback = allow_loopback
-        self._threads = ThreadPoolExecutor(_RESOLVER_THREADS, thread_name_prefix="resolver")
-        self._resolver = _GuardedResolver(resolve or self._system_resolve, self._check)
+        self._dns = DnsResolver()
+        self._resolver = _GuardedResolver(resolve or self._dns, self._check)
         self._ssl = ssl_context or True
         super().__init__(self._new_connector, aiohttp.ClientTimeout(total=timeout))
 
@@ -110,7 +117,7 @@ class GuardedTransport(AiohttpTransport):
     async def aclose(self) -> None:
         """Close the connections."""
         await super().aclose()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        await self._dns.aclose()
 
     def _new_connector(self) -> aiohttp.TCPConnector:
         return aiohttp.TCPConnector(
@@ -131,13 +138,6 @@ class GuardedTransport(AiohttpTransport):
         except ValueError:
             pass  # an unusual spelling of an address, such as 2130706433
         raise ForbiddenAddressError("not a public address, or not port 443")
-
-    async def _system_resolve(self, host: str, port: int) -> Sequence[str]:
-        # In threads of its own, so that slow names do not delay the resolution of the identity provider's.
-        found = await asyncio.get_running_loop().run_in_executor(
-            self._threads, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        )
-        return [str(address[0]) for *_, address in found]
 
 
 class _GuardedResolver(AbstractResolver):

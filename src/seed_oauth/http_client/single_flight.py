@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, replace
 from math import inf
 from time import monotonic
@@ -13,7 +13,7 @@ Kept = TypeVar("Kept")
 
 
 class TooManyLoadsError(Exception):
-    """As many keys are being loaded as may be at once."""
+    """No more keys may be loaded now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class SingleFlight(Generic[Value]):
         stale: float = inf,
         in_background: bool = False,
         capacity: int = 1,
-        at_once: int = 1,
+        may_load: Callable[[str, Collection[str]], bool] = lambda *_: True,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         """Load nothing yet.
@@ -61,7 +61,7 @@ class SingleFlight(Generic[Value]):
             stale: seconds for which a value is used after it was fresh, while loading it fails.
             in_background: use the older value while a new one is loaded, rather than wait for it.
             capacity: values kept; the one used longest ago is dropped first. Failures have the same capacity.
-            at_once: loads at the same time.
+            may_load: whether a key may be loaded now, given the keys that are being loaded.
             clock: counts seconds and never goes back.
         """
         self._load = load
@@ -69,7 +69,7 @@ class SingleFlight(Generic[Value]):
         self._stale = stale
         self._in_background = in_background
         self._capacity = capacity
-        self._at_once = at_once
+        self._may_load = may_load
         self._clock = clock
         self._known: OrderedDict[str, _Known[Value]] = OrderedDict()
         # Separate, so that a flood of keys that fail cannot displace the known ones.
@@ -134,7 +134,7 @@ class SingleFlight(Generic[Value]):
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _outcome(self, key: str, now: float) -> _Known[Value] | _Failed:
-        if key not in self._loading and len(self._loading) >= self._at_once:
+        if key not in self._loading and not self._may_load(key, self._loading.keys()):
             known = self._known.get(key)
             if known is not None and known.fresh_until <= now < known.good_until:
                 return known

@@ -102,8 +102,10 @@ class _Connector(aiohttp.TCPConnector):
     """
 
     def __init__(self, *, keepalive_timeout: float, ssl_context: ssl.SSLContext | bool) -> None:
-        # No limit: the circuit breaker has one, and refuses at once instead of queueing.
-        super().__init__(limit=0, keepalive_timeout=keepalive_timeout, ssl=ssl_context)
+        # No limit: the circuit breaker has one, and refuses at once instead of queueing. The resolver is the system's,
+        # which knows more than name servers; aiohttp would use aiodns, now that it is there.
+        resolver = aiohttp.ThreadedResolver()
+        super().__init__(limit=0, keepalive_timeout=keepalive_timeout, ssl=ssl_context, resolver=resolver)
         self._used: WeakSet[ResponseHandler] = WeakSet()
 
     async def connect(

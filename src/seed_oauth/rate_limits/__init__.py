@@ -7,6 +7,7 @@ from time import time
 
 from starlette.requests import ClientDisconnect, Request
 
+from seed_oauth.clients.published import requesting_address
 from seed_oauth.errors import OAuthError
 from seed_oauth.http.parameters import BodyTooLargeError, MalformedRequestError, read_form
 from seed_oauth.outcomes import (
@@ -118,6 +119,7 @@ class RateLimit:
             MalformedRequestError, BodyTooLargeError, starlette.requests.ClientDisconnect: see `read_form`.
         """
         address = self._addresses.of(request.scope)
+        requesting_address.set(address)
         by_address = self._by_address if address is not None else ()
         address = address or b""
         self._refuse_if_full(by_address, address)

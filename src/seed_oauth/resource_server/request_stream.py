@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 
 from starlette.requests import ClientDisconnect, Request
+from starlette.types import Scope
 
 from seed_oauth.errors import OAuthError
 from seed_oauth.http.parameters import MalformedRequestError
@@ -72,3 +73,12 @@ class RequestStream:
 
 def _too_large(limit: int, headers: Mapping[str, str] | None = None) -> OAuthError:
     return OAuthError(ResourceOutcome.BODY_TOO_LARGE, f"send at most {limit} bytes", headers or {})
+
+
+def listens(scope: Scope) -> bool:
+    """Whether a client opens a stream to listen, and opens another one when it ends (MCP Transports).
+
+    Until 2025-11-25 that is a GET. Since 2026-07-28 it is a POST, whose method is also in a header; a client that lies
+    there only ends its own stream early.
+    """
+    return scope["method"] == "GET" or (b"mcp-method", b"subscriptions/listen") in scope["headers"]

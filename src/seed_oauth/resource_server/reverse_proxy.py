@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import Collection
 from urllib.parse import quote, urlsplit
 
 import aiohttp
@@ -13,12 +14,13 @@ from yarl import URL
 
 from seed_oauth.errors import OAuthError
 from seed_oauth.http.answer import Answer
+from seed_oauth.http.cors import LOOPBACK_ORIGIN
 from seed_oauth.http.scope_keys import DRAINING, HALF_CLOSED
 from seed_oauth.outcomes import ResourceOutcome
 from seed_oauth.resource_server import VerifiedToken
 from seed_oauth.resource_server.guard import Guard
 from seed_oauth.resource_server.headers import Headers, spelling, without_identity
-from seed_oauth.resource_server.request_stream import RequestStream
+from seed_oauth.resource_server.request_stream import RequestStream, listens
 
 METHODS = ("GET", "POST", "DELETE")
 """The methods of Streamable HTTP (MCP Transports)."""
@@ -33,7 +35,7 @@ _HOP_BY_HOP = frozenset(
 )
 
 # Fields that servers trust a proxy to set, and those that concern only the connection to this server.
-_NOT_PASSED_ON = _HOP_BY_HOP | {b"host", b"expect", b"forwarded", b"x-real-ip", b"proxy"}
+_NOT_PASSED_ON = _HOP_BY_HOP | {b"host", b"expect", b"forwarded", b"x-real-ip", b"proxy", b"origin"}
 _FORWARDED_PREFIX = b"x-forwarded-"
 
 # Cookies of this origin include remembered consents, and MCP uses none.
@@ -43,7 +45,12 @@ _COOKIES = frozenset({b"cookie", b"set-cookie"})
 _SET_HERE = frozenset({b"date", b"server"})
 _CORS_PREFIX = b"access-control-"
 
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_REDIRECTS = "redirects: its operator has to set SEED_OAUTH_MCP_SERVER to the URL that answers"
+_PROBLEMS = {
+    # Nobody asked for it: Upgrade is not passed on (RFC 9110 §7.8).
+    101: "switches to another protocol: its operator has to check SEED_OAUTH_MCP_SERVER",
+    **dict.fromkeys((301, 302, 303, 307, 308), _REDIRECTS),
+}
 _UNAUTHORIZED = 401
 
 _END: Message = {"type": "http.response.body", "body": b""}
@@ -69,11 +76,14 @@ class ReverseProxy:
         timeout: float,
         body_limit: int,
         send_token: bool,
+        origins: Collection[str] = ("*",),
     ) -> None:
         """Pass requests to the URL `mcp_server`, which has to begin its answer within `timeout` seconds.
 
-        `body_limit` is in bytes; `send_token` also passes the identity provider's access token.
+        `body_limit` is in bytes; `send_token` also passes the identity provider's access token. `origins` are the web
+        origins whose scripts may send requests, besides those on loopback; `*` for all.
         """
+        self._origins = origins
         public = urlsplit(issuer)
         self._issuer = issuer
         self._mcp_server = mcp_server
@@ -91,6 +101,7 @@ class ReverseProxy:
             OAuthError: the token is not valid here, the body is too large, or there is no answer.
             ClientDisconnect: the client disconnected first; the request to the MCP server is cancelled, too.
         """
+        self._check_origin(request.headers.get("origin"))
         token = await self._guard.check(request)
         client = RequestStream(request, self._body_limit)
         leaving = asyncio.create_task(client.leaves())
@@ -112,6 +123,15 @@ class ReverseProxy:
             await self._session.close()
             self._session = None
 
+    def _check_origin(self, origin: str | None) -> None:
+        # MCP Transports, "Security Warning": a MUST. The MCP server does not see Origin: it was checked here.
+        if origin is None or "*" in self._origins or origin in self._origins or LOOPBACK_ORIGIN.fullmatch(origin):
+            return
+        raise OAuthError(
+            ResourceOutcome.FORBIDDEN_ORIGIN,
+            "scripts of this origin may not call the MCP server: its operator can add it to SEED_OAUTH_ALLOWED_ORIGINS",
+        )
+
     async def _ask(self, request: Request, token: VerifiedToken, client: RequestStream) -> aiohttp.ClientResponse:
         if self._session is None:
             self._session = _session()
@@ -128,12 +148,9 @@ class ReverseProxy:
                 )
         except (aiohttp.ClientError, TimeoutError) as error:
             raise client.failure or _failure(error) from error
-        if answer.status in _REDIRECTS:
+        if problem := _PROBLEMS.get(answer.status):
             answer.close()
-            raise OAuthError(
-                ResourceOutcome.MCP_SERVER_INVALID_RESPONSE,
-                "the MCP server redirects: its operator has to set SEED_OAUTH_MCP_SERVER to the URL that answers",
-            )
+            raise OAuthError(ResourceOutcome.MCP_SERVER_INVALID_RESPONSE, f"the MCP server {problem}")
         return answer
 
     def _passed_on(self, request: Request) -> list[tuple[str, str]]:
@@ -179,7 +196,7 @@ class _Streamed(Response):
         self._leaving = leaving
         self._guard = guard
         self._token = token
-        self._listens = _listens(request)
+        self._listens = listens(request.scope)
         self._stopping: asyncio.Event | None = request.scope.get("state", {}).get(DRAINING) if self._listens else None
         self._is_event_stream = answer.content_type == "text/event-stream"
 
@@ -229,7 +246,7 @@ def _nothing() -> None:
 def _session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         # Streams may last for ever, and each takes a connection.
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE),
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE, resolver=aiohttp.ThreadedResolver()),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT),
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
@@ -264,11 +281,6 @@ def _failure(error: aiohttp.ClientError | TimeoutError) -> OAuthError:
         ResourceOutcome.MCP_SERVER_INVALID_RESPONSE,
         "the MCP server did not send a valid HTTP response: its operator has to check SEED_OAUTH_MCP_SERVER",
     )
-
-
-def _listens(request: Request) -> bool:
-    """Whether the client opens a stream to listen: by GET, and it resumes with Last-Event-ID (MCP Transports)."""
-    return request.method == "GET"
 
 
 async def _is_set(event: asyncio.Event) -> None:

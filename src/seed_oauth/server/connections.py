@@ -15,6 +15,8 @@ from http import HTTPStatus
 from time import monotonic
 from typing import Any
 
+import httptools
+from starlette.types import Message
 from uvicorn import Config
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -107,7 +109,8 @@ class Connection(HttpToolsProtocol):
         self._happens("data")
         self._received += len(data)
         self._besides_body += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self._parse(data)
         self._wait_for_rest()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio asks whether to keep our side open
@@ -119,12 +122,31 @@ class Connection(HttpToolsProtocol):
         self.cycle.message_event.set()
         return True
 
+    def _parse(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._parse_again_without_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self._refuse(self._fault)
+
+    def _parse_again_without_upgrade(self, rest: bytes) -> None:
+        """Ignore the Upgrade field of a request (RFC 9110 §7.8): Java's HTTP client sends `Upgrade: h2c` first of all.
+
+        The parser leaves the body to the new protocol. As there is none, the body would be parsed as the next request,
+        which behind a proxy is another client's (request smuggling, RFC 9112 §11.2).
+        """
+        head = [b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
+        head += [b"%b: %b\r\n" % field for field in self.headers if field[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self._parse(b"".join([*head, b"\r\n", rest]))
+
     def on_headers_complete(self) -> None:
-        if self.parser.should_upgrade() and self._has_body():
-            # The parser leaves the body to the new protocol. As there is none, the body would be parsed as the next
-            # request, which behind a proxy is another client's (request smuggling, RFC 9112 §11.2).
-            self._fault = HTTPStatus.NOT_IMPLEMENTED
-            raise _StopError
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":  # a tunnel, with or without Upgrade (RFC 9110 §9.3.6)
+                self._fault = HTTPStatus.NOT_IMPLEMENTED
+                raise _StopError
+            return
         # The exact size is only computed if it can exceed the limit.
         is_large = (self._received > self._limits.head_size or self.pipeline) and self._is_head_too_large()
         if is_large or len(self.headers) > self._limits.fields:
@@ -139,12 +161,16 @@ class Connection(HttpToolsProtocol):
         self.headers = []
         if self._is_leaving:
             self.cycle.keep_alive = False
+        if self.scope["http_version"] == "1.0":
+            self.cycle.send = partial(_until_closed, self.cycle)  # type: ignore[method-assign]
 
     def on_body(self, body: bytes) -> None:
         self._besides_body = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
         super().on_message_complete()
         self._happens("message complete")
         self._received = self._besides_body = 0
@@ -162,15 +188,6 @@ class Connection(HttpToolsProtocol):
     def resume_writing(self) -> None:
         super().resume_writing()
         self._unread_since = None
-
-    def _unsupported_upgrade_warning(self) -> None:
-        # The request is answered without the upgrade (RFC 9110 §7.8), and the rest is ignored, because the client may
-        # already use the other protocol.
-        self._happens("refused")
-        self.cycle.keep_alive = False
-
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - the signature of uvicorn
-        self._refuse(self._fault)
 
     def shutdown(self) -> None:
         self._is_leaving = True
@@ -263,10 +280,6 @@ class Connection(HttpToolsProtocol):
         if not self._is_answering():
             self.transport.close()
 
-    def _has_body(self) -> bool:
-        # RFC 9112 §6.3
-        return any(name in {b"content-length", b"transfer-encoding"} for name, _ in self.headers)
-
     def _happens(self, event: Event) -> None:
         self._state = TRANSITIONS[self._state][event]
 
@@ -277,6 +290,15 @@ class Connection(HttpToolsProtocol):
     def _is_head_too_large(self) -> bool:
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         return size > self._limits.head_size
+
+
+async def _until_closed(cycle: RequestResponseCycle, message: Message) -> None:
+    """Send a response to HTTP/1.0, which has no chunked encoding: the end of the connection ends the body."""
+    if message["type"] == "http.response.start":
+        cycle.chunked_encoding = False
+    elif message["type"] == "http.response.body":
+        cycle.expected_content_length = len(message.get("body", b""))
+    await RequestResponseCycle.send(cycle, message)  # type: ignore[arg-type]  # ASGI's, as uvicorn has it
 
 
 class _StopError(Exception):

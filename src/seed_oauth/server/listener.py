@@ -2,9 +2,10 @@
 
 import asyncio
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from ipaddress import ip_address
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -12,6 +13,7 @@ from starlette.types import ASGIApp
 from seed_oauth.http.scope_keys import DRAINING
 from seed_oauth.server.connection_limits import Limits
 from seed_oauth.server.connections import Connection, Connections
+from seed_oauth.server.known_hosts import KnownHosts
 from seed_oauth.server.process_limits import most_connections
 from seed_oauth.settings import PREFIX, SettingsError
 from seed_oauth.telemetry import Pipeline, create_metrics_app
@@ -29,12 +31,20 @@ class Listener(uvicorn.Server):
     """A uvicorn server that shares its event loop with others, and is not stopped by signals."""
 
     def __init__(
-        self, app: ASGIApp, listening: socket.socket, drain: int = DRAIN, limits: Limits | None = None
+        self,
+        app: ASGIApp,
+        listening: socket.socket,
+        drain: int = DRAIN,
+        limits: Limits | None = None,
+        hosts: Collection[str] = (),
     ) -> None:
         """`drain` is the number of seconds that requests in progress have to finish once it stops.
 
-        `limits` apply to its connections; by default their number depends on the available file descriptors.
+        `limits` apply to its connections; by default their number depends on the available file descriptors. `hosts`
+        are the names that it answers to on loopback, besides addresses and local names.
         """
+        if ip_address(listening.getsockname()[0]).is_loopback:
+            app = KnownHosts(app, hosts)
         limits = limits or Limits(connections=most_connections())
         config = uvicorn.Config(
             app,

@@ -5,6 +5,7 @@ from types import FrameType
 
 from seed_oauth.app import create_app
 from seed_oauth.server.announcement import announce
+from seed_oauth.server.known_hosts import public_hosts
 from seed_oauth.server.listener import Listener, listen, metrics_listener
 from seed_oauth.server.process_limits import relax_garbage_collection
 from seed_oauth.server.signals import end_at_once, on_signals
@@ -24,7 +25,7 @@ async def serve(settings: Settings) -> None:
         listen(settings.metrics_host, settings.metrics_port, "METRICS_PORT") as private,
     ):
         announce(settings, public, private)
-        front_door = Listener(create_app(settings, pipeline=pipeline), public)
+        front_door = Listener(create_app(settings, pipeline=pipeline), public, hosts=public_hosts(settings))
         await run_together(front_door, metrics_listener(pipeline, private))
         pipeline.shutdown()
 

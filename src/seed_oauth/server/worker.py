@@ -6,6 +6,7 @@ import socket
 import sys
 
 from seed_oauth.app import create_app
+from seed_oauth.server.known_hosts import public_hosts
 from seed_oauth.server.listener import Listener
 from seed_oauth.server.signals import run
 from seed_oauth.server.single import run_together
@@ -19,7 +20,7 @@ HEARTBEAT_INTERVAL = 1.0
 async def work(settings: Settings, listening: socket.socket, pipe: int) -> None:
     """Serve requests until SIGINT or SIGTERM, or until the supervisor is gone."""
     pipeline = ForwardingPipeline(pipe)
-    front_door = Listener(create_app(settings, pipeline=pipeline), listening)
+    front_door = Listener(create_app(settings, pipeline=pipeline), listening, hosts=public_hosts(settings))
     heartbeats = asyncio.create_task(_send_heartbeats(pipeline, front_door))
     await run_together(front_door)
     heartbeats.cancel()

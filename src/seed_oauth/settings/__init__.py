@@ -1,6 +1,5 @@
 """The settings of the operator, validated once at startup. Every error says what to set instead."""
 
-import json
 import os
 import secrets
 from functools import cached_property
@@ -11,10 +10,10 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_va
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from seed_oauth.protocol.redirect_uri import LOOPBACK_HOSTS
-from seed_oauth.settings import cross_checks, presets, rate_limits, validators
+from seed_oauth.settings import cross_checks, environment, presets, rate_limits, validators
 from seed_oauth.settings.environment import FromEnvironment
 from seed_oauth.settings.errors import PREFIX, SettingsError, readable, refuse_unknown_variables
-from seed_oauth.settings.mcp_server import McpServerUrl, path_of
+from seed_oauth.settings.mcp_server import McpServerUrl, is_loopback, origin, path_of
 from seed_oauth.settings.presets import Preset
 from seed_oauth.settings.store_url import StoreUrl, default_store_url
 
@@ -105,12 +104,29 @@ class Settings(FromEnvironment, BaseSettings):
     private_use_schemes: validators.PrivateUseSchemes = ()
     """Additional private-use URI schemes that clients may register (RFC 8252 §7.1)."""
 
+    registration: Literal["open", "token", "off"] = "open"
+    """Who may register clients (RFC 7591): `open` to all, `token` for those with an initial access token, `off` for
+    nobody."""
+    registration_tokens: validators.SecretKeys = ()
+    """Initial access tokens (RFC 7591 §3): at least 32 random characters each, separated by commas."""
+    contact: str | None = None
+    """Whom users ask to allow a client: an e-mail address, a name, or the https URL of a page. Error pages show it."""
+    redirect_hosts: validators.HostPatterns = ()
+    """Hosts of allowed https redirect URIs, separated by commas: `app.example.com`, or `*.example.com` for every host
+    below a domain; empty allows all. Trusted clients and loopback redirect URIs are not restricted."""
+    client_document_hosts: validators.HostPatterns = ()
+    """Hosts of allowed Client ID Metadata Documents, written like `redirect_hosts`; empty allows all."""
+    denied_client_document_hosts: validators.HostPatterns = ()
+    """Hosts of Client ID Metadata Documents that are refused, written like `redirect_hosts`."""
     clients: validators.PreregisteredClients = ()
     """Pre-registered clients, as a JSON list. They are trusted: their users are not asked for consent."""
     client_days: validators.Days = 90
     """Days until an unused registered client is removed. A client that never received a token is removed after one."""
     client_quota: Annotated[int, Field(ge=1)] = 100_000
     """Maximum number of registered clients."""
+    clients_per_subject: Annotated[int, Field(ge=1)] = 50
+    """Maximum number of registered clients of one user, and never more than half of `client_quota`. The one that was
+    used longest ago is removed first."""
     client_id_metadata_documents: bool = True
     """Whether a `client_id` may be the URL of a Client ID Metadata Document."""
     client_documents_on_loopback: bool = False
@@ -122,6 +138,9 @@ class Settings(FromEnvironment, BaseSettings):
     """Seconds until the response of the MCP server must begin. A response that has begun may take any time."""
     mcp_server_body_limit: Annotated[int, Field(ge=1024)] = 16 * 1024 * 1024
     """Maximum size of a forwarded request body, in bytes."""
+    allowed_origins: validators.Origins = ()
+    """Web origins whose scripts may call an MCP server that listens on loopback, separated by commas; `*` allows all.
+    Loopback origins and that of this server are always allowed."""
     mcp_server_send_token: bool = True
     """Whether the identity provider's access token is sent to the MCP server if the client has one of this server's."""
 
@@ -263,33 +282,21 @@ class Settings(FromEnvironment, BaseSettings):
         return seals_them or asks or bool(verifies)
 
     @cached_property
+    def script_origins(self) -> tuple[str, ...]:
+        """The web origins whose scripts may call the MCP server, besides those on loopback; `*` for all."""
+        if "*" in self.allowed_origins or not is_loopback(self.mcp_server or ""):
+            return ("*",)
+        return (origin(self.issuer), *self.allowed_origins)
+
+    @cached_property
     def mcp_server_path(self) -> str:
         """The path of the protected resource below the issuer, starting with a slash."""
         return path_of(self.protected_resources[0], self.issuer)
 
     def as_environment(self) -> dict[str, str]:
         """The environment variables that give another process the same settings."""
-        variables = {}
-        for name in type(self).model_fields:
-            value = getattr(self, name)
-            if isinstance(value, SecretStr):
-                value = value.get_secret_value()
-            elif isinstance(value, dict):
-                value = json.dumps(value)
-            elif name == "clients":
-                value = json.dumps([client.revealed() for client in value])
-            elif isinstance(value, tuple):
-                value = " ".join(one.get_secret_value() if isinstance(one, SecretStr) else one for one in value)
-            if value is not None:
-                variables[PREFIX + name.upper()] = str(value)
-        return variables
+        return environment.variables(self)
 
     def missing(self) -> list[str]:
         """The names of the unset variables that every login needs; `/readyz` and the log show them."""
-        urls = [name for name in ("idp_authorization_url", "idp_token_url") if getattr(self, name) is None]
-        if self.reads_metadata:
-            urls = []
-        elif len(urls) > 1:
-            urls = ["idp_issuer"]
-        unset = [*urls, "idp_client_id"] if self.idp_client_id is None else urls
-        return [PREFIX + name.upper() for name in unset]
+        return environment.missing(self)

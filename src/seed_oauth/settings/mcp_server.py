@@ -16,13 +16,15 @@ _PRIVATE_NAMES = (".local", ".localhost", ".home.arpa", ".internal", ".svc")
 
 _PLAIN_PATH = re.compile(r"[\w.~/-]*", re.ASCII)
 
-_OWN_PATHS = re.compile(r"/(oauth|\.well-known|healthz|readyz)(/|$)")
+_OWN_PATHS = re.compile(r"/(oauth|\.well-known|healthz|readyz|authorize|token|register)(/|$)")
 
 
 def _url(value: str | None) -> str | None:
     """The URL, if requests to it stay private: https, or http to a private address."""
     if value is None:
         return None
+    if "," in value or not (value.isascii() and value.isprintable()) or " " in value:
+        raise ValueError("must be the URL of one MCP server, in plain ASCII: run a server for each")
     try:
         url = urlsplit(value)
         host, _ = url.hostname, url.port
@@ -62,6 +64,17 @@ def path_of(resource: str, issuer: str) -> str:
     if base is None or whole is None or not f"{whole}/".startswith(f"{base}/"):
         return ""
     return whole.removeprefix(base) or "/"
+
+
+def origin(url: str) -> str:
+    """The web origin of a URL in its canonical form."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def is_loopback(url: str) -> bool:
+    """Whether a URL is on this machine."""
+    return urlsplit(url).hostname in LOOPBACK_HOSTS
 
 
 def is_private(host: str) -> bool:

@@ -10,6 +10,7 @@ from pydantic_settings import NoDecode
 
 from seed_oauth.envelopes.seal import MINIMUM_KEY_LENGTH
 from seed_oauth.protocol.redirect_uri import LOOPBACK_HOSTS
+from seed_oauth.protocol.resource import canonical
 from seed_oauth.settings import preregistered
 from seed_oauth.settings.preregistered import PreregisteredClient
 
@@ -29,11 +30,23 @@ _WEB_SCHEMES = frozenset({"http", "https", "javascript", "data", "file", "vbscri
 _SCOPE_TOKEN = re.compile(r"[!#-\[\]-~]+")
 
 
+_ASCII = re.compile(r"[!-~]+")
+_HOST_PATTERN = re.compile(r"(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)*")
+
+
+def plain_ascii(value: str) -> str:
+    """The URL, if it only has the characters of one (RFC 3986 §2): it is sent in header fields, and compared."""
+    if not _ASCII.fullmatch(value):
+        raise ValueError("must be plain ASCII without spaces: write a host name in punycode (xn--...)")
+    return value
+
+
 def absolute_url(value: str) -> str:
     """The URL, if it is https, or http on loopback, without userinfo or fragment.
 
     Plain http elsewhere would expose codes, tokens and the client secret to the network.
     """
+    plain_ascii(value)
     try:
         url = urlsplit(value)
         host, _ = url.hostname, url.port
@@ -56,6 +69,8 @@ def issuer(value: str) -> str:
     if value.endswith("/"):
         # Clients compare the issuer byte for byte (RFC 8414 §3.3), so only one form is allowed.
         raise ValueError("must not end with a slash")
+    if value != canonical(value):
+        raise ValueError("must have a scheme and host in lower case, and no default port: write https://host")
     return value
 
 
@@ -122,6 +137,20 @@ def _secret_keys(value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
     return value
 
 
+def _host_patterns(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(_HOST_PATTERN.fullmatch(host) for host in value):
+        raise ValueError("must be host names in lower case, such as app.example.com or *.example.com")
+    return value
+
+
+def _origins(value: tuple[str, ...]) -> tuple[str, ...]:
+    for origin in value:
+        url = urlsplit(origin)
+        if origin != "*" and (not url.netloc or origin != f"{url.scheme}://{url.netloc}"):
+            raise ValueError("must be origins such as https://app.example.com, without a path, or *")
+    return value
+
+
 def _split(value: object) -> object:
     return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
 
@@ -144,4 +173,6 @@ Scopes = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterVali
 AdvertisedScopes = Annotated[Scopes, AfterValidator(_advertised)]
 PrivateUseSchemes = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_private_use_schemes)]
 SecretKeys = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split), AfterValidator(_secret_keys)]
+HostPatterns = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_host_patterns)]
+Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_origins)]
 PreregisteredClients = Annotated[tuple[PreregisteredClient, ...], NoDecode, BeforeValidator(preregistered.from_json)]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from seed_oauth.clients import RegisteredClients
+from seed_oauth.clients.archive import DocumentStore
 from seed_oauth.clients.assertion import UsedAssertions
 from seed_oauth.flows.grants import GrantStore
 from seed_oauth.flows.revocations import RevocationStore
@@ -13,6 +14,7 @@ from seed_oauth.settings.store_url import is_redis
 from seed_oauth.storage.sqlite.assertions import SqliteUsedAssertions
 from seed_oauth.storage.sqlite.clients import SqliteClientStore
 from seed_oauth.storage.sqlite.database import Database
+from seed_oauth.storage.sqlite.documents import SqliteDocumentStore
 from seed_oauth.storage.sqlite.grants import SqliteGrantStore
 from seed_oauth.storage.sqlite.revocations import SqliteRevocationStore
 
@@ -25,6 +27,7 @@ class Stores:
     grants: GrantStore
     assertions: UsedAssertions
     revocations: RevocationStore
+    documents: DocumentStore
     aclose: Callable[[], Coroutine[Any, Any, None]]
     """Closes the connections. The stores can be used again afterwards."""
 
@@ -35,10 +38,11 @@ def open_stores(settings: Settings) -> Stores:
         return _in_redis(settings)
     database = Database(settings.store_url)
     return Stores(
-        SqliteClientStore(database, settings.client_days, settings.client_quota),
+        SqliteClientStore(database, settings.client_days, settings.client_quota, settings.clients_per_subject),
         SqliteGrantStore(database),
         SqliteUsedAssertions(database),
         SqliteRevocationStore(database),
+        SqliteDocumentStore(database),
         database.aclose,
     )
 
@@ -48,14 +52,16 @@ def _in_redis(settings: Settings) -> Stores:
     from seed_oauth.storage.redis.assertions import RedisUsedAssertions  # noqa: PLC0415
     from seed_oauth.storage.redis.clients import RedisClientStore  # noqa: PLC0415
     from seed_oauth.storage.redis.database import RedisDatabase  # noqa: PLC0415
+    from seed_oauth.storage.redis.documents import RedisDocumentStore  # noqa: PLC0415
     from seed_oauth.storage.redis.grants import RedisGrantStore  # noqa: PLC0415
     from seed_oauth.storage.redis.revocations import RedisRevocationStore  # noqa: PLC0415
 
     database = RedisDatabase(settings.store_url)
     return Stores(
-        RedisClientStore(database, settings.client_days, settings.client_quota),
+        RedisClientStore(database, settings.client_days, settings.client_quota, settings.clients_per_subject),
         RedisGrantStore(database),
         RedisUsedAssertions(database),
         RedisRevocationStore(database),
+        RedisDocumentStore(database),
         database.aclose,
     )

@@ -101,18 +101,24 @@ class Telemetry:
         self._context = context
         self._on_outcome = on_outcome
         # Deques, because push readers collect in their own thread.
-        self._outcomes: deque[tuple[Outcome, ClientFamily]] = deque()
+        self._outcomes: deque[tuple[Outcome, ClientFamily, bool]] = deque()
         self._waits: deque[tuple[float, Context]] = deque()
         self._durations: defaultdict[IdpRequest, deque[tuple[float, Context]]] = defaultdict(deque)
 
     def record(
-        self, outcome: Outcome, client_family: ClientFamily = ClientFamily.OTHER, waited: float | None = None
+        self,
+        outcome: Outcome,
+        client_family: ClientFamily = ClientFamily.OTHER,
+        waited: float | None = None,
+        *,
+        is_step: bool = True,
     ) -> None:
         """Count the outcome of a request: in the counter of its endpoint, as an error, and as steps of the flow.
 
-        `waited` is the time in seconds that its user spent at the identity provider.
+        `waited` is the time in seconds that its user spent at the identity provider. `is_step` is false if it was not
+        a step of a user.
         """
-        self._outcomes.append((outcome, client_family))
+        self._outcomes.append((outcome, client_family, is_step))
         if waited is not None:
             self._waits.append((waited, self._context()))
         if self._on_outcome is not None:
@@ -131,10 +137,10 @@ class Telemetry:
 
     def flush(self) -> None:
         """Record the buffered measurements in the instruments."""
-        for (outcome, family), times in Counted(_taken_from(self._outcomes)).items():
+        for (outcome, family, is_step), times in Counted(_taken_from(self._outcomes)).items():
             for counter, attributes in self._of_outcome[outcome]:
                 counter.add(times, attributes)
-            for step in STEPS.get(outcome, ()):
+            for step in STEPS.get(outcome, ()) if is_step else ():
                 self._flow_steps.add(times, {"step": step.value, "client_family": family.value})
         for seconds, context in _taken_from(self._waits):
             self._authorization_wait.record(seconds, {}, context)

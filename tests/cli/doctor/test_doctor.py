@@ -50,6 +50,7 @@ class World:
         self.token: Handler = lambda _: httpx.Response(400, json={"error": "invalid_grant"})
         self.public: Handler = lambda _: httpx.Response(200, json={"issuer": DOOR})
         self.local: Handler = refused
+        self.publishers: Handler = lambda _: httpx.Response(200, json={})
         self.requests: list[httpx.Request] = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
@@ -96,7 +97,12 @@ def _a_good_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
 
 
 async def diagnose(world: World, now: float = NOW, **given: Any) -> list[Finding]:
-    findings = await examine(transport=httpx.MockTransport(world), now=lambda: now, **given)
+    findings = await examine(
+        transport=httpx.MockTransport(world),
+        client_documents=httpx.MockTransport(world.publishers),
+        now=lambda: now,
+        **given,
+    )
     told = as_json_text(findings)
     assert SECRET not in told
     assert KEY not in told
@@ -128,8 +134,41 @@ async def test_every_check_passes_in_a_valid_environment(world: World) -> None:
         ("metrics port", "ok"),
         ("server metadata", "ok"),
         ("resource", "ok"),
+        ("client documents", "ok"),
     ]
     assert not has_failed(findings)
+
+
+def answers_of_one(request: httpx.Request) -> httpx.Response:
+    return httpx.Response(200, json={}) if request.url.host == "vscode.dev" else httpx.Response(403)
+
+
+def times_out(_: httpx.Request) -> httpx.Response:
+    raise httpx.ReadTimeout("slow")
+
+
+@pytest.mark.parametrize(
+    ("publishers", "status", "text"),
+    [
+        (answers_of_one, "ok", "can be fetched"),
+        (refused, "warning", "claude.ai cannot be reached; vscode.dev cannot be reached"),
+        (times_out, "warning", "claude.ai does not answer"),
+        (lambda _: httpx.Response(407), "warning", "claude.ai answers 407"),
+    ],
+)
+async def test_without_egress_to_publishers_the_hosts_and_the_setting_are_named(
+    world: World, publishers: Handler, status: str, text: str
+) -> None:
+    """Claude Code and Codex prefer documents; without egress each login ends with one that cannot be fetched."""
+    world.publishers = publishers
+    found = await finding(world, "client documents")
+    assert (found.status, text in found.text) == (status, True), found.text
+    assert ("SEED_OAUTH_CLIENT_ID_METADATA_DOCUMENTS=false" in found.remedy) == (status == "warning")
+
+
+async def test_where_documents_are_off_nobody_asks_for_them(world: World) -> None:
+    world.publishers = refused
+    assert (await finding(world, "client documents", client_id_metadata_documents=False)).status == "skipped"
 
 
 async def test_an_untrusted_reverse_proxy_is_a_warning(world: World) -> None:

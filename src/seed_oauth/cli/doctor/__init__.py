@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import httpx
 
+from seed_oauth.cli.doctor.client_documents import check_client_documents
 from seed_oauth.cli.doctor.finding import Finding, failed, ok, skipped, warning
 from seed_oauth.cli.doctor.identity_provider import check_identity_provider
 from seed_oauth.cli.doctor.local import check_metrics_port, check_rate_limits, check_secret_keys, check_store
@@ -17,6 +18,7 @@ from seed_oauth.settings import PREFIX, Settings, SettingsError
 async def examine(
     *,
     transport: httpx.AsyncBaseTransport | None = None,
+    client_documents: httpx.AsyncBaseTransport | None = None,
     now: Callable[[], float] = time.time,
     **given: object,
 ) -> list[Finding]:
@@ -24,6 +26,7 @@ async def examine(
 
     Args:
         transport: sends the requests to the identity provider and to the public URL of this server.
+        client_documents: fetches what clients publish.
         now: returns seconds since the epoch.
         given: settings that override the environment.
     """
@@ -44,6 +47,7 @@ async def examine(
             await check_metrics_port(settings, transport),
             await check_public_metadata(settings, transport),
             *check_resources(settings),
+            await check_client_documents(settings, client_documents),
         ]
     finally:
         await transport.aclose()

@@ -1,18 +1,19 @@
 """Clients in Redis.
 
 Each client is a hash. Two sorted sets contain client_ids: all of them by last use or registration, and those that never
-got a token by registration. The part of a key in braces decides the node of a Cluster: all clients are on one node, so
-that a script can change a client and the sets together; the quota bounds them.
+got a token by registration. Each user has another one, with the clients of their logins by last use. The part of a key
+in braces decides the node of a Cluster: all clients are on one node, so that a script can change a client and the sets
+together; the quota bounds them.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict
 from time import time
 from typing import Any
 
 import orjson
 
 from seed_oauth.clients import (
+    PER_SUBJECT,
     PROTECTED,
     QUOTA,
     UNUSED_LIFETIME,
@@ -20,7 +21,9 @@ from seed_oauth.clients import (
     ClientPage,
     QuotaExhaustedError,
     StoredClient,
+    clients_per_subject,
     forgotten_since,
+    hash_subject,
 )
 from seed_oauth.errors import StoreError
 from seed_oauth.storage.redis.database import KEY_PREFIX, RedisDatabase
@@ -30,7 +33,13 @@ _DAY = 86_400
 _CLIENT = f"{KEY_PREFIX}{{clients}}:client:"
 _ALL = f"{KEY_PREFIX}{{clients}}:all"
 _UNUSED = f"{KEY_PREFIX}{{clients}}:unused"
+_OF_SUBJECT = f"{KEY_PREFIX}{{clients}}:subject:"
 _CHECKED = f"{KEY_PREFIX}{{clients}}:checked"
+
+_MEMBERS = frozenset(
+    {"client_id", "issued_at", "redirect_uris", "token_endpoint_auth_method", "secret_hash", "metadata"}
+)
+"""What is stored of a client."""
 
 _FORGOTTEN_AT_ONCE = 100  # clients, so that no single registration has to delete everything that has expired
 
@@ -39,6 +48,10 @@ _SCANNED_AT_ONCE = 500  # clients, so that requests do not wait for a search of 
 _FORGET = """
 local function forget(client_ids)
   for _, client_id in ipairs(client_ids) do
+    local of_subject = redis.call('HGET', ARGV[1] .. client_id, 'of_subject')
+    if of_subject then
+      redis.call('ZREM', of_subject, client_id)
+    end
     redis.call('DEL', ARGV[1] .. client_id)
     redis.call('ZREM', KEYS[1], client_id)
     redis.call('ZREM', KEYS[2], client_id)
@@ -72,14 +85,28 @@ redis.call('ZADD', KEYS[2], now, ARGV[2])
 return 'added'
 """
 
-# KEYS: all, unused. ARGV: the prefix of the clients' keys, client_id, now, lifetime.
-_MARK_USED = """
+# KEYS: all, unused. ARGV: the prefix of the clients' keys, client_id, now, lifetime; the key of the clients of the
+# user, empty if that is unknown; how many of them are kept.
+_MARK_USED = f"""
+{_FORGET}
 local key = ARGV[1] .. ARGV[2]
 if redis.call('EXISTS', key) == 1 then
   redis.call('HSET', key, 'last_used_at', ARGV[3], 'used', 1)
   redis.call('EXPIRE', key, ARGV[4])
   redis.call('ZADD', KEYS[1], ARGV[3], ARGV[2])
   redis.call('ZREM', KEYS[2], ARGV[2])
+  if ARGV[5] ~= '' then
+    redis.call('HSETNX', key, 'of_subject', ARGV[5])
+  end
+  local of_subject = redis.call('HGET', key, 'of_subject')
+  if of_subject then
+    redis.call('ZREM', of_subject, ARGV[2])
+    local surplus = redis.call('ZRANGE', of_subject, 0, -tonumber(ARGV[6]))
+    redis.call('ZREMRANGEBYRANK', of_subject, 0, -tonumber(ARGV[6]))
+    forget(surplus)
+    redis.call('ZADD', of_subject, ARGV[3], ARGV[2])
+    redis.call('EXPIRE', of_subject, ARGV[4])
+  end
 end
 """
 
@@ -108,12 +135,14 @@ class RedisClientStore:
         database: RedisDatabase,
         client_days: float = 90,
         quota: int = QUOTA,
+        per_subject: int = PER_SUBJECT,
         now: Callable[[], float] = time,
     ) -> None:
-        """`now` counts seconds since the epoch; at most `quota` clients are kept."""
+        """`now` counts seconds since the epoch; at most `quota` clients are kept, `per_subject` of them of one user."""
         self._database = database
         self._client_days = client_days
         self._quota = quota
+        self._per_subject = clients_per_subject(per_subject, quota)
         self._now = now
 
     async def get(self, client_id: str) -> Client | None:
@@ -131,10 +160,11 @@ class RedisClientStore:
         if added == b"taken":
             raise StoreError("the client_id is taken")
 
-    async def mark_used(self, client_id: str) -> None:
+    async def mark_used(self, client_id: str, subject: str | None = None) -> None:
         """Record that the client got a token now."""
         lifetime = int((self._client_days + 1) * _DAY)
-        await self._script(_MARK_USED, client_id, int(self._now()), lifetime)
+        of_subject = "" if subject is None else _OF_SUBJECT + hash_subject(subject)
+        await self._script(_MARK_USED, client_id, int(self._now()), lifetime, of_subject, self._per_subject)
 
     async def search(self, name: str, *, offset: int, limit: int) -> ClientPage:
         """The clients with `name` in their `client_name`, the ones used or registered last first."""
@@ -189,13 +219,13 @@ class RedisClientStore:
 
 def _written(client: Client) -> bytes:
     secret_hash = None if client.secret_hash is None else client.secret_hash.hex()
-    return orjson.dumps({**asdict(client), "secret_hash": secret_hash})
+    return orjson.dumps({**{name: getattr(client, name) for name in _MEMBERS}, "secret_hash": secret_hash})
 
 
 def _read(written: bytes) -> Client:
-    members = orjson.loads(written)
+    # Only what a registration can say: whoever writes to Redis must not be able to vouch for a client.
+    members = {name: value for name, value in orjson.loads(written).items() if name in _MEMBERS}
     secret_hash = members["secret_hash"]
     members["redirect_uris"] = tuple(members["redirect_uris"])
-    members["further_auth_methods"] = tuple(members["further_auth_methods"])
     members["secret_hash"] = None if secret_hash is None else bytes.fromhex(secret_hash)
     return Client(**members)

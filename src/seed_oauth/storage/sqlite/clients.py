@@ -8,7 +8,18 @@ from time import time
 
 import orjson
 
-from seed_oauth.clients import PROTECTED, QUOTA, Client, ClientPage, QuotaExhaustedError, StoredClient, forgotten_since
+from seed_oauth.clients import (
+    PER_SUBJECT,
+    PROTECTED,
+    QUOTA,
+    Client,
+    ClientPage,
+    QuotaExhaustedError,
+    StoredClient,
+    clients_per_subject,
+    forgotten_since,
+    hash_subject,
+)
 from seed_oauth.errors import StoreError
 from seed_oauth.storage.sqlite.database import Database, Work
 
@@ -28,7 +39,8 @@ _TABLE = """
         secret_hash BLOB,
         metadata TEXT NOT NULL,
         last_used_at INTEGER NOT NULL,
-        used INTEGER NOT NULL DEFAULT 1
+        used INTEGER NOT NULL DEFAULT 1,
+        subject TEXT
     ) STRICT, WITHOUT ROWID
 """
 
@@ -40,6 +52,7 @@ _COLUMNS_SINCE = {
         "UPDATE clients SET last_used_at = CAST(strftime('%s', 'now') AS INTEGER)",
     ),
     "used": ("ALTER TABLE clients ADD COLUMN used INTEGER NOT NULL DEFAULT 1",),
+    "subject": ("ALTER TABLE clients ADD COLUMN subject TEXT",),
 }
 
 # Triggers keep the number of clients, because counting them takes longer than adding one.
@@ -47,10 +60,18 @@ _COUNTED = (
     "CREATE TABLE IF NOT EXISTS client_count (total INTEGER NOT NULL, checks INTEGER NOT NULL) STRICT",
     "DELETE FROM client_count",
     "INSERT INTO client_count SELECT count(*), 0 FROM clients",
-    "CREATE TRIGGER client_added AFTER INSERT ON clients BEGIN UPDATE client_count SET total = total + 1; END",
-    "CREATE TRIGGER client_removed AFTER DELETE ON clients BEGIN UPDATE client_count SET total = total - 1; END",
+    (
+        "CREATE TRIGGER IF NOT EXISTS client_added AFTER INSERT ON clients "
+        "BEGIN UPDATE client_count SET total = total + 1; END"
+    ),
+    (
+        "CREATE TRIGGER IF NOT EXISTS client_removed AFTER DELETE ON clients "
+        "BEGIN UPDATE client_count SET total = total - 1; END"
+    ),
+    # Of clients in use only: registrations do not pay for it.
+    "CREATE INDEX clients_by_subject ON clients (subject, last_used_at) WHERE subject IS NOT NULL",
 )
-_IS_CURRENT = "SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND name = 'client_removed'"
+_IS_CURRENT = "SELECT count(*) FROM sqlite_master WHERE type = 'index' AND name = 'clients_by_subject'"
 
 _COLUMNS = "client_id, issued_at, redirect_uris, token_endpoint_auth_method, secret_hash, metadata, last_used_at, used"
 _ALIVE = "last_used_at >= CASE used WHEN 0 THEN :unused_since ELSE :used_since END"
@@ -64,7 +85,17 @@ _EVICT = """
         LIMIT (SELECT min(max(total - :quota + 1, :quota / 100, 1), :at_once) FROM client_count)
     )
 """
-_MARK = "UPDATE clients SET last_used_at = ?, used = 1 WHERE client_id = ?"
+_MARK = """
+    UPDATE clients SET last_used_at = :now, used = 1, subject = coalesce(subject, :subject)
+    WHERE client_id = :client_id
+"""
+_EVICT_OF_SUBJECT = """
+    DELETE FROM clients WHERE client_id IN (
+        SELECT client_id FROM clients
+        WHERE subject = (SELECT subject FROM clients WHERE client_id = :client_id) AND client_id != :client_id
+        ORDER BY last_used_at DESC LIMIT -1 OFFSET :others
+    )
+"""
 _DELETE = f"DELETE FROM clients WHERE client_id = :client_id AND {_ALIVE}"  # noqa: S608 - the same
 _CLEAR = f"""
     DELETE FROM clients WHERE client_id IN (SELECT client_id FROM clients WHERE NOT ({_ALIVE}) LIMIT :at_once)
@@ -90,13 +121,15 @@ class SqliteClientStore:
         database: Database,
         client_days: float = 90,
         quota: int = QUOTA,
+        per_subject: int = PER_SUBJECT,
         now: Callable[[], float] = time,
     ) -> None:
-        """`now` counts seconds since the epoch; at most `quota` clients are kept."""
+        """`now` counts seconds since the epoch; at most `quota` clients are kept, `per_subject` of them of one user."""
         database.on_connect(_set_up)
         self._database = database
         self._client_days = client_days
         self._quota = quota
+        self._per_subject = clients_per_subject(per_subject, quota)
         self._now = now
         self._clear_at = 0.0
         self._full_at = float("-inf")
@@ -120,10 +153,22 @@ class SqliteClientStore:
         if not await self._database.write(insert) and not await self._replace(insert, now):
             raise QuotaExhaustedError
 
-    async def mark_used(self, client_id: str) -> None:
+    async def mark_used(self, client_id: str, subject: str | None = None) -> None:
         """Record that the client got a token now."""
-        parameters = (int(self._now()), client_id)
-        await self._database.write(lambda connection: connection.execute(_MARK, parameters))
+        parameters = {
+            "client_id": client_id,
+            "now": int(self._now()),
+            "subject": None if subject is None else hash_subject(subject),
+            "others": self._per_subject - 1,
+        }
+
+        def work(connection: sqlite3.Connection) -> None:
+            with connection:  # commits, or rolls back
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute(_MARK, parameters)
+                connection.execute(_EVICT_OF_SUBJECT, parameters)
+
+        await self._database.write(work)
 
     async def search(self, name: str, *, offset: int, limit: int) -> ClientPage:
         """The clients with `name` in their `client_name`, the ones used or registered last first."""
