@@ -5,11 +5,14 @@ from typing import ClassVar
 import httpx
 import pytest
 
+from seed_oauth import Settings
+from seed_oauth.clients.resolved import ResolvedClientStore
 from seed_oauth.outcomes import AuthorizationOutcome
 from tests.broker import KnownClients
 from tests.harness import (
     CALLBACK,
     PUBLIC,
+    SETTINGS,
     TOKENS,
     BrokenStore,
     FrontDoor,
@@ -40,6 +43,16 @@ async def test_a_client_in_the_settings_works_when_the_store_is_down() -> None:
         assert (await door.token(code_request())).status_code == 503
         assert (await door.register()).status_code == 503
         assert (await door.http.get("/readyz")).status_code == 503
+
+
+async def test_a_client_in_the_settings_has_the_name_and_scope_that_are_set_there() -> None:
+    settings = Settings(**{**SETTINGS, "clients": [PREREGISTERED, {**PREREGISTERED, "client_id": "b", "scope": None}]})
+    store = ResolvedClientStore(BrokenStore(), settings.clients)
+    named, without_scope = await store.get("settings"), await store.get("b")
+    assert named is not None
+    assert without_scope is not None
+    assert named.metadata == {"client_name": "Ours", "scope": "mail"}
+    assert without_scope.metadata == {"client_name": "Ours"}
 
 
 @pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])

@@ -115,6 +115,22 @@ async def test_any_other_token_is_for_the_identity_provider_to_know() -> None:
         }
 
 
+async def test_a_hint_that_the_client_did_not_give_is_not_made_up() -> None:
+    """RFC 7009 §2.1: the hint is optional."""
+    async with BrokerDoor() as door:
+        await revoke(door, "of the identity provider")
+        assert form_of(door.idp_requests[-1]) == {"token": "of the identity provider"}
+
+
+async def test_a_grant_stays_revoked_while_others_come_and_go() -> None:
+    """The store forgets revocations, but not before the last refresh token of the grant has expired."""
+    async with BrokerDoor() as door:
+        revoked, other = (await door.login())["refresh_token"], (await door.login())["refresh_token"]
+        await revoke(door, revoked)
+        assert await refreshes(door, other) == 200
+        assert await refreshes(door, revoked) == 400
+
+
 async def test_what_has_expired_is_as_good_as_revoked_and_goes_nowhere() -> None:
     clock = Clock()
     async with BrokerDoor(now=clock) as door:

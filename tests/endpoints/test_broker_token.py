@@ -448,6 +448,18 @@ async def test_a_client_gets_an_access_token_that_is_for_the_resource(issued: Is
         )
 
 
+@pytest.mark.parametrize(("sub", "subject"), [("alice", "alice"), (7, None), (["alice"], None)])
+async def test_the_subject_of_an_access_token_of_ours_is_a_string_or_none(sub: object, subject: str | None) -> None:
+    """OpenID Connect Core §2."""
+    clock = Clock()
+    async with BrokerDoor(now=clock) as door:
+        code, _ = await code_of(door, scope="mail")
+        door.idp = answering({"access_token": "opaque", "id_token": jwt_of({"sub": sub})})
+        members = json_of(await door.token(code_request(code=code)))
+        opened = AccessToken.opened(sealer_of(settings_of(door)), members["access_token"], clock())
+    assert opened.subject == subject
+
+
 async def test_an_access_token_of_ours_lasts_as_long_as_the_operator_says() -> None:
     async with BrokerDoor(settings={"access_token_seconds": 60}, idp=answering({"expires_in": 300})) as door:
         code, _ = await code_of(door)

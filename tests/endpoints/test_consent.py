@@ -10,7 +10,7 @@ from seed_oauth.clients import Client
 from seed_oauth.identity_provider.failures import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.outcomes import ConsentOutcome as Row
 from tests.broker import IDP, BrokerDoor, Clock, KnownClients, PlayedMetadata, request_in, target_of
-from tests.harness import CALLBACK, ISSUER, PUBLIC, increases, json_of, query_of, rows_of_every_endpoint
+from tests.harness import CALLBACK, ISSUER, PUBLIC, document, increases, json_of, query_of, rows_of_every_endpoint
 
 pytestmark = pytest.mark.anyio
 
@@ -97,6 +97,13 @@ async def test_a_decision_that_does_not_count_as_consent_is_answered_and_counted
 
 def test_every_row_of_the_table_has_a_case() -> None:
     assert {case.row for case in CASES} | rows_of_every_endpoint(Row) | {Row.APPROVED} == set(Row)
+
+
+async def test_the_page_names_the_host_that_publishes_the_clients_document() -> None:
+    """The client's name is its own claim, but its client_id is where its document was fetched."""
+    url = "https://publisher.example/client.json"
+    async with BrokerDoor(documents=lambda _: httpx.Response(200, json=document(url))) as door:
+        assert "publisher.example" in (await door.person.opens(client_id=url)).text
 
 
 async def test_who_approves_goes_on_to_the_identity_provider_and_counts_as_success() -> None:

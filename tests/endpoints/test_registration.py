@@ -63,6 +63,7 @@ CASES = [
             {"grant_types": ["authorization_code"] * 33},
             {"scope": "a" * 8192},
             {"redirect_uris": [f"https://app.example/{'a' * 2000}{number}" for number in range(5)]},
+            {"contacts": ["a" * 300] * 32},
         )
     ),
     Case(Row.STORE_FAILED, changed(), "temporarily_unavailable", 503, "error", failure=StoreError("OperationalError")),

@@ -61,6 +61,13 @@ def test_a_browser_without_our_cookie_is_nobodys_and_gets_one(cookie: str) -> No
     assert stranger.keep_on(Response()).headers["set-cookie"].startswith("__Host-seed-oauth-")
 
 
+@pytest.mark.parametrize("space", ["\x1f", "\x85", "\xa0"])
+def test_a_cookie_that_only_python_reads_as_ours_is_not(space: str) -> None:
+    """A browser takes the character for a part of the name, so another host of the domain may set it."""
+    cookie = f"__Host-seed-oauth-1={'s' * 22}"
+    assert browser(f"{space}{cookie}").binding != browser(cookie).binding
+
+
 @pytest.mark.parametrize("value", ['"\\777\\000"', "\xff", "a" * 10_000, "=;=", '"'])
 def test_a_strange_cookie_is_a_browser_like_any_other(value: str) -> None:
     strange = browser(f"__Host-seed-oauth-1={value}")

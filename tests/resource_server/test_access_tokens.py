@@ -13,6 +13,7 @@ from joserfc.util import urlsafe_b64encode
 from seed_oauth.identity_provider.metadata import ProviderMetadata
 from seed_oauth.outcomes import ResourceOutcome
 from seed_oauth.resource_server import AccessTokenError
+from seed_oauth.resource_server.introspection import MOST_REMEMBERED, REMEMBERED_FOR
 from tests.broker import PlayedMetadata
 from tests.resource_server.issuing import (
     IDP,
@@ -343,6 +344,29 @@ async def test_of_an_opaque_token_the_identity_provider_is_asked(
     assert str(asked.url) == f"{IDP}/introspect"
     assert asked.headers["authorization"].startswith("Basic ")
     assert asked.content == b"token=opaque&token_type_hint=access_token"
+
+
+async def test_an_answer_about_an_opaque_token_holds_for_a_minute_and_for_that_token_alone() -> None:
+    """RFC 7662 §4: a token that was revoked is accepted that long."""
+    checker = Checker(Idp(tokens={"one": claims(active=True), "two": claims(active=True, sub="bob")}))
+    subjects = [(await checker.tokens.verify(token, RESOURCE)).subject for token in ("one", "two", "one")]
+    assert subjects == ["alice", "bob", "alice"]
+    assert len(checker.idp.requests) == 2
+    checker.idp.tokens.clear()
+    checker.clock.now += REMEMBERED_FOR - 1
+    await checker.tokens.verify("one", RESOURCE)
+    checker.clock.now += 1
+    assert await refusal(checker, "one") is ResourceOutcome.INACTIVE_TOKEN
+
+
+async def test_answers_about_many_opaque_tokens_do_not_fill_the_memory() -> None:
+    """The one that expires first is dropped first."""
+    checker = Checker(Idp(tokens={str(number): claims(active=True) for number in range(MOST_REMEMBERED + 1)}))
+    for token in checker.idp.tokens:
+        await checker.tokens.verify(token, RESOURCE)
+    checker.idp.tokens.clear()
+    await checker.tokens.verify("1", RESOURCE)
+    assert await refusal(checker, "0") is ResourceOutcome.INACTIVE_TOKEN
 
 
 async def test_a_jwt_is_asked_about_where_there_are_no_keys() -> None:

@@ -669,3 +669,30 @@ def test_every_row_of_the_table_has_a_case() -> None:
         ResourceOutcome.FORBIDDEN_ORIGIN,
     }
     assert {case.row for case in CASES} | by_name | rows_of_every_endpoint(ResourceOutcome) == set(ResourceOutcome)
+
+
+async def test_a_stream_for_listening_ends_when_the_door_stops_and_an_answer_goes_on() -> None:
+    """MCP Transports: a client that listens reconnects, but an answer that breaks off is lost."""
+    go_on = asyncio.Event()
+
+    async def events(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+        writer.write(b"b\r\ndata: 1\r\n\r\n\r\n")
+        await go_on.wait()
+        writer.write(b"b\r\ndata: 2\r\n\r\n\r\n0\r\n\r\n")
+
+    async with (
+        door_with(events, drain=int(PATIENCE)) as door,
+        door.http.stream("GET", door.mcp, headers=door.headers()) as heard,
+        door.http.stream("POST", door.mcp, headers=door.headers()) as answer,
+    ):
+        heard_pieces, answer_pieces = heard.aiter_raw(), answer.aiter_raw()
+        assert await anext(heard_pieces) == await anext(answer_pieces) == b"data: 1\r\n\r\n"
+        door.listener.should_exit = True
+        with pytest.raises(StopAsyncIteration):
+            await anext(heard_pieces)
+        go_on.set()
+        assert await anext(answer_pieces) == b"data: 2\r\n\r\n"
+        with pytest.raises(StopAsyncIteration):
+            await anext(answer_pieces)

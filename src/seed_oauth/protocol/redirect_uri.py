@@ -36,7 +36,7 @@ def unacceptable(uri: str, private_use_schemes: Collection[str] = ()) -> str | N
     Allowed are https, http on loopback (RFC 8252 §8.3), and private-use schemes that are reverse domain names
     (RFC 8252 §7.1), known, or in `private_use_schemes`.
     """
-    if not 0 < len(uri) <= MAXIMUM_LENGTH or not _URI_CHARACTERS.fullmatch(uri):
+    if len(uri) > MAXIMUM_LENGTH or not _URI_CHARACTERS.fullmatch(uri):
         return "must be an absolute URI in plain ASCII"
     url = _split(uri)
     if url is None or not _SCHEME.fullmatch(uri.partition(":")[0]):

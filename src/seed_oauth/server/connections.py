@@ -16,7 +16,6 @@ from time import monotonic
 from typing import Any
 
 import httptools
-from starlette.types import Message
 from uvicorn import Config
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -25,6 +24,7 @@ from uvicorn.server import ServerState
 from seed_oauth.http.scope_keys import HALF_CLOSED
 from seed_oauth.server.connection_limits import Limits, full, refusal
 from seed_oauth.server.connection_state import TRANSITIONS, Event, State
+from seed_oauth.server.http_1_0 import until_closed
 
 
 class Connections(ServerState):
@@ -162,7 +162,7 @@ class Connection(HttpToolsProtocol):
         if self._is_leaving:
             self.cycle.keep_alive = False
         if self.scope["http_version"] == "1.0":
-            self.cycle.send = partial(_until_closed, self.cycle)  # type: ignore[method-assign]
+            self.cycle.send = partial(until_closed, self.cycle)  # type: ignore[method-assign]
 
     def on_body(self, body: bytes) -> None:
         self._besides_body = 0
@@ -290,15 +290,6 @@ class Connection(HttpToolsProtocol):
     def _is_head_too_large(self) -> bool:
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         return size > self._limits.head_size
-
-
-async def _until_closed(cycle: RequestResponseCycle, message: Message) -> None:
-    """Send a response to HTTP/1.0, which has no chunked encoding: the end of the connection ends the body."""
-    if message["type"] == "http.response.start":
-        cycle.chunked_encoding = False
-    elif message["type"] == "http.response.body":
-        cycle.expected_content_length = len(message.get("body", b""))
-    await RequestResponseCycle.send(cycle, message)  # type: ignore[arg-type]  # ASGI's, as uvicorn has it
 
 
 class _StopError(Exception):
