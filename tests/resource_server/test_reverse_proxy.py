@@ -37,6 +37,7 @@ class Door:
     http: httpx.AsyncClient
     pipeline: Pipeline
     idp: Idp
+    listener: Listener
 
     @property
     def mcp(self) -> str:
@@ -57,7 +58,7 @@ class Door:
 
 
 @asynccontextmanager
-async def door_before(mcp_server_port: int, **settings: Any) -> AsyncIterator[Door]:
+async def door_before(mcp_server_port: int, *, drain: int = 0, **settings: Any) -> AsyncIterator[Door]:
     pipeline, idp = Pipeline(), Idp()
     with listen("127.0.0.1", 0, "PORT") as public:
         url = f"http://127.0.0.1:{public.getsockname()[1]}"
@@ -72,11 +73,11 @@ async def door_before(mcp_server_port: int, **settings: Any) -> AsyncIterator[Do
             }
         )
         app = create_app(all_settings, pipeline=pipeline, transport=httpx.MockTransport(idp))
-        listener = Listener(app, public, drain=0)
+        listener = Listener(app, public, drain=drain)
         serving = asyncio.create_task(listener.run_until_stopped())
         try:
             async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as http:
-                yield Door(url, all_settings, http, pipeline, idp)
+                yield Door(url, all_settings, http, pipeline, idp, listener)
         finally:
             listener.should_exit = True
             await serving
@@ -587,13 +588,18 @@ async def test_a_server_that_answers_early_is_heard_and_the_rest_of_the_upload_g
 
 async def test_a_401_of_the_server_leads_to_a_new_token_of_the_doors() -> None:
     server = Recorder(
-        response(b"", b"401 Unauthorized", b'WWW-Authenticate: Bearer resource_metadata="https://inner.example"\r\n')
+        response(
+            b"",
+            b"401 Unauthorized",
+            b'WWW-Authenticate: Bearer resource_metadata="https://inner.example"\r\nSet-Cookie: inner=1\r\n',
+        )
     )
     async with door_with(server) as door:
         answer = await door.http.get(door.mcp, headers=door.headers())
         assert answer.status_code == 401
         (challenge,) = answer.headers.get_list("www-authenticate", split_commas=False)
         assert challenge.startswith('Bearer error="invalid_token", resource_metadata="http://127.0.0.1:')
+        assert "set-cookie" not in answer.headers
 
 
 async def test_an_answer_without_a_body_and_an_error_of_the_server_go_through_as_they_are() -> None:
@@ -669,6 +675,28 @@ def test_every_row_of_the_table_has_a_case() -> None:
         ResourceOutcome.FORBIDDEN_ORIGIN,
     }
     assert {case.row for case in CASES} | by_name | rows_of_every_endpoint(ResourceOutcome) == set(ResourceOutcome)
+
+
+async def test_a_request_gets_no_headers_but_those_of_the_client_and_of_the_door() -> None:
+    server = Recorder()
+    async with door_with(server) as door:
+        request = f"GET /mcp HTTP/1.1\r\nHost: x\r\nAuthorization: {door.headers()['Authorization']}\r\n\r\n"
+        reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
+        writer.write(request.encode())
+        assert await reader.readuntil(b"hello")
+        writer.close()
+        await writer.wait_closed()
+    names = {name for name, _ in server.headers}
+    assert {name for name in names if not name.startswith(("x-forwarded-", "x-seed-oauth-"))} == {"host"}
+
+
+async def test_connection_may_be_sent_in_several_lines() -> None:
+    """RFC 9110 §5.3: they are read as one list."""
+    server = Recorder(response(b"", headers=b"Connection: X-One\r\nConnection: X-Two\r\nX-One: 1\r\nX-Two: 2\r\n"))
+    async with door_with(server) as door:
+        named = [("Connection", "X-One"), ("Connection", "X-Two"), ("X-One", "1"), ("X-Two", "2")]
+        answer = await door.http.get(door.mcp, headers=[*door.headers().items(), *named])
+    assert not {"x-one", "x-two"} & (set(answer.headers) | set(dict(server.headers)))
 
 
 async def test_a_stream_for_listening_ends_when_the_door_stops_and_an_answer_goes_on() -> None:
