@@ -54,7 +54,8 @@ def test_none_is_taken_nothing_is_spent_and_nobody_is_sent_anywhere(
         async with BrokerDoor(settings={"access_tokens": "own"}) as door:
             good = await every_kind(door)
             envelope, other = good[kind], good[data.draw(kinds)]
-            place = data.draw(st.integers(1, len(envelope) - 2))
+            # Not drawn from its length, which differs by a character from login to login.
+            place = 1 + data.draw(st.integers(0, 2**16)) % (len(envelope) - 2)
             changed = [
                 envelope[:place],
                 envelope[place:],
