@@ -13,7 +13,7 @@ from seed_oauth.protocol.redirect_uri import LOOPBACK_HOSTS
 from seed_oauth.settings import cross_checks, environment, presets, rate_limits, validators
 from seed_oauth.settings.environment import FromEnvironment
 from seed_oauth.settings.errors import PREFIX, SettingsError, readable, refuse_unknown_variables
-from seed_oauth.settings.mcp_server import McpServerUrl, is_loopback, origin, path_of
+from seed_oauth.settings.mcp_server import McpServerUrl, path_of, script_origins
 from seed_oauth.settings.presets import Preset
 from seed_oauth.settings.store_url import StoreUrl, default_store_url
 
@@ -284,9 +284,7 @@ class Settings(FromEnvironment, BaseSettings):
     @cached_property
     def script_origins(self) -> tuple[str, ...]:
         """The web origins whose scripts may call the MCP server, besides those on loopback; `*` for all."""
-        if "*" in self.allowed_origins or not is_loopback(self.mcp_server or ""):
-            return ("*",)
-        return (origin(self.issuer), *self.allowed_origins)
+        return script_origins(self.mcp_server, self.issuer, self.allowed_origins)
 
     @cached_property
     def mcp_server_path(self) -> str:

@@ -66,15 +66,12 @@ def path_of(resource: str, issuer: str) -> str:
     return whole.removeprefix(base) or "/"
 
 
-def origin(url: str) -> str:
-    """The web origin of a URL in its canonical form."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
-
-
-def is_loopback(url: str) -> bool:
-    """Whether a URL is on this machine."""
-    return urlsplit(url).hostname in LOOPBACK_HOSTS
+def script_origins(mcp_server: str | None, issuer: str, allowed: tuple[str, ...]) -> tuple[str, ...]:
+    """The web origins whose scripts may call the MCP server, besides those on loopback; `*` for all."""
+    if "*" in allowed or urlsplit(mcp_server or "").hostname not in LOOPBACK_HOSTS:
+        return ("*",)
+    own = urlsplit(issuer)
+    return (f"{own.scheme}://{own.netloc}", *allowed)
 
 
 def is_private(host: str) -> bool:

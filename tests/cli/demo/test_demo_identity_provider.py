@@ -404,9 +404,9 @@ async def test_the_error_names_a_missing_parameter(browser: Browser, form: dict[
     [
         ("application/json", b'{"grant_type": "refresh_token"}', 400),
         ("", b"grant_type=refresh_token", 400),
-        ("application/x-www-form-urlencoded", b"\xff=\xfe", 400),
-        ("application/x-www-form-urlencoded", b"code=%ff", 400),
-        ("application/x-www-form-urlencoded", b"code=a&code=b", 400),
+        ("application/x-www-form-urlencoded", b"client_id=\xfe", 400),
+        ("application/x-www-form-urlencoded", b"client_id=%ff", 400),
+        ("application/x-www-form-urlencoded", b"client_id=a&client_id=b", 400),
         ("application/x-www-form-urlencoded", b"&".join([b"a=b"] * 65), 400),
         ("application/x-www-form-urlencoded", b"a=" + b"b" * 65_536, 413),
     ],
