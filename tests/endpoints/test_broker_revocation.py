@@ -265,7 +265,7 @@ async def uses_a_refresh_token_twice(door: BrokerDoor, tokens: Tokens) -> None:
 
 async def operator_revokes_the_client(door: BrokerDoor, _: Tokens) -> None:
     runner = CliRunner(env={"SEED_OAUTH_STORE_URL": door.settings["store_url"]})
-    done = await anyio.to_thread.run_sync(lambda: runner.invoke(command, ["clients", "revoke", "public"]))
+    done = await anyio.to_thread.run_sync(lambda: runner.invoke(command, ["clients", "revoke", "--yes", "public"]))
     assert done.exit_code == 0, done.output
 
 
