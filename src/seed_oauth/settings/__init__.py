@@ -52,10 +52,7 @@ class Settings(FromEnvironment, BaseSettings):
     idp_issuer_claim: validators.OptionalText = None
     """The issuer that the metadata and the tokens name, if it differs from `idp_issuer`. With this, the URLs below and
     no `idp_issuer`, nothing is read."""
-    idp_preset: Literal[
-        "auto", "none", "entra", "b2c", "google", "okta", "auth0", "keycloak", "github", "cognito", "authentik",
-        "zitadel",
-    ] = "auto"  # fmt: skip
+    idp_preset: presets.Name = "auto"
     """Defaults for a known identity provider; `auto` recognizes it by `idp_issuer`, `none` uses no preset."""
     idp_authorization_url: validators.AuthorizationUrl = None
     """Authorization endpoint of the identity provider; by default from its metadata."""

@@ -7,9 +7,14 @@ import re
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from typing import Literal
 from urllib.parse import urlsplit
 
 _GUID = "[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+
+Name = Literal[
+    "auto", "none", "entra", "b2c", "google", "okta", "auth0", "keycloak", "github", "cognito", "authentik", "zitadel"
+]
 
 RESOURCE = "{resource}"
 """Value of an authorization parameter that is replaced by the requested resource."""
