@@ -210,6 +210,13 @@ def request_in(page: httpx.Response) -> str:
     return unescape(found[1])
 
 
+def link_in(page: httpx.Response) -> str:
+    """Where a page leads to by a click."""
+    found = re.search(r'<a class="button" href="([^"]*)">', page.text)
+    assert found, page.text
+    return unescape(found[1])
+
+
 def target_of(page: httpx.Response) -> str:
     """Where a page sends the browser on to."""
     found = re.search(r'<meta http-equiv="refresh" content="0;url=([^"]*)">', page.text)

@@ -25,6 +25,8 @@ from seed_oauth.telemetry.contract import error_attributes
 
 ISSUER = "https://door.example"
 CALLBACK = "https://app.example/callback"
+PREREGISTERED = "preregistered"
+"""The client_id of a client in the settings that has no credentials."""
 DOCUMENT_GONE = "https://gone.example/client.json"
 DOCUMENT_DOWN = "https://down.example/client.json"
 CODE_VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"  # RFC 7636 appendix B
@@ -55,6 +57,7 @@ SETTINGS: Mapping[str, Any] = {
     "idp_client_id": "proxy",
     "idp_client_secret": "secret of the proxy",
     "store_url": "sqlite:///:memory:",
+    "clients": [{"client_id": PREREGISTERED, "redirect_uris": [CALLBACK, "http://127.0.0.1/callback"]}],
     # Tests send the same token as often as they like; those of the limits set one.
     "rate_limit_token": "",
 }

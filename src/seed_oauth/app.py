@@ -1,6 +1,6 @@
 """The app and its route table. `container.py` builds what the endpoints use."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from time import perf_counter, time
 
@@ -29,6 +29,7 @@ from seed_oauth.flows.grants import GrantStore
 from seed_oauth.http import paths
 from seed_oauth.http.answer import json_response
 from seed_oauth.http.cors import DOCUMENT_CORS, ENDPOINT_CORS, resource_cors
+from seed_oauth.http.pages import Presentation, not_found_page
 from seed_oauth.http.security_headers import SecurityHeaders
 from seed_oauth.identity_provider.metadata import MetadataSource
 from seed_oauth.outcomes import (
@@ -96,7 +97,7 @@ def create_app(
         routes=_routes(settings, pipeline, container),
         middleware=[Middleware(SecurityHeaders, issuer=settings.issuer), *pipeline.middleware()],
         lifespan=_lifespan(settings, pipeline, container),
-        exception_handlers={404: _not_found},
+        exception_handlers={404: _NotFound(container.presentation, settings.protected_resources)},
     )
     app.router.redirect_slashes = False
     app.state.pipeline = pipeline
@@ -170,11 +171,13 @@ def _endpoints(settings: Settings, pipeline: Recording, container: Container) ->
         endpoints += [counted(path, container.proxy, ResourceOutcome, *METHODS, cors=cors) for path in spellings]
     clients, authentication, flow = container.clients, container.authentication, container.flow
     resources = container.resources
-    authorization = AuthorizationEndpoint(clients, flow, resources, container.policy, configured=settings.can_authorize)
+    authorization = AuthorizationEndpoint(
+        settings.issuer, clients, flow, resources, container.policy, configured=settings.can_authorize
+    )
     token = TokenEndpoint(authentication, flow, clients, resources, configured=settings.can_exchange)
     registration = RegistrationEndpoint(
         clients,
-        settings.private_use_schemes,
+        container.redirect_uri_rules,
         container.policy,
         registration=settings.registration,
         tokens=[token.get_secret_value() for token in settings.registration_tokens],
@@ -217,6 +220,14 @@ def _lifespan(
     return lifespan
 
 
-async def _not_found(_: Request, __: Exception) -> Response:
-    description = f"nothing is at this path: {paths.SERVER_METADATA} lists the endpoints"
-    return json_response({"error": "not_found", "error_description": description}, 404)
+class _NotFound:
+    """The response at unknown paths: a page in a browser, JSON otherwise."""
+
+    def __init__(self, server: Presentation, resources: Sequence[str]) -> None:
+        self._page = not_found_page(server, resources)
+
+    async def __call__(self, request: Request, _: Exception) -> Response:
+        if "text/html" in request.headers.get("accept", ""):
+            return self._page
+        description = f"nothing is at this path: {paths.SERVER_METADATA} lists the endpoints"
+        return json_response({"error": "not_found", "error_description": description}, 404)

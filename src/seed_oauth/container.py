@@ -20,6 +20,7 @@ from seed_oauth.endpoints.health import Readiness
 from seed_oauth.envelopes.seal import Sealer
 from seed_oauth.flows import Flow, IdpParameters
 from seed_oauth.flows.broker import BrokerFlow
+from seed_oauth.flows.consent import ConsentPages
 from seed_oauth.flows.grants import GrantStore
 from seed_oauth.flows.relay import RelayFlow
 from seed_oauth.flows.revocations import Revocations
@@ -27,10 +28,13 @@ from seed_oauth.flows.revoker import Revoker
 from seed_oauth.flows.rotation import Rotation
 from seed_oauth.flows.scopes import IdpScopes
 from seed_oauth.flows.tokens import Accepts, TokenIssuer
+from seed_oauth.http.pages import Presentation
 from seed_oauth.http.requested_resource import ProtectedResources
 from seed_oauth.http_client.guarded_transport import GuardedTransport
 from seed_oauth.identity_provider.metadata import MetadataSource
 from seed_oauth.identity_provider.open import open_identity_provider
+from seed_oauth.protocol.redirect_uri import RedirectUriRules
+from seed_oauth.protocol.scope import ScopeHierarchy
 from seed_oauth.rate_limits import RateLimits
 from seed_oauth.resource_server.bearer import BearerTokens
 from seed_oauth.resource_server.claims import Claims, is_acceptable
@@ -100,7 +104,8 @@ class Container:
             denied_document_hosts=settings.denied_client_document_hosts,
             contact=settings.contact,
         )
-        documents = ClientDocuments(client_documents, settings.private_use_schemes, self.policy, archive)
+        self.redirect_uri_rules = RedirectUriRules(settings.issuer, settings.private_use_schemes)
+        documents = ClientDocuments(client_documents, self.redirect_uri_rules, self.policy, archive)
         keys = ClientKeys(client_documents, archive)
         self.clients = ResolvedClientStore(
             CachedClientStore(clients or stores.clients),
@@ -119,6 +124,9 @@ class Container:
         revoker = Revoker(sealer, rotation, revocations, self.metadata, idp.client, now=now)
         self.broker: BrokerFlow | None = None
         self.flow: Flow = RelayFlow(parameters, self.metadata, idp.client)
+        self.presentation = Presentation(
+            name=settings.server_name, logo=settings.server_logo, scopes=settings.scope_descriptions
+        )
         if settings.flow == "broker":
             self.flow = self.broker = BrokerFlow(
                 settings.issuer,
@@ -132,7 +140,7 @@ class Container:
                 ),
                 rotation=rotation,
                 revoker=revoker,
-                consent_days=settings.consent_days,
+                consent=ConsentPages(settings.issuer, sealer, self.presentation, days=settings.consent_days),
                 clients=self.clients,
                 resources=self.resources,
                 now=now,
@@ -159,6 +167,7 @@ class Container:
                     tokens,
                     required=settings.required_scopes,
                     advertised=settings.advertised_scopes,
+                    hierarchy=ScopeHierarchy(settings.scope_hierarchy),
                 ),
                 issuer=settings.issuer,
                 timeout=settings.mcp_server_timeout,
@@ -197,7 +206,7 @@ def idp_parameters(settings: Settings) -> IdpParameters:
 
 def idp_scopes(settings: Settings) -> IdpScopes:
     """The scopes that the identity provider is asked for."""
-    return IdpScopes(settings.idp_scopes, settings.idp_dropped_scopes)
+    return IdpScopes(settings.idp_scopes, settings.idp_dropped_scopes, ScopeHierarchy(settings.scope_hierarchy))
 
 
 def _accepting(settings: Settings, now: Callable[[], float]) -> Accepts:

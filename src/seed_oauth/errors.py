@@ -21,6 +21,8 @@ class Recipient:
 
     redirect_uri: str
     state: str | None
+    automatic: bool = True
+    """Whether the browser is sent there by itself, or shown a page with a link (RFC 9700 §4.11.2)."""
 
 
 @dataclass(eq=False)
@@ -37,7 +39,7 @@ class OAuthError(Exception):
     description: str
     headers: Mapping[str, str] = field(default_factory=dict)
     recipient: Recipient | None = None
-    """The client to which the error is delivered by redirect (RFC 6749 §4.1.2.1); None answers the request itself."""
+    """The client to which the error is delivered (RFC 6749 §4.1.2.1); None answers the request itself."""
     client_family: ClientFamily = ClientFamily.OTHER
     """The family of the client that asked, where it is known."""
 

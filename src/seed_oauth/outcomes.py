@@ -94,8 +94,7 @@ class AuthorizationOutcome(Outcome):
     IDP_UNAVAILABLE = "error", "temporarily_unavailable", 503, Cause.IDP
     CANCELLED = "error", "server_error", 503, Cause.USER
     UNEXPECTED = "error", "server_error", 500, Cause.SERVER
-    # … and the one way to succeed. Where the user is asked for consent first, the request is not decided yet:
-    # it is counted at the consent endpoint, when the user has answered.
+    # … and the one way to succeed. Where the user is asked for consent first, the consent endpoint counts the answer.
     CONSENT_ASKED = None, None, 200, None
     REDIRECTED_TO_IDP = "success", None, 302, None
 
@@ -161,6 +160,7 @@ class TokenOutcome(Outcome):
     BAD_CLIENT_AUTHENTICATION = None, "invalid_client", 401, Cause.CLIENT
     CLIENT_LOOKUP_FAILED = None, "temporarily_unavailable", 503, Cause.SERVER
     UNSUPPORTED_GRANT_TYPE = None, "unsupported_grant_type", 400, Cause.CLIENT
+    UNREGISTERED_GRANT_TYPE = None, "unauthorized_client", 400, Cause.CLIENT
     MISSING_PARAMETER = None, "invalid_request", 400, Cause.CLIENT
     BAD_CODE_VERIFIER = None, "invalid_grant", 400, Cause.CLIENT
     BAD_REDIRECT_URI = None, "invalid_grant", 400, Cause.CLIENT

@@ -20,7 +20,7 @@ from seed_oauth.http.cors import DOCUMENT_CORS, READABLE, resource_cors
 from seed_oauth.http.paths import RESOURCE_METADATA, resource_metadata_path
 from seed_oauth.identity_provider.open import open_identity_provider
 from seed_oauth.outcomes import ResourceOutcome
-from seed_oauth.protocol.scope import is_valid
+from seed_oauth.protocol.scope import ScopeHierarchy, is_valid
 from seed_oauth.resource_server import VerifiedToken
 from seed_oauth.resource_server.bearer import BearerTokens
 from seed_oauth.resource_server.guard import Guard
@@ -159,7 +159,13 @@ def protect(
         introspection=settings.introspects,
         revocations=_revocations(settings, opened),
     )
-    guard = Guard(resource, tokens, required=required, advertised=settings.advertised_scopes)
+    guard = Guard(
+        resource,
+        tokens,
+        required=required,
+        advertised=settings.advertised_scopes,
+        hierarchy=ScopeHierarchy(settings.scope_hierarchy),
+    )
     document = protected_resource_metadata(settings.issuer, resource, advertised)
     documents = Router(
         [

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 from load import Request, ask
 
-REDIRECT_URI = "http://127.0.0.1:7777/callback"
+REDIRECT_URI = "https://app.example/callback"
 CODE_VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
 CODE_CHALLENGE = urlsafe_b64encode(hashlib.sha256(CODE_VERIFIER.encode()).digest()).decode().rstrip("=")
 

@@ -29,7 +29,7 @@ import table
 from broker import SECRET_KEYS, Logins
 from contenders import CONTENDERS, Site
 from load import BenchmarkError, Request, resident_megabytes
-from login import CODE_VERIFIER, REDIRECT_URI
+from login import CODE_VERIFIER
 from rich.console import Console
 from rich.progress import Progress
 from run import identity_provider
@@ -102,7 +102,7 @@ class Soak:
         mistakes = (
             session.get(f"{self.base}/oauth/authorize", params={"client_id": f"nobody {time.monotonic_ns()}"}),
             session.post(f"{self.base}/oauth/token", data={**code, "client_id": "nobody"}),
-            session.post(f"{self.base}/oauth/register", json={"redirect_uris": [REDIRECT_URI.replace("127", "0x7f")]}),
+            session.post(f"{self.base}/oauth/register", json={"redirect_uris": ["http://app.example/callback"]}),
             session.get(f"{self.base}/oauth/callback", params={"state": "none", "code": "none"}),
         )
         for mistake in mistakes:

@@ -11,19 +11,20 @@ from joserfc.jwk import ECKey
 
 from seed_oauth.clients import BadClientDocumentError, Client
 from seed_oauth.clients.metadata_document import MAXIMUM_DOCUMENT, ClientDocuments, is_well_formed
-from seed_oauth.protocol.redirect_uri import is_registered
-from tests.harness import CALLBACK, document
+from seed_oauth.protocol.redirect_uri import RedirectUriRules, is_registered
+from tests.harness import CALLBACK, ISSUER, document
 
 pytestmark = pytest.mark.anyio
 
 URL = "https://app.example/oauth/client.json"
+RULES = RedirectUriRules(ISSUER)
 PUBLIC_JWKS = {"keys": [ECKey.generate_key("P-256").as_dict(private=False)]}
 PRIVATE_JWKS = {"keys": [ECKey.generate_key("P-256").as_dict(private=True)]}
 
 
 async def client_of(content: object, url: str = URL) -> Client:
     """The client whose document has this content."""
-    documents = ClientDocuments(httpx.MockTransport(lambda _: httpx.Response(200, json=content)))
+    documents = ClientDocuments(httpx.MockTransport(lambda _: httpx.Response(200, json=content)), RULES)
     return await documents.get(url)
 
 
@@ -86,7 +87,7 @@ async def test_no_other_url_is_fetched(url: str) -> None:
         asked.append(request)
         return httpx.Response(404)
 
-    documents = ClientDocuments(httpx.MockTransport(answer))
+    documents = ClientDocuments(httpx.MockTransport(answer), RULES)
     with pytest.raises(BadClientDocumentError, match="must be at an https URL with a host and a path"):
         await documents.get(url)
     assert asked == []
@@ -108,7 +109,7 @@ async def test_a_document_makes_a_client() -> None:
     client = await client_of(
         document(
             URL,
-            redirect_uris=[CALLBACK, "javascript:alert(1)", "cursor://callback"],
+            redirect_uris=[CALLBACK, "javascript:alert(1)", "cursor://anysphere.cursor-mcp/oauth/callback"],
             client_uri="https://app.example/",
             grant_types=["authorization_code", "urn:ietf:params:oauth:grant-type:jwt-bearer"],
             unheard_of=1,
@@ -117,7 +118,10 @@ async def test_a_document_makes_a_client() -> None:
     assert client == Client(
         client_id=URL,
         issued_at=0,
-        redirect_uris=(CALLBACK, "cursor://callback"),  # PROTOCOL R4: the others are left out
+        redirect_uris=(
+            CALLBACK,
+            "cursor://anysphere.cursor-mcp/oauth/callback",
+        ),  # PROTOCOL R4: the others are left out
         metadata={
             "client_name": "Documented",
             "client_uri": "https://app.example/",
@@ -158,6 +162,11 @@ async def test_a_document_makes_a_client() -> None:
             {"token_endpoint_auth_method": "private_key_jwt", "jwks_uri": "http://app.example/jwks"},
             "jwks_uri must be an https URL",
         ),
+        (
+            {"token_endpoint_auth_method": "private_key_jwt", "jwks_uri": "https://app.example%E3%80%82evil.example/"},
+            "jwks_uri must be an https URL",
+        ),
+        ({"redirect_uris": ["https://app.example%E3%80%82evil.example/"]}, "without percent-encoding"),
         ({"token_endpoint_auth_method": "private_key_jwt", "jwks": PRIVATE_JWKS}, "must have public keys only"),
         ({"token_endpoint_auth_method": "private_key_jwt", "jwks": {"keys": []}}, "no usable key"),
         ({"token_endpoint_auth_method": "private_key_jwt", "jwks": "keys"}, "must be a JWK Set"),
@@ -165,7 +174,6 @@ async def test_a_document_makes_a_client() -> None:
         ({"client_name": "\u202egnp.exe"}, "client_name must be there, of at most 256 printable characters"),
         ({"client_name": None}, "client_name must be there"),
         ({"client_name": ""}, "client_name must be there"),
-        ({"scope": 7}, "scope must be a list"),
     ],
 )
 async def test_a_document_that_breaks_a_rule_is_told_which(changes: dict[str, Any], objection: str) -> None:
@@ -249,7 +257,7 @@ async def test_a_null_member_is_no_member() -> None:
     """PROTOCOL R8."""
     nulls = dict.fromkeys(("client_secret", "logo_uri", "scope", "grant_types", "jwks", "token_endpoint_auth_method"))
     transport = httpx.MockTransport(lambda _: httpx.Response(200, json={**document(URL), **nulls}))
-    assert (await ClientDocuments(transport).get(URL)).token_endpoint_auth_method == "none"
+    assert (await ClientDocuments(transport, RULES).get(URL)).token_endpoint_auth_method == "none"
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
@@ -265,7 +273,13 @@ async def test_a_loopback_redirect_uri_without_a_port_stands_for_every_port(host
 async def test_the_operators_private_use_schemes_hold_for_documents_too() -> None:
     content = document(URL, redirect_uris=["acme://callback"])
     transport = httpx.MockTransport(lambda _: httpx.Response(200, json=content))
-    assert (await ClientDocuments(transport, ("acme",)).get(URL)).redirect_uris == ("acme://callback",)
+    rules = RedirectUriRules(ISSUER, frozenset({"acme"}))
+    assert (await ClientDocuments(transport, rules).get(URL)).redirect_uris == ("acme://callback",)
+
+
+async def test_no_document_has_this_server_as_its_client() -> None:
+    """RFC 9700 §4.11.2: no answer of ours is to be a request to us."""
+    assert "at this server itself" in await objection_to(document(URL, redirect_uris=[f"{ISSUER}/oauth/callback"]))
 
 
 async def test_a_document_over_5_kib_is_refused() -> None:

@@ -94,7 +94,7 @@ async def test_the_page_of_a_person_says_which_rule_a_document_breaks() -> None:
         door.http.headers["Accept"] = "text/html"
         page = await door.authorize(client_id=URL)
         assert page.status_code == 400
-        assert "The document at this client_id must have its own URL as its client_id" in page.text
+        assert "For its developer: the document at this client_id must have its own URL as its client_id" in page.text
         assert "evil" not in page.text
         assert await door.error_count(AuthorizationOutcome.BAD_CLIENT_DOCUMENT) == 1
 

@@ -237,7 +237,7 @@ SECTIONS: dict[str, list[Failure]] = {
         ),
         Failure(
             outcome=AuthorizationOutcome.UNKNOWN_CLIENT,
-            seen="The browser shows that the `client_id` is not registered, for many users at the same time.",
+            seen="The browser shows that the application is not registered, for many users at the same time.",
             cause="The store is new: `SEED_OAUTH_STORE_URL` has changed, the volume is not persistent, or each replica "
             "has a file of its own. For a single user: the client was unused for `SEED_OAUTH_CLIENT_DAYS`.",
             remedy="The line `store` at the start says which store is used. Restore the old one, or let users remove "

@@ -9,12 +9,14 @@ import httpx
 import pytest
 
 from seed_oauth.outcomes import AuthorizationOutcome as Row
+from tests.broker import link_in
 from tests.harness import (
     CALLBACK,
     CODE_CHALLENGE,
     DOCUMENT_DOWN,
     DOCUMENT_GONE,
     ISSUER,
+    PREREGISTERED,
     BrokenStore,
     FrontDoor,
     RelayDoor,
@@ -36,12 +38,13 @@ def door(relay_door: FrontDoor) -> FrontDoor:
 
 @dataclass
 class Case:
-    """A request that ends in `row`: what is changed in a good one, and where the error is delivered."""
+    """A request that ends in `row`: what is changed in a good one, and where the error may be delivered."""
 
     row: Row
     changes: Mapping[str, str | None]
     error: str
     redirected: bool = True
+    """Whether client and redirect_uri are known to be good."""
     status: int = 400
     result: str = "error"
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -50,7 +53,7 @@ class Case:
 
 CASES = [
     # The specification's points 1 to 7.
-    Case(Row.NOT_CONFIGURED, {}, "server_error", settings={"idp_authorization_url": None}),
+    Case(Row.NOT_CONFIGURED, {}, "server_error", status=503, settings={"idp_authorization_url": None}),
     Case(Row.NOT_CONFIGURED, {"client_id": "?"}, "server_error", redirected=False, status=503,
          settings={"idp_authorization_url": None}),
     Case(Row.BAD_CODE_CHALLENGE_METHOD, {"code_challenge_method": "plain"}, "invalid_request"),
@@ -109,22 +112,15 @@ CASES = [
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.row.reason}-{case.changes}")
 async def test_a_request_that_fails_a_check_is_answered_and_counted_as_its_row(case: Case) -> None:
-    """PROTOCOL A1, A2, A3, A4, A5, A8 and A9; THREATS 8: each case says which."""
+    """PROTOCOL A1, A2, A3, A4, A9 and A14; THREATS 8 and 22: each case says which."""
     clients = BrokenStore() if case.broken_store else None
     async with RelayDoor(settings=case.settings, clients=clients) as door:
         before = await door.samples()
         response = await door.authorize(**case.changes)
 
-        if case.redirected:
-            # PROTOCOL A5 and A8: back to the client, with state as sent and our issuer.
-            assert response.status_code == 302
-            assert response.headers["location"].startswith(f"{CALLBACK}?")
-            told = query_of(response.headers["location"])
-            assert (told["error"], told["state"], told["iss"]) == (case.error, "opaque state", ISSUER)
-        else:
-            assert response.status_code == case.status
-            assert "location" not in response.headers
-            assert json_of(response)["error"] == case.error
+        assert response.status_code == case.status
+        assert "location" not in response.headers
+        assert json_of(response)["error"] == case.error
         assert response.headers["cache-control"] == "no-store"
         assert increases(before, await door.samples()) == {
             f'oauth_authorization_requests_total{{result="{case.result}"}}': 1,
@@ -170,6 +166,50 @@ async def test_clients_that_read_no_metadata_find_the_endpoints_at_the_root(door
         assert answer.headers["access-control-allow-origin"] == "*"
     assert answer.status_code in {200, 201, 302}
     assert increases(before, await door.samples())
+
+
+REDIRECTED = [case for case in CASES if case.redirected]
+
+
+@pytest.mark.parametrize("case", REDIRECTED, ids=lambda case: f"{case.row.reason}-{case.changes}")
+async def test_a_client_that_the_operator_registered_is_told_by_redirect(case: Case) -> None:
+    """PROTOCOL A5 and A8: with state as sent and our issuer."""
+    async with FrontDoor(settings=case.settings) as door:
+        before = await door.samples()
+        response = await door.authorize(client_id=PREREGISTERED, **case.changes)
+        assert response.status_code == 302
+        assert response.headers["location"].startswith(f"{CALLBACK}?")
+        told = query_of(response.headers["location"])
+        assert (told["error"], told["state"], told["iss"]) == (case.error, "opaque state", ISSUER)
+        assert increases(before, await door.samples()) == {
+            f'oauth_authorization_requests_total{{result="{case.result}"}}': 1,
+            f'oauth_errors_total{{cause="{case.row.cause}",endpoint="authorize",reason="{case.row.reason}"}}': 1,
+        }
+
+
+@pytest.mark.parametrize("case", REDIRECTED, ids=lambda case: f"{case.row.reason}-{case.changes}")
+async def test_nobody_is_sent_to_a_client_that_anybody_may_have_registered_but_by_their_own_click(case: Case) -> None:
+    """PROTOCOL A14 (RFC 9700 §4.11.2): the link tells the client what a redirect would have told it."""
+    async with FrontDoor(settings=case.settings) as door:
+        response = await door.http.get(
+            "/oauth/authorize", params=authorization_request(**case.changes), headers={"Accept": "text/html"}
+        )
+    assert response.status_code == case.status
+    assert "location" not in response.headers
+    assert "http-equiv" not in response.text
+    told = query_of(link_in(response))
+    assert (told["error"], told["state"], told["iss"]) == (case.error, "opaque state", ISSUER)
+
+
+@pytest.mark.parametrize("flow", ["relay", "broker"])
+async def test_this_server_is_no_place_to_be_sent_back_to_on_whatever_port_a_program_may_wait(flow: str) -> None:
+    """THREATS 22: RFC 8252 §7.3 makes ours one of those ports."""
+    settings = {"issuer": "http://127.0.0.1:8000", "flow": flow}
+    async with FrontDoor(settings=settings) as door:
+        registered = json_of(await door.register(redirect_uris=["http://127.0.0.1/oauth/callback"]))
+        changes = {"client_id": registered["client_id"], "redirect_uri": "http://127.0.0.1:8000/oauth/callback"}
+        assert (await door.authorize(**changes)).status_code == 400
+        assert await door.error_count(Row.BAD_REDIRECT_URI) == 1
 
 
 UNREGISTERED = [
@@ -314,18 +354,15 @@ async def test_the_resource_is_kept_from_an_identity_provider_that_refuses_it() 
 @pytest.mark.parametrize("state", ["a b&c=d#e", "ünï-cödé ✓", "%0d%0aSet-Cookie:x", "'\"<>"])
 async def test_state_comes_back_exactly_as_sent_and_never_breaks_a_header(door: FrontDoor, state: str) -> None:
     success = await door.authorize(state=state)
-    refusal = await door.authorize(state=state, response_type="token")
+    refusal = await door.authorize(state=state, response_type="token", client_id=PREREGISTERED)
     assert query_of(success.headers["location"])["state"] == state
     assert query_of(refusal.headers["location"])["state"] == state
 
 
-async def test_an_error_is_added_to_the_query_that_the_redirect_uri_has(door: FrontDoor) -> None:
-    registered = await door.register(redirect_uris=["https://app.example/callback?tenant=1"])
-    response = await door.authorize(
-        client_id=json_of(registered)["client_id"],
-        redirect_uri="https://app.example/callback?tenant=1",
-        response_type="token",
-    )
+async def test_an_error_is_added_to_the_query_that_the_redirect_uri_has() -> None:
+    callback = "https://app.example/callback?tenant=1"
+    async with FrontDoor(settings={"clients": [{"client_id": "a", "redirect_uris": [callback]}]}) as door:
+        response = await door.authorize(client_id="a", redirect_uri=callback, response_type="token")
     told = query_of(response.headers["location"])
     assert (told["tenant"], told["error"]) == ("1", "unsupported_response_type")
 
@@ -341,6 +378,39 @@ async def test_a_person_gets_a_page_that_says_what_to_do(door: FrontDoor) -> Non
     assert "frame-ancestors 'none'" in response.headers["content-security-policy"]
     assert "remove the connection in your application and connect again" in response.text
     assert response.headers["x-correlation-id"] in response.text
+
+
+LIMITED = {"client_id": "limited", "redirect_uris": [CALLBACK], "scope": "files:read mail"}
+
+
+@pytest.mark.parametrize("flow", ["relay", "broker"])
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        ("files:read", 302),
+        ("mail files:read", 302),
+        ("mail offline_access", 302),
+        ("files:write", 400),
+        ("mail x", 400),
+    ],
+)
+async def test_a_client_in_the_settings_asks_for_no_more_scopes_than_it_is_registered_for(
+    asked: str, status: int, flow: str
+) -> None:
+    settings = {"clients": [{**LIMITED, "ask_consent": False}], "flow": flow}
+    async with FrontDoor(settings=settings) as door:
+        response = await door.authorize(client_id="limited", scope=asked)
+        assert response.status_code == 302
+        location = query_of(response.headers["location"])
+        assert location.get("error") == (None if status == 302 else "invalid_scope")
+        assert await door.error_count(Row.BAD_SCOPE) == (status == 400)
+
+
+async def test_a_client_in_the_settings_that_names_no_scope_gets_those_that_it_is_registered_for() -> None:
+    """RFC 6749 §3.3: no scope is a default, not all there are."""
+    async with RelayDoor(settings={"clients": [LIMITED]}) as door:
+        response = await door.authorize(client_id="limited")
+    assert query_of(response.headers["location"])["scope"] == "files:read mail"
 
 
 async def test_authorize_cannot_be_fetched_by_scripts_of_other_origins(door: FrontDoor) -> None:

@@ -28,7 +28,7 @@ from tests.harness import (
 
 pytestmark = pytest.mark.anyio
 
-TRUSTED = replace(PUBLIC, trusted=True)
+TRUSTED = replace(PUBLIC, preregistered=True, trusted=True)
 DOWN = IdentityProviderError(IdentityProviderFailure.UNREACHABLE)
 
 

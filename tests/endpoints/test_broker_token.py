@@ -163,6 +163,7 @@ def test_every_row_of_the_table_is_reached_in_one_flow_or_the_other() -> None:
         Row.REFRESH_TOKEN_REVOKED,
         Row.IDP_NO_NONCE,
         Row.IDP_WRONG_NONCE,
+        Row.UNREGISTERED_GRANT_TYPE,  # test_registration.py
         Row.EXCHANGED,
         Row.REFRESHED,
     }
@@ -482,7 +483,11 @@ class Told:
 TOLD = [
     Told("mail files", None, "mail files"),
     Told("mail files", "mail", "mail"),
-    Told("mail", "mail profile", "mail profile"),
+    # RFC 6749 §5.1 and §3.3: an empty list of scopes is none, so nothing was granted but what was asked for.
+    Told("mail files", "", "mail files"),
+    # Nobody was shown what the identity provider adds.
+    Told("mail", "mail profile", "mail"),
+    Told("mail", "profile admin", None),
     Told(None, None, None),
     Told(None, "mail", "mail"),
     Told("mail", "openid mail", "mail", {"idp_scopes": "openid"}),
@@ -492,13 +497,93 @@ TOLD = [
 ]
 
 
+HIERARCHY = {"scope_hierarchy": {"files:write": ["files:read"], "admin": ["files:write"], "e-mail": ["mail"]}}
+TOLD += [
+    Told("files:read", "files:read files:write admin", "files:read", HIERARCHY),
+    Told("files:read", "files:write", "files:read", HIERARCHY),
+    Told("files:read", "admin", "files:read", HIERARCHY),
+    Told("files:write", "files:read", "files:read", HIERARCHY),
+    Told("admin", "files:write files:read", "files:write files:read", HIERARCHY),
+    Told("mail", "e-mail", "mail", HIERARCHY),
+    Told("mail", "files:read", None, HIERARCHY),
+]
+
+
 @pytest.mark.parametrize("case", TOLD, ids=str)
 async def test_a_client_is_told_which_scopes_it_got_and_not_what_we_got_for_ourselves(case: Told) -> None:
+    """THREATS 23: nor what its user was not shown."""
     answer = {} if case.idp is None else {"scope": case.idp}
     async with BrokerDoor(settings=case.settings, idp=answering(answer)) as door:
         code, _ = await code_of(door, scope=case.asked)
         members = json_of(await door.token(code_request(code=code)))
     assert members.get("scope") == case.told
+    opened = AccessToken.opened(sealer_of(settings_of(door)), members["access_token"], door.now())
+    assert opened.scope == (case.told or "")
+
+
+async def test_a_client_is_told_what_the_token_of_the_identity_provider_carries_where_it_gets_that_one() -> None:
+    """It is the identity provider's word for what its own token is good for; nothing here can take scopes out of it."""
+    token = jwt_of({"aud": RESOURCE, "scope": "mail admin"})
+    idp = answering({"access_token": token, "scope": "mail admin"})
+    async with BrokerDoor(idp=idp, settings={"access_tokens": "idp"}) as door:
+        code, _ = await code_of(door, scope="mail")
+        members = json_of(await door.token(code_request(code=code)))
+    assert (members["access_token"], members["scope"]) == (token, "mail admin")
+
+
+REFRESHED = [
+    # Asked for at first, granted then; asked for in the refresh, granted then; what the new access token has.
+    ("mail", "mail", None, "mail admin", "mail"),
+    ("mail files", "mail", None, "mail files", "mail files"),
+    ("mail", "profile", None, "profile mail", "mail"),
+    ("mail files", "mail", "mail files", "mail files admin", "mail files"),
+    ("files:write", "files:write", "files:read", "files:write", "files:read"),
+    ("files:read", "files:write", "files:read", "files:write admin", "files:read"),
+    (None, "mail", None, "mail", "mail"),
+]
+
+
+@pytest.mark.parametrize(("asked", "granted", "again", "then", "has"), REFRESHED)
+async def test_no_refresh_gives_an_access_token_more_than_its_user_was_shown(
+    asked: str | None, granted: str, again: str | None, then: str, has: str | None
+) -> None:
+    """THREATS 23."""
+    answers = iter([granted, then])
+
+    def idp(request: httpx.Request) -> httpx.Response:
+        return answering({"refresh_token": "rt", "scope": next(answers)})(request)
+
+    async with BrokerDoor(settings=HIERARCHY, idp=idp) as door:
+        code, _ = await code_of(door, scope=asked)
+        tokens = json_of(await door.token(code_request(code=code)))
+        refreshed = json_of(await door.token(refresh_request(refresh_token=tokens["refresh_token"], scope=again)))
+        opened = AccessToken.opened(sealer_of(settings_of(door)), refreshed["access_token"], door.now())
+    assert refreshed.get("scope") == has
+    assert opened.scope == (has or "")
+
+
+@pytest.mark.parametrize(
+    ("asked", "granted", "again", "status"),
+    [
+        # What it asked for, whatever the identity provider calls it.
+        ("files:read", "https://idp.example/files.read", "files:read", 200),
+        ("mail files:read", "mail", "mail files:read", 200),
+        # What a granted scope includes.
+        ("files:write", "files:write", "files:read", 200),
+        ("admin", "admin", "files:read files:write", 200),
+        ("files:read", "files:read", "files:write", 400),
+        ("files:read", "admin", "files:write", 400),
+    ],
+)
+async def test_a_refresh_may_name_what_was_asked_for_and_what_that_includes(
+    asked: str, granted: str, again: str, status: int
+) -> None:
+    """PROTOCOL T8 and M8."""
+    async with BrokerDoor(settings=HIERARCHY, idp=answering({"refresh_token": "rt", "scope": granted})) as door:
+        code, _ = await code_of(door, scope=asked)
+        tokens = json_of(await door.token(code_request(code=code)))
+        response = await door.token(refresh_request(refresh_token=tokens["refresh_token"], scope=again))
+    assert response.status_code == status
 
 
 async def test_a_refresh_may_narrow_the_scope_of_an_access_token_but_not_of_the_grant() -> None:
@@ -577,20 +662,22 @@ async def test_a_refresh_names_the_scopes_that_the_identity_provider_was_asked_f
 
 
 async def test_a_client_that_repeats_what_it_asked_for_is_not_refused_for_what_it_is_called_elsewhere() -> None:
-    async with BrokerDoor(idp=answering({"refresh_token": "rt", "scope": "https://graph/User.Read"})) as door:
+    settings = {"scope_hierarchy": {"https://graph/User.Read": ["User.Read"]}}
+    idp = answering({"refresh_token": "rt", "scope": "https://graph/User.Read"})
+    async with BrokerDoor(idp=idp, settings=settings) as door:
         code, _ = await code_of(door, scope="User.Read mail")
         tokens = json_of(await door.token(code_request(code=code)))
-        assert tokens["scope"] == "https://graph/User.Read"
-        for asked, sent in (
-            ("User.Read mail", "User.Read mail"),
-            ("https://graph/User.Read", "https://graph/User.Read"),
-            ("mail", "mail"),
+        assert tokens["scope"] == "User.Read"
+        for asked, sent, told in (
+            ("User.Read mail", "User.Read mail", "User.Read"),
+            ("User.Read", "User.Read", "User.Read"),
+            ("mail", "mail", None),
         ):
             response = await door.token(refresh_request(refresh_token=tokens["refresh_token"], scope=asked))
             assert response.status_code == 200, asked
             tokens = json_of(response)
             assert form_of(door.idp_requests[-1])["scope"] == sent
-            assert tokens["scope"] == "https://graph/User.Read"
+            assert tokens.get("scope") == told
         refused = await door.token(refresh_request(refresh_token=tokens["refresh_token"], scope="User.Read admin"))
         assert json_of(refused)["error"] == "invalid_scope"
 

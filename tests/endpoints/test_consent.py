@@ -2,15 +2,32 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 import pytest
+from joserfc.jwk import ECKey
+from starlette.requests import Request
+from starlette.responses import Response
 
+from seed_oauth import Settings
 from seed_oauth.clients import Client
+from seed_oauth.flows.browser_cookies import BrowserCookies, Consent
 from seed_oauth.identity_provider.failures import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.outcomes import ConsentOutcome as Row
-from tests.broker import IDP, BrokerDoor, Clock, KnownClients, PlayedMetadata, request_in, target_of
-from tests.harness import CALLBACK, ISSUER, PUBLIC, document, increases, json_of, query_of, rows_of_every_endpoint
+from tests.broker import IDP, BrokerDoor, Clock, KnownClients, PlayedMetadata, link_in, request_in, target_of
+from tests.harness import (
+    CALLBACK,
+    ISSUER,
+    PUBLIC,
+    SETTINGS,
+    document,
+    increases,
+    json_of,
+    query_of,
+    rows_of_every_endpoint,
+    sealer_of,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -81,10 +98,12 @@ async def test_a_decision_that_does_not_count_as_consent_is_answered_and_counted
         )
 
         if case.told:
-            # PROTOCOL A5 and A8. After a form, the redirect is a page (Chrome's form-action).
+            # PROTOCOL A5, A8 and A14. After a form, the redirect is a page (Chrome's form-action); and to whom the
+            # user has denied access they go by their own click only.
             assert response.status_code == 200
-            assert target_of(response).startswith(f"{CALLBACK}?")
-            told = query_of(target_of(response))
+            assert ("http-equiv" in response.text) == (case.row is not Row.DENIED)
+            assert link_in(response).startswith(f"{CALLBACK}?")
+            told = query_of(link_in(response))
             assert (told["error"], told["state"], told["iss"]) == (case.row.error, "opaque state", ISSUER)
         else:
             assert response.status_code == case.row.status
@@ -235,12 +254,110 @@ async def test_a_consent_without_scopes_covers_none_by_name() -> None:
         assert (await door.person.opens(scope="mail")).status_code == 200
 
 
-async def test_a_native_apps_scheme_is_not_the_host_of_the_same_name() -> None:
-    """Any program may register a private-use scheme, whatever stands after it."""
+KEYS = {"jwks": {"keys": [ECKey.generate_key("P-256").as_dict(private=False)]}}
+SECRET = "8Jr2kqPz0vXwT5bYcN7mLhD1sGfA3eRu"
+IN_SETTINGS = {"redirect_uris": [CALLBACK]}
+MEMORY = {
+    "clients": [
+        {"client_id": "public-in-the-settings", **IN_SETTINGS},
+        {"client_id": "with-a-secret", "client_secret": SECRET, "ask_consent": True, **IN_SETTINGS},
+        {"client_id": "with-keys", "ask_consent": True, **KEYS, **IN_SETTINGS},
+    ]
+}
+DOCUMENT = "https://app.example/client.json"
+
+
+@pytest.mark.parametrize(
+    ("changes", "remembered"),
+    [
+        ({}, True),
+        # RFC 8252 §8.6: any program may listen there, or register the scheme.
+        ({"redirect_uri": "http://127.0.0.1:7/callback"}, False),
+        ({"redirect_uri": NATIVE}, False),
+        # THREATS 21: others know these, and could begin a login in their name.
+        ({"client_id": DOCUMENT}, False),
+        ({"client_id": "public-in-the-settings"}, False),
+        # Nobody else can redeem their codes.
+        ({"client_id": "with-a-secret"}, True),
+        ({"client_id": "with-keys"}, True),
+    ],
+    ids=str,
+)
+async def test_a_consent_is_remembered_where_nobody_else_can_make_use_of_it(
+    changes: dict[str, str], remembered: bool
+) -> None:
+    """PROTOCOL A13, THREATS 24."""
+
+    def published(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json=document(str(request.url)))
+
+    async with BrokerDoor(clients=APP, documents=published, settings=MEMORY) as door:
+        page = await door.person.opens(**{**REMEMBERED, **changes})
+        assert ("remember" in page.text) == remembered
+        await door.person.decides(page, remember="on")
+        response = await door.person.opens(**{**REMEMBERED, **changes})
+        assert response.status_code == (302 if remembered else 200)
+
+
+@pytest.mark.parametrize("client_id", ["https://app.example/client.json", "public-in-the-settings"])
+async def test_a_consent_that_was_remembered_before_it_could_be_misused_is_not_honoured(client_id: str) -> None:
+    """THREATS 21: cookies of an older release, or of before a client became known, are still in browsers."""
+
+    def published(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json=document(str(request.url)))
+
+    before = KnownClients(Client(client_id="registered", issued_at=1, redirect_uris=(CALLBACK,)))
+    async with BrokerDoor(clients=before, documents=published, settings=MEMORY) as door:
+        response = Response()
+        request = Request({"type": "http", "headers": []})
+        sealer = sealer_of(Settings(**{**SETTINGS, **door.settings}))
+        browser = BrowserCookies(request, sealer, secure=True, consent_days=30)
+        browser.keep_on(response)
+        consent = Consent(client_id, "app.example", ("mail", "files"), f"{ISSUER}/mcp", can_be_remembered=True)
+        browser.remember(consent, response, door.now())
+        for cookie in response.headers.getlist("set-cookie"):
+            name, _, value = cookie.partition(";")[0].partition("=")
+            door.person.http.cookies.set(name, value, domain="door.example")
+        assert (await door.person.opens(**{**REMEMBERED, "client_id": client_id})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("members", "asked"),
+    [
+        ({}, True),
+        ({"ask_consent": False}, False),
+        ({"client_secret": SECRET}, False),
+        ({"client_secret": SECRET, "ask_consent": True}, True),
+        (KEYS, False),
+    ],
+    ids=["public", "public and trusted", "confidential", "confidential and not trusted", "with keys"],
+)
+async def test_for_a_client_in_the_settings_the_operator_decides_whether_its_users_are_asked(
+    members: dict[str, Any], asked: bool
+) -> None:
+    """THREATS 21: without a word of theirs, those are asked whose codes anybody can redeem."""
+    settings = {"clients": [{"client_id": "client", **IN_SETTINGS, **members}]}
+    async with BrokerDoor(settings=settings) as door:
+        response = await door.person.opens(client_id="client")
+    assert response.status_code == (200 if asked else 302)
+
+
+async def test_an_error_goes_to_the_client_by_itself_once_its_user_has_consented_in_this_browser() -> None:
+    """PROTOCOL A14."""
+    async with BrokerDoor() as door:
+        assert (await door.person.opens(response_type="token")).status_code == 400
+        await remembering(door)
+        assert (await door.person.opens(response_type="token")).status_code == 302
+        assert (await door.somebody().opens(response_type="token")).status_code == 400
+
+
+async def test_who_denies_is_told_so_and_stays_here() -> None:
+    """PROTOCOL A14: they may have denied because they do not want to go where the link would have led."""
     async with BrokerDoor(clients=APP) as door:
-        await remembering(door, redirect_uri=NATIVE)
-        assert (await door.person.opens(**{**REMEMBERED, "redirect_uri": NATIVE})).status_code == 302
-        assert (await door.person.opens(**REMEMBERED)).status_code == 200
+        response = await door.person.decides(await door.person.opens(redirect_uri=NATIVE), "deny")
+    assert "You denied access" in response.text
+    assert "http-equiv" not in response.text
+    assert query_of(link_in(response))["error"] == "access_denied"
 
 
 async def test_a_consent_is_remembered_in_its_own_browser_only() -> None:

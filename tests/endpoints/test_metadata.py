@@ -199,3 +199,14 @@ async def test_what_is_not_there_is_a_json_404(door: FrontDoor, path: str) -> No
     response = await door.http.get(path)
     assert response.status_code == 404
     assert json_of(response)["error"] == "not_found"
+
+
+@pytest.mark.parametrize("path", ["/", "/x", "/login"])
+async def test_a_person_who_looks_for_something_here_is_told_what_the_server_is_for(path: str) -> None:
+    async with FrontDoor(settings={"server_name": "Example <Tools>"}) as door:
+        page = await door.http.get(path, headers={"Accept": "text/html,application/xhtml+xml"})
+    assert page.status_code == 404
+    assert page.headers["content-type"].startswith("text/html")
+    assert "Example &lt;Tools&gt; is for MCP clients" in page.text
+    assert f"{ISSUER}/mcp" in page.text
+    assert "frame-ancestors 'none'" in page.headers["content-security-policy"]

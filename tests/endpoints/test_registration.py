@@ -1,19 +1,26 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import httpx
 import pytest
 
 from seed_oauth.clients import PROTECTED, QuotaExhaustedError
 from seed_oauth.errors import StoreError
 from seed_oauth.outcomes import RegistrationOutcome as Row
+from seed_oauth.outcomes import TokenOutcome
 from seed_oauth.storage.sqlite.clients import SqliteClientStore
 from seed_oauth.storage.sqlite.database import Database
+from tests.broker import BrokerDoor
 from tests.harness import (
     CALLBACK,
+    ISSUER,
     BrokenStore,
     FrontDoor,
+    code_request,
     increases,
     json_of,
+    query_of,
+    refresh_request,
     registration_request,
     rows_of_every_endpoint,
 )
@@ -46,6 +53,7 @@ CASES = [
         for redirect_uris in (
             [], "https://app.example/", [7], ["javascript:alert(1)"], ["http://app.example/"], ["/callback"],
             ["https://app.example/#x"], ["https://app.example/"] * 33, ["a\x00"], [None],
+            [f"{ISSUER}/oauth/callback"], ["https://app.example%2eevil.example/"], ["goose://extension?cmd=evil"],
         )
     ),
     *(
@@ -57,11 +65,8 @@ CASES = [
             {"grant_types": ["client_credentials"]},
             {"grant_types": "authorization_code"},
             {"response_types": ["token"]},
-            {"scope": "a  b"},
-            {"scope": ["a"]},
             # A flood of the largest ones must not fill what keeps the clients of others.
             {"grant_types": ["authorization_code"] * 33},
-            {"scope": "a" * 8192},
             {"redirect_uris": [f"https://app.example/{'a' * 2000}{number}" for number in range(5)]},
             {"contacts": ["a" * 300] * 32},
         )
@@ -166,7 +171,12 @@ async def test_a_redirect_uri_at_a_host_that_the_operator_does_not_allow_is_refu
             refused = await door.register(redirect_uris=[uri])
             assert json_of(refused)["error"] == "invalid_redirect_uri"
             assert "ask it@example.com" in json_of(refused)["error_description"]
-        allowed = ["https://app.example:444/", "https://a.b.corp.example/", "http://127.0.0.1/", "cursor://x/oauth"]
+        allowed = [
+            "https://app.example:444/",
+            "https://a.b.corp.example/",
+            "http://127.0.0.1/",
+            "cursor://anysphere.cursor-mcp/oauth/callback",
+        ]
         registered = json_of(await door.register(redirect_uris=[*allowed, "https://evil.example/"]))
         assert registered["redirect_uris"] == allowed
 
@@ -217,11 +227,51 @@ async def test_a_registered_client_gets_its_metadata_as_accepted(door: FrontDoor
         "client_uri": "https://inspector.example/",
         "grant_types": ["authorization_code", "refresh_token"],
         "response_types": ["code"],
-        "scope": "mail files",
         "contacts": ["me@app.example"],
         "software_id": "inspector",
     }
     assert increases(before, await door.samples()) == {'oauth_dcr_registrations_total{result="success"}': 1}
+
+
+@pytest.mark.parametrize("scope", ["mail", "a  b", ["a"], "a" * 8192])
+async def test_a_scope_is_not_registered_because_it_would_be_no_limit(relay_door: FrontDoor, scope: object) -> None:
+    """RFC 7591 §3.2.1: what is not in the answer is not registered. A client may be told to ask for more later."""
+    registered = json_of(await relay_door.register(scope=scope))
+    assert "scope" not in registered
+    assert (await relay_door.authorize(client_id=registered["client_id"], scope="mail files")).status_code == 302
+
+
+@pytest.mark.parametrize("flow", ["relay", "broker"])
+@pytest.mark.parametrize(
+    ("grant_types", "gets_refresh_tokens"),
+    [(["authorization_code"], False), (["authorization_code", "refresh_token"], True), (None, True)],
+)
+async def test_a_client_gets_refresh_tokens_if_it_has_registered_for_them(
+    grant_types: list[str] | None, gets_refresh_tokens: bool, flow: str
+) -> None:
+    changes = {} if grant_types is None else {"grant_types": grant_types}
+    async with BrokerDoor(
+        settings={"flow": flow}, idp=lambda _: httpx.Response(200, json={"access_token": "at", "refresh_token": "rt"})
+    ) as door:
+        client = json_of(await door.register(**changes))["client_id"]
+        code = "the code"
+        if flow == "broker":
+            returned = await door.person.returns(
+                state=query_of(await door.person.reaches_idp(client_id=client))["state"], code="x"
+            )
+            code = query_of(returned.headers["location"])["code"]
+        tokens = json_of(await door.token(code_request(code=code, client_id=client)))
+        assert ("refresh_token" in tokens) == gets_refresh_tokens
+        response = await door.token(refresh_request(client_id=client, refresh_token=tokens.get("refresh_token", "x")))
+        assert (response.status_code == 200) == gets_refresh_tokens
+        if not gets_refresh_tokens:
+            assert json_of(response)["error"] == "unauthorized_client"
+            assert await door.error_count(TokenOutcome.UNREGISTERED_GRANT_TYPE) == 1
+
+
+async def test_a_client_is_told_of_the_one_response_type_that_there_is(door: FrontDoor) -> None:
+    registered = json_of(await door.register(response_types=["code", "code token", "none"]))
+    assert registered["response_types"] == ["code"]
 
 
 async def test_a_registered_client_can_log_in_at_once(door: FrontDoor) -> None:

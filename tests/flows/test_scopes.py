@@ -26,6 +26,7 @@ def test_a_client_is_told_of_what_it_asked_for_and_of_nothing_that_is_ours_alone
     told = set((idp_scopes().told(granted, scope, idp_scopes().asked_for(scope)) or "").split())
     assert told <= set(granted.split())
     assert ("openid" in told) == ("openid" in scope.split() and "openid" in granted.split())
+    assert set((idp_scopes().consented(granted, scope) or "").split()) == set(granted.split()) & set(scope.split())
 
 
 @pytest.mark.parametrize(

@@ -11,23 +11,38 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.responses import Response
 
-from seed_oauth.http.pages import ConsentView, consent_page, error_page, onward_page
+from seed_oauth.http.pages import (
+    ConsentView,
+    ErrorView,
+    Presentation,
+    consent_page,
+    error_page,
+    not_found_page,
+    onward_page,
+)
 
 VIEW = ConsentView(
     client_name="Example App",
-    client_id_host=None,
+    client_url=None,
     redirect_uri="https://app.example/callback",
     scopes=("mcp:tools",),
     resource="https://door.example/mcp",
     action="/oauth/consent",
     request="sealed-request",
     remember_days=30,
+    server=Presentation(name="Example Tools"),
 )
+ERROR = ErrorView(
+    "This login cannot continue", "connect again", error="invalid_client", correlation_id="0123456789abcdef"
+)
+LOGO = "data:image/png;base64,iVBORw0KGgo="
 IDP = "https://idp.example/authorize?client_id=proxy&state=s"
 PAGES = {
     "consent": consent_page(VIEW),
     "onward": onward_page(IDP),
-    "error": error_page("connect again", "invalid_client", "0123456789abcdef", 400, {"Retry-After": "5"}),
+    "error": error_page(ERROR, 400, {"Retry-After": "5"}),
+    "error with a link": error_page(replace(ERROR, location="https://app.example/?error=x", detail="PKCE"), 400, {}),
+    "not found": not_found_page(Presentation(), ["https://door.example/mcp"]),
 }
 
 
@@ -46,7 +61,7 @@ class Document(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
-        if tag not in {"meta", "input"}:
+        if tag not in {"meta", "input", "img"}:
             self._inside.append(tag)
         if tag == "bdi":
             self.told.append("")
@@ -130,12 +145,12 @@ def test_consent_tells_who_asks_what_for_where_and_what_to_do_otherwise() -> Non
     document = consent()
     assert document.told == ["Example App", "https://door.example/mcp", "mcp:tools", "app.example"]
     for words in (
-        "Name Example App",
-        "Nobody has verified it",
+        "Example App wants to use Example Tools",
+        "chose this name itself, and nobody has verified it",
         "Server it wants to access https://door.example/mcp",
         "It wants to use mcp:tools",
         "you are sent to app.example",
-        "Did you not start this? Choose Deny",
+        "only if you have just started it yourself. If not, choose Deny",
     ):
         assert words in document.text
 
@@ -170,13 +185,31 @@ def test_without_days_nothing_is_offered_to_be_remembered() -> None:
     assert "Do not ask again" not in document.text
 
 
-def test_the_host_of_a_metadata_document_is_told_as_checked_and_the_name_still_is_not() -> None:
-    """Client ID Metadata Documents: what is known of such a client is who serves its document."""
-    document = consent(client_id_host="claude.ai")
-    assert document.told[1] == "claude.ai"
-    assert "Publisher claude.ai Verified" in document.text
+def test_the_whole_url_of_a_metadata_document_is_told_because_many_may_publish_at_one_host() -> None:
+    """Client ID Metadata Documents: what is known of such a client is where its document is."""
+    url = "https://gist.githubusercontent.com/somebody/0123/raw/client.json"
+    document = consent(client_url=url)
+    assert document.told[1] == url
+    assert f"Published at {url} Verified: the application is described at this address" in document.text
     assert "The application chose this name itself" in document.text
     assert "Verified" not in consent().text
+
+
+def test_without_a_name_the_server_is_called_by_its_host() -> None:
+    assert "Example App wants to use door.example The app" in consent(server=Presentation()).text
+
+
+def test_the_operators_words_for_scopes_go_before_ours_and_the_scope_is_named_beside_them() -> None:
+    words = {"files:read": "see <your> files", "openid": "learn your name"}
+    text = consent(scopes=("files:read", "files:write", "openid"), server=Presentation(scopes=words)).text
+    assert "see <your> files (files:read) use files:write learn your name (openid)" in text
+
+
+def test_a_logo_is_part_of_the_page_and_nothing_else_may_be_shown() -> None:
+    page = consent_page(replace(VIEW, server=Presentation(logo=LOGO)))
+    assert Document(page).of("img") == [{"class": "logo", "alt": "", "src": LOGO}]
+    assert page.headers["content-security-policy"].endswith("; img-src data:")
+    assert page.headers["x-frame-options"] == "DENY"
 
 
 @pytest.mark.parametrize(
@@ -201,7 +234,7 @@ def test_the_user_is_told_where_they_will_be_sent(redirect_uri: str, words: str)
 
 def test_the_end_of_a_host_is_never_cut_because_it_says_whose_it_is() -> None:
     host = f"accounts.google.com.{'a' * 60}.{'b' * 60}.evil.example"
-    assert host in consent(client_id_host=host).told
+    assert f"https://{host}/client" in consent(client_url=f"https://{host}/client").told
     assert host in consent(redirect_uri=f"https://{host}/").told
 
 
@@ -226,7 +259,7 @@ def test_without_scopes_the_page_says_what_that_means() -> None:
 @pytest.mark.parametrize("name", ["", " \n\t", "\u202e", "\u200b\ufeff", "\u3164\u2800", "\x00", "\u00a0"])
 def test_a_name_of_which_nothing_can_be_seen_is_no_name(name: str) -> None:
     document = consent(client_name=name)
-    assert "Name Unnamed application" in document.text
+    assert "Unnamed application wants to use" in document.text
     assert document.told[0] == VIEW.resource
 
 
@@ -258,14 +291,14 @@ def test_a_hostile_name_is_shown_harmlessly_and_an_honest_one_as_it_is(sent: str
 
 
 @pytest.mark.parametrize("name", ["x" * 10_000, "word " * 2000, "\u202e" * 5000 + "x" * 5000])
-def test_a_long_name_is_cut_to_a_line_or_two(name: str) -> None:
+def test_a_name_that_is_longer_than_any_that_can_be_registered_is_cut(name: str) -> None:
     shown = name_shown(name)
-    assert 50 < len(shown) <= 61
-    assert shown.endswith(shown[0] + "…" if shown[0] == "x" else "word…")
+    assert 250 < len(shown) <= 257
+    assert shown.endswith("…")
 
 
-def test_a_name_of_just_the_length_is_not_cut() -> None:
-    assert name_shown("x" * 60) == "x" * 60
+def test_a_name_as_long_as_can_be_registered_is_shown_in_full() -> None:
+    assert name_shown("x" * 256) == "x" * 256
 
 
 texts = st.text(st.characters(), max_size=200) | st.lists(
@@ -281,13 +314,13 @@ def test_nothing_that_is_shown_changes_the_page_around_it(
     """THREATS 10: whatever others write is text in a place of its own."""
     sent = {
         "client_name": f"n{name}",
-        "client_id_host": f"h{host}",
+        "client_url": f"h{host}",
         "scopes": (f"s{scope}",),
         "resource": f"r{resource}",
     }
     encodable = {"action": action, "request": request}
     page = consent(**sent, **{field: text.encode("utf-8", "ignore").decode() for field, text in encodable.items()})
-    assert page.structure == consent(client_id_host="host.example").structure
+    assert page.structure == consent(client_url="https://host.example/client").structure
     assert len(page.told) == 5
     assert all(told.isprintable() for told in page.told)
 
@@ -339,6 +372,22 @@ def test_an_error_says_what_to_do_and_what_to_quote() -> None:
 
 
 def test_an_error_is_text_and_cannot_loosen_the_headers() -> None:
-    page = error_page("<b>", "<i>", "<u>", 400, {"X-Frame-Options": "ALLOWALL"})
+    hostile = ErrorView("<a>", "<b>", error="<i>", correlation_id="<u>")
+    page = error_page(hostile, 400, {"X-Frame-Options": "ALLOWALL"})
     assert Document(page).structure == Document(PAGES["error"]).structure
     assert page.headers.getlist("x-frame-options") == ["DENY"]
+
+
+def test_an_error_with_a_link_says_where_it_leads_and_what_the_developer_has_to_know() -> None:
+    document = Document(PAGES["error with a link"])
+    assert (
+        "Connect again. For its developer: PKCE If you came from app.example, you can go back there." in document.text
+    )
+    assert document.of("a") == [{"class": "button", "href": "https://app.example/?error=x"}]
+
+
+def test_who_comes_to_a_path_where_nothing_is_learns_what_the_server_is_for() -> None:
+    page = not_found_page(Presentation(name="Example Tools"), ["https://door.example/mcp"])
+    assert page.status_code == 404
+    assert "Example Tools is for MCP clients. Add this URL" in Document(page).text
+    assert "https://door.example/mcp" in Document(page).text

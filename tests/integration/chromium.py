@@ -14,7 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from seed_oauth.http.pages import ConsentView, consent_page, onward_page
+from seed_oauth.http.pages import ConsentView, Presentation, consent_page, onward_page
 from seed_oauth.http.parameters import read_form
 from seed_oauth.server.listener import Listener, listen
 from tests.real_parts import path_of
@@ -24,13 +24,14 @@ PHONE: ViewportSize = {"width": 320, "height": 640}
 
 VIEW = ConsentView(
     client_name="Claude Code",
-    client_id_host=None,
+    client_url=None,
     redirect_uri="http://127.0.0.1:49152/callback",
     scopes=("openid", "offline_access", "mcp:tools"),
     resource="https://mcp.example.com/mcp",
     action="/oauth/consent",
     request="sealed-request",
     remember_days=30,
+    server=Presentation(name="Example Tools"),
 )
 DENY, ALLOW = "button[value=deny]", "button[value=approve]"
 
@@ -116,6 +117,11 @@ class Tab:
             if await self.focused() == value:
                 return
         pytest.fail(f"Tab never comes to {value}")
+
+    async def allow(self) -> None:
+        """Click on Allow as a person does: with the pointer over the page, once Allow takes clicks."""
+        await self.page.mouse.move(5, 5)
+        await self.page.locator(ALLOW).click()
 
     async def box(self, selector: str) -> FloatRect:
         """Where the first such element is."""

@@ -12,6 +12,11 @@ from tests.integration.chromium import ALLOW, DENY, DESKTOP, PHONE, VIEW, Site, 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_parts("chromium")]
 
 PILED_UP = "\u0301\u0303\u0308\u030c\u0330\u0331" * 13
+AFTER_THE_NAME = """() => {
+  const range = new Range();
+  range.selectNode(document.querySelector("h1").lastChild);
+  return range.getBoundingClientRect().toJSON();
+}"""
 ATTACKS = {
     "script": "<script>window.ran = 1</script>",
     "handler": "\"'><img src=x onerror='window.ran = 1'><svg onload='window.ran = 1'>",
@@ -82,7 +87,7 @@ async def test_the_form_works_below_a_path_and_under_whatever_name_the_browser_k
     origin = site.url.replace("127.0.0.1", host)
     site.pages["consent"] = consent_page(replace(VIEW, action=action.format(origin=origin)))
     async with opened(chromium, f"{origin}/tenant/oauth/consent") as tab:
-        await tab.page.get_by_role("button", name="Allow").click()
+        await tab.allow()
         await tab.page.wait_for_url(f"{site.program}/**")
         assert tab.complaints == []
     assert len(site.posted) == 1
@@ -122,7 +127,7 @@ async def test_a_hostile_client_runs_nothing_and_moves_nothing(attack: str, chro
     hostile = replace(
         VIEW,
         client_name=text,
-        client_id_host=f"{'a' * 250}.example",
+        client_url=f"https://{'a' * 250}.example/client",
         redirect_uri=f"https://{'b' * 250}.example/",
         resource=f"https://mcp.example.com/{'c' * 250}",
         scopes=(text, "d" * 250),
@@ -132,7 +137,7 @@ async def test_a_hostile_client_runs_nothing_and_moves_nothing(attack: str, chro
         for viewport in (DESKTOP, PHONE):
             await tab.page.set_viewport_size(viewport)
             assert await tab.width() == viewport["width"]
-            name, deny, allow = [await tab.box(selector) for selector in ("dd", DENY, ALLOW)]
+            name, deny, allow = [await tab.box(selector) for selector in (".name", DENY, ALLOW)]
             # A name is never so long that it pushes the rest out of sight.
             assert name["height"] < viewport["height"] / 3
             assert (deny["y"], deny["height"]) == (allow["y"], allow["height"])
@@ -145,7 +150,7 @@ async def test_marks_piled_upon_a_letter_do_not_reach_over_our_own_words(chromiu
     for name in ("Z", f"Z{PILED_UP}"):
         site.pages["consent"] = consent_page(replace(VIEW, client_name=name))
         async with opened(chromium, f"{site.url}/consent") as tab:
-            around = [await tab.box(".told dt"), await tab.box(".told .note")]
+            around = [await tab.box("main > .note"), await tab.page.evaluate(AFTER_THE_NAME)]
             shots.append([await tab.page.screenshot(clip=clip) for clip in around])
     assert shots[0] == shots[1]
 

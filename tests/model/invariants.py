@@ -76,7 +76,26 @@ def no_refresh_widens_what_was_granted(asked_of_idp: str | None, told: str | Non
     assert asked == (granted if sent.scope is None else set(sent.scope.split())), (
         "a refresh asks the identity provider for what was granted, or for what it is narrowed to"
     )
-    assert asked | set((told or "").split()) <= granted, "no refresh gets a scope that was not granted"
+    assert asked <= granted, "no refresh gets a scope that was not granted"
+    if sent.token.grant.asked.scope is not None:
+        assert set((told or "").split()) <= granted, "no refresh gets a scope that was not granted"
+
+
+def no_login_begins_unasked_that_others_may_have_begun(asked: Asked) -> None:
+    """RFC 8252 §8.6: any program may be where a native app was when its user consented."""
+    is_web = asked.redirect_uri.startswith("https://")
+    assert is_web, "no consent to a native app is remembered"
+
+
+def no_redirect_before_consent(response: httpx.Response, consented: bool) -> None:
+    """RFC 9700 §4.11.2."""
+    location = location_of(response)
+    assert location is None or consented, "no error sends a browser to a client before its user has consented"
+
+
+def no_scope_that_the_user_was_not_shown(scope: object, shown: str | None) -> None:
+    has = set(scope.split()) if isinstance(scope, str) else set()
+    assert shown is None or has <= set(shown.split()), "no token has a scope that its user was not shown"
 
 
 def no_unforeseen_trouble(response: httpx.Response, row: Outcome) -> None:

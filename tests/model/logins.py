@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from seed_oauth.outcomes import AuthorizationOutcome, Outcome, RegistrationOutcome
 from tests.harness import json_of
+from tests.model.invariants import no_redirect_before_consent
 from tests.model.model import RESOURCES, Predicted
 from tests.model.things import UNKNOWN, Asked, Browser, IdpCode, Login, Question, Software, challenge_of
 from tests.model.world import World
@@ -223,10 +224,13 @@ class Logins(RuleBasedStateMachine):
         sent = {name: value for name, value in parameters.items() if value is not None}
         response = self.run(self.world.browses(browser, "GET", "/oauth/authorize", params=sent))
         self.world.ends(response, Predicted(row=row), client, "state")
-        # PROTOCOL A4 and A5
+        # PROTOCOL A4, A5 and A14
+        consented = self.world.model.has_consented(asked)
+        no_redirect_before_consent(response, consented)
         is_known = {"client_id", "redirect_uri"}.isdisjoint(changes) and twist is None
         with self.world.predictions():
-            assert response.is_redirect == is_known, "an error goes to the client once it is known where to"
+            expected = is_known and consented
+            assert response.is_redirect == expected, "an error goes to the client once it is known and trusted"
 
     @there_are("questions")
     @rule(question=one_of("questions"), remember=rarely)

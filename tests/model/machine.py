@@ -60,6 +60,9 @@ class FlowMachine(Logins):
         self.logs_in_and_gets_tokens(world.logins[0], sends_redirect_uri=True, twice=False)
         self.logs_in(world.logins[1])
         self.returns(world.idp_codes[1])
+        # Their consent to a program on their machine is not to be remembered.
+        self.asks(world.software[0], world.browsers[0], 2, VERIFIERS[0], "mail files", (None, RESOURCES[0]), "opaque")
+        self.approves(world.questions[-1], remember=True)
 
     # Clients redeem codes.
 

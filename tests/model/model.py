@@ -37,6 +37,8 @@ from tests.model.things import (
 DECISION, LOGIN, CODE, GRACE, DAY = 600, 1800, 60, 30, 86_400  # seconds
 REFRESH_TOKEN_DAYS = 1.0
 CONSENT_DAYS = 0.5
+UNASKED = "admin"
+"""The scope that the identity provider adds to what it is asked for."""
 RESOURCES = ("https://door.example/mcp", "https://door.example/other")
 
 _IDP_CODE = 60
@@ -110,14 +112,17 @@ class Model:
 
     def asks(self, asked: Asked) -> Predicted:
         """A good authorization request."""
-        remembered = asked.browser.consents.get((asked.client.client_id, host_of(asked)))
-        if remembered is not None:
-            scopes, resource, sealed = remembered
+        if self.has_consented(asked):
+            scopes, resource, _ = asked.browser.consents[asked.client.client_id, host_of(asked)]
             wanted = scopes_of(asked.scope)
-            covered = wanted <= scopes and bool(wanted) == bool(scopes) and resource == asked.resource
-            if covered and self.opened(sealed, CONSENT_DAYS * DAY) is Opened.GOOD:
+            if wanted <= scopes and bool(wanted) == bool(scopes) and resource == asked.resource:
                 return Predicted(row=AuthorizationOutcome.REDIRECTED_TO_IDP)
         return Predicted(row=AuthorizationOutcome.CONSENT_ASKED)
+
+    def has_consented(self, asked: Asked) -> bool:
+        """Whether the browser remembers a consent to this client at this host, whatever for."""
+        remembered = asked.browser.consents.get((asked.client.client_id, host_of(asked)))
+        return remembered is not None and self.opened(remembered[2], CONSENT_DAYS * DAY) is Opened.GOOD
 
     def decides(self, question: Question, browser: Browser, decision: str | None) -> Predicted:
         return Predicted(row=self._decision(question, browser, decision))
@@ -253,9 +258,16 @@ class Model:
         row.expires_at = self.now() + REFRESH_TOKEN_DAYS * DAY
 
     def remembers(self, asked: Asked, envelope: str) -> None:
-        """A consent that its browser remembers from now on."""
+        """A consent that its browser remembers from now on, unless it is to a native app."""
+        if not asked.redirect_uri.startswith("https://"):
+            return
         given = scopes_of(asked.scope), asked.resource, self.sealed(envelope)
         asked.browser.consents[asked.client.client_id, host_of(asked)] = given
+
+
+def granted(scope: str | None) -> str:
+    """The scope that a client gets which asks for `scope`: no more than it named, and all there is if it named none."""
+    return UNASKED if scope is None else scope
 
 
 def host_of(asked: Asked) -> str:

@@ -152,8 +152,8 @@ BUGS = (
         changes=(
             Change(
                 module="endpoints/authorization.py",
-                before="recipient = None if bad_client else",
-                after='recipient = None if not parameters.get("redirect_uri") else',
+                before="        if not bad_client:",
+                after='        if parameters.get("redirect_uri"):',
             ),
         ),
         broken="no redirect to a URI that the client did not register",
@@ -173,6 +173,39 @@ BUGS = (
             ),
         ),
         broken="a refresh asks the identity provider for what was granted, or for what it is narrowed to",
+    ),
+    SeededBug(
+        name="errors are sent to clients that anybody may have registered",
+        changes=(
+            Change(
+                module="flows/broker.py",
+                before="return client.preregistered or (",
+                after="return True or (",
+            ),
+        ),
+        broken="no error sends a browser to a client before its user has consented",
+    ),
+    SeededBug(
+        name="a consent to a program on the user's machine is remembered",
+        changes=(
+            Change(
+                module="flows/consent.py",
+                before='is_web = redirect_uri.startswith("https://") and not is_on_loopback(redirect_uri)',
+                after="is_web = bool(redirect_uri)",
+            ),
+        ),
+        broken="no consent to a native app is remembered",
+    ),
+    SeededBug(
+        name="an access token of ours has every scope that the identity provider grants",
+        changes=(
+            Change(
+                module="flows/scopes.py",
+                before="scopes = self._hierarchy.common(scopes, one.split())",
+                after="scopes = list(scopes)",
+            ),
+        ),
+        broken="no token has a scope that its user was not shown",
     ),
     SeededBug(
         name="requests that are refused are not counted",

@@ -27,10 +27,12 @@ from tests.model.model import (
     CONSENT_DAYS,
     REFRESH_TOKEN_DAYS,
     RESOURCES,
+    UNASKED,
     Model,
     Predicted,
     Redemption,
     Refresh,
+    granted,
 )
 from tests.model.things import (
     AccessToken,
@@ -81,7 +83,7 @@ class World:
         """Start the door with these keys, on the store that was there before."""
         self.model.keys = keys
         self.door = FrontDoor(
-            idp=httpx.ASGITransport(self.provider.app).handle_async_request,
+            idp=self._generous_idp,
             settings={
                 "secret_keys": keys,
                 "store_url": self._store,
@@ -100,6 +102,15 @@ class World:
         self._database = Database(self._store)
         self._revocations = Revocations(SqliteRevocationStore(self._database), self.model.now)
         self._mcp_server = Checker(settings={"secret_keys": keys}, revocations=self._revocations)
+
+    async def _generous_idp(self, request: httpx.Request) -> httpx.Response:
+        """The identity provider, which grants one scope more than it is asked for."""
+        response = await httpx.ASGITransport(self.provider.app).handle_async_request(request)
+        content = await response.aread()
+        if response.status_code != 200 or not content:
+            return httpx.Response(response.status_code, headers=response.headers, content=content)
+        members = json_of(response)
+        return httpx.Response(200, json={**members, "scope": f"{members.get('scope', '')} {UNASKED}".strip()})
 
     async def closes(self) -> None:
         await self._revocations.aclose()
@@ -178,6 +189,8 @@ class World:
         """A good authorization request."""
         predicted = self.model.asks(asked)
         response = await self.browses(asked.browser, "GET", "/oauth/authorize", params=parameters)
+        if response.is_redirect:
+            invariants.no_login_begins_unasked_that_others_may_have_begun(asked)
         self.ends(response, predicted, asked.client)
         if response.is_redirect:
             self._goes_on(asked, response.headers["location"])
@@ -255,7 +268,8 @@ class World:
         self.ends(response, predicted, None)
         if response.status_code == 200:
             tokens, asked = json_of(response), sent.code.asked
-            assert tokens.get("scope") == asked.scope
+            invariants.no_scope_that_the_user_was_not_shown(tokens.get("scope"), asked.scope)
+            assert tokens.get("scope") == granted(asked.scope)
             grant = Granted(asked=asked)
             self.model.grants.append(grant)
             self._keeps(tokens, grant, 0)
@@ -269,7 +283,9 @@ class World:
             if not predicted.again:
                 exchange = [request for request in self._idp_requests if request.url.path == "/token"][-1]
                 invariants.no_refresh_widens_what_was_granted(form_of(exchange).get("scope"), tokens.get("scope"), sent)
-                assert tokens.get("scope") == (token.grant.asked.scope if sent.scope is None else sent.scope)
+                shown = token.grant.asked.scope if sent.scope is None else sent.scope
+                invariants.no_scope_that_the_user_was_not_shown(tokens.get("scope"), shown)
+                assert tokens.get("scope") == granted(shown)
                 self._keeps(tokens, token.grant, token.generation + 1)
             return
         self.ends(response, predicted, None)

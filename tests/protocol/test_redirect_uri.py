@@ -4,7 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seed_oauth.protocol.redirect_uri import is_registered, unacceptable
+from seed_oauth.protocol.redirect_uri import RedirectUriRules, is_at, is_registered
+
+ISSUER = "https://door.example/tenant"
+RULES = RedirectUriRules(ISSUER)
 
 
 @pytest.mark.parametrize(
@@ -18,12 +21,21 @@ from seed_oauth.protocol.redirect_uri import is_registered, unacceptable
         "http://[::1]:1/callback",
         "http://localhost:3000/callback",
         "cursor://anysphere.cursor-mcp/oauth/callback",
+        "cursor://anysphere.cursor-retrieval/oauth/user-linear/callback",
         "vscode://vscode.github-authentication/did-authenticate",
+        "vscode://saoudrizwan.claude-dev/mcp-auth/callback/a1B2",
+        "vscode-insiders://saoudrizwan.claude-dev/mcp-auth/callback/a1B2",
+        "windsurf://saoudrizwan.claude-dev/mcp-auth/callback/a1B2",
+        "claude://claude.ai/mcp-auth-callback/sdk",
+        "raycast://oauth?package_name=mcp_server_example_(dev)",
+        "com.raycast:/oauth?package_name=Extension",
+        "warp://mcp/oauth2callback",
+        "warp://mcp/oauth2callback?server_id=65aebdca-613a-4b60-97d3-92548673bd03",
         "com.example.app:/oauth2redirect",
     ],
 )
 def test_redirect_uris_of_real_clients_are_acceptable(uri: str) -> None:
-    assert unacceptable(uri) is None
+    assert RULES.objection(uri) is None
     assert is_registered(uri, [uri])
 
 
@@ -67,11 +79,67 @@ def test_redirect_uris_of_real_clients_are_acceptable(uri: str) -> None:
         "myapp://callback",
         "urn:ietf:wg:oauth:2.0:oob",
         "https://app.example/" + "a" * 2048,
+        # Percent-encoded, a host is one name to whoever shows it and another to whoever decodes it.
+        "https://claude.ai%E3%80%82evil.example/",
+        "https://claude.ai%2eevil.example/",
+        "https://claude.ai%00.evil.example/",
+        "https://[fe80::1%25eth0]/",
+        "http://127.0.0%2e1/",
+        # Deep links of applications that MCP clients are, which do something when a browser is sent there.
+        "cursor://anysphere.cursor-deeplink/mcp/install?name=a&config=b",
+        "cursor://anysphere.cursor-mcp/oauth/callback?to=evil",
+        "cursor://file/etc/passwd",
+        "vscode://vscode.git/clone?url=https://evil.example/a.git",
+        "vscode:mcp/install?%7B%7D",
+        "vscode:extension/evil.extension",
+        "vscode://file/etc/passwd",
+        "vscode://saoudrizwan.claude-dev/task?prompt=callback",
+        "vscode://ms-vscode-remote.remote-ssh/../callback",
+        "windsurf://codeium.windsurf/openChat",
+        "goose://extension?cmd=npx&arg=evil",
+        "goose://recipe?config=callback",
+        "claude://claude.ai/new?q=callback",
+        "claude://resume?session=1",
+        "raycast://extensions/evil/evil/oauth",
+        "com.raycast:/extensions/evil",
+        "warp://action/new_tab?path=/",
+        "zed://ssh/evil.example",
     ],
 )
 def test_an_unsafe_redirect_uri_is_unacceptable(uri: str) -> None:
-    """PROTOCOL A6, THREATS 7."""
-    assert unacceptable(uri) is not None
+    """PROTOCOL A6, THREATS 7 and 22."""
+    assert RULES.objection(uri) is not None
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "https://door.example/oauth/callback",
+        "https://door.example/tenant/oauth/callback",
+        "https://door.example/",
+        "https://door.example",
+        "https://door.example:443/",
+        "https://DOOR.example/",
+        "https://door.example./",
+    ],
+)
+def test_nobody_is_sent_back_to_this_server_itself(uri: str) -> None:
+    """RFC 9700 §4.11.2, THREATS 22."""
+    assert RULES.objection(uri) is not None
+    assert is_at(uri, ISSUER)
+
+
+@pytest.mark.parametrize(
+    "uri", ["https://door.example:8443/", "https://app.door.example/", "https://door.example.org/"]
+)
+def test_another_origin_is_not_this_server(uri: str) -> None:
+    assert RULES.objection(uri) is None
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
+def test_on_loopback_this_server_is_its_port_by_whatever_name(host: str) -> None:
+    assert is_at(f"http://{host}:8000/oauth/callback", "http://127.0.0.1:8000")
+    assert not is_at(f"http://{host}:8001/callback", "http://127.0.0.1:8000")
 
 
 @pytest.mark.parametrize(
@@ -126,12 +194,14 @@ def test_one_loopback_host_does_not_stand_for_another() -> None:
 
 
 def test_a_scheme_that_the_operator_allows_is_acceptable() -> None:
-    assert unacceptable("myapp://callback", {"myapp"}) is None
+    rules = RedirectUriRules(ISSUER, frozenset({"myapp", "zed"}))
+    assert rules.objection("myapp://callback") is None
+    assert rules.objection("zed://whatever/it/opens") is None
 
 
 @given(st.text())
 def test_the_check_accepts_any_text_without_an_exception(uri: str) -> None:
-    refused = unacceptable(uri) is not None
+    refused = RULES.objection(uri) is not None
     assert isinstance(refused, bool)
     assert is_registered(uri, [uri])
     assert not is_registered(uri + "x", [uri])

@@ -261,6 +261,28 @@ async def test_what_stands_before_cannot_make_somebody_up_either() -> None:
             assert json_of(await http.options("/mcp", headers=preflight))["anonymous"] == "OPTIONS"
 
 
+async def test_a_required_scope_may_be_granted_by_one_that_includes_it() -> None:
+    """PROTOCOL M8 (MCP Authorization, "Step-Up Authorization Flow")."""
+    hierarchy = {"scope_hierarchy": {"admin": ["files:write"], "files:write": ["files:read"]}}
+    async with Protected(scopes=("files:read",), settings=hierarchy) as server:
+        for scope, status in (("files:read", 200), ("files:write", 200), ("admin", 200), ("mail", 403)):
+            assert (await server.get(f"Bearer {good_token(scope=scope)}")).status_code == status
+        refused = await server.get(f"Bearer {good_token(scope='mail')}")
+        assert 'scope="files:read"' in refused.headers["www-authenticate"]
+
+
+async def test_a_person_who_opens_the_mcp_server_is_told_what_to_do_with_its_url() -> None:
+    async with Protected() as server:
+        page = await server.http.get("/mcp", headers={"Accept": "text/html"})
+        assert page.status_code == 401
+        assert page.headers["content-type"].startswith("text/html")
+        assert "Add the URL of this page to your MCP client" in page.text
+        assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
+        assert page.headers["www-authenticate"].startswith("Bearer ")
+        client = await server.http.get("/mcp", headers={"Accept": "application/json, text/event-stream"})
+        assert json_of(client)["error"] == "invalid_token"
+
+
 async def test_without_required_scopes_any_good_token_will_do_and_the_advertised_are_asked_for() -> None:
     async with Protected(scopes=(), settings={"scopes": "mail"}) as server:
         assert (await server.get(f"Bearer {good_token(scope=None)}")).status_code == 200

@@ -338,6 +338,15 @@ async def test_without_a_good_token_the_server_hears_nothing() -> None:
         assert await door.error_count(ResourceOutcome.INSUFFICIENT_SCOPE) == 1
 
 
+async def test_before_the_server_a_required_scope_may_be_granted_by_one_that_includes_it() -> None:
+    """PROTOCOL M8."""
+    hierarchy = {"scope_hierarchy": {"mail": ["mail:read"]}}
+    for settings, status in (({}, 403), (hierarchy, 200)):
+        async with door_with(Recorder(), required_scopes="mail:read", **settings) as door:
+            response = await door.http.post(door.mcp, content=b"{}", headers=door.headers(scope="mail"))
+            assert response.status_code == status
+
+
 async def test_events_arrive_one_by_one_as_the_server_sends_them() -> None:
     """The second event is sent only after the client has seen the first."""
     seen_first = asyncio.Event()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from seed_oauth.clients.assertion import ASSERTION_TYPE
 from seed_oauth.outcomes import ConsentOutcome, Outcome
 from seed_oauth.telemetry.contract import ENDPOINTS
-from tests.broker import BrokerDoor, request_in, target_of
+from tests.broker import BrokerDoor, link_in, request_in, target_of
 from tests.harness import (
     BASIC,
     PUBLIC,
@@ -130,7 +130,7 @@ async def check(
     row = outcome_named(name, reason)
     assert requests == (0 if row.result is None else 1)
     if response.is_redirect or row is ConsentOutcome.DENIED:
-        location = response.headers["location"] if response.is_redirect else target_of(response)
+        location = response.headers["location"] if response.is_redirect else link_in(response)
         assert location.startswith(PUBLIC.redirect_uris)
         assert f"error={row.error}" in location
     else:

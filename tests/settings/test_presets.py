@@ -204,6 +204,15 @@ async def test_google_issues_a_refresh_token_only_for_offline_access_with_consen
         assert (refusal, "refresh_token" in tokens) == (None, False)
 
 
+async def test_google_grants_email_and_profile_by_other_names() -> None:
+    idp = RealisticIdp(ISSUERS["google"], lambda _: None, lambda _: None)
+    google = "https://www.googleapis.com/auth/"
+    idp.tokens |= {"access_token": "ya29.opaque", "scope": f"openid {google}userinfo.email {google}drive"}
+    async with door_to(idp, "broker") as door:
+        _, tokens = await log_in(door, idp, scope="openid email profile")
+    assert tokens["scope"] == "openid email"
+
+
 async def test_google_is_never_sent_offline_access_and_its_access_token_is_kept() -> None:
     idp = RealisticIdp(
         ISSUERS["google"],

@@ -70,6 +70,9 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
         ({"issuer": "https://me@door.example"}, "SEED_OAUTH_ISSUER must not have a fragment"),
         ({"issuer": "door.example"}, "SEED_OAUTH_ISSUER must be an absolute URL"),
         ({"issuer": "https://[::1"}, "SEED_OAUTH_ISSUER is not a URL"),
+        ({"issuer": "https://door%2eexample"}, "SEED_OAUTH_ISSUER must have a host in ASCII"),
+        ({"issuer": "https://d\u00f6r.example"}, "SEED_OAUTH_ISSUER must be plain ASCII"),
+        ({"idp_token_url": "https://idp.example%E3%80%82evil.example/"}, "SEED_OAUTH_IDP_TOKEN_URL must have a host"),
         ({"host": "0.0.0.0"}, "SEED_OAUTH_ISSUER is missing"),  # noqa: S104 - what is refused
         ({"port": 9464}, "SEED_OAUTH_METRICS_PORT must differ from SEED_OAUTH_PORT"),
         ({"port": 70_000}, "SEED_OAUTH_PORT must be at most 65535"),
@@ -108,6 +111,10 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
         (
             {"clients": [client(), client(client_id="b", redirect_uris=["http://app.example/"])]},
             "SEED_OAUTH_CLIENTS redirect_uri of client b must use https",
+        ),
+        (
+            {"clients": [client(redirect_uris=["http://localhost:8000/oauth/callback"])]},
+            "SEED_OAUTH_CLIENTS redirect_uri of client a must not be at this server itself",
         ),
         ({"clients": [client(), client()]}, "SEED_OAUTH_CLIENTS must not have two clients with the same client_id"),
         ({"clients": [client(client_secret="hunter2")]}, "client_secret must be at least 32 random characters"),

@@ -74,6 +74,21 @@ async def test_a_client_that_redis_forgot_is_not_found_though_its_client_id_is_t
 
 
 @pytest.mark.real_parts("redis")
+async def test_who_can_write_to_redis_makes_no_client_a_trusted_one(
+    database: RedisDatabase, empty_redis: RedisServer
+) -> None:
+    store = RedisClientStore(database)
+    await store.add(client("a"))
+    stored = empty_redis.ask("HGET", f"{KEY}:client:a", "client")
+    assert isinstance(stored, bytes)
+    written = orjson.loads(stored)
+    assert not {"trusted", "preregistered", "scope"} & written.keys()
+    forged = orjson.dumps({**written, "trusted": True, "preregistered": True, "scope": "mail"}).decode()
+    empty_redis.ask("HSET", f"{KEY}:client:a", "client", forged)
+    assert await store.get("a") == client("a")
+
+
+@pytest.mark.real_parts("redis")
 async def test_every_key_says_whose_it_is(database: RedisDatabase, empty_redis: RedisServer) -> None:
     store = RedisClientStore(database)
     await store.add(client("a"))

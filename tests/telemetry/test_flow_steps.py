@@ -9,6 +9,7 @@ from seed_oauth.outcomes import ClientFamily
 from tests.broker import BrokerDoor, target_of
 from tests.harness import (
     BASIC,
+    CALLBACK,
     ISSUER,
     PUBLIC,
     FrontDoor,
@@ -57,8 +58,8 @@ async def test_each_request_takes_the_steps_of_its_outcome() -> None:
 
 async def test_each_step_of_the_broker_flow_is_taken_by_the_family_that_registered() -> None:
     async with BrokerDoor() as door:
-        registered = json_of(await door.register(client_name="Cursor", redirect_uris=["http://localhost/callback"]))
-        client = {"client_id": str(registered["client_id"]), "redirect_uri": "http://localhost:9/callback"}
+        registered = json_of(await door.register(client_name="Cursor", redirect_uris=[CALLBACK]))
+        client = {"client_id": str(registered["client_id"])}
 
         page = await door.person.opens(**client)
         assert await steps(door) == {("registered", "cursor"): 1, ("requested", "cursor"): 1}

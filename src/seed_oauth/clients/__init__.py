@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from seed_oauth.errors import StoreError
+from seed_oauth.outcomes import GrantType
 
 __all__ = [
     "BadClientDocumentError",
@@ -93,13 +94,33 @@ class Client:
     redirect_uris: tuple[str, ...]
     token_endpoint_auth_method: TokenEndpointAuthMethod = "none"  # noqa: S105 - a method's name
     secret_hash: bytes | None = None
+    preregistered: bool = False
+    """Whether the operator registered it in the settings, and so trusts its redirect URIs."""
     trusted: bool = False
     """Whether the operator trusts it, so that its users are not asked for consent."""
+    scope: str | None = None
+    """The scopes that the operator lets it ask for; None for any."""
     metadata: Mapping[str, object] = field(default_factory=dict)
     """The rest of its metadata, for people to read: `client_name`, `client_uri` …"""
     jwks: Mapping[str, object] | None = None
     """The keys for private_key_jwt; None if it has none, or publishes them at `jwks_uri`."""
     jwks_uri: str | None = None
+
+    @property
+    def consent_can_be_remembered(self) -> bool:
+        """Whether a consent to it can stand for another login later.
+
+        Not where others know its client_id, and can redeem a code with the verifier alone: a malicious authorization
+        server could send its own users here in this client's name (RFC 9700 §4.4).
+        """
+        if self.client_id.startswith("https://"):
+            return False
+        return not self.preregistered or self.token_endpoint_auth_method != "none"  # noqa: S105 - a method's name
+
+    def may(self, grant_type: GrantType) -> bool:
+        """Whether this client has registered `grant_type`; a client that names none has registered all."""
+        grant_types = self.metadata.get("grant_types")
+        return not isinstance(grant_types, list) or grant_type in grant_types
 
     def has_secret(self, secret: str) -> bool:
         """Whether `secret` is this client's, compared in constant time."""

@@ -1,15 +1,17 @@
 """Client metadata (RFC 7591 §2), checked alike for clients that register and for those that publish a document."""
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from urllib.parse import urlsplit
 
 import orjson
 
 from seed_oauth.clients import TokenEndpointAuthMethod
 from seed_oauth.clients.policy import ClientPolicy
 from seed_oauth.outcomes import GrantType
-from seed_oauth.protocol import redirect_uri, scope
+from seed_oauth.protocol.host import is_plain_host
+from seed_oauth.protocol.redirect_uri import RedirectUriRules
 
 MAXIMUM_LISTED = 32
 """Redirect URIs of a client, and members of each other list."""
@@ -34,9 +36,7 @@ def present(sent: Mapping[str, object]) -> dict[str, object]:
     return {name: value for name, value in sent.items() if value is not None}
 
 
-def redirect_uris(
-    sent: Mapping[str, object], private_use_schemes: Collection[str], policy: ClientPolicy
-) -> tuple[str, ...]:
+def redirect_uris(sent: Mapping[str, object], rules: RedirectUriRules, policy: ClientPolicy) -> tuple[str, ...]:
     """The acceptable redirect URIs; RFC 7591 §2 lets the server omit the others.
 
     One bad URI does not invalidate the others: clients register every form that they might use (Cursor sends a
@@ -48,9 +48,7 @@ def redirect_uris(
     uris = _strings(sent, "redirect_uris", BadRedirectUrisError)
     if not uris:
         raise BadRedirectUrisError("redirect_uris is missing: send at least one")
-    objections = {
-        uri: redirect_uri.unacceptable(uri, private_use_schemes) or policy.redirect_objection(uri) for uri in uris
-    }
+    objections = {uri: rules.objection(uri) or policy.redirect_objection(uri) for uri in uris}
     accepted = tuple(uri for uri, objection in objections.items() if objection is None)
     if not accepted:
         raise BadRedirectUrisError(f"no redirect_uri is acceptable; the first {objections[uris[0]]}")
@@ -77,6 +75,9 @@ def auth_method(
 def accepted(sent: Mapping[str, object]) -> dict[str, object]:
     """The rest of the metadata, checked. Unknown members and unusable descriptions are left out (RFC 7591 §2).
 
+    `scope` is not registered: it would keep a client from asking for more later, as a 403 may tell it to (MCP
+    Authorization, "Step-Up Authorization Flow"). Its user decides.
+
     Raises:
         BadMetadataError: a member that decides what the client may do breaks a rule.
     """
@@ -85,8 +86,6 @@ def accepted(sent: Mapping[str, object]) -> dict[str, object]:
         with suppress(BadMetadataError):
             if name in sent and (value := read(sent, name)):
                 kept[name] = value
-    if sent.get("scope"):
-        kept["scope"] = _scope(sent)
     return kept
 
 
@@ -107,9 +106,16 @@ def https_url(sent: Mapping[str, object], name: str) -> str:
         BadMetadataError: it is not one.
     """
     value = sent[name]
-    if not isinstance(value, str) or not _HTTPS_URL.fullmatch(value):
+    if not isinstance(value, str) or not _HTTPS_URL.fullmatch(value) or not _has_plain_host(value):
         raise BadMetadataError(f"{name} must be an https URL")
     return value
+
+
+def _has_plain_host(url: str) -> bool:
+    try:
+        return is_plain_host(urlsplit(url).hostname)
+    except ValueError:
+        return False
 
 
 def _grant_types(sent: Mapping[str, object]) -> list[str]:
@@ -141,13 +147,6 @@ def _text(sent: Mapping[str, object], name: str) -> str:
     value = sent[name]
     if not isinstance(value, str) or len(value) > _MAXIMUM_TEXT or not value.isprintable():
         raise BadMetadataError(f"{name} must be at most {_MAXIMUM_TEXT} printable characters")
-    return value
-
-
-def _scope(sent: Mapping[str, object]) -> str:
-    value = sent["scope"]
-    if not isinstance(value, str) or not scope.is_valid(value):
-        raise BadMetadataError("scope must be a list of names separated by single spaces")
     return value
 
 

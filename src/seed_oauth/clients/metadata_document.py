@@ -4,7 +4,7 @@ Client ID Metadata Documents (draft-ietf-oauth-client-id-metadata-document), as 
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 import httpx
 
@@ -15,6 +15,7 @@ from seed_oauth.clients.metadata import BadMetadataError
 from seed_oauth.clients.policy import ALLOW_ALL, ClientPolicy
 from seed_oauth.clients.published import PublishedDocuments
 from seed_oauth.protocol.jwk import BadKeysError, read_jwk_set
+from seed_oauth.protocol.redirect_uri import RedirectUriRules
 
 MAXIMUM_DOCUMENT = 5 * 1024
 """Bytes of a document, as the draft recommends."""
@@ -52,12 +53,12 @@ class ClientDocuments:
     def __init__(
         self,
         transport: httpx.AsyncBaseTransport,
-        private_use_schemes: Collection[str] = (),
+        rules: RedirectUriRules,
         policy: ClientPolicy = ALLOW_ALL,
         archive: DocumentArchive | None = None,
     ) -> None:
         """`transport` and `archive` are those of `PublishedDocuments`."""
-        self._private_use_schemes = private_use_schemes
+        self._rules = rules
         self._policy = policy
         self._documents = PublishedDocuments(transport, self._client, limit=MAXIMUM_DOCUMENT, archive=archive)
 
@@ -98,7 +99,7 @@ class ClientDocuments:
             return Client(
                 client_id=client_id,
                 issued_at=0,
-                redirect_uris=client_metadata.redirect_uris(document, self._private_use_schemes, self._policy),
+                redirect_uris=client_metadata.redirect_uris(document, self._rules, self._policy),
                 token_endpoint_auth_method=method,
                 metadata=_named(client_metadata.accepted(document)),
                 jwks=jwks,

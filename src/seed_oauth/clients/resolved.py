@@ -62,7 +62,7 @@ class ResolvedClientStore:
 
 
 def _client(preregistered: PreregisteredClient) -> Client:
-    metadata = {"client_name": preregistered.client_name, "scope": preregistered.scope}
+    name = preregistered.client_name
     secret = preregistered.client_secret
     return Client(
         client_id=preregistered.client_id,
@@ -70,7 +70,9 @@ def _client(preregistered: PreregisteredClient) -> Client:
         redirect_uris=preregistered.redirect_uris,
         token_endpoint_auth_method=preregistered.auth_method,
         secret_hash=None if secret is None else hash_secret(secret.get_secret_value()),
-        metadata={name: value for name, value in metadata.items() if value is not None},
+        scope=preregistered.scope,
+        metadata={} if name is None else {"client_name": name},
         jwks=preregistered.jwks,
-        trusted=True,
+        preregistered=True,
+        trusted=not preregistered.asks_consent,
     )

@@ -21,7 +21,7 @@ from seed_oauth.http.answer import Answer
 from seed_oauth.http.parameters import parse_form, read_form
 from seed_oauth.http.requested_resource import UNKNOWN_RESOURCE, ProtectedResources
 from seed_oauth.identity_provider.failures import IdentityProviderError
-from seed_oauth.outcomes import AuthorizationOutcome, ClientFamily
+from seed_oauth.outcomes import AuthorizationOutcome
 from seed_oauth.protocol import pkce, redirect_uri, scope
 
 Parameters = Mapping[str, str]
@@ -29,7 +29,7 @@ Refusal = tuple[AuthorizationOutcome, str]
 """A row of the table, and what the client is told."""
 
 _UNKNOWN_CLIENT = (
-    "this client_id is not registered here (any more): remove the connection in your application and connect again, "
+    "this application is not registered here (any more): remove the connection in your application and connect again, "
     "so that it registers again"
 )
 _BAD_REDIRECT_URI = (
@@ -43,6 +43,7 @@ class AuthorizationEndpoint:
 
     def __init__(
         self,
+        issuer: str,
         clients: ClientStore,
         flow: Flow,
         resources: ProtectedResources,
@@ -51,6 +52,7 @@ class AuthorizationEndpoint:
         configured: bool,
     ) -> None:
         """`configured` tells whether there is an identity provider to send browsers to."""
+        self._issuer = issuer
         self._clients = clients
         self._policy = policy
         self._flow = flow
@@ -61,8 +63,7 @@ class AuthorizationEndpoint:
         """Answer one authorization request.
 
         The order of the checks decides which row is counted. Delivery is another question: an error goes to the client
-        by redirect as soon as client and redirect_uri are known to be good, and is shown here until then
-        (RFC 6749 §4.1.2.1).
+        as soon as client and redirect_uri are known to be good, and is shown here until then (RFC 6749 §4.1.2.1).
 
         Raises:
             OAuthError: any row of `AuthorizationOutcome` but the successful ones.
@@ -71,16 +72,16 @@ class AuthorizationEndpoint:
         client_id, code_challenge = parameters.get("client_id", ""), parameters.get("code_challenge", "")
         log_fields.note(client_id=client_id, flow_id=flow_id(client_id, code_challenge) if code_challenge else None)
         client, bad_client = await self._identify(parameters)
-        if refusal := self._refusal(parameters, bad_client):
-            raise _error(refusal, parameters, client, bad_client)
+        if refusal := self._refusal(parameters, client, bad_client):
+            raise self._error(refusal, parameters, client, bad_client, request)
         assert client is not None  # noqa: S101 - or there would be a refusal
         try:
             return await self._flow.begin(self._asked(parameters, client), request)
         except IdentityProviderError as failure:
             refusal = AuthorizationOutcome.IDP_UNAVAILABLE, "the identity provider cannot be reached: try again"
-            raise _error(refusal, parameters, client, bad_client) from failure
+            raise self._error(refusal, parameters, client, bad_client, request) from failure
 
-    def _refusal(self, parameters: Parameters, bad_client: Refusal | None) -> Refusal | None:
+    def _refusal(self, parameters: Parameters, client: Client | None, bad_client: Refusal | None) -> Refusal | None:
         """The first check that fails, in the order of the table."""
         if not self._configured:
             return AuthorizationOutcome.NOT_CONFIGURED, NOT_CONFIGURED
@@ -88,9 +89,25 @@ class AuthorizationEndpoint:
             _bad_code_challenge(parameters)
             or bad_client
             or _bad_response_type(parameters)
-            or _bad_scope(parameters)
+            or _bad_scope(parameters, client)
             or self._bad_resource(parameters)
         )
+
+    def _error(
+        self,
+        refusal: Refusal,
+        parameters: Parameters,
+        client: Client | None,
+        bad_client: Refusal | None,
+        request: Request,
+    ) -> OAuthError:
+        if client is None:
+            return OAuthError(*refusal)
+        recipient = None
+        if not bad_client:
+            uri = parameters["redirect_uri"]
+            recipient = Recipient(uri, parameters.get("state"), self._flow.redirects_errors(client, uri, request))
+        return OAuthError(*refusal, recipient=recipient, client_family=family_of(client))
 
     def _bad_resource(self, parameters: Parameters) -> Refusal | None:
         if "resource" in parameters and self._resources.find(parameters["resource"]) is None:
@@ -103,7 +120,7 @@ class AuthorizationEndpoint:
             redirect_uri=parameters["redirect_uri"],
             state=parameters.get("state"),
             code_challenge=parameters["code_challenge"],
-            scope=parameters.get("scope"),
+            scope=parameters.get("scope", client.scope),
             resource=self._resources.find(parameters.get("resource")),
         )
 
@@ -134,21 +151,19 @@ class AuthorizationEndpoint:
                 AuthorizationOutcome.UNKNOWN_CLIENT,
                 _UNKNOWN_CLIENT,
             )
-        if not redirect_uri.is_registered(parameters.get("redirect_uri", ""), client.redirect_uris):
+        uri = parameters.get("redirect_uri", "")
+        # On loopback the port may differ from the registered one, but it cannot be ours.
+        if not redirect_uri.is_registered(uri, client.redirect_uris) or (
+            uri not in client.redirect_uris and redirect_uri.is_at(uri, self._issuer)
+        ):
             return client, (
                 AuthorizationOutcome.BAD_REDIRECT_URI,
                 _BAD_REDIRECT_URI,
             )
-        if not client.trusted and (objection := self._policy.redirect_objection(parameters["redirect_uri"])):
+        if not client.preregistered and (objection := self._policy.redirect_objection(parameters["redirect_uri"])):
             # It was registered before the operator decided.
             return client, (AuthorizationOutcome.CLIENT_NOT_ALLOWED, f"redirect_uri {objection}")
         return client, None
-
-
-def _error(refusal: Refusal, parameters: Parameters, client: Client | None, bad_client: Refusal | None) -> OAuthError:
-    recipient = None if bad_client else Recipient(parameters["redirect_uri"], parameters.get("state"))
-    family = family_of(client) if client else ClientFamily.OTHER
-    return OAuthError(*refusal, recipient=recipient, client_family=family)
 
 
 def _bad_code_challenge(parameters: Parameters) -> Refusal | None:
@@ -177,7 +192,13 @@ def _bad_response_type(parameters: Parameters) -> Refusal | None:
     return None
 
 
-def _bad_scope(parameters: Parameters) -> Refusal | None:
-    if "scope" in parameters and not scope.is_valid(parameters["scope"]):
+def _bad_scope(parameters: Parameters, client: Client | None) -> Refusal | None:
+    asked = parameters.get("scope")
+    if asked is None:
+        return None
+    if not scope.is_valid(asked):
         return AuthorizationOutcome.BAD_SCOPE, BAD_SCOPE
+    # Clients ask for offline_access by themselves; it is no scope of the MCP server.
+    if client and client.scope is not None and set(asked.split()) - {"offline_access", *client.scope.split()}:
+        return AuthorizationOutcome.BAD_SCOPE, "scope must not exceed what this client is registered for"
     return None

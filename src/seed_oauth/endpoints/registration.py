@@ -25,6 +25,7 @@ from seed_oauth.http import log_fields
 from seed_oauth.http.answer import Answer, json_response
 from seed_oauth.http.parameters import read_json
 from seed_oauth.outcomes import RegistrationOutcome
+from seed_oauth.protocol.redirect_uri import RedirectUriRules
 
 _AUTH_METHODS: tuple[TokenEndpointAuthMethod, ...] = ("none", "client_secret_basic", "client_secret_post")
 
@@ -35,7 +36,7 @@ class RegistrationEndpoint:
     def __init__(
         self,
         clients: ClientStore,
-        private_use_schemes: Collection[str] = (),
+        rules: RedirectUriRules,
         policy: ClientPolicy = ALLOW_ALL,
         *,
         registration: str = "open",
@@ -46,14 +47,14 @@ class RegistrationEndpoint:
 
         Args:
             clients: where clients are kept.
-            private_use_schemes: clients may register redirect URIs with these schemes as well.
+            rules: which redirect URIs clients may register.
             policy: the redirect URIs that the operator allows.
             registration: `open` to every client, `off`, or for those with one of the initial access `tokens`.
             tokens: see there.
             now: counts seconds since the epoch.
         """
         self._clients = clients
-        self._private_use_schemes = private_use_schemes
+        self._rules = rules
         self._policy = policy
         self._registration = registration
         self._tokens = [token.encode() for token in tokens]
@@ -113,7 +114,7 @@ class RegistrationEndpoint:
         client = Client(
             client_id=new_client_id(),
             issued_at=int(self._now()),
-            redirect_uris=client_metadata.redirect_uris(sent, self._private_use_schemes, self._policy),
+            redirect_uris=client_metadata.redirect_uris(sent, self._rules, self._policy),
             token_endpoint_auth_method=method,
             secret_hash=hash_secret(secret) if secret else None,
             metadata=client_metadata.accepted(sent),

@@ -135,6 +135,12 @@ class TokenEndpoint:
             raise OAuthError(TokenOutcome.NOT_CONFIGURED, NOT_CONFIGURED)
         client = await self._authenticate(request.headers.get("authorization"), form, TokenOutcome)
         grant_type = _grant_type(form)
+        if not client.may(grant_type):
+            raise OAuthError(
+                TokenOutcome.UNREGISTERED_GRANT_TYPE,
+                f"this client has not registered for the grant_type {grant_type}: list it in grant_types",
+                client_family=family_of(client),
+            )
         try:
             if grant_type is GrantType.AUTHORIZATION_CODE:
                 members = await self._flow.redeem(self._code_request(form, client))
@@ -143,8 +149,11 @@ class TokenEndpoint:
         except IdentityProviderError as failure:
             raise _as_oauth_error(failure) from failure
         await self._clients.mark_used(client.client_id)
-        # RFC 6750 §4 registers the type as Bearer; some providers write it in lower case.
-        response = json_response({**members, "token_type": "Bearer"}, 200)
+        # RFC 6750 §4: clients are promised Bearer, in this spelling; some providers write it in lower case.
+        answered = {**members, "token_type": "Bearer"}
+        if not client.may(GrantType.REFRESH_TOKEN):
+            answered.pop("refresh_token", None)
+        response = json_response(answered, 200)
         return Answer(_SUCCESSES[grant_type], response, family_of(client))
 
     def _code_request(self, form: Mapping[str, str], client: Client) -> CodeRequest:

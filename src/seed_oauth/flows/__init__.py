@@ -116,6 +116,14 @@ class Flow(Protocol):
         """Answer an authorization request that has passed every check."""
         ...
 
+    def redirects_errors(self, client: Client, redirect_uri: str, request: Request) -> bool:
+        """Whether an authorization error may send the browser to the client's redirect_uri by itself.
+
+        Anybody can register a client and lead people to it with a link that fails. So not before the operator or
+        the user has trusted the client (RFC 9700 §4.11.2).
+        """
+        ...
+
     async def redeem(self, presented: CodeRequest) -> TokenMembers:
         """Exchange a code."""
         ...

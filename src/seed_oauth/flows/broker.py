@@ -9,8 +9,8 @@ A login reads from top to bottom: `begin`, `decide` (consent), `return_to_client
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from time import time
-from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
@@ -28,6 +28,7 @@ from seed_oauth.flows import (
     transaction,
 )
 from seed_oauth.flows.browser_cookies import BrowserCookies, Consent
+from seed_oauth.flows.consent import ConsentPages, can_be_remembered
 from seed_oauth.flows.presented import (
     decided_transaction,
     presented_code,
@@ -39,8 +40,9 @@ from seed_oauth.flows.rotation import Rotation
 from seed_oauth.flows.scopes import IdpScopes
 from seed_oauth.flows.tokens import TokenIssuer, claims_of
 from seed_oauth.flows.transaction import Code, Grant, IdpLogin, Transaction
-from seed_oauth.http import log_fields, pages, paths
+from seed_oauth.http import log_fields, paths
 from seed_oauth.http.answer import Answer, found
+from seed_oauth.http.pages import onward_page
 from seed_oauth.http.parameters import add_to_query
 from seed_oauth.http.requested_resource import ProtectedResources
 from seed_oauth.identity_provider.client import IdentityProvider
@@ -64,7 +66,7 @@ class BrokerFlow:
         tokens: TokenIssuer,
         rotation: Rotation,
         revoker: Revoker,
-        consent_days: float,
+        consent: ConsentPages,
         clients: ClientStore,
         resources: ProtectedResources,
         now: Callable[[], float] = time,
@@ -80,9 +82,9 @@ class BrokerFlow:
         self._tokens = tokens
         self._rotation = rotation
         self._revoker = revoker
-        self._consent_days = consent_days
         self._clients = clients
         self._resources = resources
+        self._consent = consent
         self._now = now
 
     # 1. The client sends the browser here.
@@ -105,12 +107,20 @@ class BrokerFlow:
             scope=asked.scope,
             resource=asked.resource or self._parameters.default_resource,
             browser=browser.binding,
+            consent_can_be_remembered=can_be_remembered(asked.client, asked.redirect_uri),
         )
         if asked.client.trusted or browser.remembers(Consent.to(begun), now):
             response = found(await self._idp_authorization(begun))
             return Answer(AuthorizationOutcome.REDIRECTED_TO_IDP, browser.keep_on(response), family)
-        page = pages.consent_page(self._consent_view(asked.client, begun, now))
+        page = self._consent.page(asked.client, begun, now)
         return Answer(AuthorizationOutcome.CONSENT_ASKED, browser.keep_on(page), family)
+
+    def redirects_errors(self, client: Client, redirect_uri: str, request: Request) -> bool:
+        """Whether the operator registered the client, or this browser remembers a consent to it."""
+        return client.preregistered or (
+            can_be_remembered(client, redirect_uri)
+            and self._browser(request).has_consented(client.client_id, redirect_uri, self._now())
+        )
 
     # 2. The user answers the consent page.
 
@@ -130,13 +140,13 @@ class BrokerFlow:
             raise OAuthError(
                 ConsentOutcome.DENIED,
                 "the user denied the request",
-                recipient=begun.recipient,
+                recipient=replace(begun.recipient, automatic=False),
                 client_family=begun.family,
             )
         if decision != "approve":
             raise OAuthError(ConsentOutcome.NO_DECISION, "decision must be approve or deny", client_family=begun.family)
         try:
-            response = pages.onward_page(await self._idp_authorization(begun))
+            response = onward_page(await self._idp_authorization(begun))
         except IdentityProviderError as failure:
             raise OAuthError(
                 ConsentOutcome.IDP_UNAVAILABLE,
@@ -144,7 +154,7 @@ class BrokerFlow:
                 recipient=begun.recipient,
                 client_family=begun.family,
             ) from failure
-        if remember and self._consent_days:
+        if remember:
             browser.remember(Consent.to(begun), response, self._now())
         return Answer(ConsentOutcome.APPROVED, response, begun.family)
 
@@ -194,10 +204,13 @@ class BrokerFlow:
         subject = subject if isinstance(subject, str) else None
         await self._clients.mark_used(code.client_id, subject)
         scope = self._scopes.told(idp_scope, code.scope, asked)
+        passed_on = self._tokens.passes_on(tokens.members, code.resource, metadata.issuer)
+        if not passed_on:
+            scope = self._scopes.consented(scope, code.scope)
         kept = self._scopes.kept(idp_scope, asked)
         grant = Grant.by(code, scope, subject, self._now(), idp_scope=kept)
         log_fields.note(subject=self._sealer.pseudonym(grant.subject))
-        return self._tokens.members(tokens.members, grant, scope, self._now(), idp_issuer=metadata.issuer)
+        return self._tokens.members(tokens.members, grant, scope, self._now(), passed_on=passed_on)
 
     # 5. The client refreshes its tokens.
 
@@ -217,8 +230,10 @@ class BrokerFlow:
             )
             # RFC 6749 §6: the scope may be narrowed for an access token; the refresh token keeps what was granted.
             scope = self._scopes.told_again(tokens.members.get("scope"), narrowed, asked, grant)
-            again = grant.refreshed()
-            return self._tokens.members(tokens.members, again, scope, self._now(), idp_issuer=metadata.issuer)
+            passed_on = self._tokens.passes_on(tokens.members, grant.resource, metadata.issuer)
+            if not passed_on:
+                scope = self._scopes.consented(scope, narrowed, grant.requested)
+            return self._tokens.members(tokens.members, grant.refreshed(), scope, self._now(), passed_on=passed_on)
 
         try:
             return await self._rotation.once(grant, exchange)
@@ -237,7 +252,7 @@ class BrokerFlow:
 
     def _browser(self, request: Request) -> BrowserCookies:
         secure = self._issuer.startswith("https://")
-        return BrowserCookies(request, self._sealer, secure=secure, consent_days=self._consent_days)
+        return BrowserCookies(request, self._sealer, secure=secure, consent_days=self._consent.days)
 
     async def _idp_authorization(self, begun: Transaction) -> str:
         """The authorization request to the identity provider, as the URL to send the browser to."""
@@ -254,19 +269,6 @@ class BrokerFlow:
             nonce=transaction.nonce(login.secret),
         )
         return add_to_query(metadata.authorization_endpoint or "", parameters)
-
-    def _consent_view(self, client: Client, begun: Transaction, now: float) -> pages.ConsentView:
-        is_document = client.client_id.startswith("https://")
-        return pages.ConsentView(
-            client_name=str(client.metadata.get("client_name", "")),
-            client_id_host=urlsplit(client.client_id).hostname if is_document else None,
-            redirect_uri=begun.redirect_uri,
-            scopes=tuple((begun.scope or "").split()),
-            resource=begun.resource,
-            action=paths.url(self._issuer, paths.CONSENT),
-            request=begun.awaiting_decision(self._sealer, now),
-            remember_days=int(self._consent_days),
-        )
 
     async def _check_sender(self, parameters: Mapping[str, str]) -> None:
         try:

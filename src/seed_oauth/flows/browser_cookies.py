@@ -36,14 +36,18 @@ class Consent:
     """The host that the user is sent to with a code, or the scheme of a native app."""
     scopes: tuple[str, ...]
     resource: str
+    can_be_remembered: bool = False
 
     @classmethod
     def to(cls, transaction: Transaction) -> Self:
         """The consent that a transaction needs."""
-        url = urlsplit(transaction.redirect_uri)
-        # The host of a private-use URI means nothing: any program may register the scheme (RFC 8252 §7.1).
-        host = (url.hostname or "") if url.scheme in {"http", "https"} else f"{url.scheme}:"
-        return cls(transaction.client_id, host, tuple((transaction.scope or "").split()), transaction.resource)
+        return cls(
+            transaction.client_id,
+            _host(transaction.redirect_uri),
+            tuple((transaction.scope or "").split()),
+            transaction.resource,
+            transaction.consent_can_be_remembered,
+        )
 
 
 class BrowserCookies:
@@ -98,43 +102,60 @@ class BrowserCookies:
 
     def remembers(self, consent: Consent, now: float) -> bool:
         """Whether its user has consented to at least this, no longer ago than `consent_days`."""
-        cookie = self._cookies.get(self._name_of(consent))
-        if cookie is None or self._days == 0:
+        given = self._given(consent.client_id, consent.redirect_host, now)
+        if given is None or not consent.can_be_remembered:
             return False
-        try:
-            given = self._sealer.open(Purpose.REMEMBERED_CONSENT, cookie, lifetime=self._days * _DAY, now=now)
-        except SealError:
-            return False
-        client_id, host, scopes, resource, binding = given
-        return (
-            (client_id, host, resource) == (consent.client_id, consent.redirect_host, consent.resource)
-            # A request without scopes asks for whatever the server allows, which is another question.
-            and set(consent.scopes) <= set(scopes)
-            and bool(consent.scopes) == bool(scopes)
-            and self.is_bound_by(binding)
-        )
+        scopes, resource = given
+        # A request without scopes asks for whatever the server allows, which is another question.
+        covered = set(consent.scopes) <= set(scopes) and bool(consent.scopes) == bool(scopes)
+        return covered and resource == consent.resource
+
+    def has_consented(self, client_id: str, redirect_uri: str, now: float) -> bool:
+        """Whether its user has consented to this client at this host, whatever the scopes."""
+        return self._given(client_id, _host(redirect_uri), now) is not None
 
     def remember(self, consent: Consent, response: Response, now: float) -> None:
-        """Set the cookie that remembers what the user has consented to."""
+        """Set the cookie that remembers what the user has consented to, if it can be remembered."""
+        if not consent.can_be_remembered or self._days == 0:
+            return
         given = [consent.client_id, consent.redirect_host, consent.scopes, consent.resource, self.binding]
         cookie = self._sealer.seal(Purpose.REMEMBERED_CONSENT, given, now)
-        name = self._name_of(consent)
+        name = self._name_of(consent.client_id, consent.redirect_host)
         self._set(response, name, cookie, int(self._days * _DAY))
         # RFC 6265 §5.4: of cookies with the same path a browser sends the oldest first.
         others = [known for known in self._cookies if known.startswith(self._consents) and known != name]
         for oldest in others[: 1 - _MOST_REMEMBERED]:
             self._set(response, oldest, "", 0)
 
+    def _given(self, client_id: str, host: str, now: float) -> tuple[list[str], str] | None:
+        """The scopes and the resource of a consent that it remembers."""
+        cookie = self._cookies.get(self._name_of(client_id, host))
+        if cookie is None or self._days == 0:
+            return None
+        try:
+            given = self._sealer.open(Purpose.REMEMBERED_CONSENT, cookie, lifetime=self._days * _DAY, now=now)
+        except SealError:
+            return None
+        given_to, given_at, scopes, resource, binding = given
+        known = (given_to, given_at) == (client_id, host) and self.is_bound_by(binding)
+        return (scopes, resource) if known else None
+
     def _is_own(self, name: str) -> bool:
         return name.startswith(self._prefix) and not name.startswith(self._consents)
 
-    def _name_of(self, consent: Consent) -> str:
-        named = f"{consent.client_id}\n{consent.redirect_host}"
+    def _name_of(self, client_id: str, host: str) -> str:
+        named = f"{client_id}\n{host}"
         return f"{self._consents}{sha256(named.encode()).hexdigest()[:16]}"
 
     def _set(self, response: Response, name: str, value: str, seconds: int) -> None:
         # Lax: the identity provider sends the browser back from another site.
         response.set_cookie(name, value, max_age=seconds, secure=self._secure, httponly=True, samesite="lax")
+
+
+def _host(redirect_uri: str) -> str:
+    url = urlsplit(redirect_uri)
+    # The host of a private-use URI means nothing: any program may register the scheme (RFC 8252 §7.1).
+    return (url.hostname or "") if url.scheme in {"http", "https"} else f"{url.scheme}:"
 
 
 def _cookies(request: Request) -> dict[str, str]:

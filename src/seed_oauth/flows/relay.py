@@ -39,6 +39,10 @@ class RelayFlow:
         location = add_to_query(metadata.authorization_endpoint or "", parameters)
         return Answer(AuthorizationOutcome.REDIRECTED_TO_IDP, found(location), family_of(asked.client))
 
+    def redirects_errors(self, client: Client, redirect_uri: str, request: Request) -> bool:  # noqa: ARG002 - consent is not asked for here
+        """Whether the operator registered the client."""
+        return client.preregistered
+
     async def redeem(self, presented: CodeRequest) -> TokenMembers:
         """Exchange the identity provider's code, which it checks with the client's verifier and redirect_uri."""
         parameters = {

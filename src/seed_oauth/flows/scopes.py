@@ -1,8 +1,9 @@
-"""Which scopes the identity provider is asked for, and which ones the client is told that it has."""
+"""The scopes of a login: what the identity provider is asked for, what it grants, and what the client is told."""
 
 from collections.abc import Iterable, Sequence
 
 from seed_oauth.flows.transaction import Grant
+from seed_oauth.protocol.scope import ScopeHierarchy
 
 # Entra ID and others leave them out of the `scope` of a token response, although they were granted.
 _UNMENTIONED = frozenset({"openid", "profile", "email", "offline_access"})
@@ -11,10 +12,13 @@ _UNMENTIONED = frozenset({"openid", "profile", "email", "offline_access"})
 class IdpScopes:
     """The two scopes of a login in the broker flow: what the client asks for, and what this server asks for."""
 
-    def __init__(self, added: Sequence[str] = (), dropped: Iterable[str] = ()) -> None:
+    def __init__(
+        self, added: Sequence[str] = (), dropped: Iterable[str] = (), hierarchy: ScopeHierarchy | None = None
+    ) -> None:
         """`added` are requested in every login, by default those that the metadata suggests; `dropped` are never."""
         self._added = tuple(added)
         self._dropped = frozenset(dropped)
+        self._hierarchy = hierarchy or ScopeHierarchy()
 
     def asked_for(self, scope: str | None, defaults: Sequence[str] = ()) -> list[str]:
         """What to ask the identity provider for when a client asks for `scope`.
@@ -35,6 +39,18 @@ class IdpScopes:
         ours = frozenset(asked) - frozenset((scope or "").split())
         return _joined(one for one in granted if one not in ours)
 
+    def consented(self, granted: str | None, *shown: str | None) -> str | None:
+        """What of `granted` is in every list of scopes in `shown`, None for nothing by name.
+
+        The identity provider may grant more than the user was shown, such as what another client was granted before. A
+        list that is None limits nothing: the page then says that the client named no scopes.
+        """
+        scopes = (granted or "").split()
+        for one in shown:
+            if one is not None:
+                scopes = self._hierarchy.common(scopes, one.split())
+        return _joined(scopes)
+
     def kept(self, idp_scope: object, asked: Sequence[str]) -> str | None:
         """What to ask for when the grant is refreshed: what was asked for, less what was evidently not granted.
 
@@ -48,7 +64,8 @@ class IdpScopes:
 
     def exceeds(self, scope: str, *granted: str | None) -> bool:
         """Whether a refresh asks for more than was granted (RFC 6749 §6), by any of its names."""
-        return not set(scope.split()) - self._dropped <= {name for one in granted for name in (one or "").split()}
+        known = {name for one in granted for name in (one or "").split()}
+        return not self._hierarchy.covers(known, set(scope.split()) - self._dropped)
 
     def refreshed(self, scope: str | None, grant: Grant, defaults: Sequence[str]) -> tuple[str | None, list[str]]:
         """What a refresh narrows the grant to, None for nothing, and what the identity provider is asked for.
@@ -65,7 +82,7 @@ class IdpScopes:
             return self.told(idp_scope, narrowed or grant.requested, asked)
         if narrowed is None:
             return grant.scope
-        return _joined(one for one in narrowed.split() if one in (grant.scope or "").split())
+        return self.consented(narrowed, grant.scope or "")
 
 
 def _joined(scopes: Iterable[str]) -> str | None:

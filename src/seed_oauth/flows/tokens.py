@@ -49,16 +49,27 @@ class TokenIssuer:
         self._policy = policy
         self._seconds = seconds
 
+    def passes_on(self, idp: TokenMembers, resource: str, idp_issuer: str | None) -> bool:
+        """Whether the client gets the identity provider's access token: if it is meant for the MCP server.
+
+        One that is opaque or meant for another audience, such as the provider's own API, is not passed on: any server
+        that receives it could use it there (MCP Security Best Practices, "Token Passthrough").
+        """
+        if self._policy == "auto":
+            token = idp["access_token"]
+            return self._accepts(_part(token, 0), _part(token, 1), idp_issuer, resource)
+        return self._policy == "idp"
+
     def members(
-        self, idp: TokenMembers, grant: Grant, scope: str | None, now: float, *, idp_issuer: str | None
+        self, idp: TokenMembers, grant: Grant, scope: str | None, now: float, *, passed_on: bool
     ) -> TokenMembers:
         """The members of the client's token response (RFC 6749 §5.1), with a refresh token if we were given one.
 
-        `scope` is the scope of the access token, as the client is told.
+        `scope` is the scope of the access token, as the client is told; `passed_on` is what `passes_on` says.
 
         An ID token is not passed on: its audience is this server, and an MCP client has no use for it.
         """
-        members = self._access_token(idp, grant, scope, now, idp_issuer)
+        members = self._access_token(idp, grant, scope, now, passed_on)
         if scope is not None:
             members["scope"] = scope
         # An identity provider that does not rotate its refresh token sends none: the old one remains valid.
@@ -69,20 +80,12 @@ class TokenIssuer:
         return members
 
     def _access_token(
-        self, idp: TokenMembers, grant: Grant, scope: str | None, now: float, idp_issuer: str | None
+        self, idp: TokenMembers, grant: Grant, scope: str | None, now: float, passed_on: bool
     ) -> dict[str, object]:
-        """`access_token` and `expires_in`: the identity provider's token, or our own that contains it.
-
-        The identity provider's token is passed on if it is meant for the MCP server. One that is opaque or meant
-        for another audience, such as the provider's own API, is not: any server that receives it could use it
-        there (MCP Security Best Practices, "Token Passthrough").
-        """
+        """`access_token` and `expires_in`: the identity provider's token, or our own that contains it."""
         idp_token = str(idp["access_token"])
         expires_in = idp.get("expires_in")
         assert expires_in is None or isinstance(expires_in, int)  # noqa: S101 - see `read_token_response`
-        passed_on = self._policy == "idp"
-        if self._policy == "auto":
-            passed_on = self._accepts(_part(idp_token, 0), _part(idp_token, 1), idp_issuer, grant.resource)
         if passed_on:
             lasts = {} if expires_in is None else {"expires_in": expires_in}
             return {"access_token": idp_token, **lasts}

@@ -35,6 +35,7 @@ class Transaction(NamedTuple):
     resource: str
     browser: str
     """The binding to the browser in which it began."""
+    consent_can_be_remembered: bool = False
 
     @property
     def recipient(self) -> Recipient:

@@ -7,8 +7,8 @@ separately, so that it cannot pass for our own words.
 import re
 import unicodedata
 from base64 import b64encode
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import KW_ONLY, dataclass, field
 from hashlib import sha256
 from html import escape
 from importlib.resources import files
@@ -19,23 +19,25 @@ from urllib.parse import urlsplit
 from starlette.responses import HTMLResponse, Response
 
 from seed_oauth.http.answer import NO_STORE
-from seed_oauth.protocol.redirect_uri import LOOPBACK_HOSTS
+from seed_oauth.protocol.host import LOOPBACK_HOSTS
 
-_MAXIMUM_NAME = 60  # characters; a legitimate name is a few words
+_MAXIMUM_NAME = 256  # characters, as in a registration
 
 _STYLE = files("seed_oauth.http").joinpath("pages.css").read_text(encoding="utf-8")
 
+# The style is allowed by its hash, so that no other can be injected. 'self' is the origin that the browser
+# loaded the page from, so the form also works behind a reverse proxy and below an issuer's path.
+_POLICY = (
+    f"default-src 'none'; style-src 'sha256-{b64encode(sha256(_STYLE.encode()).digest()).decode()}'; "
+    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
 _HEADERS = {
-    # The style is allowed by its hash, so that no other can be injected. 'self' is the origin that the browser
-    # loaded the page from, so the form also works behind a reverse proxy and below an issuer's path.
-    "Content-Security-Policy": (
-        f"default-src 'none'; style-src 'sha256-{b64encode(sha256(_STYLE.encode()).digest()).decode()}'; "
-        "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
-    ),
+    "Content-Security-Policy": _POLICY,
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
     **NO_STORE,
 }
+_WITH_LOGO = {**_HEADERS, "Content-Security-Policy": f"{_POLICY}; img-src data:"}
 
 # Characters that are invisible although their Unicode category is not: fillers, blanks, variation selectors.
 _BLANK = re.compile(
@@ -65,22 +67,21 @@ _PAGE = Template("""<!doctype html>
 </head>
 <body>
 <main>
-<h1 id="title">$title</h1>
+$logo<h1 id="title">$heading</h1>
 $content</main>
 </body>
 </html>
 """)
 
-_CONSENT = Template("""<p>Allow this only if you have just started it yourself.</p>
+_CONSENT = Template("""<p class="note">The application chose this name itself$unverified.
+Allow this only if you have just started it yourself. If not, choose Deny, and it gets no access.</p>
 <dl>
-<div class="told"><dt>Name</dt><dd>$name</dd><dd class="note">$name_note</dd></div>
 $publisher<div><dt>Server it wants to access</dt><dd>$resource</dd></div>
 <div><dt>It wants to</dt><dd>$scopes</dd></div>
 <div><dt>After you sign in, you are sent to</dt><dd>$destination</dd>$caution</div>
 </dl>
 <form method="post" action="$action" aria-labelledby="title">
 <input type="hidden" name="request" value="$request">
-<p><strong>Did you not start this?</strong> Choose Deny, and the application gets no access.</p>
 $remember<div class="choice">
 <button class="button" name="decision" value="deny">Deny</button>
 <button class="button" name="decision" value="approve">Allow</button>
@@ -88,8 +89,8 @@ $remember<div class="choice">
 </form>
 """)
 
-_PUBLISHER = Template("""<div><dt>Publisher</dt><dd>$host</dd>
-<dd class="note checked">Verified: the application is described on this site.</dd></div>
+_PUBLISHER = Template("""<div><dt>Published at</dt><dd>$url</dd>
+<dd class="note">Verified: the application is described at this address, by whoever can publish there.</dd></div>
 """)
 
 _REMEMBER = Template("""<label><input type="checkbox" name="remember" value="on">
@@ -101,11 +102,29 @@ _ONWARD = Template("""<p>You are being sent to <strong>$destination</strong>.</p
 <p><a class="button" href="$location">Continue</a></p>
 """)
 
-_ERROR = Template("""<p>The application that sent you here could not be connected:</p>
-<p><strong>$description.</strong></p>
-<p>Nothing was changed. Go back to the application and try again.</p>
-<footer>Error <code>$error</code>, reference <code>$correlation_id</code></footer>
+_ERROR = Template("""<p><strong>$description.</strong></p>
+$more<footer>Error <code>$error</code>, reference <code>$correlation_id</code></footer>
 """)
+
+_BACK = Template("""<p>If you came from <strong>$destination</strong>, you can go back there.</p>
+<p><a class="button" href="$location">Go back</a></p>
+""")
+
+_NOT_FOUND = Template("""<p>$name is for MCP clients. Add this URL to your client, which then opens the login:</p>
+<ul>$resources</ul>
+""")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Presentation:
+    """How the operator presents the MCP server to its users."""
+
+    name: str = ""
+    """The host of the resource if empty."""
+    logo: str = ""
+    """A `data:` URL of an image; empty for none."""
+    scopes: Mapping[str, str] = field(default_factory=dict)
+    """What scopes let a client do, in words that follow "It wants to"."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,8 +133,8 @@ class ConsentView:
 
     client_name: str
     """As the client registered it, unchecked; may be empty."""
-    client_id_host: str | None
-    """The host that serves the client's metadata document; None for a registered client."""
+    client_url: str | None
+    """The URL of the client's metadata document; None for a registered client."""
     redirect_uri: str
     """Where the user will be sent; verified for the client."""
     scopes: tuple[str, ...]
@@ -128,31 +147,48 @@ class ConsentView:
     """The sealed authorization request, for the field `request`."""
     remember_days: int
     """For how many days the decision can be remembered; 0 omits the checkbox."""
+    server: Presentation = Presentation()
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorView:
+    """What an error page shows."""
+
+    title: str
+    description: str
+    """What happened and what to do, without the full stop."""
+    detail: str = ""
+    """What the client's developer has to know beyond that."""
+    _: KW_ONLY
+    error: str
+    correlation_id: str
+    location: str | None = None
+    """The client's redirect URI with the error, for a link."""
 
 
 def consent_page(view: ConsentView) -> Response:
     """Asks whether a client may act for the user (MCP Security Best Practices, "Confused Deputy Problem").
 
     Posts `request`, `decision` (`approve` or `deny`) and, if ticked, `remember=on`. Pressing Enter in the
-    checkbox activates the first button, which denies.
+    checkbox activates the first button, which denies. A click on Allow has no effect at first (see pages.css).
     """
+    server = view.server.name or urlsplit(view.resource).netloc
+    name = _shown(view.client_name, _MAXIMUM_NAME) or "Unnamed application"
     content = _CONSENT.substitute(
-        name=_shown(view.client_name, _MAXIMUM_NAME) or "Unnamed application",
-        name_note=(
-            "The application chose this name itself. Its publisher is verified."
-            if view.client_id_host
-            else "The application chose this name itself. Nobody has verified it."
-        ),
-        publisher=_PUBLISHER.substitute(host=_shown(view.client_id_host)) if view.client_id_host else "",
+        unverified="" if view.client_url else ", and nobody has verified it",
+        publisher=_PUBLISHER.substitute(url=_shown(view.client_url)) if view.client_url else "",
         resource=_shown(view.resource),
-        scopes=_permissions(view.scopes),
+        scopes=_permissions(view.scopes, {**_IN_WORDS, **view.server.scopes}),
         destination=_destination(view.redirect_uri),
         caution=_caution(view.redirect_uri),
         action=escape(view.action),
         request=escape(view.request),
         remember=_REMEMBER.substitute(days=_days(view.remember_days)) if view.remember_days else "",
     )
-    return HTMLResponse(_page("An application asks for access", content), headers=_HEADERS)
+    heading = f'<span class="name">{name}</span> wants to use {escape(server)}'
+    logo = f'<img class="logo" alt="" src="{escape(view.server.logo)}">\n' if view.server.logo else ""
+    page = _page(f"Access to {server}", content, heading=heading, logo=logo)
+    return HTMLResponse(page, headers=_WITH_LOGO if logo else _HEADERS)
 
 
 def onward_page(location: str, *, title: str = "One moment") -> Response:
@@ -166,18 +202,30 @@ def onward_page(location: str, *, title: str = "One moment") -> Response:
     return HTMLResponse(_page(title, content, refresh), headers=_HEADERS)
 
 
-def error_page(description: str, error: str, correlation_id: str, status: int, headers: Mapping[str, str]) -> Response:
+def error_page(view: ErrorView, status: int, headers: Mapping[str, str]) -> Response:
     """Tells the user why the login failed, what to do, and what to quote to the operator."""
+    more = f'<p class="note">For its developer: {escape(view.detail)}</p>\n' if view.detail else ""
+    if view.location is not None:
+        more += _BACK.substitute(destination=_destination(view.location), location=escape(view.location))
     content = _ERROR.substitute(
-        description=escape(description[:1].upper() + description[1:]),
-        error=escape(error),
-        correlation_id=escape(correlation_id),
+        description=escape(view.description[:1].upper() + view.description[1:]),
+        more=more,
+        error=escape(view.error),
+        correlation_id=escape(view.correlation_id),
     )
-    return HTMLResponse(_page("This login cannot continue", content), status, {**headers, **_HEADERS})
+    return HTMLResponse(_page(view.title, content), status, {**headers, **_HEADERS})
 
 
-def _page(title: str, content: str, head: str = "") -> str:
-    return _PAGE.substitute(title=escape(title), content=content, head=head, style=_STYLE)
+def not_found_page(server: Presentation, resources: Iterable[str]) -> Response:
+    """Tells a person who comes by browser what the server is for."""
+    listed = "".join(f"<li><code>{escape(resource)}</code></li>" for resource in resources)
+    content = _NOT_FOUND.substitute(name=escape(server.name or "This server"), resources=listed)
+    return HTMLResponse(_page("There is nothing to see here", content), 404, _HEADERS)
+
+
+def _page(title: str, content: str, head: str = "", *, heading: str = "", logo: str = "") -> str:
+    title = escape(title)
+    return _PAGE.substitute(title=title, heading=heading or title, logo=logo, content=content, head=head, style=_STYLE)
 
 
 def _shown(text: str, maximum: int | None = None) -> str:
@@ -193,16 +241,16 @@ def _shown(text: str, maximum: int | None = None) -> str:
     return f"<bdi>{escape(visible)}</bdi>" if visible else ""
 
 
-def _permissions(scopes: tuple[str, ...]) -> str:
+def _permissions(scopes: tuple[str, ...], in_words: Mapping[str, str]) -> str:
     # All of them: nothing that is granted may be hidden behind an ellipsis.
-    permissions = [_permission(scope) for scope in scopes]
+    permissions = [_permission(scope, in_words) for scope in scopes]
     permissions = permissions or ["do everything there that the server lets it do for you: it named no scopes"]
     return f"<ul>{''.join(f'<li>{permission}</li>' for permission in permissions)}</ul>"
 
 
-def _permission(scope: str) -> str:
+def _permission(scope: str, in_words: Mapping[str, str]) -> str:
     code = f"<code>{_shown(scope)}</code>"
-    return f"{_IN_WORDS[scope]} ({code})" if scope in _IN_WORDS else f"use {code}"
+    return f"{escape(in_words[scope])} ({code})" if scope in in_words else f"use {code}"
 
 
 def _destination(uri: str) -> str:

@@ -9,6 +9,7 @@ from seed_oauth.errors import OAuthError
 from seed_oauth.http.cors import READABLE_HEADERS
 from seed_oauth.http.paths import resource_metadata_url
 from seed_oauth.outcomes import ResourceOutcome
+from seed_oauth.protocol.scope import ScopeHierarchy
 from seed_oauth.resource_server import AccessTokenError, VerifiedToken
 from seed_oauth.resource_server.bearer import BearerTokens
 from seed_oauth.resource_server.claims import bad_token
@@ -31,13 +32,20 @@ class Guard:
     """Lets requests pass that have a valid access token with every required scope."""
 
     def __init__(
-        self, resource: str, tokens: BearerTokens, *, required: Sequence[str] = (), advertised: Sequence[str] = ()
+        self,
+        resource: str,
+        tokens: BearerTokens,
+        *,
+        required: Sequence[str] = (),
+        advertised: Sequence[str] = (),
+        hierarchy: ScopeHierarchy | None = None,
     ) -> None:
         """Protect `resource` with the scopes in `required`; where there are none, clients are told of `advertised`."""
         self._resource = resource
         self.tokens = tokens
         self._required = tuple(required)
         self._wanted = self._required or advertised
+        self._hierarchy = hierarchy or ScopeHierarchy()
         self._metadata_url = resource_metadata_url(resource)
 
     async def check(self, request: Request) -> VerifiedToken:
@@ -74,7 +82,8 @@ class Guard:
         return {"WWW-Authenticate": self.challenge(error.outcome.error, error.description)}
 
     def _check_scopes(self, token: VerifiedToken) -> None:
-        if not token.scopes.issuperset(self._required):
+        # MCP Authorization, "Step-Up Authorization Flow": a scope may be granted by one that includes it.
+        if not self._hierarchy.covers(token.scopes, self._required):
             raise AccessTokenError(
                 ResourceOutcome.INSUFFICIENT_SCOPE, f"the access token must have the scopes {' '.join(self._required)}"
             )

@@ -1,7 +1,6 @@
 """The settings of the operator, validated once at startup. Every error says what to set instead."""
 
 import os
-import secrets
 from functools import cached_property
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -9,13 +8,12 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from seed_oauth.protocol.redirect_uri import LOOPBACK_HOSTS
-from seed_oauth.settings import cross_checks, environment, presets, rate_limits, validators
+from seed_oauth.settings import cross_checks, defaults, environment, presets, rate_limits, validators
 from seed_oauth.settings.environment import FromEnvironment
 from seed_oauth.settings.errors import PREFIX, SettingsError, readable, refuse_unknown_variables
 from seed_oauth.settings.mcp_server import McpServerUrl, path_of, script_origins
 from seed_oauth.settings.presets import Preset
-from seed_oauth.settings.store_url import StoreUrl, default_store_url
+from seed_oauth.settings.store_url import StoreUrl
 
 __all__ = ["PREFIX", "Settings", "SettingsError"]
 
@@ -98,6 +96,14 @@ class Settings(FromEnvironment, BaseSettings):
     """Scopes listed in the metadata of the authorization server and of the resources, separated by spaces or commas."""
     required_scopes: validators.AdvertisedScopes = ()
     """Scopes that an access token must have, all of them, to reach `mcp_server`."""
+    scope_hierarchy: validators.ScopeHierarchy = {}
+    """Scopes that include others, for example `{"files:write": ["files:read"]}` (JSON)."""
+    scope_descriptions: dict[str, str] = {}
+    """What the consent page says for scopes, for example `{"files:read": "see your files"}` (JSON)."""
+    server_name: Annotated[str, Field(max_length=60)] = ""
+    """The name of the MCP server on the consent page; by default the host of the resource."""
+    server_logo: validators.Logo = ""
+    """The logo on the consent page: a `data:` URL of a PNG, JPEG, WebP or SVG image."""
     private_use_schemes: validators.PrivateUseSchemes = ()
     """Additional private-use URI schemes that clients may register (RFC 8252 §7.1)."""
 
@@ -116,7 +122,7 @@ class Settings(FromEnvironment, BaseSettings):
     denied_client_document_hosts: validators.HostPatterns = ()
     """Hosts of Client ID Metadata Documents that are refused, written like `redirect_hosts`."""
     clients: validators.PreregisteredClients = ()
-    """Pre-registered clients, as a JSON list. They are trusted: their users are not asked for consent."""
+    """Pre-registered clients, as a JSON list. Users of a client with a secret or keys are not asked for consent."""
     client_days: validators.Days = 90
     """Days until an unused registered client is removed. A client that never received a token is removed after one."""
     client_quota: Annotated[int, Field(ge=1)] = 100_000
@@ -194,22 +200,7 @@ class Settings(FromEnvironment, BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _fill_in_defaults(cls, values: dict[str, object]) -> dict[str, object]:
-        if not values.get("issuer"):
-            host = values.get("host") or "127.0.0.1"
-            if host not in LOOPBACK_HOSTS:
-                raise ValueError(
-                    f"{PREFIX}ISSUER is missing: set it to the public https URL of this server; "
-                    f"only a loopback {PREFIX}HOST has a default"
-                )
-            host = f"[{host}]" if host == "::1" else host
-            values["issuer"] = f"http://{host}:{validators.port_or_default(values.get('port'))}"
-        if not values.get("secret_keys") and str(values["issuer"]).startswith("http://"):
-            # Plain http means loopback: a restart logs out only the user of this machine.
-            values["secret_keys"] = secrets.token_urlsafe(32)
-        if not values.get("store_url"):
-            values["store_url"] = default_store_url()
-        if preset := presets.find(values.get("idp_preset"), values.get("idp_issuer")):
-            preset.fill_in(values)
+        defaults.fill_in(values)
         return values
 
     @model_validator(mode="after")

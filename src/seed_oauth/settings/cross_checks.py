@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
+from seed_oauth.protocol.redirect_uri import RedirectUriRules
 from seed_oauth.protocol.resource import canonical
 from seed_oauth.settings import mcp_server, preregistered, store_url
 from seed_oauth.settings.errors import PREFIX
@@ -69,7 +70,7 @@ def _check_identity_provider(settings: "Settings") -> None:
 
 def _check_clients(settings: "Settings") -> None:
     try:
-        preregistered.check_together(settings.clients, settings.private_use_schemes)
+        preregistered.check_together(settings.clients, RedirectUriRules(settings.issuer, settings.private_use_schemes))
     except ValueError as invalid:
         raise ValueError(f"{PREFIX}CLIENTS {invalid}") from None
     if settings.client_documents_on_loopback and settings.issuer.startswith("https://"):

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator
 
-from seed_oauth.protocol.redirect_uri import LOOPBACK_HOSTS
+from seed_oauth.protocol.host import LOOPBACK_HOSTS, is_plain_host
 from seed_oauth.protocol.resource import canonical
 
 # RFC 6762, RFC 6761, RFC 8375, ICANN resolution 2024.07.29.06, and Kubernetes services in other namespaces.
@@ -30,7 +30,7 @@ def _url(value: str | None) -> str | None:
         host, _ = url.hostname, url.port
     except ValueError:
         raise ValueError("is not a URL: write http://127.0.0.1:9000/mcp") from None
-    if not host or url.scheme not in {"https", "http"}:
+    if not is_plain_host(host) or url.scheme not in {"https", "http"}:
         raise ValueError("must be an absolute URL: write http://127.0.0.1:9000/mcp")
     if url.query or url.fragment or "#" in value or "@" in url.netloc:
         raise ValueError("must not have a query, a fragment or user:password@")

@@ -1,14 +1,15 @@
 """Clients that the operator registers in the settings."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-from seed_oauth.protocol import redirect_uri, scope
+from seed_oauth.protocol import scope
 from seed_oauth.protocol.jwk import BadKeysError, read_jwk_set
+from seed_oauth.protocol.redirect_uri import RedirectUriRules
 
 _MINIMUM_SECRET = 32  # characters
 _DISTINCT = 12  # minimum number of different characters
@@ -33,6 +34,9 @@ class PreregisteredClient(BaseModel):
     jwks: dict[str, object] | None = None
     """Public keys for `private_key_jwt` (RFC 7517)."""
     scope: str | None = None
+    """The scopes that it may ask for; any when left out."""
+    ask_consent: bool | None = None
+    """Whether its users are asked for consent; by default those of a client that has no credentials."""
 
     @property
     def auth_method(self) -> AuthMethod:
@@ -42,6 +46,11 @@ class PreregisteredClient(BaseModel):
         if self.client_secret is not None:
             return "client_secret_basic"
         return "none" if self.jwks is None else "private_key_jwt"
+
+    @property
+    def asks_consent(self) -> bool:
+        """Whether its users are asked for consent."""
+        return self.auth_method == "none" if self.ask_consent is None else self.ask_consent
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -86,13 +95,13 @@ def from_json(value: object) -> object:
         raise ValueError('must be a JSON list: [{"client_id": "...", "redirect_uris": ["https://..."]}]') from None
 
 
-def check_together(clients: Sequence[PreregisteredClient], private_use_schemes: Collection[str]) -> None:
+def check_together(clients: Sequence[PreregisteredClient], rules: RedirectUriRules) -> None:
     """Raise ValueError if two clients have the same client_id, or a redirect URI is not allowed."""
     if len({client.client_id for client in clients}) < len(clients):
         raise ValueError("must not have two clients with the same client_id")
     for client in clients:
         for uri in client.redirect_uris:
-            objection = redirect_uri.unacceptable(uri, private_use_schemes)
+            objection = rules.objection(uri)
             if objection is not None:
                 raise ValueError(f"redirect_uri of client {client.client_id} {objection}")
 

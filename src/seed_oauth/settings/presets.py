@@ -158,6 +158,12 @@ GOOGLE = Preset(
         # "Some requested scopes were invalid. {… invalid=[offline_access]}", error 400 invalid_scope:
         # https://github.com/giantswarm/mcp-oauth/issues/156
         "idp_dropped_scopes": ("offline_access",),
+        # "email" and "profile" come back with these names:
+        # https://developers.google.com/identity/protocols/oauth2/scopes#oauth2
+        "scope_hierarchy": {
+            "https://www.googleapis.com/auth/userinfo.email": ("email",),
+            "https://www.googleapis.com/auth/userinfo.profile": ("profile",),
+        },
         # Its access tokens are opaque and for Google's own APIs:
         # https://developers.google.com/identity/protocols/oauth2#size
         "access_tokens": "own",

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
 from seed_oauth.envelopes.seal import MINIMUM_KEY_LENGTH
-from seed_oauth.protocol.redirect_uri import LOOPBACK_HOSTS
+from seed_oauth.protocol.host import LOOPBACK_HOSTS, is_plain_host
 from seed_oauth.protocol.resource import canonical
 from seed_oauth.settings import preregistered
 from seed_oauth.settings.preregistered import PreregisteredClient
@@ -26,6 +26,9 @@ _PROTOCOL_PARAMETERS = frozenset(
 )  # fmt: skip
 
 _WEB_SCHEMES = frozenset({"http", "https", "javascript", "data", "file", "vbscript", "blob", "about"})
+
+_MAXIMUM_LOGO = 48 * 1024
+_LOGO = re.compile(r"data:image/(?:png|jpeg|webp|svg\+xml);base64,[A-Za-z0-9+/]+={0,2}")
 
 _SCOPE_TOKEN = re.compile(r"[!#-\[\]-~]+")
 
@@ -54,6 +57,8 @@ def absolute_url(value: str) -> str:
         raise ValueError("is not a URL: write https://host/path") from None
     if not host or url.scheme not in {"https", "http"}:
         raise ValueError("must be an absolute URL: write https://host/path")
+    if not is_plain_host(host):
+        raise ValueError("must have a host in ASCII (xn--…) that is not percent-encoded")
     if url.scheme == "http" and host not in LOOPBACK_HOSTS:
         raise ValueError("must use https (http is for loopback addresses only)")
     if url.fragment or "#" in value or "@" in url.netloc:
@@ -107,6 +112,21 @@ def _parameters(value: dict[str, str]) -> dict[str, str]:
 def _scope_tokens(value: tuple[str, ...]) -> tuple[str, ...]:
     if not all(_SCOPE_TOKEN.fullmatch(scope) for scope in value):
         raise ValueError("must be a list of scopes (RFC 6749 §3.3)")
+    return value
+
+
+def _hierarchy(value: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    if not all(_SCOPE_TOKEN.fullmatch(scope) for scopes in value.items() for scope in (scopes[0], *scopes[1])):
+        raise ValueError("must be lists of scopes by the scope that includes them (RFC 6749 §3.3)")
+    return value
+
+
+def _logo(value: str) -> str:
+    # It is shown from the page itself, so that the page loads nothing. In an <img> not even an SVG runs a script.
+    if value and (len(value) > _MAXIMUM_LOGO or not _LOGO.fullmatch(value)):
+        raise ValueError(
+            f"must be data:image/png;base64,… (or jpeg, webp, svg+xml) with at most {_MAXIMUM_LOGO} characters"
+        )
     return value
 
 
@@ -170,6 +190,8 @@ Parameters = Annotated[dict[str, str], AfterValidator(_parameters)]
 Urls = Annotated[tuple[Url, ...], NoDecode, BeforeValidator(_split)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Scopes = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_scope_tokens)]
+ScopeHierarchy = Annotated[dict[str, tuple[str, ...]], AfterValidator(_hierarchy)]
+Logo = Annotated[str, AfterValidator(_logo)]
 AdvertisedScopes = Annotated[Scopes, AfterValidator(_advertised)]
 PrivateUseSchemes = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_private_use_schemes)]
 SecretKeys = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split), AfterValidator(_secret_keys)]

@@ -53,8 +53,8 @@ async def test_a_visitor_who_denies_gets_no_token(environment: Environment) -> N
     async with Browser() as browser:
         page = await consent_page(browser, environment)
         seen = await followed(browser, await browser.send(page, decision="deny"))
-    assert "Login failed" in seen.text
-    assert "the user denied the request" in seen.text
+    assert "You denied access" in seen.text
+    assert f"{environment.visit}/callback?error=access_denied" in seen.text
 
 
 async def test_an_unsolicited_callback_gives_no_access(environment: Environment) -> None:
