@@ -279,10 +279,6 @@ class Settings(FromEnvironment, BaseSettings):
         """The path of the protected resource below the issuer, starting with a slash."""
         return path_of(self.protected_resources[0], self.issuer)
 
-    def as_environment(self) -> dict[str, str]:
-        """The environment variables that give another process the same settings."""
-        return environment.variables(self)
-
     def missing(self) -> list[str]:
         """The names of the unset variables that every login needs; `/readyz` and the log show them."""
         return environment.missing(self)

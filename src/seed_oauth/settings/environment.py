@@ -28,6 +28,10 @@ class FromEnvironment(BaseSettings):
         """The sources, the first one first."""
         return init_settings, _Environment(settings_cls)
 
+    def as_environment(self) -> dict[str, str]:
+        """The environment variables that give another process the same settings."""
+        return variables(self)
+
 
 class _Environment(EnvSettingsSource):
     """Leaves JSON that cannot be parsed to the validation, whose errors name the setting."""
@@ -38,7 +42,7 @@ class _Environment(EnvSettingsSource):
         return value
 
 
-def variables(settings: "Settings") -> dict[str, str]:
+def variables(settings: BaseSettings) -> dict[str, str]:
     """The environment variables that give another process the same settings."""
     found = {}
     for name in type(settings).model_fields:
