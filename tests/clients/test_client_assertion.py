@@ -286,6 +286,7 @@ async def test_keys_that_cannot_be_had_are_the_publishers_trouble(
     async with RelayDoor(documents=lambda request: good(request) if str(request.url) == URL else answer) as door:
         response = await door.token(by_assertion(signed()))
         assert (response.status_code, json_of(response)["error"]) == (status, error)
+        assert json_of(response)["error_description"].startswith("the document at this client_id ")
         assert await door.error_count(row) == 1
 
 

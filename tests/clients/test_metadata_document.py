@@ -93,6 +93,12 @@ async def test_no_other_url_is_fetched(url: str) -> None:
     assert asked == []
 
 
+def test_a_url_has_1024_characters_at_most() -> None:
+    longest = "https://app.example/".ljust(1024, "a")
+    assert is_well_formed(longest)
+    assert not is_well_formed(longest + "a")
+
+
 @given(st.text() | st.from_regex(r"https://[a-z.\[\]:@%]{0,20}/[a-z./%2eE?#]{0,20}", fullmatch=True))
 def test_what_is_well_formed_is_asked_for_as_it_is(url: str) -> None:
     """The client_id is the document's name: nothing between may read it in another way."""

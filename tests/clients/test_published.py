@@ -131,6 +131,18 @@ async def test_a_document_serves_longer_while_it_cannot_be_fetched_again(trouble
     assert await publisher.documents.get(URL) == 2
 
 
+async def test_a_publishers_trouble_is_not_logged_as_an_error_and_our_own_is() -> None:
+    """Made-up URLs must not be able to page the operator."""
+    publisher = Publisher(httpx.ConnectError("refused"))
+    with structlog.testing.capture_logs() as lines, pytest.raises(ClientDocumentUnavailableError):
+        await publisher.documents.get(URL)
+    assert "error" not in {line["log_level"] for line in lines}
+    publisher = Publisher(RuntimeError("a bug"))
+    with structlog.testing.capture_logs() as lines, pytest.raises(RuntimeError):
+        await publisher.documents.get(URL)
+    assert ("unexpected", "error") in [(line["event"], line["log_level"]) for line in lines]
+
+
 @pytest.mark.parametrize("answer", [answers(404), answers(302), lambda _: httpx.Response(200, json={"bad": True})])
 async def test_a_document_that_is_withdrawn_or_goes_bad_serves_no_longer(answer: Any) -> None:
     publisher = Publisher()

@@ -8,7 +8,7 @@ import pytest
 from seed_oauth import Settings
 from seed_oauth.clients.resolved import ResolvedClientStore
 from seed_oauth.outcomes import AuthorizationOutcome
-from tests.broker import KnownClients
+from tests.broker import IDP, BrokerDoor, KnownClients
 from tests.harness import (
     CALLBACK,
     PUBLIC,
@@ -67,6 +67,12 @@ async def test_a_client_in_the_settings_authenticates_with_its_secret(method: st
                 response = await door.token(code_request(client_id="settings", client_secret=secret))
             assert response.status_code == status
         assert (await door.token(code_request(client_id="settings"))).status_code == 401
+
+
+async def test_the_users_of_a_client_in_the_settings_are_not_asked_for_consent() -> None:
+    async with BrokerDoor(settings={"clients": [PREREGISTERED]}) as door:
+        response = await door.person.opens(client_id="settings", scope="mail")
+    assert (response.status_code, response.headers["location"].startswith(f"{IDP}/authorize?")) == (302, True)
 
 
 async def test_an_operator_may_vouch_for_a_client_that_publishes_a_document() -> None:

@@ -93,6 +93,9 @@ CASES = [
     Case(Row.BAD_REDIRECT_URI, {"redirect_uri": "https://evil.example/"}, "invalid_request", redirected=False),
     Case(Row.BAD_REDIRECT_URI, {"redirect_uri": None}, "invalid_request", redirected=False),
     Case(Row.CLIENT_LOOKUP_FAILED, {}, "server_error", redirected=False, status=503, broken_store=True),
+    # Nobody is looked up where nobody is named.
+    Case(Row.UNKNOWN_CLIENT, {"client_id": None}, "invalid_client", redirected=False, result="invalid_client",
+         broken_store=True),
     # PROTOCOL A1.
     Case(Row.MISSING_RESPONSE_TYPE, {"response_type": None}, "invalid_request"),
     Case(Row.UNSUPPORTED_RESPONSE_TYPE, {"response_type": "token"}, "unsupported_response_type"),

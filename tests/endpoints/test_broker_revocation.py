@@ -124,7 +124,8 @@ async def test_a_hint_that_the_client_did_not_give_is_not_made_up() -> None:
 
 async def test_a_grant_stays_revoked_while_others_come_and_go() -> None:
     """The store forgets revocations, but not before the last refresh token of the grant has expired."""
-    async with BrokerDoor() as door:
+    metadata = PlayedMetadata(replace(METADATA, revocation_endpoint=None))
+    async with BrokerDoor(metadata=metadata, settings={"idp_revocation_url": None}) as door:
         revoked, other = (await door.login())["refresh_token"], (await door.login())["refresh_token"]
         await revoke(door, revoked)
         assert await refreshes(door, other) == 200

@@ -51,21 +51,28 @@ async def test_a_token_that_the_identity_provider_does_not_know_is_revoked_too()
 
 
 @pytest.mark.parametrize(
-    ("row", "form", "status", "idp", "broken_store"),
+    ("row", "form", "error", "status", "idp", "broken_store"),
     [
-        (Row.UNKNOWN_CLIENT, {**TOKEN, "client_id": "nobody"}, 401, None, False),
-        (Row.BAD_CLIENT_DOCUMENT, {**TOKEN, "client_id": DOCUMENT_GONE}, 401, None, False),
-        (Row.CLIENT_DOCUMENT_UNAVAILABLE, {**TOKEN, "client_id": DOCUMENT_DOWN}, 503, None, False),
-        (Row.BAD_CLIENT_AUTHENTICATION, {**TOKEN, "client_id": "basic"}, 401, None, False),
-        (Row.CLIENT_LOOKUP_FAILED, TOKEN, 503, None, True),
-        (Row.MISSING_PARAMETER, {"client_id": "public"}, 400, None, False),
-        (Row.IDP_REFUSED_OUR_CREDENTIALS, TOKEN, 502, lambda _: httpx.Response(401), False),
-        (Row.IDP_FAILED, TOKEN, 503, lambda _: httpx.Response(500), False),
-        (Row.IDP_FAILED, TOKEN, 503, down, False),
+        (Row.UNKNOWN_CLIENT, {**TOKEN, "client_id": "nobody"}, "invalid_client", 401, None, False),
+        (Row.BAD_CLIENT_DOCUMENT, {**TOKEN, "client_id": DOCUMENT_GONE}, "invalid_client", 401, None, False),
+        (
+            Row.CLIENT_DOCUMENT_UNAVAILABLE,
+            {**TOKEN, "client_id": DOCUMENT_DOWN},
+            "temporarily_unavailable",
+            503,
+            None,
+            False,
+        ),
+        (Row.BAD_CLIENT_AUTHENTICATION, {**TOKEN, "client_id": "basic"}, "invalid_client", 401, None, False),
+        (Row.CLIENT_LOOKUP_FAILED, TOKEN, "temporarily_unavailable", 503, None, True),
+        (Row.MISSING_PARAMETER, {"client_id": "public"}, "invalid_request", 400, None, False),
+        (Row.IDP_REFUSED_OUR_CREDENTIALS, TOKEN, "server_error", 502, lambda _: httpx.Response(401), False),
+        (Row.IDP_FAILED, TOKEN, "temporarily_unavailable", 503, lambda _: httpx.Response(500), False),
+        (Row.IDP_FAILED, TOKEN, "temporarily_unavailable", 503, down, False),
     ],
 )
 async def test_a_revocation_that_fails_is_answered_and_counted_as_its_row(
-    row: Row, form: Mapping[str, str], status: int, idp: IdentityProvider | None, broken_store: bool
+    row: Row, form: Mapping[str, str], error: str, status: int, idp: IdentityProvider | None, broken_store: bool
 ) -> None:
     door = RelayDoor(clients=BrokenStore() if broken_store else None)
     door.idp = idp or door.idp
@@ -73,7 +80,7 @@ async def test_a_revocation_that_fails_is_answered_and_counted_as_its_row(
         before = await door.samples()
         response = await door.http.post("/oauth/revoke", data=form)
         assert response.status_code == status
-        assert json_of(response)["error"] == row.error
+        assert json_of(response)["error"] == error
         grown = increases(before, await door.samples())
         errors = {name: by for name, by in grown.items() if name.startswith("oauth_errors_total")}
         assert errors == {f'oauth_errors_total{{cause="{row.cause}",endpoint="revoke",reason="{row.reason}"}}': 1}

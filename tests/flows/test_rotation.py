@@ -71,6 +71,16 @@ async def test_who_waits_for_one_that_died_has_the_turn_in_time() -> None:
     assert await rotation(grants, clock).once(GRANT, giving(access_token="at")) == {"access_token": "at"}
 
 
+async def test_an_exchange_that_fails_leaves_the_turn_to_the_next_request() -> None:
+    async def fails() -> TokenMembers:
+        raise IdentityProviderError(IdentityProviderFailure.UNREACHABLE)
+
+    grants, clock = PlayedGrants(), Clock()
+    with pytest.raises(IdentityProviderError):
+        await rotation(grants, clock).once(GRANT, fails)
+    assert await take(grants, clock.seconds, until=clock.seconds + 1) is RefreshLease.YOURS
+
+
 async def test_a_reuse_says_what_to_do() -> None:
     grants, clock = PlayedGrants(), Clock()
     await rotation(grants, clock).once(GRANT, giving(access_token="at"))
