@@ -1,7 +1,8 @@
-"""What widely used identity providers send, word for word from their documentation, and what comes of it here.
+"""What widely used identity providers send, after their documentation, and what comes of it here.
 
 Each file in `documented` is one of them: its metadata, its keys, what it answers at the token endpoint and what it
-sends browsers back with, each with the page that says so. Tokens and identifiers are those of the pages.
+sends browsers back with, each with the page that describes it. Members, codes and forms are those of the pages; tokens
+and identifiers are examples.
 """
 
 import json
