@@ -38,6 +38,7 @@ async def test_the_doctor_checks_a_running_server_and_its_identity_provider(tmp_
         "credentials": "ok",
         "clock": "skipped",
         "store": "ok",
+        "MCP server": "skipped",
         "rate limits": "ok",
         "metrics port": "ok",
         "server metadata": "ok",
