@@ -149,7 +149,7 @@ async def test_whoever_can_write_to_redis_cannot_vouch_for_a_client(
     """Nor give it keys: only the settings say which clients are trusted."""
     store = RedisClientStore(database)
     await store.add(client("a"))
-    written = orjson.loads(str(empty_redis.ask("HGET", f"{KEY}:client:a", "client")))
+    written = orjson.loads(empty_redis.ask("HGET", f"{KEY}:client:a", "client"))
     forged = {**written, "trusted": True, "jwks": {"keys": []}, "jwks_uri": "https://evil.example/", "unheard_of": 1}
     empty_redis.ask("HSET", f"{KEY}:client:a", "client", orjson.dumps(forged).decode())
     assert await store.get("a") == client("a")

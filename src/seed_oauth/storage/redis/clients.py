@@ -217,10 +217,6 @@ class RedisClientStore:
         return StoredClient(_read(written), int(last_used_at) if used else None)
 
 
-# What the operator decides is in the settings: whoever can write to the store cannot grant it.
-_OF_SETTINGS = frozenset({"preregistered", "scope", "trusted"})
-
-
 def _written(client: Client) -> bytes:
     secret_hash = None if client.secret_hash is None else client.secret_hash.hex()
     return orjson.dumps({**{name: getattr(client, name) for name in _MEMBERS}, "secret_hash": secret_hash})
