@@ -19,7 +19,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "seed_oauth"
 LAYERS = """
     outcomes  protocol  envelopes
     errors  settings
-    http  http_client  telemetry
+    http  http_client
+    telemetry
     identity_provider  clients
     flows
     storage

@@ -63,12 +63,20 @@ def parse_form(encoded: bytes, *, prose: Collection[str] = ()) -> Mapping[str, s
         raise MalformedRequestError(f"more than {_MAXIMUM_FIELDS} parameters were sent")
     parameters: dict[str, str] = {}
     problems: dict[str, str] = {}
-    for field in encoded.decode("latin-1").replace("+", " ").split("&"):
-        encoded_name, _, encoded_value = field.partition("=")
-        name, value = _decode(encoded_name), _decode(encoded_value)
+    text = encoded.decode("latin-1").replace("+", " ")
+    is_plain = text.isascii() and text.isprintable()
+    for field in text.split("&"):
+        name: str | None
+        value: str | None
+        name, _, value = field.partition("=")
+        problem = None
+        if not is_plain or "%" in field:
+            name, value = _decode(name), _decode(value)
+            problem = _problem_of(value)
         if name is None or (name in prose and name in parameters):
             continue
-        problem = "was sent twice" if name in parameters else _problem_of(value)
+        if name in parameters:
+            problem = "was sent twice"
         parameters[name] = value or ""
         if problem and name not in prose:
             problems[name] = problem

@@ -8,6 +8,7 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from seed_oauth.http import log_fields
 from seed_oauth.settings import Settings
 
 _MINUTE = 60.0
@@ -24,7 +25,7 @@ def configure(settings: Settings) -> None:
     else:
         render = [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
     shared: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
+        log_fields.merge,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _without_message,
