@@ -114,7 +114,6 @@ class Container:
             keys,
         )
         self.readiness = Readiness(settings, self.clients, self.metadata)
-        keys = ClientKeys(client_documents)
         verifier = ClientAssertions(settings.issuer, keys, assertions or stores.assertions, now)
         self.authentication = ClientAuthentication(self.clients, verifier)
 

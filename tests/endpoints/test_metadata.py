@@ -65,7 +65,6 @@ async def test_the_metadata_says_who_may_register(settings: dict[str, Any], memb
         "oauth-protected-resource/mcp/",
         "oauth-protected-resource/",
         "oauth-authorization-server/",
-        "openid-configuration/",
     ],
 )
 async def test_a_slash_at_the_end_of_a_well_known_path_makes_no_difference(door: FrontDoor, path: str) -> None:

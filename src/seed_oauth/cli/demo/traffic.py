@@ -19,6 +19,7 @@ from seed_oauth.cli.demo.user import Application, Sample, User
 
 APPLICATIONS = (
     Application("Claude", "https://claude.ai/api/mcp/auth_callback"),
+    Application("Codex", "http://127.0.0.1:1455/auth/callback"),
     Application("ChatGPT", "https://chatgpt.com/connector_platform_oauth_redirect"),
     Application("Visual Studio Code", "http://127.0.0.1:33418/"),
     Application("Cursor", "cursor://anysphere.cursor-mcp/oauth/callback"),
