@@ -23,7 +23,7 @@ from tests.harness import CALLBACK, authorization_request, json_of, samples_of
 
 pytestmark = pytest.mark.anyio
 
-PATIENCE = 240.0
+PATIENCE = 60
 """Seconds to wait for a process, also on a busy machine."""
 COMMAND = str(Path(sys.executable).with_name("seed-oauth"))
 

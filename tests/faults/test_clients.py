@@ -312,7 +312,7 @@ async def pipelined_without_end(at: Served) -> str:
 
 @fault(
     name="requests an upgrade and hides a request in the body",
-    outcome=TokenOutcome.MALFORMED_REQUEST,
+    outcome=TokenOutcome.MISSING_PARAMETER,
     client_sees="400 `invalid_request`",
     afterwards="the body is parsed as the body, not as a request, which behind a proxy would be another client's",
 )

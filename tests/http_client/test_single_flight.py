@@ -107,7 +107,7 @@ async def test_in_the_background_nobody_waits_for_a_newer_value() -> None:
 
 
 async def test_so_many_loads_are_made_at_once_and_no_more() -> None:
-    source = Source(at_once=2, capacity=3)
+    source = Source(may_load=lambda _, loading: len(loading) < 2, capacity=3)
     await source.cache.get("known")
     source.may_answer.clear()
     waiting = [asyncio.create_task(source.cache.get(key)) for key in "ab"]

@@ -33,7 +33,7 @@ Found = TypeVar("Found")
 
 async def eventually(look: Callable[[], Awaitable[Found]]) -> Found:
     """What `look` sees in another process, as soon as it is something."""
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(4 * PATIENCE):
         while not (found := await look()):
             await anyio.sleep(0.05)
     return found

@@ -271,6 +271,6 @@ async def test_ten_thousand_strange_requests_leave_the_number_of_series_where_it
 async def test_what_is_refused_is_not_stored() -> None:
     async with RelayDoor(known=[BASIC]) as door:
         await door.register(redirect_uris=["javascript:alert(1)"])
-        await door.register(client_name="x" * 300)
+        await door.register(redirect_uris=[])
         assert (await door.authorize(client_id="public")).status_code == 400
         assert await door.value("oauth_dcr_registrations_total", result="success") == 0

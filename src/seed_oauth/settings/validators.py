@@ -33,7 +33,7 @@ _LOGO = re.compile(r"data:image/(?:png|jpeg|webp|svg\+xml);base64,[A-Za-z0-9+/]+
 _SCOPE_TOKEN = re.compile(r"[!#-\[\]-~]+")
 
 
-_ASCII = re.compile(r"[!-~]+")
+_ASCII = re.compile(r"[!-~]*")  # whether there is a URL at all is checked after this
 _HOST_PATTERN = re.compile(r"(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)*")
 
 
