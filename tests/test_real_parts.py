@@ -17,6 +17,8 @@ FILES = [
     "tests/deployment/test_deployment.py",
     "tests/deployment/test_kubernetes.py",
     "tests/integration/test_instructions.py",
+    "tests/integration/test_java_client.py",
+    "tests/integration/test_nginx.py",
     "tests/integration/test_pages_in_chromium.py",
     "tests/integration/test_whole_path.py",
 ]

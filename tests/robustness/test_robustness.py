@@ -241,7 +241,7 @@ def test_any_method(method: str, name: str) -> None:
 @pytest.mark.anyio
 async def test_ten_thousand_strange_requests_leave_the_number_of_series_where_it_was() -> None:
     """THREATS 11 (CVE-2026-16100): nothing of a request, and no text of the identity provider, becomes a label."""
-    odd = ""
+    odd = "odd"
 
     def refusing(_: httpx.Request) -> httpx.Response:
         return httpx.Response(400, json={"error": odd, "error_description": odd})
