@@ -658,7 +658,7 @@ async def test_a_refresh_names_the_scopes_that_the_identity_provider_was_asked_f
         for _ in range(2):
             tokens = json_of(await door.token(refresh_request(refresh_token=tokens["refresh_token"])))
             # RFC 6749 §6: what was evidently not granted is not asked for again.
-            assert form_of(door.idp_requests[-1])["scope"] == "openid offline_access api://guid/mcp"
+            assert form_of(door.idp_requests[-1])["scope"] == "openid api://guid/mcp"
 
 
 async def test_a_client_that_repeats_what_it_asked_for_is_not_refused_for_what_it_is_called_elsewhere() -> None:

@@ -52,7 +52,7 @@ def test_what_the_metadata_suggests_is_asked_for_where_the_settings_say_nothing(
         ("mcp offline_access", "api://guid/mcp", "mcp offline_access"),
         ("email", "https://www.googleapis.com/auth/userinfo.email openid", "email"),
         # RFC 6749 §6: never more than was granted.
-        ("mail files openid offline_access", "mail", "mail openid offline_access"),
+        ("mail files openid offline_access", "mail", "mail openid"),
         ("mail files", "files", "files"),
         ("mail files", "files mail", "mail files"),
         ("", None, None),

@@ -103,7 +103,7 @@ async def test_a_login_a_refresh_and_the_operators_commands_go_through(tmp_path:
         listed = json.loads((await asyncio.to_thread(command, "clients", "list", "--json")).stdout)
         (client,) = listed["clients"]
         assert client["last_used_at"] is not None
-        told = await asyncio.to_thread(command, "clients", "revoke", client["client_id"])
+        told = await asyncio.to_thread(command, "clients", "revoke", "--yes", client["client_id"])
         assert told.returncode == 0
         log = await server.stop()
     for printed in (log, told.stdout, told.stderr):

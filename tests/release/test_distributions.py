@@ -102,7 +102,7 @@ def test_the_metadata_says_what_it_is_and_what_it_needs(wheel: Path) -> None:
     assert said["Description-Content-Type"] == "text/markdown"
     assert str(said.get_payload()).startswith("# seed_oauth\n")
     assert {"Typing :: Typed", "Topic :: Security"} <= set(said.get_all("Classifier", []))
-    assert set(said.get_all("Provides-Extra", [])) == {"dev", "release"}
+    assert set(said.get_all("Provides-Extra", [])) == {"dev", "docs", "release"}
     assert said.get_all("Project-URL") is None  # the project has no address of its own that one could name
 
 

@@ -59,7 +59,9 @@ class IdpScopes:
         """
         granted = frozenset(idp_scope.split()) if isinstance(idp_scope, str) else frozenset[str]()
         if granted and granted <= frozenset(asked):
-            return _joined(one for one in asked if one in granted | _UNMENTIONED)
+            # Some identity providers leave offline_access out of the grant without a word, and then refuse it here.
+            unmentioned = _UNMENTIONED - {"offline_access"}
+            return _joined(one for one in asked if one in granted | unmentioned)
         return _joined(asked)
 
     def exceeds(self, scope: str, *granted: str | None) -> bool:
