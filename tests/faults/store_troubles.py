@@ -61,9 +61,9 @@ def trouble(name: str, afterwards: str) -> Callable[[Callable[[Path], Iterator[H
     return add
 
 
-@trouble("Redis killed", "reconnects automatically; with `appendonly yes` no client is lost")
+@trouble("Redis killed", "reconnects automatically; with `appendonly yes` and `appendfsync always` no client is lost")
 def redis_killed(folder: Path) -> Iterator[Happening]:
-    with redis_server(folder, "--appendonly", "yes") as server:
+    with redis_server(folder, "--appendonly", "yes", "--appendfsync", "always") as server:
         yield Happening(server.url, lambda _: server.kill(), lambda _: server.start())
 
 
