@@ -6,7 +6,7 @@ from seed_oauth.flows.transaction import Grant
 from seed_oauth.protocol.scope import ScopeHierarchy
 
 # Entra ID and others leave them out of the `scope` of a token response, although they were granted.
-_UNMENTIONED = frozenset({"openid", "profile", "email", "offline_access"})
+_UNMENTIONED = frozenset({"openid", "profile", "email"})
 
 
 class IdpScopes:
@@ -59,9 +59,8 @@ class IdpScopes:
         """
         granted = frozenset(idp_scope.split()) if isinstance(idp_scope, str) else frozenset[str]()
         if granted and granted <= frozenset(asked):
-            # Some identity providers leave offline_access out of the grant without a word, and then refuse it here.
-            unmentioned = _UNMENTIONED - {"offline_access"}
-            return _joined(one for one in asked if one in granted | unmentioned)
+            # Not offline_access: some identity providers do not grant it, without a word, and then refuse it here.
+            return _joined(one for one in asked if one in granted | _UNMENTIONED)
         return _joined(asked)
 
     def exceeds(self, scope: str, *granted: str | None) -> bool:
