@@ -353,3 +353,7 @@ def test_a_client_without_a_secret_has_none_that_opens() -> None:
 def test_identifiers_and_secrets_are_new_each_time() -> None:
     assert len({new_client_id() for _ in range(1000)}) == 1000
     assert len({new_client_secret() for _ in range(1000)}) == 1000
+
+
+def test_a_client_id_is_never_taken_for_an_option_on_the_command_line() -> None:
+    assert all(new_client_id().isalnum() for _ in range(1000))

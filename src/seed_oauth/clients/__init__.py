@@ -205,8 +205,8 @@ class RegisteredClients(ClientStore, ClientDirectory, Protocol):
 
 
 def new_client_id() -> str:
-    """128 random bits, so that client_ids neither collide nor can be guessed."""
-    return secrets.token_urlsafe(16)
+    """128 random bits, so that client_ids neither collide nor can be guessed; in hex, as `-x` reads as an option."""
+    return secrets.token_hex(16)
 
 
 def new_client_secret() -> str:
