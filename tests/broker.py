@@ -15,9 +15,9 @@ import orjson
 
 from seed_oauth.cli.demo.identity_provider import DevelopmentIdentityProvider
 from seed_oauth.clients import Client
-from seed_oauth.errors import StoreError
 from seed_oauth.flows.grants import RefreshLease
 from seed_oauth.identity_provider.metadata import ProviderMetadata
+from seed_oauth.outcomes.errors import StoreError
 from seed_oauth.storage.sqlite.database import Database
 from seed_oauth.storage.sqlite.grants import SqliteGrantStore
 from tests.harness import FrontDoor, authorization_request, code_request, json_of, query_of

@@ -15,10 +15,10 @@ from starlette.types import Message
 from seed_oauth import Pipeline, Settings, create_app, create_metrics_app
 from seed_oauth.clients import Client, ClientStore, hash_secret
 from seed_oauth.envelopes.seal import Sealer
-from seed_oauth.errors import StoreError
 from seed_oauth.flows.grants import GrantStore
 from seed_oauth.identity_provider.metadata import MetadataSource
 from seed_oauth.outcomes import EndpointOutcomes, Outcome
+from seed_oauth.outcomes.errors import StoreError
 from seed_oauth.storage.sqlite.clients import SqliteClientStore
 from seed_oauth.storage.sqlite.database import Database
 from seed_oauth.telemetry.contract import error_attributes

@@ -18,7 +18,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "seed_oauth"
 # A folder or module may import those on the lines above its own, and nothing else of the package.
 LAYERS = """
     outcomes  protocol  envelopes
-    errors  settings
+    settings
     http  http_client
     telemetry
     identity_provider  clients

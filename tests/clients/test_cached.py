@@ -2,7 +2,7 @@ import pytest
 
 from seed_oauth.clients import Client
 from seed_oauth.clients.cached import CAPACITY, LIFETIME, MARKED_EVERY, CachedClientStore
-from seed_oauth.errors import StoreError
+from seed_oauth.outcomes.errors import StoreError
 
 pytestmark = pytest.mark.anyio
 

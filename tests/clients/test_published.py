@@ -27,8 +27,8 @@ from seed_oauth.clients.published import (
     requesting_address,
 )
 from seed_oauth.envelopes.seal import Sealer
-from seed_oauth.errors import StoreError
 from seed_oauth.http_client.guarded_transport import ForbiddenAddressError
+from seed_oauth.outcomes.errors import StoreError
 
 pytestmark = pytest.mark.anyio
 

@@ -23,7 +23,7 @@ version.
 OUTCOMES = """\
 # Outcomes
 
-This page is generated from `src/seed_oauth/outcomes.py`. It lists every way in which a request can end.
+This page is generated from `src/seed_oauth/outcomes/`. It lists every way in which a request can end.
 
 `reason` is the label of `oauth_errors_total` and the name in the log. `error` and the status are what the client
 receives. Only the causes `idp` and `server` need the operator. `result` is the label of the endpoint's counter, and

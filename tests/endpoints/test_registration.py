@@ -5,9 +5,9 @@ import httpx
 import pytest
 
 from seed_oauth.clients import PROTECTED, QuotaExhaustedError
-from seed_oauth.errors import StoreError
 from seed_oauth.outcomes import RegistrationOutcome as Row
 from seed_oauth.outcomes import TokenOutcome
+from seed_oauth.outcomes.errors import StoreError
 from seed_oauth.storage.sqlite.clients import SqliteClientStore
 from seed_oauth.storage.sqlite.database import Database
 from tests.broker import BrokerDoor

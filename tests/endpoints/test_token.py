@@ -9,8 +9,8 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from seed_oauth.errors import StoreError
 from seed_oauth.outcomes import TokenOutcome as Row
+from seed_oauth.outcomes.errors import StoreError
 from seed_oauth.storage.sqlite.clients import SqliteClientStore
 from seed_oauth.storage.sqlite.database import Database
 from tests.broker import KnownClients

@@ -7,8 +7,8 @@ import anyio
 import pytest
 import structlog.testing
 
-from seed_oauth.errors import StoreError
 from seed_oauth.flows.revocations import KEPT, Revocation, Revocations, Revoked, subject_hash
+from seed_oauth.outcomes.errors import StoreError
 from tests.broker import Clock
 from tests.cli.test_cli import PATIENCE
 

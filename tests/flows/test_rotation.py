@@ -5,13 +5,13 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from seed_oauth.envelopes.seal import Sealer
-from seed_oauth.errors import OAuthError
 from seed_oauth.flows import TokenMembers
 from seed_oauth.flows.grants import RefreshLease
 from seed_oauth.flows.rotation import Rotation
 from seed_oauth.flows.transaction import Grant
 from seed_oauth.identity_provider.failures import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.outcomes import TokenOutcome
+from seed_oauth.outcomes.errors import OAuthError
 from tests.broker import Clock, PlayedGrants
 
 pytestmark = pytest.mark.anyio

@@ -10,8 +10,8 @@ import pytest
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
-from seed_oauth.errors import OAuthError
 from seed_oauth.outcomes import CallbackOutcome, RegistrationOutcome, TokenOutcome
+from seed_oauth.outcomes.errors import OAuthError
 from seed_oauth.rate_limits import CAPACITY, RateLimit, windows
 from seed_oauth.rate_limits.client_address import ClientAddresses
 from tests.broker import BrokerDoor, Clock

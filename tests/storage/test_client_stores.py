@@ -18,7 +18,7 @@ from seed_oauth.clients import (
     new_client_secret,
 )
 from seed_oauth.clients.cached import CachedClientStore
-from seed_oauth.errors import StoreError
+from seed_oauth.outcomes.errors import StoreError
 from seed_oauth.storage.redis.clients import RedisClientStore
 from seed_oauth.storage.redis.database import RedisDatabase
 from seed_oauth.storage.sqlite.clients import SqliteClientStore

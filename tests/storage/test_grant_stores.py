@@ -10,8 +10,8 @@ from time import time
 import anyio
 import pytest
 
-from seed_oauth.errors import StoreError
 from seed_oauth.flows.grants import GRACE, GrantStore, RefreshLease
+from seed_oauth.outcomes.errors import StoreError
 from seed_oauth.storage.redis.database import RedisDatabase
 from seed_oauth.storage.redis.grants import RedisGrantStore
 from seed_oauth.storage.sqlite.database import Database

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from seed_oauth.clients import UNUSED_LIFETIME, Client
-from seed_oauth.errors import StoreError
+from seed_oauth.outcomes.errors import StoreError
 from seed_oauth.storage.redis.assertions import RedisUsedAssertions
 from seed_oauth.storage.redis.clients import RedisClientStore
 from seed_oauth.storage.redis.database import RedisDatabase

@@ -9,7 +9,7 @@ import anyio
 import pytest
 from redis.exceptions import ResponseError
 
-from seed_oauth.errors import StoreError
+from seed_oauth.outcomes.errors import StoreError
 from seed_oauth.storage.redis.database import BREAK, RedisDatabase
 from tests.cli.test_cli import free_port
 from tests.integration.real_parts import eventually

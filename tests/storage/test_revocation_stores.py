@@ -9,8 +9,8 @@ from time import time
 import anyio
 import pytest
 
-from seed_oauth.errors import StoreError
 from seed_oauth.flows.revocations import FOR_GOOD, KEPT, Revocation, RevocationStore, Revoked
+from seed_oauth.outcomes.errors import StoreError
 from seed_oauth.storage.redis.database import RedisDatabase
 from seed_oauth.storage.redis.revocations import RedisRevocationStore
 from seed_oauth.storage.sqlite.database import Database

@@ -11,7 +11,7 @@ from time import time
 import pytest
 
 from seed_oauth.clients import Client, QuotaExhaustedError, hash_secret
-from seed_oauth.errors import StoreError
+from seed_oauth.outcomes.errors import StoreError
 from seed_oauth.storage.sqlite.clients import SqliteClientStore
 from seed_oauth.storage.sqlite.database import Database, Result, Work
 

@@ -15,8 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from seed_oauth.clients import StoredClient
-from seed_oauth.errors import StoreError
 from seed_oauth.flows.revocations import Revocations, Revoked
+from seed_oauth.outcomes.errors import StoreError
 from seed_oauth.settings import PREFIX, Settings
 from seed_oauth.settings.store_url import SQLITE, is_redis, shown
 from seed_oauth.storage.open import Stores, open_stores

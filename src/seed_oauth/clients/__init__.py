@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from seed_oauth.errors import StoreError
 from seed_oauth.outcomes import GrantType
+from seed_oauth.outcomes.errors import StoreError
 
 __all__ = [
     "BadClientDocumentError",

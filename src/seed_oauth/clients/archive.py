@@ -6,7 +6,7 @@ from time import time
 from typing import Protocol
 
 from seed_oauth.envelopes.seal import Purpose, Sealer, SealError
-from seed_oauth.errors import StoreError
+from seed_oauth.outcomes.errors import StoreError
 
 LIFETIME = 86_400
 """Seconds for which an archived document is used, while fetching it fails."""

@@ -13,10 +13,10 @@ from seed_oauth.clients import (
     TokenEndpointAuthMethod,
 )
 from seed_oauth.clients.assertion import ASSERTION_TYPE, BadAssertionError, ClientAssertions
-from seed_oauth.errors import OAuthError, StoreError
 from seed_oauth.http import log_fields
 from seed_oauth.http.parameters import MalformedRequestError
 from seed_oauth.outcomes import RevocationOutcome, TokenOutcome
+from seed_oauth.outcomes.errors import OAuthError, StoreError
 from seed_oauth.protocol.jwk import BadSignatureError, unverified
 
 Outcomes = type[TokenOutcome] | type[RevocationOutcome]

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from time import monotonic
 
 from seed_oauth.clients import Client, ClientStore
-from seed_oauth.errors import StoreError
+from seed_oauth.outcomes.errors import StoreError
 
 LIFETIME = 5.0
 """Seconds after which a client is read again, so that one deleted elsewhere is soon refused here."""

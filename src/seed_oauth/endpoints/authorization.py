@@ -13,7 +13,6 @@ from seed_oauth.clients import (
 )
 from seed_oauth.clients.family import family_of
 from seed_oauth.clients.policy import ALLOW_ALL, ClientPolicy
-from seed_oauth.errors import BAD_SCOPE, NOT_CONFIGURED, OAuthError, Recipient, StoreError
 from seed_oauth.flows import AuthorizationRequest, Flow
 from seed_oauth.flows.transaction import flow_id
 from seed_oauth.http import log_fields
@@ -22,6 +21,7 @@ from seed_oauth.http.parameters import parse_form, read_form
 from seed_oauth.http.requested_resource import UNKNOWN_RESOURCE, ProtectedResources
 from seed_oauth.identity_provider.failures import IdentityProviderError
 from seed_oauth.outcomes import AuthorizationOutcome
+from seed_oauth.outcomes.errors import BAD_SCOPE, NOT_CONFIGURED, OAuthError, Recipient, StoreError
 from seed_oauth.protocol import pkce, redirect_uri, scope
 
 Parameters = Mapping[str, str]

@@ -10,7 +10,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from seed_oauth.errors import OAuthError
 from seed_oauth.http import log_fields
 from seed_oauth.http.answer import Answer
 from seed_oauth.http.early_response import early_response
@@ -18,6 +17,7 @@ from seed_oauth.http.error_response import error_response
 from seed_oauth.http.parameters import MAXIMUM_BODY, BodyTooLargeError, MalformedRequestError
 from seed_oauth.identity_provider.failures import IdentityProviderError
 from seed_oauth.outcomes import AuthorizationOutcome, Cause, EndpointOutcomes
+from seed_oauth.outcomes.errors import OAuthError
 from seed_oauth.rate_limits import RateLimit
 from seed_oauth.telemetry import Telemetry
 from seed_oauth.telemetry.contract import ENDPOINTS

@@ -9,11 +9,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from seed_oauth.clients import ClientStore
-from seed_oauth.errors import StoreError, in_words
 from seed_oauth.http.answer import json_response
 from seed_oauth.http_client.single_flight import SingleFlight
 from seed_oauth.identity_provider.failures import IdentityProviderError
 from seed_oauth.identity_provider.metadata import MetadataSource
+from seed_oauth.outcomes.errors import StoreError, in_words
 from seed_oauth.resource_server.reachability import connect
 from seed_oauth.settings import PREFIX, Settings
 from seed_oauth.settings.store_url import place

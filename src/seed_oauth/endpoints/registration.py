@@ -20,11 +20,11 @@ from seed_oauth.clients import metadata as client_metadata
 from seed_oauth.clients.family import family_of
 from seed_oauth.clients.metadata import BadMetadataError, BadRedirectUrisError
 from seed_oauth.clients.policy import ALLOW_ALL, ClientPolicy
-from seed_oauth.errors import OAuthError, StoreError
 from seed_oauth.http import log_fields
 from seed_oauth.http.answer import Answer, json_response
 from seed_oauth.http.parameters import read_json
 from seed_oauth.outcomes import RegistrationOutcome
+from seed_oauth.outcomes.errors import OAuthError, StoreError
 from seed_oauth.protocol.redirect_uri import RedirectUriRules
 
 _AUTH_METHODS: tuple[TokenEndpointAuthMethod, ...] = ("none", "client_secret_basic", "client_secret_post")

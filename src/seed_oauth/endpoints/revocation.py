@@ -4,12 +4,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from seed_oauth.clients.authentication import ClientAuthentication
-from seed_oauth.errors import OAuthError
 from seed_oauth.flows import Flow
 from seed_oauth.http.answer import NO_STORE, Answer
 from seed_oauth.http.parameters import read_form
 from seed_oauth.identity_provider.failures import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.outcomes import RevocationOutcome
+from seed_oauth.outcomes.errors import OAuthError
 
 
 class RevocationEndpoint:

@@ -7,7 +7,6 @@ from starlette.requests import Request
 from seed_oauth.clients import Client, ClientStore
 from seed_oauth.clients.authentication import ClientAuthentication
 from seed_oauth.clients.family import family_of
-from seed_oauth.errors import BAD_SCOPE, NOT_CONFIGURED, OAuthError
 from seed_oauth.flows import CodeRequest, Flow, RefreshRequest, transaction
 from seed_oauth.http import log_fields
 from seed_oauth.http.answer import Answer, json_response
@@ -15,6 +14,7 @@ from seed_oauth.http.parameters import read_form
 from seed_oauth.http.requested_resource import UNKNOWN_RESOURCE, ProtectedResources
 from seed_oauth.identity_provider.failures import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.outcomes import GrantType, TokenOutcome
+from seed_oauth.outcomes.errors import BAD_SCOPE, NOT_CONFIGURED, OAuthError
 from seed_oauth.protocol import pkce, redirect_uri, scope
 
 _SUCCESSES = {

@@ -17,7 +17,6 @@ from starlette.requests import Request
 from seed_oauth.clients import Client, ClientStore
 from seed_oauth.clients.family import family_of
 from seed_oauth.envelopes.seal import Sealer
-from seed_oauth.errors import OAuthError
 from seed_oauth.flows import (
     AuthorizationRequest,
     CodeRequest,
@@ -49,6 +48,7 @@ from seed_oauth.identity_provider.client import IdentityProvider
 from seed_oauth.identity_provider.failures import IdentityProviderError
 from seed_oauth.identity_provider.metadata import MetadataSource
 from seed_oauth.outcomes import AuthorizationOutcome, CallbackOutcome, ConsentOutcome, GrantType
+from seed_oauth.outcomes.errors import OAuthError
 
 
 class BrokerFlow:

@@ -17,9 +17,9 @@ from starlette.requests import Request, cookie_parser
 from starlette.responses import Response
 
 from seed_oauth.envelopes.seal import Purpose, Sealer, SealError
-from seed_oauth.errors import OAuthError
 from seed_oauth.flows.transaction import Transaction
 from seed_oauth.outcomes import CallbackOutcome, ClientFamily, ConsentOutcome
+from seed_oauth.outcomes.errors import OAuthError
 
 _YEAR = 365 * 86_400  # seconds
 _DAY = 86_400  # seconds

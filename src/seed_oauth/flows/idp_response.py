@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 
-from seed_oauth.errors import OAuthError
 from seed_oauth.flows import transaction
 from seed_oauth.http.parameters import MalformedRequestError
 from seed_oauth.identity_provider.failures import IdentityProviderError, IdentityProviderFailure, said_in
 from seed_oauth.identity_provider.metadata import ProviderMetadata
 from seed_oauth.outcomes import CallbackOutcome, TokenOutcome
+from seed_oauth.outcomes.errors import OAuthError
 from seed_oauth.protocol.issuer import is_issuer
 
 Refusal = tuple[CallbackOutcome, str]

@@ -3,7 +3,6 @@
 import hmac
 
 from seed_oauth.envelopes.seal import ExpiredError, Sealer, SealError
-from seed_oauth.errors import OAuthError
 from seed_oauth.flows import CodeRequest, RefreshRequest, transaction
 from seed_oauth.flows.rotation import Rotation
 from seed_oauth.flows.scopes import IdpScopes
@@ -11,6 +10,7 @@ from seed_oauth.flows.transaction import Code, Grant, IdpLogin, Transaction
 from seed_oauth.http import log_fields
 from seed_oauth.http.requested_resource import UNKNOWN_RESOURCE, ProtectedResources
 from seed_oauth.outcomes import CallbackOutcome, ConsentOutcome, TokenOutcome
+from seed_oauth.outcomes.errors import OAuthError
 
 
 def decided_transaction(envelope: str, sealer: Sealer, now: float) -> Transaction:

@@ -18,7 +18,7 @@ from typing import NamedTuple, Protocol
 import structlog
 
 from seed_oauth.envelopes.access_token import LONGEST_LIFETIME
-from seed_oauth.errors import StoreError
+from seed_oauth.outcomes.errors import StoreError
 
 INTERVAL = 0.5
 """Seconds between two reads of the store."""

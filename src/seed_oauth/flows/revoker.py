@@ -6,7 +6,6 @@ from contextlib import suppress
 
 from seed_oauth.envelopes.access_token import AccessToken
 from seed_oauth.envelopes.seal import ExpiredError, Sealer, SealError
-from seed_oauth.errors import OAuthError, StoreError
 from seed_oauth.flows.revocations import Revocations, Revoked
 from seed_oauth.flows.rotation import Rotation
 from seed_oauth.flows.transaction import Grant
@@ -15,6 +14,7 @@ from seed_oauth.identity_provider.client import IdentityProvider
 from seed_oauth.identity_provider.failures import IdentityProviderError
 from seed_oauth.identity_provider.metadata import MetadataSource
 from seed_oauth.outcomes import Outcome, RevocationOutcome, TokenOutcome
+from seed_oauth.outcomes.errors import OAuthError, StoreError
 
 Parameters = Mapping[str, str]
 """Those of a revocation request (RFC 7009 §2.1)."""

@@ -6,12 +6,12 @@ from contextlib import suppress
 import anyio
 
 from seed_oauth.envelopes.seal import Purpose, Sealer, SealError
-from seed_oauth.errors import OAuthError, StoreError
 from seed_oauth.flows import TokenMembers
 from seed_oauth.flows.grants import GRACE, GrantStore, RefreshLease
 from seed_oauth.flows.transaction import Grant
 from seed_oauth.identity_provider.failures import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.outcomes import RevocationOutcome, TokenOutcome
+from seed_oauth.outcomes.errors import OAuthError, StoreError
 
 _LOOK_AGAIN = 0.05  # seconds between two polls for the answer that another request is waiting for
 _MARGIN = 1.0  # seconds between the end of an exchange and the moment its answer is stored

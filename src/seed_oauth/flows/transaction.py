@@ -9,8 +9,8 @@ from hashlib import sha256
 from typing import NamedTuple, Self
 
 from seed_oauth.envelopes.seal import Purpose, Sealer
-from seed_oauth.errors import Recipient
 from seed_oauth.outcomes import ClientFamily
+from seed_oauth.outcomes.errors import Recipient
 
 DECISION_LIFETIME = 600
 """Seconds that a person has to answer the consent page."""

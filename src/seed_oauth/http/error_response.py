@@ -3,11 +3,11 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from seed_oauth.errors import OAuthError, Recipient
 from seed_oauth.http.answer import NO_STORE, found, json_response
 from seed_oauth.http.pages import ErrorView, error_page, onward_page
 from seed_oauth.http.parameters import add_to_query
 from seed_oauth.outcomes import AuthorizationOutcome, CallbackOutcome, Cause, ConsentOutcome, ResourceOutcome
+from seed_oauth.outcomes.errors import OAuthError, Recipient
 
 _RETRY_AFTER = "5"  # seconds; a value of the identity provider's takes precedence
 

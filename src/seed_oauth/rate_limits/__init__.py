@@ -8,7 +8,6 @@ from time import time
 from starlette.requests import ClientDisconnect, Request
 
 from seed_oauth.clients.published import requesting_address
-from seed_oauth.errors import OAuthError
 from seed_oauth.http.parameters import BodyTooLargeError, MalformedRequestError, read_form
 from seed_oauth.outcomes import (
     AuthorizationOutcome,
@@ -20,6 +19,7 @@ from seed_oauth.outcomes import (
     RevocationOutcome,
     TokenOutcome,
 )
+from seed_oauth.outcomes.errors import OAuthError
 from seed_oauth.rate_limits.client_address import ClientAddresses
 from seed_oauth.settings.rate_limits import Rate, parse_rates
 

@@ -11,7 +11,7 @@ from secrets import token_hex
 
 import structlog
 
-from seed_oauth.errors import StoreError
+from seed_oauth.outcomes.errors import StoreError
 from seed_oauth.rate_limits import RateLimits, Window
 from seed_oauth.storage.redis.database import KEY_PREFIX, Client, RedisDatabase
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 
 from starlette.requests import Request
 
-from seed_oauth.errors import OAuthError
 from seed_oauth.http.cors import READABLE_HEADERS
 from seed_oauth.http.paths import resource_metadata_url
 from seed_oauth.outcomes import ResourceOutcome
+from seed_oauth.outcomes.errors import OAuthError
 from seed_oauth.protocol.scope import ScopeHierarchy
 from seed_oauth.resource_server import AccessTokenError, VerifiedToken
 from seed_oauth.resource_server.bearer import BearerTokens

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Mapping
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Scope
 
-from seed_oauth.errors import OAuthError
 from seed_oauth.http.parameters import MalformedRequestError
 from seed_oauth.http.scope_keys import HALF_CLOSED
 from seed_oauth.outcomes import ResourceOutcome
+from seed_oauth.outcomes.errors import OAuthError
 
 
 class RequestStream:

@@ -12,11 +12,11 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 from yarl import URL
 
-from seed_oauth.errors import OAuthError
 from seed_oauth.http.answer import Answer
 from seed_oauth.http.cors import LOOPBACK_ORIGIN
 from seed_oauth.http.scope_keys import DRAINING, HALF_CLOSED
 from seed_oauth.outcomes import ResourceOutcome
+from seed_oauth.outcomes.errors import OAuthError
 from seed_oauth.resource_server import VerifiedToken
 from seed_oauth.resource_server.guard import Guard
 from seed_oauth.resource_server.headers import Headers, spelling, without_identity

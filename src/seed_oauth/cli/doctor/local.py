@@ -7,8 +7,8 @@ import httpx
 
 from seed_oauth.cli.doctor.finding import Finding, failed, ok, skipped, warning
 from seed_oauth.cli.doctor.redis import check_redis
-from seed_oauth.errors import StoreError
 from seed_oauth.http_client.fetch import fetch
+from seed_oauth.outcomes.errors import StoreError
 from seed_oauth.server.listener import base_url, listen
 from seed_oauth.settings import PREFIX, Settings, SettingsError
 from seed_oauth.settings.store_url import SQLITE, default_store_url, is_redis, overlooked

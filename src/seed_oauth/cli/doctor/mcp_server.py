@@ -1,7 +1,7 @@
 """The doctor's check of the MCP server."""
 
 from seed_oauth.cli.doctor.finding import Finding, failed, ok, skipped
-from seed_oauth.errors import in_words
+from seed_oauth.outcomes.errors import in_words
 from seed_oauth.resource_server.reachability import status_of
 from seed_oauth.settings import PREFIX, Settings
 

@@ -1,7 +1,7 @@
 """The doctor's check of a store in Redis."""
 
 from seed_oauth.cli.doctor.finding import Finding, failed, ok, warning
-from seed_oauth.errors import StoreError
+from seed_oauth.outcomes.errors import StoreError
 from seed_oauth.settings import PREFIX, Settings
 from seed_oauth.settings.store_url import shown
 

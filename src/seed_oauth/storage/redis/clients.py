@@ -25,7 +25,7 @@ from seed_oauth.clients import (
     forgotten_since,
     hash_subject,
 )
-from seed_oauth.errors import StoreError
+from seed_oauth.outcomes.errors import StoreError
 from seed_oauth.storage.redis.database import KEY_PREFIX, RedisDatabase
 
 _DAY = 86_400

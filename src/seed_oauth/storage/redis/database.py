@@ -27,7 +27,7 @@ from redis.exceptions import (
     TimeoutError,  # noqa: A004 - the same
 )
 
-from seed_oauth.errors import StoreError, in_words
+from seed_oauth.outcomes.errors import StoreError, in_words
 from seed_oauth.settings.store_url import RedisLocation, locate
 
 KEY_PREFIX = "seed-oauth:"

@@ -20,7 +20,7 @@ from seed_oauth.clients import (
     forgotten_since,
     hash_subject,
 )
-from seed_oauth.errors import StoreError
+from seed_oauth.outcomes.errors import StoreError
 from seed_oauth.storage.sqlite.database import Database, Work
 
 # Once an hour a registration deletes the expired clients, and one that finds the table full deletes some unused ones.

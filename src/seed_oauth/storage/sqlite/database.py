@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from seed_oauth.errors import StoreError, in_words
+from seed_oauth.outcomes.errors import StoreError, in_words
 from seed_oauth.settings.store_url import SQLITE, default_store_url
 
 _BUSY_TIMEOUT = 2.0  # seconds to wait for the write of another process

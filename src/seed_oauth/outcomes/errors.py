@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from seed_oauth.outcomes import ClientFamily, Outcome
+from seed_oauth.outcomes.row import ClientFamily, Outcome
 
 # Descriptions that more than one endpoint gives.
 BAD_SCOPE = "scope must be a list of scope tokens, separated by single spaces"

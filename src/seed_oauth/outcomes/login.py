@@ -1,0 +1,78 @@
+"""How the steps of a login in the browser can end."""
+
+from seed_oauth.outcomes.row import Cause, Outcome
+
+
+class AuthorizationOutcome(Outcome):
+    """`/oauth/authorize`, in the order of its checks: the first that fails is the row that is counted."""
+
+    METHOD_NOT_ALLOWED = "error", "invalid_request", 405, Cause.CLIENT
+    RATE_LIMITED = "error", "temporarily_unavailable", 429, Cause.CLIENT
+    BODY_TOO_LARGE = "error", "invalid_request", 413, Cause.CLIENT
+    MALFORMED_REQUEST = "error", "invalid_request", 400, Cause.CLIENT
+    # The eight points of the specification: seven ways to fail …
+    NOT_CONFIGURED = "error", "server_error", 503, Cause.SERVER
+    BAD_CODE_CHALLENGE_METHOD = "error", "invalid_request", 400, Cause.CLIENT
+    BAD_CODE_CHALLENGE_LENGTH = "error", "invalid_request", 400, Cause.CLIENT
+    BAD_CODE_CHALLENGE_FORMAT = "error", "invalid_request", 400, Cause.CLIENT
+    UNKNOWN_CLIENT = "invalid_client", "invalid_client", 400, Cause.CLIENT
+    # Two more ways for a client not to be found, where its client_id is the URL of a document. Its publisher has to
+    # act when the document is unavailable, and made-up URLs must not be able to page the operator.
+    BAD_CLIENT_DOCUMENT = "invalid_client", "invalid_client", 400, Cause.CLIENT
+    CLIENT_DOCUMENT_UNAVAILABLE = "error", "temporarily_unavailable", 503, Cause.CLIENT
+    CLIENT_NOT_ALLOWED = "invalid_client", "unauthorized_client", 403, Cause.CLIENT
+    BAD_REDIRECT_URI = "error", "invalid_request", 400, Cause.CLIENT
+    CLIENT_LOOKUP_FAILED = "error", "server_error", 503, Cause.SERVER
+    # … what RFC 6749 §4.1.2.1 and RFC 8707 §2 require besides …
+    MISSING_RESPONSE_TYPE = "error", "invalid_request", 400, Cause.CLIENT
+    UNSUPPORTED_RESPONSE_TYPE = "error", "unsupported_response_type", 400, Cause.CLIENT
+    BAD_SCOPE = "error", "invalid_scope", 400, Cause.CLIENT
+    BAD_RESOURCE = "error", "invalid_target", 400, Cause.CLIENT
+    IDP_UNAVAILABLE = "error", "temporarily_unavailable", 503, Cause.IDP
+    CANCELLED = "error", "server_error", 503, Cause.USER
+    UNEXPECTED = "error", "server_error", 500, Cause.SERVER
+    # … and the one way to succeed. Where the user is asked for consent first, the consent endpoint counts the answer.
+    CONSENT_ASKED = None, None, 200, None
+    REDIRECTED_TO_IDP = "success", None, 302, None
+
+
+class ConsentOutcome(Outcome):
+    """`/oauth/consent`, where the user's decision ends the authorization request."""
+
+    METHOD_NOT_ALLOWED = None, "invalid_request", 405, Cause.CLIENT
+    RATE_LIMITED = None, "temporarily_unavailable", 429, Cause.CLIENT
+    BODY_TOO_LARGE = None, "invalid_request", 413, Cause.CLIENT
+    MALFORMED_REQUEST = None, "invalid_request", 400, Cause.CLIENT
+    BAD_ENVELOPE = None, "invalid_request", 400, Cause.CLIENT
+    EXPIRED = None, "invalid_request", 400, Cause.USER
+    OTHER_BROWSER = None, "access_denied", 403, Cause.USER
+    NO_DECISION = None, "invalid_request", 400, Cause.CLIENT
+    IDP_UNAVAILABLE = "error", "temporarily_unavailable", 503, Cause.IDP
+    DENIED = "error", "access_denied", 200, Cause.USER
+    CANCELLED = None, "server_error", 503, Cause.USER
+    UNEXPECTED = "error", "server_error", 500, Cause.SERVER
+    APPROVED = "success", None, 200, None
+
+
+class CallbackOutcome(Outcome):
+    """`/oauth/callback`, where the identity provider sends the browser back to."""
+
+    METHOD_NOT_ALLOWED = "error", "invalid_request", 405, Cause.CLIENT
+    RATE_LIMITED = "error", "temporarily_unavailable", 429, Cause.CLIENT
+    BODY_TOO_LARGE = "error", "invalid_request", 413, Cause.CLIENT
+    MALFORMED_REQUEST = "error", "invalid_request", 400, Cause.CLIENT
+    BAD_STATE = "error", "invalid_request", 400, Cause.CLIENT
+    EXPIRED = "error", "invalid_request", 400, Cause.USER
+    OTHER_BROWSER = "error", "access_denied", 403, Cause.USER
+    # The response of another authorization server than the one that was asked (RFC 9207 §2.4).
+    WRONG_ISSUER = "error", "invalid_request", 400, Cause.IDP
+    # The identity provider answered with an error instead of a code (RFC 6749 §4.1.2.1); the client is told.
+    DENIED = "denied", "access_denied", 302, Cause.USER
+    IDP_INVALID_SCOPE = "error", "invalid_scope", 302, Cause.CLIENT
+    IDP_INVALID_TARGET = "error", "invalid_target", 302, Cause.CLIENT
+    IDP_REFUSED = "error", "server_error", 302, Cause.SERVER
+    IDP_FAILED = "error", "temporarily_unavailable", 302, Cause.IDP
+    NO_CODE = "error", "server_error", 302, Cause.IDP
+    CANCELLED = "error", "server_error", 503, Cause.USER
+    UNEXPECTED = "error", "server_error", 500, Cause.SERVER
+    RETURNED = "success", None, 302, None
