@@ -32,7 +32,7 @@ from seed_oauth.http.pages import Presentation
 from seed_oauth.http.requested_resource import ProtectedResources
 from seed_oauth.http_client.guarded_transport import GuardedTransport
 from seed_oauth.identity_provider.metadata import MetadataSource
-from seed_oauth.identity_provider.open import open_identity_provider
+from seed_oauth.identity_provider.open import claim_names, open_identity_provider
 from seed_oauth.protocol.redirect_uri import RedirectUriRules
 from seed_oauth.protocol.scope import ScopeHierarchy
 from seed_oauth.rate_limits import RateLimits
@@ -155,6 +155,7 @@ class Container:
                 idp.keys,
                 idp_client_id=settings.idp_client_id,
                 audiences=settings.idp_audiences,
+                claim_names=claim_names(settings),
                 introspection=settings.introspects,
                 revocations=revocations,
                 now=now,

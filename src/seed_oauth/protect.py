@@ -18,7 +18,7 @@ from seed_oauth.flows.revocations import Revocations
 from seed_oauth.http.answer import Answer
 from seed_oauth.http.cors import DOCUMENT_CORS, READABLE, resource_cors
 from seed_oauth.http.paths import RESOURCE_METADATA, resource_metadata_path
-from seed_oauth.identity_provider.open import open_identity_provider
+from seed_oauth.identity_provider.open import claim_names, open_identity_provider
 from seed_oauth.outcomes import ResourceOutcome
 from seed_oauth.protocol.scope import ScopeHierarchy, is_valid
 from seed_oauth.resource_server import VerifiedToken
@@ -156,6 +156,7 @@ def protect(
         idp.keys,
         idp_client_id=settings.idp_client_id,
         audiences=settings.idp_audiences,
+        claim_names=claim_names(settings),
         introspection=settings.introspects,
         revocations=_revocations(settings, opened),
     )

@@ -13,7 +13,8 @@ from seed_oauth import Settings, SettingsError
 from seed_oauth.cli.main import app
 from seed_oauth.outcomes import AuthorizationOutcome, RegistrationOutcome
 from seed_oauth.protocol.redirect_uri import is_registered
-from seed_oauth.settings.presets import PRESETS, Preset
+from seed_oauth.settings.preset import Preset
+from seed_oauth.settings.presets import PRESETS
 from tests.docs.pages import PAGES, ROOT, ROOT_PAGES, block, read, section
 
 pytestmark = pytest.mark.anyio

@@ -70,14 +70,17 @@ class RealisticIdp:
         if query["code_challenge_method"] != "S256":
             return "invalid_request"
         if "openid" in query.get("scope", "").split():
-            self.tokens["id_token"] = jwt_of({"sub": "somebody", "nonce": query.get("nonce")})
+            self.tokens["id_token"] = jwt_of(
+                {"iss": self.issuer, "aud": "proxy", "exp": 2**33, "sub": "somebody", "nonce": query.get("nonce")}
+            )
         return self.judge_authorization(query)
 
 
 def door_to(idp: Any, flow: str, **settings: Any) -> BrokerDoor:
     """A front door in either flow, with the issuer as the only setting of the identity provider."""
     issuer = getattr(idp, "issuer", None)
-    known = {"idp_issuer": issuer, "idp_authorization_url": None, "idp_token_url": None, "idp_revocation_url": None}
+    known = {"idp_issuer": issuer, "idp_authorization_url": None, "idp_token_url": None, "idp_revocation_url": None,
+             "allow_everybody": True}  # fmt: skip
     return BrokerDoor(idp=idp, settings={"flow": flow, **known, **settings})
 
 
@@ -403,7 +406,7 @@ async def test_github_is_sent_no_openid_scope_and_its_opaque_token_is_replaced()
 
 @pytest.mark.parametrize(("name", "issuer"), ISSUERS.items())
 def test_each_preset_is_recognised_by_its_issuer(name: str, issuer: str) -> None:
-    preset = Settings(idp_issuer=issuer).preset
+    preset = Settings(allow_everybody=True, idp_issuer=issuer).preset
     assert preset is not None
     assert preset.name == name
 
@@ -425,7 +428,7 @@ def test_each_preset_is_recognised_by_its_issuer(name: str, issuer: str) -> None
     ],
 )
 def test_other_issuers_have_no_preset(issuer: str) -> None:
-    assert Settings(idp_issuer=issuer).preset is None
+    assert Settings(allow_everybody=True, idp_issuer=issuer).preset is None
 
 
 @pytest.mark.parametrize(
@@ -438,20 +441,20 @@ def test_other_issuers_have_no_preset(issuer: str) -> None:
     ],
 )
 def test_further_hosts_of_a_provider_have_its_preset(issuer: str, name: str) -> None:
-    preset = Settings(idp_issuer=issuer).preset
+    preset = Settings(allow_everybody=True, idp_issuer=issuer).preset
     assert preset is not None
     assert preset.name == name
 
 
 def test_a_preset_can_be_named_and_switched_off() -> None:
-    named = Settings(idp_issuer="https://login.company.example", idp_preset="auth0")
+    named = Settings(allow_everybody=True, idp_issuer="https://login.company.example", idp_preset="auth0")
     assert named.idp_resource_parameters == ("audience",)
-    unnamed = Settings(idp_issuer=ISSUERS["auth0"], idp_preset="none")
+    unnamed = Settings(allow_everybody=True, idp_issuer=ISSUERS["auth0"], idp_preset="none")
     assert (unnamed.preset, dict(unnamed.idp_authorization_parameters)) == (None, {})
 
 
 def test_a_preset_is_passed_to_other_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = Settings(idp_issuer=ISSUERS["google"], idp_scopes=())
+    settings = Settings(allow_everybody=True, idp_issuer=ISSUERS["google"], idp_scopes=())
     for name, value in settings.as_environment().items():
         monkeypatch.setenv(name, value)
     assert Settings.load() == settings
@@ -464,7 +467,7 @@ def test_settings_override_the_preset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEED_OAUTH_IDP_DROPPED_SCOPES", "")
     monkeypatch.setenv("SEED_OAUTH_IDP_SEND_RESOURCE", "true")
     monkeypatch.setenv("SEED_OAUTH_IDP_AUTHORIZATION_PARAMETERS", '{"prompt": "select_account", "hd": "example.com"}')
-    settings = Settings.load(access_tokens="auto")
+    settings = Settings.load(access_tokens="auto", allow_everybody=True)
     assert settings.idp_scopes == ("openid", "email")
     assert settings.idp_dropped_scopes == ()
     assert settings.idp_send_resource
@@ -479,7 +482,7 @@ def test_settings_override_the_preset(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.name)
 def test_a_preset_has_valid_settings(preset: Any) -> None:
-    settings = Settings(idp_issuer=ISSUERS[preset.name])
+    settings = Settings(allow_everybody=True, idp_issuer=ISSUERS[preset.name])
     for name, value in preset.defaults.items():
         assert getattr(settings, name) == value
 

@@ -39,3 +39,11 @@ class VerifiedToken:
     """The grant behind our own token; None for the identity provider's, which cannot be revoked here."""
     issued_at: float = 0.0
     """When our own token was issued, in seconds since the epoch."""
+    email: str | None = None
+    """The user's e-mail address, if the identity provider has verified it."""
+    name: str | None = None
+    """The user's name; None when the token does not say."""
+    groups: tuple[str, ...] = ()
+    """The user's groups, all of them; empty, too, if the token does not say."""
+    tenant: str | None = None
+    """The user's tenant; None when the token does not say."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 
+from seed_oauth.access.identity import ClaimNames, Identity
 from seed_oauth.outcomes import ResourceOutcome
 from seed_oauth.protocol.issuer import is_issuer
 from seed_oauth.protocol.jwk import SIGNING_ALGORITHMS
@@ -170,7 +171,7 @@ def scopes_of(claims: Claims) -> frozenset[str]:
     return frozenset(scope for text in texts for scope in text.split())
 
 
-def token_of(claims: Claims, expires_at: float, issuer: str) -> VerifiedToken:
+def token_of(claims: Claims, expires_at: float, issuer: str, claim_names: ClaimNames) -> VerifiedToken:
     """The token with these claims, once they are checked."""
     names = (claims.get(name) for name in ("client_id", "azp", "appid"))
     subject = claims.get("sub")
@@ -181,6 +182,7 @@ def token_of(claims: Claims, expires_at: float, issuer: str) -> VerifiedToken:
         expires_at=expires_at,
         issuer=issuer,
         claims=claims,
+        **Identity.of(claims, claim_names, issuer).profile,
     )
 
 

@@ -39,6 +39,8 @@ class Operation(StrEnum):
     JWKS = "jwks"
     DISCOVERY = "discovery"
     INTROSPECTION = "introspection"
+    USERINFO = "userinfo"
+    """Who a user is: userinfo, or GitHub's API."""
 
 
 class IdpOutcome(StrEnum):

@@ -1,0 +1,1 @@
+"""Who a user is, and whether they may come in."""
