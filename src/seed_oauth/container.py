@@ -41,6 +41,7 @@ from seed_oauth.resource_server.claims import Claims, is_acceptable
 from seed_oauth.resource_server.guard import Guard
 from seed_oauth.resource_server.reverse_proxy import ReverseProxy
 from seed_oauth.settings import Settings
+from seed_oauth.settings.access import rule_scopes
 from seed_oauth.settings.store_url import is_redis
 from seed_oauth.storage.open import open_stores
 from seed_oauth.telemetry import Recording
@@ -206,7 +207,12 @@ def idp_parameters(settings: Settings) -> IdpParameters:
 
 def idp_scopes(settings: Settings) -> IdpScopes:
     """The scopes that the identity provider is asked for."""
-    return IdpScopes(settings.idp_scopes, settings.idp_dropped_scopes, ScopeHierarchy(settings.scope_hierarchy))
+    return IdpScopes(
+        settings.idp_scopes,
+        settings.idp_dropped_scopes,
+        ScopeHierarchy(settings.scope_hierarchy),
+        needed=rule_scopes(settings),
+    )
 
 
 def _accepting(settings: Settings, now: Callable[[], float]) -> Accepts:
