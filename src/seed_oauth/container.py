@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import httpx
 
+from seed_oauth.access.rules import AccessRules
 from seed_oauth.clients import ClientStore
 from seed_oauth.clients.archive import DocumentArchive
 from seed_oauth.clients.assertion import ClientAssertions, UsedAssertions
@@ -23,12 +24,14 @@ from seed_oauth.flows.broker import BrokerFlow
 from seed_oauth.flows.consent import ConsentPages
 from seed_oauth.flows.grants import GrantStore
 from seed_oauth.flows.held_responses import HeldResponses, HeldResponseStore
+from seed_oauth.flows.idp_authorization import IdpAuthorization
 from seed_oauth.flows.relay import RelayFlow
 from seed_oauth.flows.revocations import Revocations
 from seed_oauth.flows.revoker import Revoker
 from seed_oauth.flows.rotation import Rotation
 from seed_oauth.flows.scopes import IdpScopes
 from seed_oauth.flows.tokens import Accepts, TokenIssuer
+from seed_oauth.http import paths
 from seed_oauth.http.pages import Presentation
 from seed_oauth.http.requested_resource import ProtectedResources
 from seed_oauth.http_client.guarded_transport import GuardedTransport
@@ -93,7 +96,7 @@ class Container:
         )
         sharing = _sharing(self.limits, settings.store_url)
 
-        idp = open_identity_provider(settings, pipeline, transport=transport, metadata=metadata, clock=clock)
+        idp = open_identity_provider(settings, pipeline, transport=transport, metadata=metadata, clock=clock, now=now)
         self.metadata = idp.metadata
 
         sealer = Sealer([key.get_secret_value() for key in settings.secret_keys], settings.issuer)
@@ -131,16 +134,30 @@ class Container:
             name=settings.server_name, logo=settings.server_logo, scopes=settings.scope_descriptions
         )
         if settings.flow == "broker":
+            tokens_of_clients = TokenIssuer(
+                sealer, settings.access_tokens, settings.access_token_seconds, _accepting(settings, now)
+            )
+            scopes = idp_scopes(settings)
             self.flow = self.broker = BrokerFlow(
                 settings.issuer,
-                parameters,
-                idp_scopes(settings),
-                self.metadata,
-                idp.client,
-                sealer=sealer,
-                tokens=TokenIssuer(
-                    sealer, settings.access_tokens, settings.access_token_seconds, _accepting(settings, now)
+                parameters.default_resource,
+                IdpAuthorization(
+                    paths.url(settings.issuer, paths.CALLBACK),
+                    parameters,
+                    scopes,
+                    self.metadata,
+                    idp.client,
+                    identification=idp.identification,
+                    rules=AccessRules(settings.rules("allowed"), settings.rules("denied")),
+                    contact=settings.contact,
+                    selects_account=settings.preset is not None and settings.preset.selects_account,
+                    tokens=tokens_of_clients,
+                    sealer=sealer,
+                    now=now,
                 ),
+                scopes=scopes,
+                sealer=sealer,
+                tokens=tokens_of_clients,
                 held=held_responses,
                 rotation=rotation,
                 revoker=revoker,

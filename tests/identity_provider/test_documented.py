@@ -61,6 +61,8 @@ class Replayed(BrokerDoor):
     def _answer(self, request: httpx.Request) -> httpx.Response:
         if "/.well-known/" in request.url.path:
             return httpx.Response(200, json=self.metadata_document)
+        if str(request.url) == "https://api.github.com/user":
+            return httpx.Response(200, json={"id": 583231, "login": "octocat"})
         return self.answers.pop(0)
 
     async def at_idp(self, **changes: str | None) -> dict[str, str]:

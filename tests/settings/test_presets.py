@@ -54,6 +54,8 @@ class RealisticIdp:
         self.tokens: dict[str, object] = {"access_token": "at", "token_type": "Bearer", "refresh_token": "rt"}
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
+        if str(request.url) == "https://api.github.com/user":
+            return httpx.Response(200, json={"id": 583231, "login": "octocat"})
         if request.method == "GET":
             base = self.issuer.rstrip("/")
             document = {"issuer": self.issuer, "authorization_endpoint": f"{base}/authorize",

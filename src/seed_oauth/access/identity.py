@@ -1,6 +1,6 @@
 """Who has come in, as the identity provider says it in verified claims (OpenID Connect Core §5.1)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Self, TypedDict
 
 Claims = Mapping[str, object]
@@ -69,7 +69,7 @@ class Identity(NamedTuple):
         )
 
     @classmethod
-    def opened(cls, content: list[object] | None) -> "Identity | None":
+    def opened(cls, content: Sequence[object] | None) -> "Identity | None":
         """The user in a sealed envelope, where lists have taken the place of tuples."""
         if content is None:
             return None

@@ -10,6 +10,7 @@ tokens then wait for the client), `redeem`, `refresh`; and `revoke` at its end.
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from time import time
 
 from starlette.requests import Request
@@ -20,31 +21,27 @@ from seed_oauth.envelopes.seal import Sealer
 from seed_oauth.flows import (
     AuthorizationRequest,
     CodeRequest,
-    IdpParameters,
     RefreshRequest,
     TokenMembers,
-    idp_response,
-    transaction,
 )
 from seed_oauth.flows.browser_cookies import BrowserCookies, Consent
 from seed_oauth.flows.consent import ConsentPages, can_be_remembered
-from seed_oauth.flows.held_responses import HeldResponse, HeldResponses
+from seed_oauth.flows.held_responses import HeldResponses
+from seed_oauth.flows.idp_authorization import IdpAuthorization
 from seed_oauth.flows.idp_failure import as_oauth_error
 from seed_oauth.flows.presented import decided_transaction, presented_code, presented_grant, returned_login
 from seed_oauth.flows.revoker import Revoker
 from seed_oauth.flows.rotation import Rotation
 from seed_oauth.flows.scopes import IdpScopes
-from seed_oauth.flows.tokens import TokenIssuer, claims_of
-from seed_oauth.flows.transaction import Code, Grant, IdpLogin, Transaction
-from seed_oauth.http import log_fields, paths
+from seed_oauth.flows.tokens import TokenIssuer
+from seed_oauth.flows.transaction import Code, Transaction
+from seed_oauth.http import log_fields
 from seed_oauth.http.answer import Answer, found
 from seed_oauth.http.pages import onward_page
 from seed_oauth.http.parameters import add_to_query
 from seed_oauth.http.requested_resource import ProtectedResources
-from seed_oauth.identity_provider.client import IdentityProvider
 from seed_oauth.identity_provider.failures import IdentityProviderError
-from seed_oauth.identity_provider.metadata import MetadataSource
-from seed_oauth.outcomes import AuthorizationOutcome, CallbackOutcome, ConsentOutcome, GrantType
+from seed_oauth.outcomes import AuthorizationOutcome, CallbackOutcome, ConsentOutcome
 from seed_oauth.outcomes.errors import OAuthError
 
 
@@ -54,11 +51,10 @@ class BrokerFlow:
     def __init__(
         self,
         issuer: str,
-        parameters: IdpParameters,
-        scopes: IdpScopes,
-        metadata: MetadataSource,
-        identity_provider: IdentityProvider,
+        default_resource: str,
+        idp: IdpAuthorization,
         *,
+        scopes: IdpScopes,
         sealer: Sealer,
         tokens: TokenIssuer,
         held: HeldResponses,
@@ -69,13 +65,11 @@ class BrokerFlow:
         resources: ProtectedResources,
         now: Callable[[], float] = time,
     ) -> None:
-        """`now` counts seconds since the epoch."""
+        """`default_resource` is that of a client that names none; `now` counts seconds since the epoch."""
         self._issuer = issuer
-        self._redirect_uri = paths.url(issuer, paths.CALLBACK)
-        self._parameters = parameters
+        self._default_resource = default_resource
+        self._idp = idp
         self._scopes = scopes
-        self._metadata = metadata
-        self._identity_provider = identity_provider
         self._sealer = sealer
         self._tokens = tokens
         self._held = held
@@ -104,12 +98,12 @@ class BrokerFlow:
             state=asked.state,
             code_challenge=asked.code_challenge,
             scope=asked.scope,
-            resource=asked.resource or self._parameters.default_resource,
+            resource=asked.resource or self._default_resource,
             browser=browser.binding,
             consent_can_be_remembered=can_be_remembered(asked.client, asked.redirect_uri),
         )
         if asked.client.trusted or browser.remembers(Consent.to(begun), now):
-            response = found(await self._idp_authorization(begun))
+            response = found(await self._idp.url(begun))
             return Answer(AuthorizationOutcome.REDIRECTED_TO_IDP, browser.keep_on(response), family)
         page = self._consent.page(asked.client, begun, now)
         return Answer(AuthorizationOutcome.CONSENT_ASKED, browser.keep_on(page), family)
@@ -145,7 +139,7 @@ class BrokerFlow:
         if decision != "approve":
             raise OAuthError(ConsentOutcome.NO_DECISION, "decision must be approve or deny", client_family=begun.family)
         try:
-            response = onward_page(await self._idp_authorization(begun))
+            response = onward_page(await self._idp.url(begun))
         except IdentityProviderError as failure:
             raise OAuthError(
                 ConsentOutcome.IDP_UNAVAILABLE,
@@ -170,10 +164,9 @@ class BrokerFlow:
         self._browser(request).check_bound_by(begun.browser, CallbackOutcome.OTHER_BROWSER, family)
         waited = max(self._now() - login.begun_at, 0.0)
         try:
-            response = await self._exchange(login, parameters)
+            response = await self._idp.exchange(login, parameters)
         except IdentityProviderError as failure:
             raise as_oauth_error(failure, CallbackOutcome, begun.recipient, family) from failure
-        # Who has logged in is known from here on. Whether they may come in is decided before there is a code.
         code = Code.of(response.grant, begun)
         await self._held.hold(code, response, begun)
         answer = {"code": code.sealed(self._sealer, self._now())}
@@ -198,27 +191,10 @@ class BrokerFlow:
 
     async def refresh(self, presented: RefreshRequest) -> TokenMembers:
         """Exchange the identity provider's refresh token inside our own, once."""
-        metadata = await self._metadata.get()
         grant = presented_grant(presented, self._rotation, self._scopes, self._resources)
         log_fields.note(subject=self._sealer.pseudonym(grant.subject))
-        parameters = {"refresh_token": grant.idp_refresh_token, **self._parameters.resource(grant.resource)}
-        narrowed, asked = self._scopes.refreshed(presented.scope, grant, metadata.default_scopes)
-        if asked:
-            parameters["scope"] = " ".join(asked)
-
-        async def exchange() -> TokenMembers:
-            tokens = await self._identity_provider.exchange(
-                metadata.token_endpoint or "", GrantType.REFRESH_TOKEN, parameters
-            )
-            # RFC 6749 §6: the scope may be narrowed for an access token; the refresh token keeps what was granted.
-            scope = self._scopes.told_again(tokens.members.get("scope"), narrowed, asked, grant)
-            passed_on = self._tokens.passes_on(tokens.members, grant.resource, metadata.issuer)
-            if not passed_on:
-                scope = self._scopes.consented(scope, narrowed, grant.requested)
-            return self._tokens.members(tokens.members, grant.refreshed(), scope, self._now(), passed_on=passed_on)
-
         try:
-            return await self._rotation.once(grant, exchange)
+            return await self._rotation.once(grant, partial(self._idp.refresh, grant, presented.scope))
         except OAuthError as refusal:
             await self._revoker.after(refusal.outcome, grant)
             raise
@@ -235,47 +211,3 @@ class BrokerFlow:
     def _browser(self, request: Request) -> BrowserCookies:
         secure = self._issuer.startswith("https://")
         return BrowserCookies(request, self._sealer, secure=secure, consent_days=self._consent.days)
-
-    async def _idp_authorization(self, begun: Transaction) -> str:
-        """The authorization request to the identity provider, as the URL to send the browser to."""
-        metadata = await self._metadata.get()
-        now = self._now()
-        login = IdpLogin.begin(begun, now)
-        scopes = self._scopes.asked_for(begun.scope, metadata.default_scopes)
-        parameters = self._parameters.login(
-            begun.resource,
-            scopes,
-            redirect_uri=self._redirect_uri,
-            state=login.state(self._sealer, now),
-            code_challenge=transaction.code_challenge(transaction.code_verifier(login.secret)),
-            nonce=transaction.nonce(login.secret),
-        )
-        return add_to_query(metadata.authorization_endpoint or "", parameters)
-
-    async def _exchange(self, login: IdpLogin, parameters: Mapping[str, str]) -> HeldResponse:
-        """The identity provider's response to its code, and what of it is for the client."""
-        metadata = await self._metadata.get()
-        begun = login.transaction
-        exchanged = {
-            "code": idp_response.code_in(parameters, login, metadata),
-            "code_verifier": transaction.code_verifier(login.secret),
-            "redirect_uri": self._redirect_uri,
-            **self._parameters.resource(begun.resource),
-        }
-        tokens = await self._identity_provider.exchange(
-            metadata.token_endpoint or "", GrantType.AUTHORIZATION_CODE, exchanged
-        )
-        asked = self._scopes.asked_for(begun.scope, metadata.default_scopes)
-        identity = claims_of(tokens.members.get("id_token"))
-        if identity and "openid" in asked:
-            idp_response.check_nonce(identity.get("nonce"), login)
-        subject, idp_scope = identity.get("sub"), tokens.members.get("scope")
-        scope = self._scopes.told(idp_scope, begun.scope, asked)
-        passed_on = self._tokens.passes_on(tokens.members, begun.resource, metadata.issuer)
-        if not passed_on:
-            scope = self._scopes.consented(scope, begun.scope)
-        kept = self._scopes.kept(idp_scope, asked)
-        now = self._now()
-        grant = Grant.by(begun, scope, subject if isinstance(subject, str) else None, now, idp_scope=kept)
-        log_fields.note(subject=self._sealer.pseudonym(grant.subject))
-        return HeldResponse.of(tokens.members, grant, scope, now, passed_on=passed_on)

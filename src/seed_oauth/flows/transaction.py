@@ -5,9 +5,11 @@ Each envelope is a JSON array, to keep URLs short; the names of its elements are
 
 import secrets
 from base64 import urlsafe_b64encode
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import NamedTuple, Self
 
+from seed_oauth.access.identity import Identity
 from seed_oauth.envelopes.seal import Purpose, Sealer
 from seed_oauth.outcomes import ClientFamily
 from seed_oauth.outcomes.errors import Recipient
@@ -155,6 +157,8 @@ class Grant(NamedTuple):
     """The scope that the client asked for; the identity provider may call it otherwise."""
     idp_scope: str | None = None
     """What the identity provider is asked for when the grant is refreshed."""
+    user: Sequence[object] | None = None
+    """The user, as `Identity` has been sealed; None in a grant of an earlier version, or where nothing is known."""
 
     @property
     def flow_id(self) -> str:
@@ -163,12 +167,21 @@ class Grant(NamedTuple):
 
     @classmethod
     def by(
-        cls, begun: Transaction, scope: str | None, subject: str | None, now: float, *, idp_scope: str | None = None
+        cls, begun: Transaction, scope: str | None, user: Identity | None, now: float, *, idp_scope: str | None = None
     ) -> Self:
         """The grant of a login that has succeeded, of the scope that the identity provider has granted."""
         grant_id = begun.flow_id + secrets.token_urlsafe(16)
-        grant = cls(grant_id, 0, begun.client_id, scope, begun.resource, subject, int(now))
-        return grant._replace(requested=begun.scope, idp_scope=idp_scope)
+        grant = cls(grant_id, 0, begun.client_id, scope, begun.resource, None, int(now))
+        return grant._replace(requested=begun.scope, idp_scope=idp_scope).of(user)
+
+    def of(self, user: Identity | None) -> Self:
+        """The grant with what is known of its user now."""
+        return self if user is None else self._replace(subject=user.subject, user=[*user])
+
+    @property
+    def identity(self) -> Identity | None:
+        """The user, as they were known last."""
+        return Identity.opened(self.user)
 
     def refreshed(self) -> Self:
         """The grant after one more refresh."""

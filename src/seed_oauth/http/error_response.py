@@ -45,7 +45,15 @@ def error_response(error: OAuthError, request: Request, *, issuer: str, correlat
     code = outcome.error or "server_error"
     if isinstance(outcome, _FOR_A_PERSON) and (_accepts_html(request) or outcome is ConsentOutcome.DENIED):
         title, description, detail = _in_words(error)
-        view = ErrorView(title, description, detail, error=code, correlation_id=correlation_id, location=location)
+        view = ErrorView(
+            title,
+            description,
+            detail,
+            error=code,
+            correlation_id=correlation_id,
+            location=location,
+            other_account=error.other_account,
+        )
         return error_page(view, outcome.status, headers)
     content = {"error": code, "error_description": error.description}
     return json_response(content, outcome.status, {**NO_STORE, **headers})

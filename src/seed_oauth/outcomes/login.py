@@ -97,6 +97,11 @@ class CallbackOutcome(Outcome):
     # The ID token belongs to no login, or to another one (OpenID Connect Core §3.1.3.7).
     IDP_NO_NONCE = "error", "server_error", 302, Cause.IDP
     IDP_WRONG_NONCE = "error", "server_error", 302, Cause.IDP
+    IDP_BAD_ID_TOKEN = "error", "server_error", 302, Cause.IDP
+    # Userinfo is about another user (OpenID Connect Core §5.3.2).
+    IDP_WRONG_SUBJECT = "error", "server_error", 302, Cause.IDP
+    # The access rules do not let this user in: nobody gets a code.
+    NOT_ALLOWED = "denied", "access_denied", 403, Cause.USER
     # The tokens cannot be kept for the client.
     STORE_FAILED = "error", "temporarily_unavailable", 302, Cause.SERVER
     CANCELLED = "error", "server_error", 503, Cause.USER
