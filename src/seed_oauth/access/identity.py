@@ -76,6 +76,11 @@ class Identity(NamedTuple):
         return cls(*(tuple(one) if isinstance(one, list) else one for one in content))  # type: ignore[arg-type]
 
     @property
+    def content(self) -> list[object]:
+        """The user for a sealed envelope, which is JSON."""
+        return [[*one] if isinstance(one, tuple) else one for one in self]
+
+    @property
     def profile(self) -> Profile:
         """What the MCP server is told."""
         groups = self.groups or ()

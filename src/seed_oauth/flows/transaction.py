@@ -176,7 +176,7 @@ class Grant(NamedTuple):
 
     def of(self, user: Identity | None) -> Self:
         """The grant with what is known of its user now."""
-        return self if user is None else self._replace(subject=user.subject, user=[*user])
+        return self if user is None else self._replace(subject=user.subject, user=user.content)
 
     @property
     def identity(self) -> Identity | None:
