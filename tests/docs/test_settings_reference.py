@@ -6,8 +6,10 @@ import textwrap
 from typing import Literal, get_args, get_origin
 
 from pydantic_core import PydanticUndefined
+from pydantic_settings import BaseSettings
 
 from seed_oauth.settings import Settings
+from seed_oauth.settings.access import AccessSettings
 from tests.docs.pages import DOCS, code, expect, table
 
 INTRODUCTION = """\
@@ -32,6 +34,7 @@ SECTIONS = {
     "secret_keys": "Secret keys",
     "rate_limit_authorize": "Rate limits",
     "store_url": "Store and log",
+    "allow_everybody": "Who may come in",
 }
 
 DERIVED = {
@@ -43,7 +46,14 @@ DERIVED = {
 
 def docstrings() -> dict[str, str]:
     """The docstring under each field."""
-    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(Settings))).body
+    found: dict[str, str] = {}
+    for part in (Settings, AccessSettings):
+        found |= docstrings_of(part)
+    return found
+
+
+def docstrings_of(part: type[BaseSettings]) -> dict[str, str]:
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(part))).body
     assert isinstance(definition, ast.ClassDef)
     found = {}
     for field, after in zip(definition.body, definition.body[1:], strict=False):
@@ -71,7 +81,7 @@ def meaning(name: str, text: str) -> str:
 def test_the_settings_reference_is_what_settings_are() -> None:
     told = docstrings()
     rows: dict[str, list[tuple[str, str, str]]] = {}
-    for name in Settings.model_fields:
+    for name in sorted(Settings.model_fields, key=AccessSettings.model_fields.__contains__):
         title = SECTIONS.get(name) or next(reversed(rows))
         rows.setdefault(title, []).append((code(name.upper()), default(name), meaning(name, told.get(name, ""))))
     parts = [f"## {title}\n\n{table(('setting', 'default', 'meaning'), *part)}" for title, part in rows.items()]
