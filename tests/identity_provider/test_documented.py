@@ -122,7 +122,7 @@ async def test_an_answer_of_the_token_endpoint_ends_in_its_row_and_its_words_are
     async with Replayed(case.idp) as door:
         with capture_logs() as lines:
             if case.what["grant_type"] == "authorization_code":
-                response = await door.redeems(answer, scope="mcp" if case.what.get("scope") == "mcp" else None)
+                response = await door.redeems(answer, scope=case.what.get("asked"))
             else:
                 tokens = json_of(await door.redeems(httpx.Response(200, json=GOOD)))
                 door.answers.append(answer)
