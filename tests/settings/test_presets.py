@@ -36,6 +36,8 @@ ISSUERS = {
     "zitadel": "https://instance.zitadel.cloud",
 }
 SECRET = "secret of the proxy"
+PERSONAL = "9188040d-6c67-4c5b-b112-36a304b66dad"
+"""The tenant of personal Microsoft accounts."""
 ACCEPTED = {"code": "the code"}
 
 Refusal = str | None
@@ -72,9 +74,11 @@ class RealisticIdp:
         if query["code_challenge_method"] != "S256":
             return "invalid_request"
         if "openid" in query.get("scope", "").split():
+            issuer = self.metadata.get("issuer", self.issuer).replace("{tenantid}", PERSONAL)
             self.tokens["id_token"] = jwt_of(
-                {"iss": self.issuer, "aud": "proxy", "exp": 2**33, "sub": "somebody", "nonce": query.get("nonce")}
-            )
+                {"iss": issuer, "aud": "proxy", "exp": 2**33, "sub": "somebody", "nonce": query.get("nonce"),
+                 "tid": PERSONAL}
+            )  # fmt: skip
         return self.judge_authorization(query)
 
 
