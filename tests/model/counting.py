@@ -59,9 +59,9 @@ def counts_of(predicted: Predicted) -> Counts:
         count("oauth_token_exchange_duration_seconds_count", grant_type=grant_type)
         count("oauth_idp_requests_total", operation="token", outcome=outcome)
         count("oauth_idp_request_duration_seconds_count", operation="token", outcome=outcome)
-    if predicted.revokes:
-        count("oauth_idp_requests_total", operation="revocation", outcome="ok")
-        count("oauth_idp_request_duration_seconds_count", operation="revocation", outcome="ok")
+    for operation in ["userinfo"] * predicted.looks_up + ["revocation"] * predicted.revokes:
+        count("oauth_idp_requests_total", operation=operation, outcome="ok")
+        count("oauth_idp_request_duration_seconds_count", operation=operation, outcome="ok")
     return counts
 
 

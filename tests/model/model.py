@@ -37,6 +37,8 @@ from tests.model.things import (
 DECISION, LOGIN, CODE, GRACE, DAY = 600, 1800, 60, 30, 86_400  # seconds
 REFRESH_TOKEN_DAYS = 1.0
 CONSENT_DAYS = 0.5
+GROUP = "staff"
+"""Whose members may come in."""
 UNASKED = "admin"
 """The scope that the identity provider adds to what it is asked for."""
 RESOURCES = ("https://door.example/mcp", "https://door.example/other")
@@ -60,6 +62,8 @@ class Predicted:
     row: Outcome
     exchange: tuple[GrantType, bool] | None = None
     """For which grant, and whether it succeeds."""
+    looks_up: bool = False
+    """Whether the identity provider is asked who the user is."""
     revokes: bool = False
     again: bool = False
     """Whether it is the answer that was given before."""
@@ -96,6 +100,8 @@ class Model:
         """How many seconds the door's clock is ahead of it."""
         self.keys: Sequence[str] = ()
         self.grants: list[Granted] = []
+        self.is_member = True
+        """Whether the user is in the group whose members may come in."""
 
     def now(self) -> float:
         """What the door's clock says."""
@@ -145,8 +151,9 @@ class Model:
         if code is None:
             return Predicted(row=CallbackOutcome.NO_CODE)
         succeeded = self._is_redeemed(code, login)
-        row = CallbackOutcome.RETURNED if succeeded else CallbackOutcome.IDP_INVALID_GRANT
-        return Predicted(row=row, exchange=(GrantType.AUTHORIZATION_CODE, succeeded))
+        row = CallbackOutcome.RETURNED if self.is_member else CallbackOutcome.NOT_ALLOWED
+        row = row if succeeded else CallbackOutcome.IDP_INVALID_GRANT
+        return Predicted(row=row, exchange=(GrantType.AUTHORIZATION_CODE, succeeded), looks_up=succeeded)
 
     def _return_refusal(
         self, login: Login, browser: Browser, iss: str | None, error: str | None
@@ -229,9 +236,12 @@ class Model:
         if not succeeded:
             return Predicted(row=TokenOutcome.IDP_INVALID_GRANT, exchange=(GrantType.REFRESH_TOKEN, False))
         token.idp.gone = True
+        if not self.is_member:
+            self._revoke(token.grant)
+            return Predicted(row=TokenOutcome.NOT_ALLOWED, exchange=(GrantType.REFRESH_TOKEN, True), looks_up=True)
         row.generation, row.answered_at = token.generation + 1, now
         row.answer = self.keys[0]
-        return Predicted(row=TokenOutcome.REFRESHED, exchange=(GrantType.REFRESH_TOKEN, True))
+        return Predicted(row=TokenOutcome.REFRESHED, exchange=(GrantType.REFRESH_TOKEN, True), looks_up=True)
 
     def _refresh_refusal(self, sent: Refresh) -> TokenOutcome | None:
         if sent.scope is not None and "  " in sent.scope:

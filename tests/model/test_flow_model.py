@@ -47,6 +47,7 @@ REACHED = {
     (CallbackOutcome.OTHER_BROWSER, False),
     (CallbackOutcome.WRONG_ISSUER, False),
     (CallbackOutcome.IDP_INVALID_GRANT, False),
+    (CallbackOutcome.NOT_ALLOWED, False),
     (TokenOutcome.EXCHANGED, False),
     (TokenOutcome.BAD_CODE, False),
     (TokenOutcome.CODE_REUSED, False),
@@ -61,6 +62,7 @@ REACHED = {
     (TokenOutcome.BAD_REFRESH_TOKEN, False),
     (TokenOutcome.REFRESH_TOKEN_REUSED, False),
     (TokenOutcome.REFRESH_TOKEN_REVOKED, False),
+    (TokenOutcome.NOT_ALLOWED, False),
     (RevocationOutcome.REVOKED, False),
 }
 """The rows that a walk must have been to, and whether with the answer given before: or it would prove nothing."""

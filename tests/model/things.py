@@ -109,7 +109,7 @@ class Granted:
     asked: Asked
     row: Row | None = None
     revoked: bool = False
-    """Whether the client has revoked it, or its code or one of its refresh tokens was used twice."""
+    """Whether the client has revoked it, its code or a refresh token was used twice, or its user has left the group."""
 
 
 @dataclass(eq=False, kw_only=True)

@@ -19,12 +19,13 @@ from seed_oauth.resource_server import AccessTokenError
 from seed_oauth.storage.sqlite.clients import SqliteClientStore
 from seed_oauth.storage.sqlite.database import Database
 from seed_oauth.storage.sqlite.revocations import SqliteRevocationStore
-from tests.broker import METADATA, PlayedMetadata, request_in, target_of
+from tests.broker import IDP, METADATA, PlayedMetadata, request_in, target_of
 from tests.harness import ISSUER, FrontDoor, form_of, json_of, query_of
 from tests.model import invariants
 from tests.model.counting import Counts, counted, counts_of
 from tests.model.model import (
     CONSENT_DAYS,
+    GROUP,
     REFRESH_TOKEN_DAYS,
     RESOURCES,
     UNASKED,
@@ -91,9 +92,10 @@ class World:
                 "access_tokens": "own",
                 "refresh_token_days": REFRESH_TOKEN_DAYS,
                 "consent_days": CONSENT_DAYS,
+                "allowed_groups": GROUP,
             },
             clients=SqliteClientStore(Database(self._store)),
-            metadata=PlayedMetadata(replace(METADATA, sends_issuer=True)),
+            metadata=PlayedMetadata(replace(METADATA, sends_issuer=True, userinfo_endpoint=f"{IDP}/userinfo")),
             now=self.model.now,
             pipeline=self._pipeline,
             idp_requests=self._idp_requests,
@@ -104,12 +106,16 @@ class World:
         self._mcp_server = Checker(settings={"secret_keys": keys}, revocations=self._revocations)
 
     async def _generous_idp(self, request: httpx.Request) -> httpx.Response:
-        """The identity provider, which grants one scope more than it is asked for."""
+        """The identity provider, which grants one scope more than it is asked for, and knows who is in which group."""
+        if request.url.path == "/userinfo":
+            return httpx.Response(200, json={"sub": "somebody", "groups": [GROUP] if self.model.is_member else []})
         response = await httpx.ASGITransport(self.provider.app).handle_async_request(request)
         content = await response.aread()
         if response.status_code != 200 or not content:
             return httpx.Response(response.status_code, headers=response.headers, content=content)
         members = json_of(response)
+        # Its ID tokens would expire with the clock of the door, which steps.
+        members.pop("id_token", None)
         return httpx.Response(200, json={**members, "scope": f"{members.get('scope', '')} {UNASKED}".strip()})
 
     async def closes(self) -> None:
@@ -242,6 +248,8 @@ class World:
         asked = login.asked
         if response.is_redirect:
             invariants.no_login_ends_in_another_browser(asked, browser)
+        if response.is_redirect and "code" in query_of(response.headers["location"]):
+            invariants.nobody_gets_a_code_whom_the_rules_keep_out(is_member=self.model.is_member)
         self.ends(response, predicted, asked.client, asked.state)
         if predicted.row.error is not None:
             return None
@@ -280,6 +288,8 @@ class World:
         if response.status_code == 200:
             token, tokens = sent.token, json_of(response)
             invariants.no_refresh_token_works_twice_or_for_others(sent, token, tokens, self.model.now())
+            if not predicted.again:
+                invariants.nobody_is_refreshed_whom_the_rules_keep_out(is_member=self.model.is_member)
             self.ends(response, predicted, None)
             if not predicted.again:
                 exchange = [request for request in self._idp_requests if request.url.path == "/token"][-1]
