@@ -279,7 +279,7 @@ def test_a_higher_terminal_shows_more(flow: FlowState) -> None:
     assert "Login" not in "\n".join(lines(flow, 80, 24))
     assert "Login" in "\n".join(lines(flow, 80, 33))
     assert "since start" in "\n".join(lines(flow, 80, 39))
-    assert "≤ 0.1 s" in "\n".join(lines(flow, 80, 46))
+    assert "≤ 0.1 s" in "\n".join(lines(flow, 80, 47))
 
 
 def test_a_terminal_too_low_for_the_view_shows_its_upper_part(flow: FlowState) -> None:
