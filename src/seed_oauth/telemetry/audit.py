@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from io import TextIOWrapper
 from logging.handlers import WatchedFileHandler
@@ -108,7 +109,8 @@ class AuditTrail:
     async def aclose(self) -> None:
         """Write what is left, and close the files."""
         for stream in self._streams:
-            stream.close()
+            with suppress(OSError):  # what could not be written was reported then
+                stream.close()
         if self._provider is not None:
             shut_down(self._provider)
 
