@@ -7,12 +7,14 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import httpx
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.sdk.trace import TracerProvider
+from starlette.applications import Starlette
 from structlog.testing import capture_logs
 
-from seed_oauth import Pipeline, Settings, SettingsError
+from seed_oauth import Pipeline, Settings, SettingsError, protect
 from seed_oauth.access.audit import AUDITED, COMMON, FACTS, Event
 from seed_oauth.http import log_fields
 from seed_oauth.outcomes import Outcome, ResourceOutcome
@@ -20,6 +22,8 @@ from seed_oauth.telemetry.audit import AuditTrail
 from seed_oauth.telemetry.contract import ENDPOINTS
 from tests.broker import METADATA, BrokerDoor, PlayedMetadata
 from tests.harness import RelayDoor, json_of, refresh_request
+from tests.resource_server.issuing import SETTINGS as ISSUING
+from tests.resource_server.issuing import Idp, own_token
 
 pytestmark = pytest.mark.anyio
 
@@ -237,3 +241,13 @@ async def test_with_otlp_the_collector_gets_the_records(monkeypatch: pytest.Monk
     attributes = {each.key: each.value.string_value for each in record.attributes}
     assert record.event_name == "seed_oauth.audit.client_registered"
     assert attributes["oauth.client.name"] == "Somebody's client"
+
+
+async def test_protect_records_refusals_too(trail: Path) -> None:
+    settings = Settings(**{**ISSUING, "audit_log": str(trail)})
+    app = protect(Starlette(), settings, transport=httpx.MockTransport(Idp()))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="https://door.example") as http:
+        await http.get("/mcp", headers={"Authorization": f"Bearer {own_token(settings, expires_at=1)}"})
+    await app.aclose()
+    record = only(trail, Event.ACCESS_DENIED)
+    assert (record["event.reason"], record["client.ip"]) == ("expired_token", "127.0.0.1")
