@@ -123,6 +123,7 @@ class PlayedHeldResponses:
     def __init__(self) -> None:
         self._inner = SqliteHeldResponseStore(Database("sqlite:///:memory:"))
         self.failing: set[str] = set()
+        self.sweeps = 0
 
     async def _reach(self, method: str) -> None:
         await anyio.lowlevel.checkpoint()
@@ -138,8 +139,16 @@ class PlayedHeldResponses:
         return await self._inner.take(key)
 
     async def delete_expired(self, *, now: float) -> Mapping[str, int]:
+        self.sweeps += 1
         await self._reach("delete_expired")
         return await self._inner.delete_expired(now=now)
+
+    async def two_more_sweeps(self) -> None:
+        """Wait for a whole sweep, which is over when the next one begins."""
+        begun = self.sweeps
+        with anyio.fail_after(5):
+            while self.sweeps < begun + 2:
+                await anyio.lowlevel.checkpoint()
 
 
 @dataclass
