@@ -21,6 +21,7 @@ from seed_oauth.http.paths import RESOURCE_METADATA, resource_metadata_path
 from seed_oauth.identity_provider.open import open_identity_provider
 from seed_oauth.outcomes import ResourceOutcome
 from seed_oauth.protocol.scope import is_valid
+from seed_oauth.rate_limits.client_address import ClientAddresses
 from seed_oauth.resource_server import VerifiedToken
 from seed_oauth.resource_server.guard import Guard
 from seed_oauth.resource_server.headers import Headers, without_identity
@@ -29,6 +30,7 @@ from seed_oauth.resource_server.request_stream import listens
 from seed_oauth.settings import PREFIX, Settings, SettingsError
 from seed_oauth.storage.open import open_stores
 from seed_oauth.telemetry import Pipeline, Recording
+from seed_oauth.telemetry.audit import AuditTrail
 
 TOKEN = "seed_oauth.token"  # noqa: S105 - where a token is, not what it is
 """Where in the ASGI scope the `VerifiedToken` is."""
@@ -60,7 +62,15 @@ class ProtectedApp:
     """An ASGI app that only requests with a valid access token reach; `protect` makes it."""
 
     def __init__(
-        self, app: ASGIApp, guard: Guard, *, documents: Router, pipeline: Recording, issuer: str, opened: AsyncExitStack
+        self,
+        app: ASGIApp,
+        guard: Guard,
+        *,
+        documents: Router,
+        pipeline: Recording,
+        issuer: str,
+        audit: AuditTrail | None,
+        opened: AsyncExitStack,
     ) -> None:
         self.pipeline = pipeline
         """Where outcomes are recorded."""
@@ -68,7 +78,9 @@ class ProtectedApp:
         self._guard = guard
         self._documents = documents
         self._document_paths = {route.path for route in documents.routes if isinstance(route, Route)}
-        self._boundary = Boundary(self._admit, ResourceOutcome, _METHODS, telemetry=pipeline.telemetry, issuer=issuer)
+        self._boundary = Boundary(
+            self._admit, ResourceOutcome, _METHODS, telemetry=pipeline.telemetry, issuer=issuer, audit=audit
+        )
         self._opened = opened
         preflights = resource_cors(("*",))
         self._cors = preflights.cls(app, *preflights.args, **preflights.kwargs)
@@ -158,7 +170,13 @@ def protect(
             for path in (known, f"{known}/")
         ]
     )
-    return ProtectedApp(app, guard, documents=documents, pipeline=pipeline, issuer=settings.issuer, opened=opened)
+    audit = None
+    if settings.audit_log:
+        audit = AuditTrail(settings, sealer.pseudonym, ClientAddresses(settings.trusted_proxies).text_of)
+        opened.push_async_callback(audit.aclose)
+    return ProtectedApp(
+        app, guard, documents=documents, pipeline=pipeline, issuer=settings.issuer, audit=audit, opened=opened
+    )
 
 
 def _revocations(settings: Settings, opened: AsyncExitStack) -> Revocations | None:

@@ -101,6 +101,7 @@ async def test_a_return_ends_in_its_row_and_its_words_are_in_the_log_alone(case:
     row = next(row for row in CallbackOutcome if row.reason == case.what["row"])
     async with Replayed(case.idp) as door:
         state = (await door.at_idp())["state"]
+        door.answers.append(httpx.Response(200, json=GOOD))
         with capture_logs() as lines:
             url = f"/oauth/callback?{case.what['query']}&state={quote(state)}"
             response = await door.person.http.get(url)

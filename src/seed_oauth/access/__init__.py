@@ -1,1 +1,1 @@
-"""Who a user is, and whether they may come in."""
+"""Who may come in, and what they may do."""

@@ -29,13 +29,12 @@ from seed_oauth.flows.consent import ConsentPages, can_be_remembered
 from seed_oauth.flows.held_responses import HeldResponses
 from seed_oauth.flows.idp_authorization import IdpAuthorization
 from seed_oauth.flows.idp_failure import as_oauth_error
-from seed_oauth.flows.presented import decided_transaction, presented_code, presented_grant, returned_login
+from seed_oauth.flows.presented import decided_transaction, note_grant, presented_code, presented_grant, returned_login
 from seed_oauth.flows.revoker import Revoker
 from seed_oauth.flows.rotation import Rotation
 from seed_oauth.flows.scopes import IdpScopes
 from seed_oauth.flows.tokens import TokenIssuer
 from seed_oauth.flows.transaction import Code, Transaction
-from seed_oauth.http import log_fields
 from seed_oauth.http.answer import Answer, found
 from seed_oauth.http.pages import onward_page
 from seed_oauth.http.parameters import add_to_query
@@ -183,7 +182,7 @@ class BrokerFlow:
         code = presented_code(presented, self._sealer, self._resources, self._now())
         held = await self._held.take(code)
         grant, now = held.grant, self._now()
-        log_fields.note(subject=self._sealer.pseudonym(grant.subject))
+        note_grant(grant, self._sealer)
         await self._clients.mark_used(grant.client_id, grant.subject)
         return self._tokens.members(held.idp_members(now), grant, held.scope, now, passed_on=held.passed_on)
 
@@ -192,7 +191,7 @@ class BrokerFlow:
     async def refresh(self, presented: RefreshRequest) -> TokenMembers:
         """Exchange the identity provider's refresh token inside our own, once."""
         grant = presented_grant(presented, self._rotation, self._scopes, self._resources)
-        log_fields.note(subject=self._sealer.pseudonym(grant.subject))
+        note_grant(grant, self._sealer)
         try:
             return await self._rotation.once(grant, partial(self._idp.refresh, grant, presented.scope))
         except OAuthError as refusal:

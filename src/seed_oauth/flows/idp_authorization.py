@@ -11,6 +11,7 @@ from seed_oauth.access.rules import AccessRules
 from seed_oauth.envelopes.seal import Sealer
 from seed_oauth.flows import IdpParameters, TokenMembers, idp_response, transaction
 from seed_oauth.flows.held_responses import HeldResponse
+from seed_oauth.flows.presented import note_grant
 from seed_oauth.flows.scopes import IdpScopes
 from seed_oauth.flows.tokens import TokenIssuer, claims_of
 from seed_oauth.flows.transaction import Grant, IdpLogin, Transaction
@@ -103,7 +104,9 @@ class IdpAuthorization:
         if claims and "openid" in asked:
             idp_response.check_nonce(claims.get("nonce"), login)
         user = await self._identification.identify(tokens.members, metadata, has_asked="openid" in asked)
-        log_fields.note(subject=self._sealer.pseudonym(user.subject if user else None))
+        subject = user.subject if user else None
+        log_fields.note(subject=self._sealer.pseudonym(subject))
+        log_fields.fact(subject=subject)
         if refusal := self._rules.refusal(user):
             raise await self._not_allowed(begun, refusal)
         idp_scope = tokens.members.get("scope")
@@ -113,6 +116,7 @@ class IdpAuthorization:
             scope = self._scopes.consented(scope, begun.scope)
         now = self._now()
         grant = Grant.by(begun, scope, user, now, idp_scope=self._scopes.kept(idp_scope, asked))
+        note_grant(grant, self._sealer)
         return HeldResponse.of(tokens.members, grant, scope, now, passed_on=passed_on)
 
     async def refresh(self, grant: Grant, asked_scope: str | None) -> TokenMembers:

@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from seed_oauth.settings import cross_checks, defaults, environment, presets, rate_limits, validators
 from seed_oauth.settings.access import AccessSettings
+from seed_oauth.settings.audit import AuditSettings
 from seed_oauth.settings.environment import FromEnvironment
 from seed_oauth.settings.errors import PREFIX, SettingsError, readable, refuse_unknown_variables
 from seed_oauth.settings.mcp_server import McpServerUrl, path_of, script_origins
@@ -19,7 +20,7 @@ from seed_oauth.settings.store_url import StoreUrl
 __all__ = ["PREFIX", "Settings", "SettingsError"]
 
 
-class Settings(AccessSettings, FromEnvironment, BaseSettings):
+class Settings(AccessSettings, FromEnvironment, AuditSettings, BaseSettings):
     """All settings, from keyword arguments or from `SEED_OAUTH_*` environment variables.
 
     Raises:
