@@ -17,8 +17,8 @@ _ERROR = re.compile(r"[\x20-\x21\x23-\x5B\x5D-\x7E]+")
 
 
 def no_code_works_twice_or_late_or_for_others(sent: Redemption, code: Code) -> None:
-    code.worked += 1
-    assert code.worked == 1, "no code works twice"
+    code.grant.worked += 1
+    assert code.grant.worked == 1, "no code works twice"
     assert code.idp is not None, "no code works that the identity provider did not give"
     assert code.idp.login is code.login, "no code works in another login than its own"
     assert sent.client is code.asked.client, "no code works for another client"

@@ -28,6 +28,7 @@ from tests.model.things import (
     Login,
     Question,
     RefreshToken,
+    Remembered,
     Row,
     Sealed,
     Software,
@@ -119,16 +120,16 @@ class Model:
     def asks(self, asked: Asked) -> Predicted:
         """A good authorization request."""
         if self.has_consented(asked):
-            scopes, resource, _ = asked.browser.consents[asked.client.client_id, host_of(asked)]
-            wanted = scopes_of(asked.scope)
-            if wanted <= scopes and bool(wanted) == bool(scopes) and resource == asked.resource:
+            given, wanted = asked.browser.consents[asked.client.client_id, host_of(asked)], scopes_of(asked.scope)
+            covered = wanted <= given.scopes and bool(wanted) == bool(given.scopes)
+            if covered and given.resource == asked.resource:
                 return Predicted(row=AuthorizationOutcome.REDIRECTED_TO_IDP)
         return Predicted(row=AuthorizationOutcome.CONSENT_ASKED)
 
     def has_consented(self, asked: Asked) -> bool:
         """Whether the browser remembers a consent to this client at this host, whatever for."""
         remembered = asked.browser.consents.get((asked.client.client_id, host_of(asked)))
-        return remembered is not None and self.opened(remembered[2], CONSENT_DAYS * DAY) is Opened.GOOD
+        return remembered is not None and self.opened(remembered.sealed, CONSENT_DAYS * DAY) is Opened.GOOD
 
     def decides(self, question: Question, browser: Browser, decision: str | None) -> Predicted:
         return Predicted(row=self._decision(question, browser, decision))
@@ -140,6 +141,8 @@ class Model:
         if browser is not question.asked.browser:
             return ConsentOutcome.OTHER_BROWSER
         rows = {"approve": ConsentOutcome.APPROVED, "deny": ConsentOutcome.DENIED}
+        if question.waiting is not None:
+            rows = {"approve": ConsentOutcome.APPROVED_AFTER_LOGIN, "deny": ConsentOutcome.DENIED_AFTER_LOGIN}
         return rows.get(decision or "", ConsentOutcome.NO_DECISION)
 
     def returns(
@@ -151,7 +154,8 @@ class Model:
         if code is None:
             return Predicted(row=CallbackOutcome.NO_CODE)
         succeeded = self._is_redeemed(code, login)
-        row = CallbackOutcome.RETURNED if self.is_member else CallbackOutcome.NOT_ALLOWED
+        row = CallbackOutcome.CONSENT_ASKED if login.is_nobodys else CallbackOutcome.RETURNED
+        row = row if self.is_member else CallbackOutcome.NOT_ALLOWED
         row = row if succeeded else CallbackOutcome.IDP_INVALID_GRANT
         return Predicted(row=row, exchange=(GrantType.AUTHORIZATION_CODE, succeeded), looks_up=succeeded)
 
@@ -177,10 +181,10 @@ class Model:
         """Take the tokens that wait for a code; without any, somebody has the code who should not."""
         if refusal := self._code_refusal(sent):
             return Predicted(row=refusal)
-        if sent.code.spent:
+        if sent.code.grant.redeemed:
             self._revoke(sent.code.grant)
             return Predicted(row=TokenOutcome.CODE_REUSED)
-        sent.code.spent = True
+        sent.code.grant.redeemed = True
         return Predicted(row=TokenOutcome.EXCHANGED)
 
     def _code_refusal(self, sent: Redemption) -> TokenOutcome | None:
@@ -278,11 +282,13 @@ class Model:
         row.revoked, row.answer = True, None
         row.expires_at = self.now() + REFRESH_TOKEN_DAYS * DAY
 
-    def remembers(self, asked: Asked, envelope: str) -> None:
+    def remembers(self, asked: Asked, *, has_logged_in: bool) -> None:
         """A consent that its browser remembers from now on, unless it is to a native app."""
         if not asked.redirect_uri.startswith("https://"):
             return
-        given = scopes_of(asked.scope), asked.resource, self.sealed(envelope)
+        given = Remembered(
+            scopes=scopes_of(asked.scope), resource=asked.resource, sealed=self.sealed(""), has_logged_in=has_logged_in
+        )
         asked.browser.consents[asked.client.client_id, host_of(asked)] = given
 
 

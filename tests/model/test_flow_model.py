@@ -47,6 +47,8 @@ REACHED = {
     (CallbackOutcome.OTHER_BROWSER, False),
     (CallbackOutcome.WRONG_ISSUER, False),
     (CallbackOutcome.IDP_INVALID_GRANT, False),
+    (CallbackOutcome.CONSENT_ASKED, False),
+    (ConsentOutcome.APPROVED_AFTER_LOGIN, False),
     (CallbackOutcome.NOT_ALLOWED, False),
     (TokenOutcome.EXCHANGED, False),
     (TokenOutcome.BAD_CODE, False),

@@ -14,7 +14,7 @@ from hypothesis import assume
 from seed_oauth import Pipeline
 from seed_oauth.cli.demo.identity_provider import DevelopmentIdentityProvider
 from seed_oauth.flows.revocations import Revocations
-from seed_oauth.outcomes import Outcome
+from seed_oauth.outcomes import CallbackOutcome, Outcome
 from seed_oauth.resource_server import AccessTokenError
 from seed_oauth.storage.sqlite.clients import SqliteClientStore
 from seed_oauth.storage.sqlite.database import Database
@@ -34,6 +34,7 @@ from tests.model.model import (
     Redemption,
     Refresh,
     granted,
+    host_of,
 )
 from tests.model.things import (
     AccessToken,
@@ -47,6 +48,7 @@ from tests.model.things import (
     Question,
     RefreshToken,
     Software,
+    Waiting,
 )
 from tests.resource_server.issuing import Checker
 
@@ -126,7 +128,7 @@ class World:
     @property
     def unused_codes(self) -> list[Code]:
         """The codes that a thief would go for."""
-        return [code for code in self.codes if not code.spent and self.model.is_fresh(code)]
+        return [code for code in self.codes if not code.grant.redeemed and self.model.is_fresh(code)]
 
     def gets_a_browser(self) -> Browser:
         browser = Browser(len(self.browsers))
@@ -199,13 +201,14 @@ class World:
             invariants.no_login_begins_unasked_that_others_may_have_begun(asked)
         self.ends(response, predicted, asked.client)
         if response.is_redirect:
-            self._goes_on(asked, response.headers["location"])
+            given = asked.browser.consents[asked.client.client_id, host_of(asked)]
+            self._goes_on(asked, response.headers["location"], is_nobodys=not given.has_logged_in)
         else:
             self.questions.append(Question(asked=asked, sealed=self.model.sealed(request_in(response))))
 
-    def _goes_on(self, asked: Asked, url: str) -> None:
+    def _goes_on(self, asked: Asked, url: str, *, remember: bool = False, is_nobodys: bool = False) -> None:
         sealed = self.model.sealed(query_of(url)["state"])
-        self.logins.append(Login(asked=asked, url=url, sealed=sealed))
+        self.logins.append(Login(asked=asked, url=url, sealed=sealed, remember=remember, is_nobodys=is_nobodys))
 
     async def decides(
         self, question: Question, browser: Browser, decision: str | None, *, remember: bool = False
@@ -219,9 +222,12 @@ class World:
             invariants.no_login_ends_in_another_browser(asked, browser)
         self.ends(response, predicted, asked.client, asked.state)
         if predicted.row.error is None:
-            self._goes_on(asked, target_of(response))
+            if question.waiting is not None:
+                self._gets_code(target_of(response), question.waiting)
+            else:
+                self._goes_on(asked, target_of(response), remember=remember)
             if remember:
-                self.model.remembers(asked, "")
+                self.model.remembers(asked, has_logged_in=question.waiting is not None)
 
     async def logs_in(self, login: Login) -> IdpCode:
         """Log in at the identity provider, which lets everybody in."""
@@ -253,13 +259,29 @@ class World:
         self.ends(response, predicted, asked.client, asked.state)
         if predicted.row.error is not None:
             return None
-        told = query_of(response.headers["location"])
-        assert told.get("state") == asked.state
         grant = Granted(asked=asked)
         self.model.grants.append(grant)
-        sealed = self.model.sealed(told["code"])
-        self.codes.append(Code(login=login, idp=code, sealed=sealed, grant=grant, issued_at=self.model.elapsed))
-        return self.codes[-1]
+        waiting = Waiting(login=login, idp=code, grant=grant, issued_at=self.model.elapsed)
+        if predicted.row is CallbackOutcome.CONSENT_ASKED:
+            sealed = self.model.sealed(request_in(response))
+            self.questions.append(Question(asked=asked, sealed=sealed, waiting=waiting))
+            return None
+        if login.remember:
+            self.model.remembers(asked, has_logged_in=True)
+        return self._gets_code(response.headers["location"], waiting)
+
+    def _gets_code(self, location: str, waiting: Waiting) -> Code:
+        told = query_of(location)
+        assert told.get("state") == waiting.login.asked.state
+        code = Code(
+            login=waiting.login,
+            idp=waiting.idp,
+            sealed=self.model.sealed(told["code"]),
+            grant=waiting.grant,
+            issued_at=waiting.issued_at,
+        )
+        self.codes.append(code)
+        return code
 
     # What a client does.
 

@@ -34,7 +34,7 @@ from seed_oauth.flows.revoker import Revoker
 from seed_oauth.flows.rotation import Rotation
 from seed_oauth.flows.scopes import IdpScopes
 from seed_oauth.flows.tokens import TokenIssuer
-from seed_oauth.flows.transaction import Code, Transaction
+from seed_oauth.flows.transaction import CODE_LIFETIME, DECISION_LIFETIME, Code, Transaction, subject_hash
 from seed_oauth.http.answer import Answer, found
 from seed_oauth.http.pages import onward_page
 from seed_oauth.http.parameters import add_to_query
@@ -101,10 +101,13 @@ class BrokerFlow:
             browser=browser.binding,
             consent_can_be_remembered=can_be_remembered(asked.client, asked.redirect_uri),
         )
-        if asked.client.trusted or browser.remembers(Consent.to(begun), now):
+        consented_as = None if asked.client.trusted else browser.remembers(Consent.to(begun), now)
+        if consented_as is not None:
+            begun = begun._replace(consented_as=consented_as, client_name=_name_of(asked.client))
+        if asked.client.trusted or consented_as is not None:
             response = found(await self._idp.url(begun))
             return Answer(AuthorizationOutcome.REDIRECTED_TO_IDP, browser.keep_on(response), family)
-        page = self._consent.page(asked.client, begun, now)
+        page = self._consent.page(begun._replace(client_name=_name_of(asked.client)), now)
         return Answer(AuthorizationOutcome.CONSENT_ASKED, browser.keep_on(page), family)
 
     def redirects_errors(self, client: Client, redirect_uri: str, request: Request) -> bool:
@@ -117,20 +120,21 @@ class BrokerFlow:
     # 2. The user answers the consent page.
 
     async def decide(self, envelope: str, decision: str | None, request: Request, *, remember: bool) -> Answer:
-        """Send the browser to the identity provider once its user has approved.
+        """Send the browser to the identity provider once its user has approved, or back to the client after a login.
 
         The envelope in the form can only be made here, and only be used by the browser that the page was shown in.
         That keeps others from giving consent in a user's name (RFC 6749 §10.12).
 
         Raises:
-            OAuthError: any row of `ConsentOutcome` but APPROVED.
+            OAuthError: any row of `ConsentOutcome` that is not a success.
         """
         begun = decided_transaction(envelope, self._sealer, self._now())
         browser = self._browser(request)
         browser.check_bound_by(begun.browser, ConsentOutcome.OTHER_BROWSER)
+        has_logged_in = bool(begun.login)
         if decision == "deny":
             raise OAuthError(
-                ConsentOutcome.DENIED,
+                ConsentOutcome.DENIED_AFTER_LOGIN if has_logged_in else ConsentOutcome.DENIED,
                 "the user denied the request",
                 recipient=replace(begun.recipient, automatic=False),
                 client_family=begun.family,
@@ -138,7 +142,8 @@ class BrokerFlow:
         if decision != "approve":
             raise OAuthError(ConsentOutcome.NO_DECISION, "decision must be approve or deny", client_family=begun.family)
         try:
-            response = onward_page(await self._idp.url(begun))
+            onward = begun._replace(remember=remember, client_name="")
+            location = self._with_code(begun) if has_logged_in else await self._idp.url(onward)
         except IdentityProviderError as failure:
             raise OAuthError(
                 ConsentOutcome.IDP_UNAVAILABLE,
@@ -146,34 +151,51 @@ class BrokerFlow:
                 recipient=begun.recipient,
                 client_family=begun.family,
             ) from failure
+        response = onward_page(location)
         if remember:
-            browser.remember(Consent.to(begun), response, self._now())
-        return Answer(ConsentOutcome.APPROVED, response, begun.family)
+            browser.remember(Consent.to(begun), response, self._now(), begun.consented_as or "")
+        row = ConsentOutcome.APPROVED_AFTER_LOGIN if has_logged_in else ConsentOutcome.APPROVED
+        return Answer(row, response, begun.family)
 
     # 3. The identity provider sends the browser back.
 
     async def return_to_client(self, parameters: Mapping[str, str], request: Request) -> Answer:
         """Exchange the identity provider's code, and send the browser back to the client with our own.
 
+        A consent that the browser remembers was given by a person: anybody else is asked before.
+
         Raises:
-            OAuthError: any row of `CallbackOutcome` but RETURNED.
+            OAuthError: any row of `CallbackOutcome` that is not a success.
         """
         login = returned_login(parameters.get("state", ""), self._sealer, self._now())
         begun, family = login.transaction, login.transaction.family
-        self._browser(request).check_bound_by(begun.browser, CallbackOutcome.OTHER_BROWSER, family)
+        browser = self._browser(request)
+        browser.check_bound_by(begun.browser, CallbackOutcome.OTHER_BROWSER, family)
         waited = max(self._now() - login.begun_at, 0.0)
         try:
             response = await self._idp.exchange(login, parameters)
         except IdentityProviderError as failure:
             raise as_oauth_error(failure, CallbackOutcome, begun.recipient, family) from failure
-        code = Code.of(response.grant, begun)
+        code, user = Code.of(response.grant, begun), subject_hash(response.grant.subject)
+        begun = begun._replace(login=(code.secret, code.grant_id))
+        if begun.consented_as not in {None, user}:
+            # The consent that this browser remembers is somebody else's, so this user is asked as well.
+            await self._held.hold(code, response, begun, seconds=DECISION_LIFETIME + CODE_LIFETIME)
+            page = self._consent.page(begun._replace(consented_as=user), self._now())
+            return Answer(CallbackOutcome.CONSENT_ASKED, page, family, waited)
         await self._held.hold(code, response, begun)
-        answer = {"code": code.sealed(self._sealer, self._now())}
+        sent_back = found(self._with_code(begun))
+        if begun.remember:
+            browser.remember(Consent.to(begun), sent_back, self._now(), user)
+        return Answer(CallbackOutcome.RETURNED, sent_back, family, waited)
+
+    def _with_code(self, begun: Transaction) -> str:
+        """The client's redirect URI with the code of a user who has logged in."""
+        answer = {"code": Code.waiting(begun).sealed(self._sealer, self._now())}
         if begun.state is not None:
             answer["state"] = begun.state
         # RFC 9207 §2
-        location = add_to_query(begun.redirect_uri, {**answer, "iss": self._issuer})
-        return Answer(CallbackOutcome.RETURNED, found(location), family, waited)
+        return add_to_query(begun.redirect_uri, {**answer, "iss": self._issuer})
 
     # 4. The client redeems its code.
 
@@ -210,3 +232,7 @@ class BrokerFlow:
     def _browser(self, request: Request) -> BrowserCookies:
         secure = self._issuer.startswith("https://")
         return BrowserCookies(request, self._sealer, secure=secure, consent_days=self._consent.days)
+
+
+def _name_of(client: Client) -> str:
+    return str(client.metadata.get("client_name", ""))

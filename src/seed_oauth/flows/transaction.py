@@ -38,6 +38,15 @@ class Transaction(NamedTuple):
     browser: str
     """The binding to the browser in which it began."""
     consent_can_be_remembered: bool = False
+    remember: bool = False
+    """Whether its user wants the consent to be remembered."""
+    consented_as: str | None = None
+    """Whose consent the browser remembers (`subject_hash`), empty for one whose login never ended; None if its user has
+    consented in this login, or need not."""
+    client_name: str = ""
+    """What the client calls itself, where its user may still be asked."""
+    login: Sequence[str] = ()
+    """The secret and the grant_id of the code that waits, where its user has logged in before being asked."""
 
     @property
     def recipient(self) -> Recipient:
@@ -116,9 +125,15 @@ class Code(NamedTuple):
     @classmethod
     def of(cls, grant: "Grant", transaction: Transaction) -> Self:
         """The code for a login that has succeeded, with a new secret."""
+        return cls.waiting(transaction._replace(login=(secrets.token_urlsafe(24), grant.grant_id)))
+
+    @classmethod
+    def waiting(cls, transaction: Transaction) -> Self:
+        """The code of a transaction whose user has logged in."""
+        secret, grant_id = transaction.login
         return cls(
-            secrets.token_urlsafe(24),
-            grant.grant_id,
+            secret,
+            grant_id,
             transaction.client_id,
             transaction.redirect_uri,
             transaction.code_challenge,
@@ -199,6 +214,11 @@ class Grant(NamedTuple):
             SealError: it was not sealed here, or is more than `lifetime` seconds old.
         """
         return cls(*sealer.open(Purpose.REFRESH_TOKEN, refresh_token, lifetime=lifetime, now=now))
+
+
+def subject_hash(subject: str | None) -> str:
+    """What a remembered consent has of the user who gave it."""
+    return sha256(f"subject:{subject or ''}".encode()).hexdigest()[:16]
 
 
 def flow_id(client_id: str, code_challenge: str) -> str:

@@ -49,6 +49,9 @@ class ConsentOutcome(Outcome):
     NO_DECISION = None, "invalid_request", 400, Cause.CLIENT
     IDP_UNAVAILABLE = "error", "temporarily_unavailable", 503, Cause.IDP
     DENIED = "error", "access_denied", 200, Cause.USER
+    # Somebody else than the one whose consent was remembered: their authorization request was counted before.
+    DENIED_AFTER_LOGIN = None, "access_denied", 200, Cause.USER
+    APPROVED_AFTER_LOGIN = None, None, 200, None
     CANCELLED = None, "server_error", 503, Cause.USER
     UNEXPECTED = "error", "server_error", 500, Cause.SERVER
     APPROVED = "success", None, 200, None
@@ -106,4 +109,5 @@ class CallbackOutcome(Outcome):
     STORE_FAILED = "error", "temporarily_unavailable", 302, Cause.SERVER
     CANCELLED = "error", "server_error", 503, Cause.USER
     UNEXPECTED = "error", "server_error", 500, Cause.SERVER
+    CONSENT_ASKED = "success", None, 200, None
     RETURNED = "success", None, 302, None
