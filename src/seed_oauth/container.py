@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import httpx
 
+from seed_oauth.access.tools import OperationScopes
 from seed_oauth.clients import ClientStore
 from seed_oauth.clients.archive import DocumentArchive
 from seed_oauth.clients.assertion import ClientAssertions, UsedAssertions
@@ -166,6 +167,7 @@ class Container:
                     tokens,
                     required=settings.required_scopes,
                     advertised=settings.advertised_scopes,
+                    operations=OperationScopes(settings.tool_scopes, settings.method_scopes),
                     hierarchy=ScopeHierarchy(settings.scope_hierarchy),
                 ),
                 issuer=settings.issuer,

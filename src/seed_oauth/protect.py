@@ -6,11 +6,13 @@ from contextlib import AsyncExitStack, ExitStack
 import anyio
 import httpx
 from starlette.authentication import AuthCredentials, SimpleUser
+from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from seed_oauth.access.tools import OperationScopes
 from seed_oauth.endpoints.boundary import Boundary
 from seed_oauth.endpoints.metadata import protected_resource_metadata
 from seed_oauth.envelopes.seal import Sealer
@@ -25,7 +27,9 @@ from seed_oauth.resource_server import VerifiedToken
 from seed_oauth.resource_server.bearer import BearerTokens
 from seed_oauth.resource_server.guard import Guard
 from seed_oauth.resource_server.headers import Headers, without_identity
-from seed_oauth.resource_server.request_stream import listens
+from seed_oauth.resource_server.operations import LARGEST
+from seed_oauth.resource_server.request_stream import RequestStream, listens
+from seed_oauth.resource_server.tool_lists import ToolLists, uncompressed
 from seed_oauth.settings import PREFIX, Settings, SettingsError
 from seed_oauth.storage.open import open_stores
 from seed_oauth.telemetry import Pipeline, Recording
@@ -108,7 +112,12 @@ class ProtectedApp:
 
     async def _admit(self, request: Request) -> Answer:
         token = await self._guard.check(request)
-        return Answer(ResourceOutcome.ALLOWED, _PassedOn(self._app, self._guard, token))
+        passed_on = _PassedOn(self._app, self._guard, token)
+        if self._guard.reads_bodies:
+            client = RequestStream(request, LARGEST)
+            passed_on.tool_lists = await self._guard.check_operations(request, token, client)
+            passed_on.body_read = client.whole
+        return Answer(ResourceOutcome.ALLOWED, passed_on)
 
 
 def protect(
@@ -164,6 +173,7 @@ def protect(
         tokens,
         required=required,
         advertised=settings.advertised_scopes,
+        operations=OperationScopes(settings.tool_scopes, settings.method_scopes),
         hierarchy=ScopeHierarchy(settings.scope_hierarchy),
     )
     document = protected_resource_metadata(settings.issuer, resource, advertised)
@@ -233,8 +243,16 @@ class _PassedOn(Response):
         self._app = app
         self._guard = guard
         self._token = token
+        self.body_read: bytes | None = None
+        """The body of the request, where it was read before."""
+        self.tool_lists: ToolLists | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.body_read is not None:
+            receive = _beginning_with(self.body_read, receive)
+        if self.tool_lists is not None:
+            scope = {**scope, "headers": uncompressed(scope["headers"])}
+            send = _filtered(self.tool_lists, send)
         more = False
         with anyio.CancelScope() as running, ExitStack() as watching:
 
@@ -260,6 +278,30 @@ class _PassedOn(Response):
             await self._app(verified, receive, send_with_headers)
         if running.cancelled_caught and more:
             await send({"type": "http.response.body", "body": b""})
+
+
+def _beginning_with(body: bytes, receive: Receive) -> Receive:
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive_again() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return receive_again
+
+
+def _filtered(tool_lists: ToolLists, send: Send) -> Send:
+    async def send_filtered(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(raw=list(message.get("headers", ())))
+            tool_lists.begin(headers.get("content-type", ""), headers.get("content-encoding"))
+            del headers["content-length"]
+            message = {**message, "headers": headers.raw}
+        else:
+            body, more = tool_lists.feed(message.get("body", b"")), message.get("more_body", False)
+            message = {**message, "body": body if more else body + tool_lists.end()}
+        await send(message)
+
+    return send_filtered
 
 
 def _is_event_stream(headers: Headers) -> bool:

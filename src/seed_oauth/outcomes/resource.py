@@ -27,6 +27,10 @@ class ResourceOutcome(Outcome):
     INACTIVE_TOKEN = None, "invalid_token", 401, Cause.CLIENT
     REVOKED_TOKEN = None, "invalid_token", 401, Cause.CLIENT
     INSUFFICIENT_SCOPE = None, "insufficient_scope", 403, Cause.CLIENT
+    # Of an operation alone: the client is asked to log in again for its scopes, once.
+    STEP_UP_REQUIRED = None, "insufficient_scope", 403, Cause.CLIENT
+    SCOPE_NOT_GRANTED = None, "insufficient_scope", 403, Cause.CLIENT
+    HEADER_MISMATCH = None, "invalid_request", 400, Cause.CLIENT
     # The token cannot be checked now: never 401, on which clients discard valid tokens.
     NOT_CONFIGURED = None, "server_error", 503, Cause.SERVER
     TOKEN_CHECK_UNAVAILABLE = None, "temporarily_unavailable", 503, Cause.IDP

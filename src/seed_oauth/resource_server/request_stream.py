@@ -33,12 +33,27 @@ class RequestStream:
         self._scope = request.scope
         self._receive = request.receive
         self._limit = limit
+        self.whole: bytes | None = None
+        """The body, once `read` has read it."""
         self._has_sent = asyncio.Event()
         if not self.sends_body:
             self._has_sent.set()
 
+    async def read(self) -> bytes:
+        """The whole body. `body` has it afterwards, too.
+
+        Raises:
+            OAuthError: it exceeds the limit.
+            ClientDisconnect: the client disconnected before it was complete.
+        """
+        self.whole = b"".join([chunk async for chunk in self.body()]) if self.sends_body else b""
+        return self.whole
+
     async def body(self) -> AsyncIterator[bytes]:
         """The body, chunk by chunk."""
+        if self.whole is not None:
+            yield self.whole
+            return
         size, more = 0, True
         while more:
             message = await self._receive()

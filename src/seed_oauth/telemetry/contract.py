@@ -78,6 +78,8 @@ class Step(StrEnum):
     """Received tokens for a code: the login is complete."""
     REFRESHED = "refreshed"
     """Received tokens for a refresh token."""
+    STEPPED_UP = "stepped_up"
+    """Was asked to log in again with more scopes, which an operation needs; of any client."""
 
 
 STEPS: Mapping[Outcome, tuple[Step, ...]] = {
@@ -88,6 +90,7 @@ STEPS: Mapping[Outcome, tuple[Step, ...]] = {
     TokenOutcome.EXCHANGED: (Step.EXCHANGED,),
     TokenOutcome.REFRESHED: (Step.REFRESHED,),
     RegistrationOutcome.REGISTERED: (Step.REGISTERED,),
+    ResourceOutcome.STEP_UP_REQUIRED: (Step.STEPPED_UP,),
 }
 """The steps that are counted for an outcome."""
 
