@@ -6,7 +6,6 @@ from contextlib import AsyncExitStack, ExitStack
 import anyio
 import httpx
 from starlette.authentication import AuthCredentials, SimpleUser
-from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
@@ -114,9 +113,8 @@ class ProtectedApp:
         token = await self._guard.check(request)
         passed_on = _PassedOn(self._app, self._guard, token)
         if self._guard.reads_bodies:
-            client = RequestStream(request, LARGEST)
+            passed_on.client = client = RequestStream(request, LARGEST)
             passed_on.tool_lists = await self._guard.check_operations(request, token, client)
-            passed_on.body_read = client.whole
         return Answer(ResourceOutcome.ALLOWED, passed_on)
 
 
@@ -243,16 +241,16 @@ class _PassedOn(Response):
         self._app = app
         self._guard = guard
         self._token = token
-        self.body_read: bytes | None = None
-        """The body of the request, where it was read before."""
+        self.client: RequestStream | None = None
+        """Where the body of the request was read."""
         self.tool_lists: ToolLists | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self.body_read is not None:
-            receive = _beginning_with(self.body_read, receive)
+        if self.client is not None:
+            receive = self.client.receive_again
         if self.tool_lists is not None:
             scope = {**scope, "headers": uncompressed(scope["headers"])}
-            send = _filtered(self.tool_lists, send)
+            send = self.tool_lists.filtering(send)
         more = False
         with anyio.CancelScope() as running, ExitStack() as watching:
 
@@ -278,30 +276,6 @@ class _PassedOn(Response):
             await self._app(verified, receive, send_with_headers)
         if running.cancelled_caught and more:
             await send({"type": "http.response.body", "body": b""})
-
-
-def _beginning_with(body: bytes, receive: Receive) -> Receive:
-    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def receive_again() -> Message:
-        return messages.pop() if messages else await receive()
-
-    return receive_again
-
-
-def _filtered(tool_lists: ToolLists, send: Send) -> Send:
-    async def send_filtered(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            headers = MutableHeaders(raw=list(message.get("headers", ())))
-            tool_lists.begin(headers.get("content-type", ""), headers.get("content-encoding"))
-            del headers["content-length"]
-            message = {**message, "headers": headers.raw}
-        else:
-            body, more = tool_lists.feed(message.get("body", b"")), message.get("more_body", False)
-            message = {**message, "body": body if more else body + tool_lists.end()}
-        await send(message)
-
-    return send_filtered
 
 
 def _is_event_stream(headers: Headers) -> bool:

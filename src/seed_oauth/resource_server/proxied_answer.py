@@ -58,9 +58,6 @@ class ProxiedAnswer(Response):
             # Where to get a token is for this server to say, whatever the MCP server calls itself.
             self.raw_headers.append((b"www-authenticate", guard.challenge("invalid_token").encode()))
         self._tool_lists = tool_lists
-        if tool_lists is not None:
-            tool_lists.begin(answer.content_type, answer.headers.get("Content-Encoding"))
-            self.raw_headers = [field for field in self.raw_headers if field[0] != b"content-length"]
         self._answer = answer
         self._leaving = leaving
         self._guard = guard
@@ -70,6 +67,8 @@ class ProxiedAnswer(Response):
         self._is_event_stream = answer.content_type == "text/event-stream"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - the ASGI signature
+        if self._tool_lists is not None:
+            send = self._tool_lists.filtering(send)
         if not self._is_event_stream:
             await self._stream_until(scope, send, self._leaving)
             return
@@ -100,14 +99,12 @@ class ProxiedAnswer(Response):
         await send(start)
         try:
             async for chunk in self._answer.content.iter_any():
-                passed = self._tool_lists.feed(chunk) if self._tool_lists else chunk
-                if passed:
-                    await send({"type": "http.response.body", "body": passed, "more_body": True})
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
         except aiohttp.ClientError:
             # The client must not mistake this for the whole answer: this server breaks its connection, too.
             structlog.get_logger("seed_oauth").warning("the MCP server broke off its answer", endpoint="resource")
             return
-        await send({**_END, "body": self._tool_lists.end()} if self._tool_lists else _END)
+        await send(_END)
 
 
 def _nothing() -> None:

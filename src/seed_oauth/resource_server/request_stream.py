@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 
 from starlette.requests import ClientDisconnect, Request
-from starlette.types import Scope
+from starlette.types import Message, Scope
 
 from seed_oauth.http.parameters import MalformedRequestError
 from seed_oauth.http.scope_keys import HALF_CLOSED
@@ -35,12 +35,13 @@ class RequestStream:
         self._limit = limit
         self.whole: bytes | None = None
         """The body, once `read` has read it."""
+        self._passed_on = False
         self._has_sent = asyncio.Event()
         if not self.sends_body:
             self._has_sent.set()
 
     async def read(self) -> bytes:
-        """The whole body. `body` has it afterwards, too.
+        """The whole body, which `body` does not have afterwards.
 
         Raises:
             OAuthError: it exceeds the limit.
@@ -49,11 +50,15 @@ class RequestStream:
         self.whole = b"".join([chunk async for chunk in self.body()]) if self.sends_body else b""
         return self.whole
 
+    async def receive_again(self) -> Message:
+        """What an ASGI app receives: the body that was read, and after it what comes."""
+        if self._passed_on or self.whole is None:
+            return await self._receive()
+        self._passed_on = True
+        return {"type": "http.request", "body": self.whole, "more_body": False}
+
     async def body(self) -> AsyncIterator[bytes]:
         """The body, chunk by chunk."""
-        if self.whole is not None:
-            yield self.whole
-            return
         size, more = 0, True
         while more:
             message = await self._receive()

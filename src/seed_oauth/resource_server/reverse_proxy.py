@@ -133,7 +133,7 @@ class ReverseProxy:
                     URL(f"{self._mcp_server}?{query}" if query else self._mcp_server, encoded=True),
                     headers=[*self._passed_on(request, tool_lists), *self._added(request, token).items()],
                     skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
-                    data=client.body() if client.sends_body else None,
+                    data=(client.whole or client.body()) if client.sends_body else None,
                     allow_redirects=False,
                 )
         except (aiohttp.ClientError, TimeoutError) as error:

@@ -4,6 +4,8 @@ import re
 from collections.abc import Callable
 
 import orjson
+from starlette.datastructures import MutableHeaders
+from starlette.types import Message, Send
 
 from seed_oauth.resource_server.headers import Headers
 
@@ -30,13 +32,31 @@ class ToolLists:
         self._filters = False
         self._is_stream = False
 
-    def begin(self, content_type: str, content_encoding: str | None) -> None:
-        """Begin with the answer that has these header fields."""
-        kind = content_type.partition(";")[0].strip().lower()
-        self._is_stream = kind == "text/event-stream"
-        self._filters = content_encoding in (None, "identity") and (self._is_stream or kind == "application/json")
+    def filtering(self, send: Send) -> Send:
+        """An ASGI channel that passes the answer on to `send`."""
 
-    def feed(self, chunk: bytes) -> bytes:
+        async def filtered(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await send({**message, "headers": self._begin(message["headers"])})
+                return
+            more = message.get("more_body", False)
+            body = self._passed(message.get("body", b"")) + (b"" if more else self._left())
+            if body or not more:
+                await send({**message, "body": body})
+
+        return filtered
+
+    def _begin(self, headers: Headers) -> Headers:
+        fields = MutableHeaders(raw=list(headers))
+        kind = fields.get("content-type", "").partition(";")[0].strip().lower()
+        self._is_stream = kind == "text/event-stream"
+        is_plain = fields.get("content-encoding", "identity") == "identity"
+        self._filters = is_plain and (self._is_stream or kind == "application/json")
+        if self._filters:
+            del fields["content-length"]
+        return fields.raw
+
+    def _passed(self, chunk: bytes) -> bytes:
         """What to pass on when `chunk` has arrived."""
         if not self._filters:
             return chunk
@@ -52,7 +72,7 @@ class ToolLists:
             self._held = b""
         return passed
 
-    def end(self) -> bytes:
+    def _left(self) -> bytes:
         """What is left to pass on after the last chunk."""
         held, self._held = self._held, b""
         return held if self._is_stream else self._filtered(held) or held

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator
@@ -46,7 +45,8 @@ def _tools(table: Table) -> Table:
 def _methods(table: Table) -> Table:
     for name in _names(table):
         # A misspelt method would be open to everybody.
-        if name.count("*") > name.endswith("*") or not any(fnmatchcase(method, name) for method in METHODS):
+        beginning = name.removesuffix("*")
+        if not any(method == name or (beginning != name and method.startswith(beginning)) for method in METHODS):
             raise ValueError("must list methods of MCP such as resources/read, or beginnings such as resources/*")
     return table
 
