@@ -91,7 +91,7 @@ class Guard:
         asked = asked_by(request.headers.raw, await client.read())
         needed = list(dict.fromkeys(scope for one in asked.operations for scope in self._operations.needed_by(one)))
         if needed:
-            if not self._hierarchy.covers(token.scopes, needed):
+            if not (token.scopes.issuperset(needed) or self._hierarchy.covers(token.scopes, needed)):
                 raise self._refusal(request, token, needed, asked)
             self._step_ups.end(token, needed)
         if any(operation.method == LIST for operation in asked.operations):

@@ -27,6 +27,8 @@ HEADER_MISMATCH = -32020
 _NAMED_BY = {CALL: "name", "prompts/get": "name", "resources/read": "uri"}
 
 _METHOD, _NAME = b"mcp-method", b"mcp-name"
+_LENGTHS = (len(_METHOD), len(_NAME))  # of every spelling
+_ESCAPED_QUOTE = b"\\u0022"
 _BASE64 = ("=?base64?", "?=")
 
 
@@ -46,7 +48,6 @@ def asked_by(headers: Headers, body: bytes) -> Asked:
         MalformedRequestError: the body is not JSON-RPC that every parser reads alike.
         JsonRpcError: a header field says something else than the body.
     """
-    _check_encoding(headers)
     message = _parsed(body)
     if isinstance(message, list):
         operations = tuple(found for one in message if (found := _operation(one)))
@@ -61,22 +62,12 @@ def asked_by(headers: Headers, body: bytes) -> Asked:
     return asked
 
 
-def _check_encoding(headers: Headers) -> None:
-    # RFC 8259 §8.1: JSON is UTF-8. A server that believed another charset, or decompressed, would read other names.
-    kinds = [value.lower() for name, value in headers if name == b"content-type"]
-    charset = b"".join(kinds).partition(b"charset")[2].strip(b" \t=\"';")
-    if len(kinds) > 1 or charset not in (b"", b"utf-8", b"utf8"):
-        raise MalformedRequestError("Content-Type must be application/json, in UTF-8")
-    if any(name == b"content-encoding" for name, _ in headers):
-        raise MalformedRequestError("the body must not be compressed: send no Content-Encoding")
-
-
 def _parsed(body: bytes) -> "Mapping[str, object] | list[object]":
     try:
         message = orjson.loads(body)
-        if b"\\u" in body:
+        # Of members with one name orjson keeps the last: then quotation marks are missing, if none was escaped.
+        if _ESCAPED_QUOTE in body:
             json.loads(body, object_pairs_hook=_each_once)
-        # Of members with one name orjson keeps the last, so that there are fewer quotation marks than before.
         elif body.count(b'"') != orjson.dumps(message).count(b'"'):
             raise ValueError  # noqa: TRY301 - as `_each_once`
     except (ValueError, TypeError, RecursionError):  # TypeError: too deep for orjson to write
@@ -129,19 +120,21 @@ def _no_message() -> MalformedRequestError:
 
 
 def _check_headers(headers: Headers, asked: Asked) -> None:
-    """Refuse header fields that something before the MCP server may believe, and that differ from the body."""
+    """Refuse header fields by which the MCP server, or something before it, could read something else in the body."""
+    kinds = []
     said: dict[bytes, str | None] = {}
     for field, value in headers:
-        if field.startswith(b"mcp") and (spelt := spelling(field)) in (_METHOD, _NAME):
-            text = value.decode("latin-1")
-            said[spelt] = None if spelt in said else _decoded(text) if spelt == _NAME else text
-    if not said:
-        return
-    operation = asked.operations[0] if len(asked.operations) == 1 else None
-    agrees = operation and said.get(_METHOD, operation.method) == operation.method
-    if agrees and operation and operation.name is not None:
-        agrees = said.get(_NAME, operation.name) == operation.name
-    if not agrees:
+        if field == b"content-type":
+            kinds.append(value)
+        elif field == b"content-encoding":
+            raise MalformedRequestError("the body must not be compressed: send no Content-Encoding")
+        elif field.startswith(b"mcp") and len(field) in _LENGTHS and (spelt := spelling(field)) in (_METHOD, _NAME):
+            said[spelt] = None if spelt in said else value.decode("latin-1")
+    # RFC 8259 §8.1: JSON is UTF-8.
+    charset = b"".join(kinds).lower().partition(b"charset")[2].strip(b" \t=\"';")
+    if len(kinds) > 1 or charset not in (b"", b"utf-8", b"utf8"):
+        raise MalformedRequestError("Content-Type must be application/json, in UTF-8")
+    if said and not _agree(said, asked):
         raise JsonRpcError(
             ResourceOutcome.HEADER_MISMATCH,
             "Mcp-Method and Mcp-Name must say what the body says, each once",
@@ -150,9 +143,18 @@ def _check_headers(headers: Headers, asked: Asked) -> None:
         )
 
 
-def _decoded(text: str) -> str | None:
+def _agree(said: Mapping[bytes, str | None], asked: Asked) -> bool:
+    if len(asked.operations) != 1:
+        return False
+    method, name = asked.operations[0]
+    if said.get(_METHOD, method) != method:
+        return False
+    return name is None or _NAME not in said or _decoded(said[_NAME]) == name
+
+
+def _decoded(text: str | None) -> str | None:
     """The name in a header field (MCP Transports, "Value Encoding"); None if there is none."""
-    if not (text.startswith(_BASE64[0]) and text.endswith(_BASE64[1])):
+    if text is None or not (text.startswith(_BASE64[0]) and text.endswith(_BASE64[1])):
         return text
     try:
         return b64decode(text.removeprefix(_BASE64[0]).removesuffix(_BASE64[1]), validate=True).decode()
