@@ -189,6 +189,16 @@ async def test_a_login_that_brought_no_scope_is_not_asked_for_again(server: Site
     assert challenge_of(await server.send(call("write_file"), login="fifth"))["error"] == "insufficient_scope"
 
 
+async def test_neither_is_a_login_for_the_scopes_that_every_request_needs(kind: str) -> None:
+    async with site(kind, required_scopes="mcp", tool_scopes={}, method_scopes={}) as server:
+        challenges = [challenge_of(await server.send(b"", "mail", login=login)) for login in ("first", "second")]
+        assert [challenge.get("error") for challenge in challenges] == ["insufficient_scope", None]
+        assert await server.errors(ResourceOutcome.SCOPE_NOT_GRANTED) == 1
+        assert (await server.send(b"", "mcp", login="third")).status_code == 200
+        assert challenge_of(await server.send(b"", "mail", login="fourth"))["error"] == "insufficient_scope"
+        assert await server.steps() == 0
+
+
 async def test_a_token_that_was_refreshed_is_of_no_other_login() -> None:
     async with site("proxy") as server:
         for scope in ("mail", "files:read"):

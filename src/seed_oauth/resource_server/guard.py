@@ -64,6 +64,7 @@ class Guard:
         self.reads_bodies = bool(self._operations.scopes)
         """Whether `check_operations` has to see each body."""
         self._metadata_url = resource_metadata_url(resource)
+        self._metadata_alone = self.challenge(scopes=())
 
     async def check(self, request: Request) -> VerifiedToken:
         """What the request's access token says.
@@ -73,7 +74,7 @@ class Guard:
         """
         try:
             token = await self.tokens.verify(_token_of(request), self._resource)
-            self._check_scopes(token)
+            self._check_scopes(request, token)
         except AccessTokenError as error:
             headers = {**error.headers, **_READABLE, **self._challenge_for(error)}
             raise OAuthError(error.outcome, error.description, headers) from error
@@ -118,31 +119,41 @@ class Guard:
         if error.outcome is ResourceOutcome.NO_TOKEN:
             # RFC 6750 §3.1: no error code for a request without authentication.
             return {"WWW-Authenticate": self.challenge()}
+        if error.outcome is ResourceOutcome.SCOPE_NOT_GRANTED:
+            return {"WWW-Authenticate": self._metadata_alone}
         return {"WWW-Authenticate": self.challenge(error.outcome.error, error.description)}
 
     def _refusal(self, request: Request, token: VerifiedToken, needed: Sequence[str], asked: Asked) -> JsonRpcError:
-        names = " ".join(needed)
-        login = token.grant_id or hash(_token_of(request))
-        if self._step_ups.begin(token, login, needed):
+        if self._asks_again(request, token, needed):
             row = ResourceOutcome.STEP_UP_REQUIRED
+            names = " ".join(needed)
             description = f"this needs an access token with the scopes {names}: log in again and ask for them"
             # What the token has already is named, too: some clients ask for what is named here and nothing else.
             scopes = [scope for scope in self._known if scope in {*self._required, *needed, *token.scopes}]
             challenge = self.challenge(row.error, description, scopes)
         else:
-            row = ResourceOutcome.SCOPE_NOT_GRANTED
-            description = f"the last login did not bring the scopes {names}: the user is not allowed to do this"
-            # Clients log in again for a challenge with an error.
-            challenge = self.challenge(scopes=())
+            row, description, challenge = ResourceOutcome.SCOPE_NOT_GRANTED, _not_granted(needed), self._metadata_alone
         headers = {**_READABLE, "WWW-Authenticate": challenge}
         return JsonRpcError(row, description, headers, code=FORBIDDEN, request_id=asked.request_id)
 
-    def _check_scopes(self, token: VerifiedToken) -> None:
+    def _check_scopes(self, request: Request, token: VerifiedToken) -> None:
         # MCP Authorization, "Step-Up Authorization Flow": a scope may be granted by one that includes it.
-        if not self._hierarchy.covers(token.scopes, self._required):
+        if self._hierarchy.covers(token.scopes, self._required):
+            self._step_ups.end(token, self._required)
+        elif self._asks_again(request, token, self._required):
             raise AccessTokenError(
                 ResourceOutcome.INSUFFICIENT_SCOPE, f"the access token must have the scopes {' '.join(self._required)}"
             )
+        else:
+            raise AccessTokenError(ResourceOutcome.SCOPE_NOT_GRANTED, _not_granted(self._required))
+
+    def _asks_again(self, request: Request, token: VerifiedToken, needed: Sequence[str]) -> bool:
+        """Whether to ask for a login with the scopes: clients log in again for each challenge with an error."""
+        return self._step_ups.begin(token, token.grant_id or hash(_token_of(request)), needed)
+
+
+def _not_granted(scopes: Sequence[str]) -> str:
+    return f"the last login did not bring the scopes {' '.join(scopes)}: the user is not allowed to do this"
 
 
 def _token_of(request: Request) -> str:

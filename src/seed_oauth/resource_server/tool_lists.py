@@ -21,7 +21,7 @@ def uncompressed(headers: Headers) -> Headers:
 
 
 class ToolLists:
-    """Filters one answer while it is passed on. What is no list of tools stays as it is, byte for byte.
+    """Filters one answer while it is passed on. Everything else in it stays the same, byte for byte.
 
     This is for the client's convenience: calls are checked on their own.
     """
