@@ -133,8 +133,8 @@ def protect(
     a `VerifiedToken` at `request.scope["seed_oauth.token"]`; Starlette's `request.user` and `request.auth` are set
     from it. The resource's metadata (RFC 9728) is served here, too, so the authorization server may be elsewhere.
 
-    What `settings.tool_scopes` and `settings.method_scopes` list needs scopes in addition. Then each request with a body
-    must be a message of MCP, and `app` receives the same bytes.
+    What is listed in `settings.tool_scopes` and `settings.method_scopes` needs scopes in addition. Each body must then
+    be a message of MCP, and `app` receives the same bytes.
 
     Access tokens of the authorization server's own that it revokes are refused within a second if `settings.store_url`
     is set, to the store that the authorization server has. Otherwise they are valid until they expire.
