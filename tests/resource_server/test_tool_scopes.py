@@ -144,7 +144,7 @@ def challenge_of(refused: httpx.Response) -> dict[str, str]:
 async def test_an_operation_reaches_the_server_with_all_its_scopes_and_not_without(
     server: Site, message: object, scope: str, missing: str
 ) -> None:
-    """PROTOCOL M8, THREATS 29: each operation of a batch is judged."""
+    """PROTOCOL M8, THREATS 33: each operation of a batch is judged."""
     answer = await server.send(message, scope)
     if not missing:
         assert (answer.status_code, answer.content) == (200, PONG)
@@ -207,7 +207,7 @@ async def test_a_token_that_was_refreshed_is_of_no_other_login() -> None:
 
 
 async def test_header_fields_that_say_something_else_than_the_body_are_refused(server: Site) -> None:
-    """PROTOCOL M9, THREATS 29."""
+    """PROTOCOL M9, THREATS 33."""
     hidden = await server.send(call("delete_file", id=9), "", Mcp_Method="tools/call", Mcp_Name="other")
     assert hidden.status_code == 400
     assert json_of(hidden) == {
@@ -226,7 +226,7 @@ async def test_header_fields_that_say_something_else_than_the_body_are_refused(s
     [b"", b"no JSON", gzip.compress(PONG, mtime=0), b'{"method":"ping","method":"tools/call","params":{"name":"a"}}'],
 )
 async def test_a_body_that_cannot_be_judged_is_refused(server: Site, body: bytes) -> None:
-    """THREATS 29: nothing passes unread."""
+    """THREATS 33: nothing passes unread."""
     refused = await server.send(body, "files:write")
     assert refused.status_code == 400
     assert json_of(refused)["error"] == "invalid_request"

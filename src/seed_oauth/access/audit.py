@@ -99,6 +99,8 @@ AUDITED: Mapping[Outcome, Event] = {
         ResourceOutcome.INACTIVE_TOKEN,
         ResourceOutcome.REVOKED_TOKEN,
         ResourceOutcome.INSUFFICIENT_SCOPE,
+        ResourceOutcome.STEP_UP_REQUIRED,
+        ResourceOutcome.SCOPE_NOT_GRANTED,
     ),
 }
 """The event that an outcome is recorded as; any other outcome decided nothing about anybody's access."""

@@ -75,7 +75,7 @@ class AuditTrail:
         if event is None:
             return
         facts = log_fields.audited()
-        if event is Event.TOOL_CALL and not (self._tools and "tool" in facts):
+        if event is Event.TOOL_CALL and not (self._tools and facts.get("tool")):
             return
         self._write(event, outcome.reason, outcome.cause is None, {**facts, "address": self._address(scope)})
 
