@@ -14,7 +14,7 @@ import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from seed_oauth import Pipeline, Settings, create_app, protect
-from seed_oauth.flows.revocations import Revocations, Revoked, subject_hash
+from seed_oauth.flows.revocations import Revocations, Revoked, hashed
 from seed_oauth.http.scope_keys import HALF_CLOSED
 from seed_oauth.server.listener import Listener, listen
 from seed_oauth.storage.open import open_stores
@@ -159,7 +159,7 @@ async def revokes_the_client(guarded: Guarded) -> None:
 
 
 async def revokes_the_subject(guarded: Guarded) -> None:
-    await guarded.revocations.revoke(Revoked.SUBJECT, subject_hash("alice"), before=time())
+    await guarded.revocations.revoke(Revoked.SUBJECT, hashed("alice"), before=time())
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
