@@ -126,7 +126,7 @@ def protect(
     a `VerifiedToken` at `request.scope["seed_oauth.token"]`; Starlette's `request.user` and `request.auth` are set
     from it. The resource's metadata (RFC 9728) is served here, too, so the authorization server may be elsewhere.
 
-    Access tokens of the authorization server's own that it revokes are refused within a second if `settings.store_url`
+    Access tokens that the authorization server revokes are refused within a second if `settings.store_url`
     is set, to the store that the authorization server has. Otherwise they are valid until they expire.
 
     Args:
@@ -177,12 +177,12 @@ def protect(
     return ProtectedApp(app, guard, documents=documents, pipeline=pipeline, issuer=settings.issuer, opened=opened)
 
 
-def _revocations(settings: Settings, opened: AsyncExitStack) -> Revocations | None:
+def _revocations(settings: Settings, opened: AsyncExitStack) -> Revocations:
     # The default is a file in this folder, where the authorization server need not have one.
     if "store_url" not in settings.model_fields_set:
-        return None
+        return Revocations(None, epoch=settings.revoke_before)
     stores = open_stores(settings)
-    revocations = Revocations(stores.revocations)
+    revocations = Revocations(stores.revocations, epoch=settings.revoke_before)
     opened.push_async_callback(stores.aclose)
     opened.push_async_callback(revocations.aclose)
     return revocations

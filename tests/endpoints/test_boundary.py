@@ -18,6 +18,7 @@ from seed_oauth.outcomes import (
     ConsentOutcome,
     EndpointOutcomes,
     GrantType,
+    LogoutOutcome,
     RegistrationOutcome,
     RevocationOutcome,
     TokenOutcome,
@@ -52,6 +53,7 @@ ENDPOINTS: list[tuple[str, EndpointOutcomes]] = [
     ("token", TokenOutcome),
     ("register", RegistrationOutcome),
     ("revoke", RevocationOutcome),
+    ("backchannel-logout", LogoutOutcome),
 ]
 every_endpoint = pytest.mark.parametrize(("name", "outcomes"), ENDPOINTS, ids=[name for name, _ in ENDPOINTS])
 every_endpoint_with_a_body = pytest.mark.parametrize(

@@ -146,7 +146,7 @@ class Revocations:
         store: RevocationStore | None,
         now: Callable[[], float] = time,
         *,
-        epoch: float = _NEVER,
+        epoch: float | None = None,
         page: int = PAGE,
     ) -> None:
         """Read nothing yet.
@@ -154,12 +154,12 @@ class Revocations:
         Args:
             store: where processes tell each other; None for those who have none.
             now: counts seconds since the epoch.
-            epoch: whatever was issued until then is void; in seconds since 1970.
+            epoch: whatever was issued until then is void, in seconds since 1970; None revokes nothing.
             page: how many revocations are forgotten together.
         """
         self._store = store
         self._now = now
-        self._epoch = epoch
+        self._epoch = _NEVER if epoch is None else epoch
         self._page = page
         self._pages: deque[_Page] = deque()
         self._watched: dict[object, tuple[Revocable, Callable[[], None]]] = {}
