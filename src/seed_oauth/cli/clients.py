@@ -8,6 +8,8 @@ from rich.text import Text
 
 from seed_oauth.cli.stored import (
     AsJson,
+    Limit,
+    Page,
     Yes,
     ask,
     confirm,
@@ -16,6 +18,7 @@ from seed_oauth.cli.stored import (
     grant_revocation,
     harmless,
     print_json,
+    range_of,
     show_text,
     table_of,
 )
@@ -37,8 +40,8 @@ ClientId = Annotated[str, typer.Argument(help="The client_id, as shown by `list`
 def list_clients(
     *,
     search: Annotated[str, typer.Option(help="Only clients with this text in their name.")] = "",
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Clients per page.")] = 50,
-    page: Annotated[int, typer.Option(min=1, help="Number of the page.")] = 1,
+    limit: Limit = 50,
+    page: Page = 1,
     as_json: AsJson = False,
 ) -> None:
     """List clients, most recently used or registered first."""
@@ -56,9 +59,7 @@ def list_clients(
         table.add_row(*map(harmless, (client["client_id"], client.get("client_name", ""), method, hosts, *dates)))
     if shown:
         show_text(table)
-    last = offset + len(shown)
-    more = f"; --page {page + 1} shows more" if shown and last < found.total else ""
-    show_text(f"{f'{offset + 1} to {last}' if shown else 'none'} of {found.total} clients{more}")
+    show_text(range_of(offset, len(shown), found.total, "clients", page))
 
 
 @app.command()

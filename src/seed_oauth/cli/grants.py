@@ -9,6 +9,8 @@ import typer
 
 from seed_oauth.cli.stored import (
     AsJson,
+    Limit,
+    Page,
     Yes,
     ask,
     confirm,
@@ -17,6 +19,7 @@ from seed_oauth.cli.stored import (
     grant_revocation,
     harmless,
     print_json,
+    range_of,
     show_text,
     table_of,
 )
@@ -52,12 +55,16 @@ def list_grants(
     subject: Subject = None,
     client: Client = None,
     older_than: OlderThan = None,
+    limit: Limit = 50,
+    page: Page = 1,
     as_json: AsJson = False,
 ) -> None:
     """List grants, most recently used first."""
-    found = _search(_selection(subject, client, older_than))
+    every = _search(_selection(subject, client, older_than))
+    offset = (page - 1) * limit
+    found = every[offset : offset + limit]
     if as_json:
-        print_json({"total": len(found), "grants": [*map(_members, found)]})
+        print_json({"total": len(every), "grants": [*map(_members, found)]})
         return
     table = table_of("grant_id", "user", "client", "client_id", "scope", "granted", "used")
     for grant in found:
@@ -73,7 +80,7 @@ def list_grants(
         table.add_row(*map(harmless, texts))
     if found:
         show_text(table)
-    show_text(_count(len(found)))
+    show_text(range_of(offset, len(found), len(every), "grants", page))
 
 
 @app.command()

@@ -29,6 +29,8 @@ _DAY = 86_400  # seconds
 Result = TypeVar("Result")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Limit = Annotated[int, typer.Option(min=1, max=10_000, help="How many are on a page.")]
+Page = Annotated[int, typer.Option(min=1, help="Number of the page.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before.")]
 
 
@@ -80,6 +82,13 @@ def harmless(text: str) -> Text:
 def table_of(*columns: str) -> Table:
     """A table without rows."""
     return Table(*columns, box=None, header_style="bold", pad_edge=False)
+
+
+def range_of(offset: int, shown: int, total: int, what: str, page: int) -> str:
+    """Which part of a list a page shows."""
+    last = offset + shown
+    more = f"; --page {page + 1} shows more" if shown and last < total else ""
+    return f"{f'{offset + 1} to {last}' if shown else 'none'} of {total} {what}{more}"
 
 
 def show_text(content: object) -> None:

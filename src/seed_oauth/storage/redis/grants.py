@@ -6,6 +6,7 @@ the node of a Cluster, and a set is on another node than its grants. So a set ma
 whoever searches leaves it out, and it goes with its expiry.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 import orjson
@@ -172,10 +173,11 @@ class RedisGrantStore:
         return [grant_id.decode() for grant_id in listed]
 
     async def _list(self, grant: StoredGrant, expiry: int, now: float) -> None:
-        of_user = _OF_USER + grant.subject_hash if grant.subject_hash is not None else None
-        for key in _sets(grant):
-            limit = PER_SUBJECT if key == of_user else 0
-            surplus = await self._database.command("EVAL", _LIST, 1, key, grant.grant_id, expiry, int(now), limit)
+        scripts = [
+            self._database.command("EVAL", _LIST, 1, key, grant.grant_id, expiry, int(now), _limit(key))
+            for key in _sets(grant)
+        ]
+        for surplus in await asyncio.gather(*scripts):
             for grant_id in surplus:
                 await self.revoke(grant_id.decode(), expires_at=expiry)
 
@@ -193,6 +195,10 @@ def _sets(one: StoredGrant | Selection) -> Iterator[str]:
         yield _OF_USER + one.subject_hash
     if one.session_hash is not None:
         yield _OF_SESSION + one.session_hash
+
+
+def _limit(key: str) -> int:
+    return PER_SUBJECT if key.startswith(_OF_USER) else 0
 
 
 def _reading(grant_ids: Sequence[str]) -> Callable[[Client], Awaitable[list[Row]]]:
