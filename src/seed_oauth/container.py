@@ -24,6 +24,7 @@ from seed_oauth.flows.broker import BrokerFlow
 from seed_oauth.flows.consent import ConsentPages
 from seed_oauth.flows.grant_revocation import GrantRevocation
 from seed_oauth.flows.grants import GrantStore
+from seed_oauth.flows.held_responses import HeldResponses, HeldResponseStore
 from seed_oauth.flows.relay import RelayFlow
 from seed_oauth.flows.revocations import Revocations
 from seed_oauth.flows.revoker import Revoker
@@ -73,6 +74,7 @@ class Container:
         *,
         clients: ClientStore | None = None,
         grants: GrantStore | None = None,
+        held: HeldResponseStore | None = None,
         assertions: UsedAssertions | None = None,
         metadata: MetadataSource | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
@@ -132,6 +134,7 @@ class Container:
             now,
             sealer.pseudonym,
         )
+        held_responses = HeldResponses(held or stores.held, revoker, pipeline.telemetry.record_abandoned, now)
         self.broker: BrokerFlow | None = None
         self.flow: Flow = RelayFlow(parameters, self.metadata, idp.client)
         self.presentation = Presentation(
@@ -148,6 +151,7 @@ class Container:
                 tokens=TokenIssuer(
                     sealer, settings.access_tokens, settings.access_token_seconds, _accepting(settings, now)
                 ),
+                held=held_responses,
                 rotation=rotation,
                 revoker=revoker,
                 consent=ConsentPages(settings.issuer, sealer, self.presentation, days=settings.consent_days),
@@ -189,7 +193,7 @@ class Container:
         self._background: list[_Background] = [idp, self.readiness, *([sharing] if sharing else [])]
         # Closed in reverse order.
         self._closable: list[_Closable] = [stores, client_documents, keys, self.clients, idp, revocations, revoker]
-        self._closable.append(self.readiness)
+        self._closable += [held_responses, self.readiness]
         self._closable += [part for part in (self.proxy, sharing) if part is not None]
 
     @asynccontextmanager
