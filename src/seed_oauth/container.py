@@ -25,6 +25,7 @@ from seed_oauth.flows.consent import ConsentPages
 from seed_oauth.flows.grant_revocation import GrantRevocation
 from seed_oauth.flows.grants import GrantStore
 from seed_oauth.flows.held_responses import HeldResponses, HeldResponseStore
+from seed_oauth.flows.issued_grants import IssuedGrants
 from seed_oauth.flows.relay import RelayFlow
 from seed_oauth.flows.revocations import Revocations
 from seed_oauth.flows.revoker import Revoker
@@ -125,12 +126,16 @@ class Container:
         revocations = Revocations(stores.revocations, now, epoch=settings.revoke_before)
         parameters = idp_parameters(settings)
         rotation = _rotation(settings, grants or stores.grants, sealer, now)
-        revoker = Revoker(sealer, rotation, revocations, self.metadata, idp.client, now=now)
         lifetime = settings.refresh_token_days * _DAY
+        grants = grants or stores.grants
+        revocation = GrantRevocation(grants, revocations, now, lifetime=lifetime)
+        revoker = Revoker(
+            sealer, rotation, revocations, revocation, metadata=self.metadata, identity_provider=idp.client, now=now
+        )
         self.backchannel_logout = BackchannelLogoutEndpoint(
             LogoutTokens(self.metadata, idp.keys, settings.idp_client_id or "", now),
             assertions or stores.assertions,
-            GrantRevocation(grants or stores.grants, revocations, now, lifetime=lifetime),
+            revocation,
             now,
             sealer.pseudonym,
         )
@@ -152,6 +157,7 @@ class Container:
                     sealer, settings.access_tokens, settings.access_token_seconds, _accepting(settings, now)
                 ),
                 held=held_responses,
+                issued=IssuedGrants(grants, revocations, revocation, now, lifetime=lifetime),
                 rotation=rotation,
                 revoker=revoker,
                 consent=ConsentPages(settings.issuer, sealer, self.presentation, days=settings.consent_days),

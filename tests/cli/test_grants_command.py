@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from seed_oauth.cli.main import app
 from seed_oauth.clients import Client
 from seed_oauth.flows.grants import RefreshLease, Selection, StoredGrant
-from seed_oauth.flows.revocations import FOR_GOOD, Revocation, hashed
+from seed_oauth.flows.revoked import FOR_GOOD, Revocation, hashed
 from seed_oauth.settings import Settings
 from seed_oauth.storage.open import Stores, open_stores
 from tests.harness import CALLBACK

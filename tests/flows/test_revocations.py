@@ -7,7 +7,8 @@ import anyio
 import pytest
 import structlog.testing
 
-from seed_oauth.flows.revocations import KEPT, PAGES, UNDER_WAY, Revocation, Revocations, Revoked, hashed
+from seed_oauth.flows.revocations import Revocations
+from seed_oauth.flows.revoked import KEPT, PAGES, UNDER_WAY, Revocation, Revoked, hashed
 from seed_oauth.outcomes.errors import StoreError
 from tests.broker import Clock
 from tests.cli.test_cli import PATIENCE

@@ -14,7 +14,8 @@ import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from seed_oauth import Pipeline, Settings, create_app, protect
-from seed_oauth.flows.revocations import Revocations, Revoked, hashed
+from seed_oauth.flows.revocations import Revocations
+from seed_oauth.flows.revoked import Revoked, hashed
 from seed_oauth.http.scope_keys import HALF_CLOSED
 from seed_oauth.server.listener import Listener, listen
 from seed_oauth.storage.open import open_stores

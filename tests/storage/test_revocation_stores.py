@@ -10,7 +10,7 @@ from time import time
 import anyio
 import pytest
 
-from seed_oauth.flows.revocations import FOR_GOOD, KEPT, UNDER_WAY, Revocation, RevocationStore, Revoked
+from seed_oauth.flows.revoked import FOR_GOOD, KEPT, UNDER_WAY, Revocation, RevocationStore, Revoked
 from seed_oauth.outcomes.errors import StoreError
 from seed_oauth.storage.redis.database import RedisDatabase
 from seed_oauth.storage.redis.revocations import RedisRevocationStore

@@ -24,7 +24,8 @@ from seed_oauth.cli.stored import (
 )
 from seed_oauth.clients import StoredClient
 from seed_oauth.flows.grants import Selection
-from seed_oauth.flows.revocations import Revocations, Revoked
+from seed_oauth.flows.revocations import Revocations
+from seed_oauth.flows.revoked import Revoked
 from seed_oauth.settings import PREFIX, Settings
 from seed_oauth.storage.open import Stores
 

@@ -24,7 +24,7 @@ from seed_oauth.cli.stored import (
     table_of,
 )
 from seed_oauth.flows.grants import Selection, StoredGrant
-from seed_oauth.flows.revocations import hashed
+from seed_oauth.flows.revoked import hashed
 from seed_oauth.settings import PREFIX
 
 app = typer.Typer(

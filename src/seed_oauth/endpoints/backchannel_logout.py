@@ -8,7 +8,7 @@ from starlette.responses import Response
 from seed_oauth.clients.assertion import UsedAssertions
 from seed_oauth.flows.grant_revocation import GrantRevocation
 from seed_oauth.flows.grants import Selection
-from seed_oauth.flows.revocations import hashed
+from seed_oauth.flows.revoked import hashed
 from seed_oauth.http import log_fields
 from seed_oauth.http.answer import NO_STORE, Answer
 from seed_oauth.http.parameters import read_form

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterable
 
 from seed_oauth.flows.grants import GrantStore, Selection, StoredGrant
-from seed_oauth.flows.revocations import FOR_GOOD, Revocations, Revoked
+from seed_oauth.flows.revocations import Revocations
+from seed_oauth.flows.revoked import FOR_GOOD, Revoked
 
 _NAMED = {
     "client_id": (Revoked.CLIENT, None),
@@ -56,6 +57,18 @@ class GrantRevocation:
             return ended
         grants = await self._grants.search(Selection(subject_hash=subject_hash), now=self._now())
         return ended + await self._end(grant for grant in grants if grant.session_hash is None)
+
+    async def end(self, grant_id: str) -> None:
+        """Revoke one grant, also if nothing is stored of it.
+
+        Raises:
+            StoreError: as `revoke`.
+        """
+        stored = await self._grants.search(Selection(grant_id=grant_id), now=self._now())
+        await self._grants.revoke(grant_id, expires_at=self._now() + self._lifetime)
+        await self._revocations.revoke(Revoked.GRANT, grant_id)
+        for token_hash in filter(None, (grant.token_hash for grant in stored)):
+            await self._revocations.revoke(Revoked.TOKEN, token_hash)
 
     async def _end(self, grants: Iterable[StoredGrant]) -> int:
         ended = 0

@@ -38,6 +38,8 @@ class TokenOutcome(Outcome):
     # Counted once for each grant: from then on the grant is revoked, for the client and for a thief alike.
     REFRESH_TOKEN_REUSED = None, "invalid_grant", 400, Cause.CLIENT
     REFRESH_TOKEN_REVOKED = None, "invalid_grant", 400, Cause.CLIENT
+    # The operator, or the identity provider by a logout, has revoked it since the login.
+    GRANT_REVOKED = None, "invalid_grant", 400, Cause.USER
     STORE_FAILED = None, "temporarily_unavailable", 503, Cause.SERVER
     # The identity provider does not respond, so it was not asked: the code or token remains valid.
     CIRCUIT_OPEN = None, "temporarily_unavailable", 503, Cause.IDP

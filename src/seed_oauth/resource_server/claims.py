@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 
-from seed_oauth.flows.revocations import token_id
+from seed_oauth.flows.revoked import token_id
 from seed_oauth.outcomes import ResourceOutcome
 from seed_oauth.protocol.issuer import is_issuer
 from seed_oauth.protocol.jwk import SIGNING_ALGORITHMS

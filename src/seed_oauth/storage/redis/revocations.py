@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from seed_oauth.flows.revocations import CAPACITY, KEPT, UNDER_WAY, Revocation, Revoked
+from seed_oauth.flows.revoked import CAPACITY, KEPT, UNDER_WAY, Revocation, Revoked
 from seed_oauth.storage.redis.database import KEY_PREFIX, RedisDatabase
 
 _STREAM = f"{KEY_PREFIX}revocations"

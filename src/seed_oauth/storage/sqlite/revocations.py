@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Sequence
 
-from seed_oauth.flows.revocations import CAPACITY, KEPT, Revocation, Revoked, epoch_after
+from seed_oauth.flows.revoked import CAPACITY, KEPT, Revocation, Revoked, epoch_after
 from seed_oauth.storage.sqlite.database import Database
 
 _AT_ONCE = 1000  # rows that are read, and that are deleted
