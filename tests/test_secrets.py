@@ -162,7 +162,8 @@ class Login:
         """Every step once as it should be, and in every way in which it goes wrong."""
         person, other = self.door.somebody(), self.door.somebody()
         await other.opens()
-        code = await self._come_back(person, other, await self._consent(person, other))
+        # Where the identity provider gives no tokens, there is no code of ours.
+        code = await self._come_back(person, other, await self._consent(person, other)) or CODE
         self.secrets |= {code, *person.http.cookies.values(), *other.http.cookies.values()}
         bound = code_request(code=code)
         wrong = ({"code_verifier": "v" * 43}, {"redirect_uri": "http://127.0.0.1/callback"}, {"code": code[:-9]},
@@ -191,7 +192,7 @@ class Login:
         self.answers.append(await other.decides(page))
         return target_of(await person.decides(page, remember="on"))
 
-    async def _come_back(self, person: Person, other: Person, onward: str) -> str:
+    async def _come_back(self, person: Person, other: Person, onward: str) -> str | None:
         state = query_of(onward)["state"]
         self.secrets |= {state, query_of(onward)["code_challenge"]}
         good = {"code": CODE, "state": state}
@@ -200,7 +201,8 @@ class Login:
         self.answers.append(await other.returns(**good))
         self.answers.append(await person.returns(state=state, error=CODE, error_description=CODE, error_uri=CODE))
         returned = await person.returns(**good)
-        return query_of(returned.headers["location"])["code"]
+        self.answers.append(returned)
+        return query_of(returned.headers["location"]).get("code") if returned.is_redirect else None
 
     async def _exchange(self, form: dict[str, str]) -> list[str]:
         """The tokens that came of it, the refresh token last."""

@@ -18,7 +18,7 @@ from seed_oauth.outcomes import (
 )
 from seed_oauth.storage.sqlite.clients import SqliteClientStore
 from seed_oauth.storage.sqlite.database import Database
-from tests.broker import BrokerDoor, Clock, PlayedGrants
+from tests.broker import BrokerDoor, Clock, PlayedGrants, PlayedHeldResponses
 from tests.cli.test_cli import free_port
 from tests.harness import (
     CALLBACK,
@@ -148,6 +148,28 @@ async def other_browser() -> None:
     async with BrokerDoor() as door:
         at_idp = query_of(await door.person.reaches_idp())
         await door.somebody().returns(state=at_idp["state"], code="x")
+
+
+def exchanging_at_callback(status: int, **members: str) -> Scenario:
+    async def scenario() -> None:
+        async with BrokerDoor(idp=lambda _: httpx.Response(status, json=members)) as door:
+            at_idp = query_of(await door.person.reaches_idp())
+            await door.person.returns(state=at_idp["state"], code="x")
+
+    return scenario
+
+
+async def token_endpoint_down_at_callback() -> None:
+    async with BrokerDoor(idp=unreachable) as door:
+        at_idp = query_of(await door.person.reaches_idp())
+        await door.person.returns(state=at_idp["state"], code="x")
+
+
+async def store_down_at_callback() -> None:
+    held = PlayedHeldResponses()
+    held.failing.add("hold")
+    async with BrokerDoor(held=held) as door:
+        await door.person.logs_in(await door.person.reaches_idp())
 
 
 def exchanging(status: int, error: str) -> Scenario:
@@ -330,6 +352,58 @@ SECTIONS: dict[str, list[Failure]] = {
             "clients. Pass `Cookie` and `Set-Cookie` on.",
             scenario=other_browser,
         ),
+        Failure(
+            outcome=CallbackOutcome.IDP_REFUSED_OUR_CREDENTIALS,
+            seen="Everybody can log in at the identity provider, and then the client reports `server_error`.",
+            cause="`SEED_OAUTH_IDP_CLIENT_SECRET` is wrong or has expired, or is sent in another way than the identity "
+            "provider expects.",
+            remedy="Set a new secret; try the other value of `SEED_OAUTH_IDP_TOKEN_AUTH_METHOD`. "
+            "`seed-oauth doctor` checks both.",
+            scenario=exchanging_at_callback(401, error="invalid_client"),
+        ),
+        Failure(
+            outcome=CallbackOutcome.IDP_ID_TOKEN_ALONE,
+            seen="Everybody can log in at the identity provider, and then the client reports `server_error`.",
+            cause="Azure AD B2C issues no access token, because no API is among the scopes.",
+            remedy="Expose a scope of an API there, and add it to `SEED_OAUTH_IDP_SCOPES`.",
+            scenario=exchanging_at_callback(200, id_token="a.b.c"),
+        ),
+        Failure(
+            outcome=CallbackOutcome.IDP_UNAUTHORIZED_CLIENT,
+            seen="Everybody can log in at the identity provider, and then the client reports `server_error`.",
+            cause="The identity provider does not allow `SEED_OAUTH_IDP_CLIENT_ID` the grant type "
+            "`authorization_code`.",
+            remedy="Allow `authorization_code` and `refresh_token` there.",
+            scenario=exchanging_at_callback(400, error="unauthorized_client"),
+        ),
+        Failure(
+            outcome=CallbackOutcome.IDP_UNSUPPORTED_GRANT_TYPE,
+            seen="Everybody can log in at the identity provider, and then the client reports `server_error`.",
+            cause="`SEED_OAUTH_IDP_TOKEN_URL` is another endpoint.",
+            remedy="Correct the URL.",
+            scenario=exchanging_at_callback(400, error="unsupported_grant_type"),
+        ),
+        Failure(
+            outcome=CallbackOutcome.IDP_INVALID_REQUEST,
+            seen="Everybody can log in at the identity provider, and then the client reports `server_error`.",
+            cause="The identity provider does not take a parameter of the token request, often `resource`.",
+            remedy="The log line quotes what it says. Try `SEED_OAUTH_IDP_SEND_RESOURCE=false`.",
+            scenario=exchanging_at_callback(400, error="invalid_request"),
+        ),
+        Failure(
+            outcome=CallbackOutcome.IDP_UNREACHABLE,
+            seen="The client reports `temporarily_unavailable` after the login.",
+            cause="This host cannot reach the token endpoint: a firewall, DNS, a proxy or a certificate. Browsers can.",
+            remedy="Run `seed-oauth doctor` on this host.",
+            scenario=token_endpoint_down_at_callback,
+        ),
+        Failure(
+            outcome=CallbackOutcome.STORE_FAILED,
+            seen="The client reports `temporarily_unavailable` after the login.",
+            cause="The store cannot be written, so the tokens cannot wait for the client.",
+            remedy="`seed-oauth doctor` names the reason. Run it as the user of the server.",
+            scenario=store_down_at_callback,
+        ),
     ],
     "When the client asks for tokens": [
         Failure(
@@ -341,7 +415,7 @@ SECTIONS: dict[str, list[Failure]] = {
         ),
         Failure(
             outcome=TokenOutcome.IDP_REFUSED_OUR_CREDENTIALS,
-            seen="Everybody can log in at the identity provider, and no client gets a token.",
+            seen="No client can refresh, or in the relay flow get a token: they report `server_error`.",
             cause="`SEED_OAUTH_IDP_CLIENT_SECRET` is wrong or has expired, or is sent in another way than the identity "
             "provider expects.",
             remedy="Set a new secret; try the other value of `SEED_OAUTH_IDP_TOKEN_AUTH_METHOD`. "
@@ -350,7 +424,7 @@ SECTIONS: dict[str, list[Failure]] = {
         ),
         Failure(
             outcome=TokenOutcome.IDP_ID_TOKEN_ALONE,
-            seen="Everybody can log in at the identity provider, and no client gets a token.",
+            seen="No client can refresh, or in the relay flow get a token: they report `server_error`.",
             cause="Azure AD B2C issues no access token, because no API is among the scopes.",
             remedy="Expose a scope of an API there, and add it to `SEED_OAUTH_IDP_SCOPES`.",
             scenario=id_token_alone,
@@ -372,7 +446,7 @@ SECTIONS: dict[str, list[Failure]] = {
         ),
         Failure(
             outcome=TokenOutcome.IDP_UNREACHABLE,
-            seen="The client reports `temporarily_unavailable` after the login.",
+            seen="The client reports `temporarily_unavailable` when it refreshes, in the relay flow after the login.",
             cause="This host cannot reach the token endpoint: a firewall, DNS, a proxy or a certificate. Browsers can.",
             remedy="Run `seed-oauth doctor` on this host.",
             scenario=token_endpoint_down,

@@ -374,7 +374,7 @@ async def test_the_time_that_tokens_waited_is_taken_off() -> None:
 
 
 async def test_a_response_that_was_changed_in_the_store_is_none(tmp_path: Path) -> None:
-    """THREATS 2: a thief of the store can neither read what waits there nor replace it."""
+    """THREATS 28: whoever can write to the store can only make a login fail."""
     path = tmp_path / "store.db"
     async with BrokerDoor(settings={"store_url": f"sqlite:///{path}"}) as door:
         forms = [await code_form(door), await code_form(door)]
@@ -973,7 +973,7 @@ async def test_a_refresh_token_that_is_used_again_later_voids_its_successors_too
 
 
 async def test_what_the_store_keeps_is_not_to_be_read(tmp_path: Path) -> None:
-    """THREATS 12: whoever has the file has no token."""
+    """THREATS 12 and 28: whoever has the file has no token."""
     store = tmp_path / "grants.db"
     async with BrokerDoor(settings={"store_url": f"sqlite:///{store}"}) as door:
         tokens = json_of(await door.token(await refresh_form(door)))

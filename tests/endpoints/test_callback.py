@@ -1,7 +1,10 @@
 """`/oauth/callback`: what the identity provider may send back, and in whose browser (PROTOCOL A12)."""
 
+import sqlite3
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -191,6 +194,24 @@ async def test_an_id_token_of_another_login_is_not_taken(nonce: object, row: Row
         # The identity provider did give tokens: that was a success of the exchange.
         labels = {"grant_type": "authorization_code", "result": "success"}
         assert await door.value("oauth_token_exchanges_total", **labels) == 1
+
+
+async def test_only_a_login_that_succeeded_writes_to_the_store(tmp_path: Path) -> None:
+    """THREATS 28: nobody can fill it without an account."""
+    path = tmp_path / "store.db"
+
+    def rows() -> int:
+        with closing(sqlite3.connect(path)) as connection:
+            (number,) = connection.execute("SELECT count(*) FROM held_responses").fetchone()
+            return int(number)
+
+    async with BrokerDoor(settings={"store_url": f"sqlite:///{path}"}) as door:
+        await door.person.goes_through()
+        assert rows() == 1
+        for sent in ({"code": "made up"}, {"error": "access_denied"}, {}):
+            state = query_of(await door.person.reaches_idp())["state"]
+            await door.person.returns(state=state, **sent)
+        assert rows() == 1
 
 
 async def test_tokens_that_cannot_be_held_for_the_client_are_trouble_that_passes() -> None:

@@ -77,10 +77,10 @@ class Step(StrEnum):
     """Returned from it with a code; broker flow only, because in the relay flow it redirects to the client."""
     EXCHANGED = "exchanged"
     """Received tokens for a code: the login is complete."""
-    ABANDONED = "abandoned"
-    """Never came for the tokens of a login that had returned; broker flow only."""
     REFRESHED = "refreshed"
     """Received tokens for a refresh token."""
+    ABANDONED = "abandoned"
+    """Never came for the tokens of a login that had returned; broker flow only."""
 
 
 STEPS: Mapping[Outcome, tuple[Step, ...]] = {
