@@ -95,6 +95,7 @@ async def refreshed(door: BrokerDoor, tokens: dict[str, Any]) -> httpx.Response:
 
 async def test_a_grant_is_stored_when_its_code_is_redeemed_without_any_token(tmp_path: Path) -> None:
     async with BrokerDoor(idp=idp, settings=settings_of(tmp_path)) as door:
+        door.person = door.somebody("52.1.2.3")
         code = await code_at(door, scope="files:read")
         assert await found(tmp_path) == []
         tokens = json_of(await door.token(code_request(code=code)))
@@ -110,7 +111,7 @@ async def test_a_grant_is_stored_when_its_code_is_redeemed_without_any_token(tmp
             resource=RESOURCE,
             issued_at=0,
             used_at=0,
-            address="127.0.0.1",
+            address="52.1.2.3",
         )
         assert grant.issued_at == grant.used_at
         assert abs(grant.issued_at - time()) < 60
@@ -134,14 +135,15 @@ async def test_it_has_the_name_of_the_client_and_its_family(name: str, stored: s
 
 async def test_of_an_ipv6_address_the_network_is_stored(tmp_path: Path) -> None:
     async with BrokerDoor(idp=idp, settings=settings_of(tmp_path)) as door:
-        door.person = door.somebody("2001:db8:1:2:3:4:5:6")
+        door.person = door.somebody("2600:1f14:1:2:3:4:5:6")
         await login(door)
         (grant,) = await found(tmp_path)
-        assert grant.address == "2001:db8:1:2::/64"
+        assert grant.address == "2600:1f14:1:2::/64"
 
 
 async def test_without_a_rate_limit_no_address_is_known(tmp_path: Path) -> None:
     async with BrokerDoor(idp=idp, settings=settings_of(tmp_path, rate_limit_authorize="")) as door:
+        door.person = door.somebody("52.1.2.3")
         await login(door)
         (grant,) = await found(tmp_path)
         assert grant.address is None
@@ -162,7 +164,7 @@ async def test_a_grant_without_a_refresh_token_lasts_as_long_as_its_access_token
 
 
 async def test_nobody_gets_tokens_whose_grant_cannot_be_stored() -> None:
-    """Nobody has access who cannot be listed."""
+    """THREATS 29."""
     async with BrokerDoor(idp=idp, grants=(grants := PlayedGrants())) as door:
         code = await code_at(door)
         grants.failing = {"add"}

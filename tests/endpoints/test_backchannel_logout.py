@@ -136,7 +136,7 @@ REFUSED = [
 async def test_a_token_that_says_no_logout_here_ends_nothing_and_is_counted_as_its_row(
     case: Refused, door: BrokerDoor
 ) -> None:
-    """OpenID Connect Back-Channel Logout 1.0 §2.6."""
+    """PROTOCOL V2."""
     refresh_token = await login(door)
     before = await door.samples()
     response = await send(door, case.token)
@@ -229,7 +229,7 @@ async def test_a_code_of_before_the_logout_is_refused(door: BrokerDoor) -> None:
 
 
 async def test_a_logout_token_works_once(door: BrokerDoor) -> None:
-    """It must not end the logins of later for whoever has seen it."""
+    """THREATS 30: it must not end the logins of later for whoever has seen it."""
     token = token_of(logout())
     assert (await send(door, token)).status_code == 200
     before = await door.samples()
