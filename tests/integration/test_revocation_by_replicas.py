@@ -50,6 +50,7 @@ async def test_access_ends_at_every_replica(tmp_path: Path, store: str, ends_by:
                 store_url = stack.enter_context(redis_server(tmp_path / "redis")).url
             mcp_server = f"http://127.0.0.1:{await stack.enter_async_context(listening(streams))}/mcp"
             settings = {"SEED_OAUTH_MCP_SERVER": mcp_server, "SEED_OAUTH_ACCESS_TOKENS": "own"}
+            settings["SEED_OAUTH_IDP_SCOPES"] = "openid"  # for an ID token, which says who the user is
             balancer = await stack.enter_async_context(three_replicas(tmp_path, store_url, **settings))
             http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=PATIENCE))
             form = await code_from(http, balancer.url)
