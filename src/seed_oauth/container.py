@@ -41,9 +41,8 @@ from seed_oauth.identity_provider.open import open_identity_provider
 from seed_oauth.protocol.redirect_uri import RedirectUriRules
 from seed_oauth.protocol.scope import ScopeHierarchy
 from seed_oauth.rate_limits import RateLimits
-from seed_oauth.resource_server.bearer import BearerTokens
 from seed_oauth.resource_server.claims import Claims, is_acceptable
-from seed_oauth.resource_server.guard import Guard
+from seed_oauth.resource_server.open import open_guard
 from seed_oauth.resource_server.reverse_proxy import ReverseProxy
 from seed_oauth.settings import Settings
 from seed_oauth.settings.store_url import is_redis
@@ -168,27 +167,18 @@ class Container:
 
         self.proxy: ReverseProxy | None = None
         if settings.mcp_server:
-            tokens = BearerTokens(
-                settings.issuer,
+            guard = open_guard(
+                settings,
+                settings.protected_resources[0],
+                idp,
                 sealer,
-                self.metadata,
-                idp.client,
-                idp.keys,
-                idp_client_id=settings.idp_client_id,
-                audiences=settings.idp_audiences,
-                introspection=settings.introspects,
-                revocations=revocations,
+                revocations,
+                required=settings.required_scopes,
                 now=now,
             )
             self.proxy = ReverseProxy(
                 settings.mcp_server,
-                Guard(
-                    settings.protected_resources[0],
-                    tokens,
-                    required=settings.required_scopes,
-                    advertised=settings.advertised_scopes,
-                    hierarchy=ScopeHierarchy(settings.scope_hierarchy),
-                ),
+                guard,
                 issuer=settings.issuer,
                 timeout=settings.mcp_server_timeout,
                 body_limit=settings.mcp_server_body_limit,

@@ -20,11 +20,11 @@ from seed_oauth.http.cors import DOCUMENT_CORS, READABLE, resource_cors
 from seed_oauth.http.paths import RESOURCE_METADATA, resource_metadata_path
 from seed_oauth.identity_provider.open import open_identity_provider
 from seed_oauth.outcomes import ResourceOutcome
-from seed_oauth.protocol.scope import ScopeHierarchy, is_valid
+from seed_oauth.protocol.scope import is_valid
 from seed_oauth.resource_server import VerifiedToken
-from seed_oauth.resource_server.bearer import BearerTokens
 from seed_oauth.resource_server.guard import Guard
 from seed_oauth.resource_server.headers import Headers, without_identity
+from seed_oauth.resource_server.open import open_guard
 from seed_oauth.resource_server.request_stream import listens
 from seed_oauth.settings import PREFIX, Settings, SettingsError
 from seed_oauth.storage.open import open_stores
@@ -148,24 +148,8 @@ def protect(
     idp = open_identity_provider(settings, pipeline, transport=transport)
     opened = AsyncExitStack()
     opened.push_async_callback(idp.aclose)
-    tokens = BearerTokens(
-        settings.issuer,
-        Sealer([key.get_secret_value() for key in settings.secret_keys], settings.issuer),
-        idp.metadata,
-        idp.client,
-        idp.keys,
-        idp_client_id=settings.idp_client_id,
-        audiences=settings.idp_audiences,
-        introspection=settings.introspects,
-        revocations=_revocations(settings, opened),
-    )
-    guard = Guard(
-        resource,
-        tokens,
-        required=required,
-        advertised=settings.advertised_scopes,
-        hierarchy=ScopeHierarchy(settings.scope_hierarchy),
-    )
+    sealer = Sealer([key.get_secret_value() for key in settings.secret_keys], settings.issuer)
+    guard = open_guard(settings, resource, idp, sealer, _revocations(settings, opened), required=required)
     document = protected_resource_metadata(settings.issuer, resource, advertised)
     documents = Router(
         [

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from time import time
+from typing import TypeVar
 
 import httpx
 
@@ -37,7 +38,10 @@ from tests.resource_server.issuing import Idp, own_token
 from tests.resource_server.test_protect import CASES, Protected
 
 Scenario = Callable[[], Awaitable[object]]
+Door = TypeVar("Door", bound=FrontDoor)
 
+DISCOVERED = {"idp_issuer": "https://idp.example", "idp_authorization_url": None}
+REGISTERED_WITH_A_SLASH = Client(client_id="public", issued_at=1, redirect_uris=(f"{CALLBACK}/",))
 UNCONFIGURED = {"idp_authorization_url": None, "idp_token_url": None, "idp_client_id": None, "idp_client_secret": None}
 
 
@@ -53,29 +57,18 @@ class Failure:
     scenario: Scenario
 
 
-async def unconfigured() -> None:
-    async with FrontDoor(settings=UNCONFIGURED) as door:
-        await door.authorize()
+def asking(door: Door, ask: Callable[[Door], Awaitable[object]]) -> Scenario:
+    """One request to a door."""
+
+    async def scenario() -> None:
+        async with door:
+            await ask(door)
+
+    return scenario
 
 
-async def token_unconfigured() -> None:
-    async with FrontDoor(settings=UNCONFIGURED) as door:
-        await door.token(code_request())
-
-
-async def store_down() -> None:
-    async with FrontDoor(clients=BrokenStore()) as door:
-        await door.authorize()
-
-
-async def store_down_at_token() -> None:
-    async with FrontDoor(clients=BrokenStore()) as door:
-        await door.token(code_request())
-
-
-async def store_down_at_registration() -> None:
-    async with FrontDoor(clients=BrokenStore()) as door:
-        await door.register()
+async def redeem(door: FrontDoor) -> None:
+    await door.token(code_request())
 
 
 async def store_down_at_refresh() -> None:
@@ -86,11 +79,6 @@ async def store_down_at_refresh() -> None:
         await door.token(refresh_request(refresh_token=tokens["refresh_token"]))
 
 
-async def store_new() -> None:
-    async with FrontDoor(known=()) as door:
-        await door.authorize()
-
-
 async def quota_exhausted() -> None:
     store = SqliteClientStore(Database("sqlite:///:memory:"), quota=1)
     async with FrontDoor(clients=store) as door:
@@ -98,29 +86,8 @@ async def quota_exhausted() -> None:
         await door.register()
 
 
-async def wrong_redirect_uri() -> None:
-    async with FrontDoor(known=[Client(client_id="public", issued_at=1, redirect_uris=(f"{CALLBACK}/",))]) as door:
-        await door.authorize()
-
-
-async def wrong_resource() -> None:
-    async with FrontDoor() as door:
-        await door.authorize(resource="https://mcp.example/mcp")
-
-
-async def no_egress() -> None:
-    async with FrontDoor() as door:
-        await door.authorize(client_id=DOCUMENT_DOWN)
-
-
 def unreachable(_: httpx.Request) -> httpx.Response:
     raise httpx.ConnectError("refused")
-
-
-async def idp_down() -> None:
-    settings = {"idp_issuer": "https://idp.example", "idp_authorization_url": None}
-    async with RelayDoor(idp=unreachable, settings=settings) as door:
-        await door.authorize()
 
 
 async def too_many() -> None:
@@ -137,11 +104,6 @@ def returning(**parameters: str) -> Scenario:
             await door.person.returns(**{"state": at_idp["state"], **parameters})
 
     return scenario
-
-
-async def other_keys() -> None:
-    async with BrokerDoor() as door:
-        await door.person.returns(state="sealed-by-another-replica", code="x")
 
 
 async def other_browser() -> None:
@@ -173,31 +135,7 @@ async def store_down_at_callback() -> None:
 
 
 def exchanging(status: int, error: str) -> Scenario:
-    async def scenario() -> None:
-        async with RelayDoor(idp=lambda _: httpx.Response(status, json={"error": error})) as door:
-            await door.token(code_request())
-
-    return scenario
-
-
-async def id_token_alone() -> None:
-    async with RelayDoor(idp=lambda _: httpx.Response(200, json={"id_token": "a.b.c"})) as door:
-        await door.token(code_request())
-
-
-async def token_endpoint_down() -> None:
-    async with RelayDoor(idp=unreachable) as door:
-        await door.token(code_request())
-
-
-async def code_of_other_keys() -> None:
-    async with BrokerDoor() as door:
-        await door.token(code_request(code="sealed-by-another-replica"))
-
-
-async def refresh_token_of_other_keys() -> None:
-    async with BrokerDoor() as door:
-        await door.token(refresh_request(refresh_token="sealed-by-former-keys"))
+    return asking(RelayDoor(idp=lambda _: httpx.Response(status, json={"error": error})), redeem)
 
 
 def resource(row: ResourceOutcome) -> Scenario:
@@ -239,7 +177,7 @@ SECTIONS: dict[str, list[Failure]] = {
             seen="The browser shows an error, for every client.",
             cause="Settings of the identity provider are missing.",
             remedy="`/readyz` names them. Set them and restart.",
-            scenario=unconfigured,
+            scenario=asking(FrontDoor(settings=UNCONFIGURED), FrontDoor.authorize),
         ),
         Failure(
             outcome=AuthorizationOutcome.IDP_UNAVAILABLE,
@@ -247,7 +185,7 @@ SECTIONS: dict[str, list[Failure]] = {
             cause="The metadata at `SEED_OAUTH_IDP_ISSUER` has never been read: the URL is wrong, or the firewall, "
             "DNS, a proxy or a certificate prevents it.",
             remedy="The log line `identity provider metadata not read` says why. Run `seed-oauth doctor` on this host.",
-            scenario=idp_down,
+            scenario=asking(RelayDoor(idp=unreachable, settings=DISCOVERED), RelayDoor.authorize),
         ),
         Failure(
             outcome=AuthorizationOutcome.CLIENT_LOOKUP_FAILED,
@@ -255,7 +193,7 @@ SECTIONS: dict[str, list[Failure]] = {
             cause="The store cannot be read.",
             remedy="The log line `not ready` of the start, and `seed-oauth doctor`, name the file or the server and "
             "the reason.",
-            scenario=store_down,
+            scenario=asking(FrontDoor(clients=BrokenStore()), FrontDoor.authorize),
         ),
         Failure(
             outcome=AuthorizationOutcome.UNKNOWN_CLIENT,
@@ -264,21 +202,21 @@ SECTIONS: dict[str, list[Failure]] = {
             "has a file of its own. For a single user: the client was unused for `SEED_OAUTH_CLIENT_DAYS`.",
             remedy="The line `store` at the start says which store is used. Restore the old one, or let users remove "
             "the connection in their client and connect again.",
-            scenario=store_new,
+            scenario=asking(FrontDoor(known=()), FrontDoor.authorize),
         ),
         Failure(
             outcome=AuthorizationOutcome.BAD_REDIRECT_URI,
             seen="The browser shows an error, for one client of `SEED_OAUTH_CLIENTS`.",
             cause="Its `redirect_uris` differ from the one that it sends, often by a slash at the end.",
             remedy="Copy the `redirect_uri` from the address in the browser to `SEED_OAUTH_CLIENTS`.",
-            scenario=wrong_redirect_uri,
+            scenario=asking(FrontDoor(known=[REGISTERED_WITH_A_SLASH]), FrontDoor.authorize),
         ),
         Failure(
             outcome=AuthorizationOutcome.BAD_RESOURCE,
             seen="The client reports `invalid_target`.",
             cause="Clients use another URL of the MCP server than `SEED_OAUTH_RESOURCES` has.",
             remedy="Set `SEED_OAUTH_RESOURCES` to the URL that users enter in their client.",
-            scenario=wrong_resource,
+            scenario=asking(FrontDoor(), lambda door: door.authorize(resource="https://mcp.example/mcp")),
         ),
         Failure(
             outcome=AuthorizationOutcome.CLIENT_DOCUMENT_UNAVAILABLE,
@@ -286,7 +224,7 @@ SECTIONS: dict[str, list[Failure]] = {
             cause="This host has no way out to the URL in `client_id`: a firewall or a network policy.",
             remedy="Allow HTTPS to that host, or set `SEED_OAUTH_CLIENT_ID_METADATA_DOCUMENTS=false`, so that these "
             "clients register.",
-            scenario=no_egress,
+            scenario=asking(FrontDoor(), lambda door: door.authorize(client_id=DOCUMENT_DOWN)),
         ),
         Failure(
             outcome=AuthorizationOutcome.RATE_LIMITED,
@@ -301,7 +239,7 @@ SECTIONS: dict[str, list[Failure]] = {
             seen="A new client cannot be added; known ones may still work.",
             cause="The store cannot be written: a full disk, a file that belongs to another user, a read-only replica.",
             remedy="`seed-oauth doctor` names the reason. Run it as the user of the server.",
-            scenario=store_down_at_registration,
+            scenario=asking(FrontDoor(clients=BrokenStore()), FrontDoor.register),
         ),
         Failure(
             outcome=RegistrationOutcome.QUOTA_EXHAUSTED,
@@ -341,7 +279,9 @@ SECTIONS: dict[str, list[Failure]] = {
             seen="After the login the browser shows that it did not begin here, every now and then or for everybody.",
             cause="The replicas have different `SEED_OAUTH_SECRET_KEYS`, or the keys were replaced during the login.",
             remedy="Give all replicas the same keys, and [rotate keys](secret-keys.md) by adding the new one first.",
-            scenario=other_keys,
+            scenario=asking(
+                BrokerDoor(), lambda door: door.person.returns(state="sealed-by-another-replica", code="x")
+            ),
         ),
         Failure(
             outcome=CallbackOutcome.OTHER_BROWSER,
@@ -411,7 +351,7 @@ SECTIONS: dict[str, list[Failure]] = {
             seen="The client reports `server_error`.",
             cause="Settings of the identity provider are missing in this replica.",
             remedy="`/readyz` names them.",
-            scenario=token_unconfigured,
+            scenario=asking(FrontDoor(settings=UNCONFIGURED), redeem),
         ),
         Failure(
             outcome=TokenOutcome.IDP_REFUSED_OUR_CREDENTIALS,
@@ -427,7 +367,7 @@ SECTIONS: dict[str, list[Failure]] = {
             seen="No client can refresh, or in the relay flow get a token: they report `server_error`.",
             cause="Azure AD B2C issues no access token, because no API is among the scopes.",
             remedy="Expose a scope of an API there, and add it to `SEED_OAUTH_IDP_SCOPES`.",
-            scenario=id_token_alone,
+            scenario=asking(RelayDoor(idp=lambda _: httpx.Response(200, json={"id_token": "a.b.c"})), redeem),
         ),
         Failure(
             outcome=TokenOutcome.IDP_UNAUTHORIZED_CLIENT,
@@ -449,14 +389,14 @@ SECTIONS: dict[str, list[Failure]] = {
             seen="The client reports `temporarily_unavailable` when it refreshes, in the relay flow after the login.",
             cause="This host cannot reach the token endpoint: a firewall, DNS, a proxy or a certificate. Browsers can.",
             remedy="Run `seed-oauth doctor` on this host.",
-            scenario=token_endpoint_down,
+            scenario=asking(RelayDoor(idp=unreachable), redeem),
         ),
         Failure(
             outcome=TokenOutcome.CLIENT_LOOKUP_FAILED,
             seen="The client reports `temporarily_unavailable` after the login.",
             cause="The store cannot be read.",
             remedy="`seed-oauth doctor` names the reason.",
-            scenario=store_down_at_token,
+            scenario=asking(FrontDoor(clients=BrokenStore()), redeem),
         ),
         Failure(
             outcome=TokenOutcome.STORE_FAILED,
@@ -470,14 +410,16 @@ SECTIONS: dict[str, list[Failure]] = {
             seen="The client reports `invalid_grant` right after the login, every now and then.",
             cause="The replicas have different `SEED_OAUTH_SECRET_KEYS`.",
             remedy="Give all replicas the same keys.",
-            scenario=code_of_other_keys,
+            scenario=asking(BrokerDoor(), lambda door: door.token(code_request(code="sealed-by-another-replica"))),
         ),
         Failure(
             outcome=TokenOutcome.BAD_REFRESH_TOKEN,
             seen="Everybody has to log in again at the same time.",
             cause="`SEED_OAUTH_SECRET_KEYS` was replaced, or is random because it is not set.",
             remedy="Keep the old key in the list while its tokens are in use: [Secret keys](secret-keys.md).",
-            scenario=refresh_token_of_other_keys,
+            scenario=asking(
+                BrokerDoor(), lambda door: door.token(refresh_request(refresh_token="sealed-by-former-keys"))
+            ),
         ),
     ],
     "When the client uses its token": [

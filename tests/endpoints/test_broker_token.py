@@ -374,7 +374,7 @@ async def test_the_time_that_tokens_waited_is_taken_off() -> None:
 
 
 async def test_a_response_that_was_changed_in_the_store_is_none(tmp_path: Path) -> None:
-    """THREATS 28: whoever can write to the store can only make a login fail."""
+    """THREATS 32: whoever can write to the store can only make a login fail."""
     path = tmp_path / "store.db"
     async with BrokerDoor(settings={"store_url": f"sqlite:///{path}"}) as door:
         forms = [await code_form(door), await code_form(door)]

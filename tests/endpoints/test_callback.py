@@ -197,7 +197,7 @@ async def test_an_id_token_of_another_login_is_not_taken(nonce: object, row: Row
 
 
 async def test_only_a_login_that_succeeded_writes_to_the_store(tmp_path: Path) -> None:
-    """THREATS 28: nobody can fill it without an account."""
+    """THREATS 32: nobody can fill it without an account."""
     path = tmp_path / "store.db"
 
     def rows() -> int:

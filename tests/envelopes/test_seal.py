@@ -88,6 +88,7 @@ def test_anything_else_is_no_envelope(text: str) -> None:
 @pytest.mark.parametrize("issuer", ["https://another.example", "https://door.example/tenant", "https://door.exampl"])
 @pytest.mark.parametrize("purpose", Purpose)
 def test_two_doors_with_the_same_keys_do_not_open_each_others_envelopes(issuer: str, purpose: Purpose) -> None:
+    """THREATS 29."""
     sealed = Sealer([KEY], issuer).seal(purpose, {}, NOW)
     with pytest.raises(SealError):
         SEALER.open(purpose, sealed, lifetime=LIFETIME, now=NOW)

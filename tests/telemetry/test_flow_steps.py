@@ -91,7 +91,7 @@ async def test_each_step_of_the_broker_flow_is_taken_by_the_family_that_register
 
 
 async def test_a_login_whose_client_never_comes_is_abandoned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """THREATS 28: once, however many processes look."""
+    """THREATS 32: once, however many processes look."""
     monkeypatch.setattr("seed_oauth.flows.held_responses.SWEEP_INTERVAL", 0.0)
     clock, held = Clock(), PlayedHeldResponses()
     async with BrokerDoor(now=clock, held=held) as door, BrokerDoor(now=clock, held=held) as other:
