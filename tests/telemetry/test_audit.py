@@ -89,7 +89,7 @@ async def test_a_login_is_recorded_from_consent_to_the_last_refresh(trail: Path)
     assert consented["oauth.flow.id"] == issued["oauth.flow.id"] == refreshed["oauth.flow.id"]
     assert issued["oauth.grant.id"] == refreshed["oauth.grant.id"] == revoked["oauth.grant.id"]
     assert issued["user.id"] == refreshed["user.id"] == revoked["user.id"]
-    assert issued["oauth.scopes"] == ["openid", "mail"]
+    assert issued["oauth.scopes"] == ["mail", "openid"]
     assert issued["oauth.resource"] == "https://door.example/mcp"
     assert (issued["event.outcome"], refused["event.outcome"]) == ("success", "failure")
     assert refused["event.reason"] == "bad_refresh_token"

@@ -89,6 +89,8 @@ class AuditTrail:
         trace_id = f"{span.trace_id:032x}" if span.is_valid else None
         time = now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         told = {**facts, "trace_id": trace_id}
+        if "scopes" in told:
+            told["scopes"] = sorted(told["scopes"])  # type: ignore[call-overload]  # a collection of names
         subject = told.pop("subject", None)
         if self._subject == "clear":
             told["subject"] = subject
