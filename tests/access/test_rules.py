@@ -35,7 +35,7 @@ MATCHING = {
 
 @pytest.mark.parametrize(("kind", "value"), MATCHING.items())
 def test_whom_a_rule_allows_comes_in_and_nobody_else(kind: str, value: str) -> None:
-    """THREATS 33"""
+    """THREATS 36"""
     assert refusal(ANN, {kind: value}) is None
     told = refusal(ANN, {kind: f"not{value}"})
     assert told is not None

@@ -1,4 +1,4 @@
-"""Who may come in: at the callback, before there is a code, and at each refresh (THREATS 33, 34)."""
+"""Who may come in: at the callback, before there is a code, and at each refresh (THREATS 36, 37)."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -115,7 +115,7 @@ def opened(door: BrokerDoor, access_token: str) -> AccessToken:
 
 
 async def test_with_the_google_preset_a_stranger_sees_the_page_and_gets_no_code() -> None:
-    """THREATS 33"""
+    """THREATS 36"""
     idp = Google(STRANGER)
     async with door_to(idp, **FOR_EXAMPLE) as door:
         before = await door.samples()
@@ -178,7 +178,7 @@ NOBODY_COMES_IN = {
 
 @pytest.mark.parametrize(("claims", "reason"), NOBODY_COMES_IN.values(), ids=NOBODY_COMES_IN)
 async def test_what_is_nearly_an_address_at_the_domain_lets_nobody_in(claims: dict[str, Any], reason: str) -> None:
-    """THREATS 33"""
+    """THREATS 36"""
     idp = Google(claims)
     idp.answers["https://openidconnect.googleapis.com/v1/userinfo"] = lambda _: httpx.Response(
         200, json={"sub": "10769150350006150715113082367", **claims}
@@ -233,7 +233,7 @@ class Entra(Google):
 async def test_what_entra_does_not_vouch_for_lets_nobody_in(
     rule: dict[str, str], claims: dict[str, Any], reason: str
 ) -> None:
-    """THREATS 33"""
+    """THREATS 36"""
     idp = Entra(claims)
     async with door_to(idp, **rule) as door:
         with capture_logs() as lines:
@@ -256,7 +256,7 @@ async def test_what_entra_does_not_vouch_for_lets_nobody_in(
 async def test_an_id_token_that_is_not_for_this_login_lets_nobody_in(
     changes: dict[str, Any], key: Any, row: Outcome
 ) -> None:
-    """THREATS 34"""
+    """THREATS 37"""
     idp = Google({**ANN, **changes}, key=key)
     async with door_to(idp, **FOR_EXAMPLE) as door:
         told = query_of((await logs_in(door, idp)).headers["location"])
@@ -276,7 +276,7 @@ async def test_an_id_token_that_is_not_for_this_login_lets_nobody_in(
 async def test_userinfo_that_fails_lets_nobody_in_and_never_ends_a_grant(
     answer: httpx.Response, row: str, error: str
 ) -> None:
-    """THREATS 34 (OpenID Connect Core §5.3.2)"""
+    """THREATS 37 (OpenID Connect Core §5.3.2)"""
     idp = Google(dict(ANN))
     async with door_to(idp, **FOR_EXAMPLE) as door:
         refresh_token = (await tokens_after(door, await logs_in(door, idp)))["refresh_token"]
@@ -293,7 +293,7 @@ async def test_userinfo_that_fails_lets_nobody_in_and_never_ends_a_grant(
 
 
 async def test_who_has_left_the_group_is_out_at_the_next_refresh() -> None:
-    """THREATS 33"""
+    """THREATS 36"""
     idp = Entra({"groups": ["staff"]})
     settings = {"allowed_groups": "staff", "mcp_server": "http://127.0.0.1:9/mcp"}
     async with door_to(idp, **settings) as door:
@@ -316,7 +316,7 @@ async def test_who_has_left_the_group_is_out_at_the_next_refresh() -> None:
 
 
 async def test_a_refresh_about_another_user_is_not_answered() -> None:
-    """THREATS 34 (OpenID Connect Core §12.2)"""
+    """THREATS 37 (OpenID Connect Core §12.2)"""
     idp = Google(dict(ANN))
     async with door_to(idp, **FOR_EXAMPLE) as door:
         tokens = await tokens_after(door, await logs_in(door, idp))
@@ -351,7 +351,7 @@ async def test_where_nothing_is_said_anew_the_rules_of_today_judge_what_was_said
 
 
 async def test_a_member_of_the_github_organization_comes_in_and_nobody_else() -> None:
-    """THREATS 33"""
+    """THREATS 36"""
     idp = Github(orgs=["Acme"])
     async with door_to(idp, allowed_github_orgs="acme") as door:
         assert query_of(await door.person.reaches_idp())["scope"] == "read:org"
@@ -371,7 +371,7 @@ async def test_a_member_of_the_github_organization_comes_in_and_nobody_else() ->
 
 
 async def test_githubs_rate_limit_lets_nobody_in_and_passes() -> None:
-    """THREATS 34"""
+    """THREATS 37"""
     idp = Github(orgs=["acme"])
     async with door_to(idp, allowed_github_orgs="acme") as door:
         tokens = await tokens_after(door, await logs_in(door, idp))

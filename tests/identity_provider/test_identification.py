@@ -117,7 +117,7 @@ async def test_an_id_token_for_this_server_says_who_it_is_without_another_reques
     ],
 )
 async def test_an_id_token_that_is_not_for_this_login_is_refused(changes: dict[str, Any], problem: str) -> None:
-    """THREATS 34 (OpenID Connect Core §3.1.3.7)"""
+    """THREATS 37 (OpenID Connect Core §3.1.3.7)"""
     failure = await Played().fails(id_token(**changes))
     assert (failure.failure, str(failure)) == (IdentityProviderFailure.BAD_ID_TOKEN, f"the ID token {problem}")
 
@@ -130,7 +130,7 @@ async def test_what_is_no_id_token_is_refused_where_one_was_asked_for(token: str
 
 @pytest.mark.parametrize("algorithm", ["none", "HS256"])
 async def test_an_id_token_that_no_public_key_verifies_is_refused(algorithm: str) -> None:
-    """THREATS 34"""
+    """THREATS 37"""
     header, payload, signature = id_token().split(".")
     header = urlsafe_b64encode(b'{"alg":"%s"}' % algorithm.encode()).rstrip(b"=").decode()
     told = str(await Played().fails(f"{header}.{payload}.{signature}"))
@@ -172,7 +172,7 @@ async def test_userinfo_says_what_the_id_token_does_not_and_is_sent_no_credentia
 
 
 async def test_userinfo_about_another_user_is_refused() -> None:
-    """THREATS 34 (OpenID Connect Core §5.3.2)"""
+    """THREATS 37 (OpenID Connect Core §5.3.2)"""
     idp = Played({f"{IDP}/userinfo": {"sub": "bob", "email": "bob@example.com", "email_verified": True}},
                  **FOR_ADDRESSES)  # fmt: skip
     failure = await idp.fails(id_token())
@@ -218,7 +218,7 @@ async def test_userinfo_that_refuses_our_access_tokens_is_not_asked() -> None:
 
 
 async def test_an_id_token_of_another_user_than_the_one_who_has_logged_in_is_refused() -> None:
-    """THREATS 34 (OpenID Connect Core §12.2)"""
+    """THREATS 37 (OpenID Connect Core §12.2)"""
     failure = await Played().fails(id_token(sub="bob"), subject="ann")
     assert failure.failure is IdentityProviderFailure.WRONG_SUBJECT
     assert await Played().identify(id_token(), subject="ann") == Identity(IDP, "ann")
@@ -243,7 +243,7 @@ FAILURES = {
 
 @pytest.mark.parametrize(("answer", "failure", "retry_after"), FAILURES.values(), ids=map(str, FAILURES))
 async def test_a_look_up_that_fails_is_never_a_refusal(answer: object, failure: str, retry_after: int | None) -> None:
-    """THREATS 34"""
+    """THREATS 37"""
     found = await Played({f"{IDP}/userinfo": answer}, **FOR_ADDRESSES).fails(id_token())
     assert (found.failure.value, found.retry_after) == (failure, retry_after)
     assert "at" not in found.log_fields.values()

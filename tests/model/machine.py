@@ -271,7 +271,7 @@ class FlowMachine(Logins):
     @there_are("refresh_tokens")
     @rule(token=one_of("refresh_tokens"), login=one_of("logins"))
     def has_left_the_group_for_a_while(self, token: RefreshToken, login: Login) -> None:
-        """THREATS 33: out at the next refresh and at the next login, and back with a new one."""
+        """THREATS 36: out at the next refresh and at the next login, and back with a new one."""
         self.world.model.is_member = False
         self.refreshes(token, twice=False)
         self.logs_in_and_gets_tokens(login, sends_redirect_uri=True, twice=False)

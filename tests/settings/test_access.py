@@ -26,7 +26,7 @@ def refused(**given: object) -> str:
 def test_where_everybody_can_have_an_account_the_server_starts_only_if_it_is_told_who_may_come_in(
     issuer: str, preset: str
 ) -> None:
-    """THREATS 33"""
+    """THREATS 36"""
     told = refused(idp_issuer=issuer, idp_preset=preset)
     assert "SEED_OAUTH_ALLOW_EVERYBODY=true" in told
     assert "SEED_OAUTH_ALLOWED_SUBJECTS" in told

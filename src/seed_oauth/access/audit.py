@@ -12,6 +12,7 @@ from seed_oauth.outcomes import (
     AuthorizationOutcome,
     CallbackOutcome,
     ConsentOutcome,
+    LogoutOutcome,
     Outcome,
     RegistrationOutcome,
     ResourceOutcome,
@@ -59,6 +60,7 @@ AUDITED: Mapping[Outcome, Event] = {
     TokenOutcome.CODE_REUSED: Event.GRANT_REUSED,
     TokenOutcome.REFRESH_TOKEN_REUSED: Event.GRANT_REUSED,
     RevocationOutcome.REVOKED: Event.GRANT_REVOKED,
+    LogoutOutcome.LOGGED_OUT: Event.GRANT_REVOKED,
     ResourceOutcome.ALLOWED: Event.TOOL_CALL,
     **_all(
         Event.GRANT_REFUSED,
@@ -103,6 +105,8 @@ AUDITED: Mapping[Outcome, Event] = {
         ResourceOutcome.INACTIVE_TOKEN,
         ResourceOutcome.REVOKED_TOKEN,
         ResourceOutcome.INSUFFICIENT_SCOPE,
+        ResourceOutcome.STEP_UP_REQUIRED,
+        ResourceOutcome.SCOPE_NOT_GRANTED,
     ),
 }
 """The event that an outcome is recorded as; any other outcome decided nothing about anybody's access."""

@@ -29,6 +29,7 @@ from seed_oauth.flows.consent import ConsentPages, can_be_remembered
 from seed_oauth.flows.held_responses import HeldResponses
 from seed_oauth.flows.idp_authorization import IdpAuthorization
 from seed_oauth.flows.idp_failure import as_oauth_error
+from seed_oauth.flows.issued_grants import IssuedGrants
 from seed_oauth.flows.presented import decided_transaction, note_grant, presented_code, presented_grant, returned_login
 from seed_oauth.flows.revoker import Revoker
 from seed_oauth.flows.rotation import Rotation
@@ -57,6 +58,7 @@ class BrokerFlow:
         sealer: Sealer,
         tokens: TokenIssuer,
         held: HeldResponses,
+        issued: IssuedGrants,
         rotation: Rotation,
         revoker: Revoker,
         consent: ConsentPages,
@@ -72,6 +74,7 @@ class BrokerFlow:
         self._sealer = sealer
         self._tokens = tokens
         self._held = held
+        self._issued = issued
         self._rotation = rotation
         self._revoker = revoker
         self._clients = clients
@@ -206,7 +209,9 @@ class BrokerFlow:
         grant, now = held.grant, self._now()
         note_grant(grant, self._sealer)
         await self._clients.mark_used(grant.client_id, grant.subject)
-        return self._tokens.members(held.idp_members(now), grant, held.scope, now, passed_on=held.passed_on)
+        members = self._tokens.members(held.idp_members(now), grant, held.scope, now, passed_on=held.passed_on)
+        await self._issued.store(held, members, presented.client)
+        return members
 
     # 5. The client refreshes its tokens.
 
@@ -214,6 +219,7 @@ class BrokerFlow:
         """Exchange the identity provider's refresh token inside our own, once."""
         grant = presented_grant(presented, self._rotation, self._scopes, self._resources)
         note_grant(grant, self._sealer)
+        await self._issued.check(grant)
         try:
             return await self._rotation.once(grant, partial(self._idp.refresh, grant, presented.scope))
         except OAuthError as refusal:

@@ -11,6 +11,7 @@ from seed_oauth.access.rules import AccessRules
 from seed_oauth.envelopes.seal import Sealer
 from seed_oauth.flows import IdpParameters, TokenMembers, idp_response, transaction
 from seed_oauth.flows.held_responses import HeldResponse
+from seed_oauth.flows.issued_grants import login_address
 from seed_oauth.flows.presented import note_grant
 from seed_oauth.flows.scopes import IdpScopes
 from seed_oauth.flows.tokens import TokenIssuer, claims_of
@@ -117,7 +118,16 @@ class IdpAuthorization:
         now = self._now()
         grant = Grant.by(begun, scope, user, now, idp_scope=self._scopes.kept(idp_scope, asked))
         note_grant(grant, self._sealer)
-        return HeldResponse.of(tokens.members, grant, scope, now, passed_on=passed_on)
+        session_id = claims.get("sid") if user else None  # only of an ID token that was verified
+        return HeldResponse.of(
+            tokens.members,
+            grant,
+            scope,
+            now,
+            passed_on=passed_on,
+            session_id=session_id if isinstance(session_id, str) else None,
+            address=login_address(),
+        )
 
     async def refresh(self, grant: Grant, asked_scope: str | None) -> TokenMembers:
         """The client's token response to a refresh of the grant, with `asked_scope` or all that was granted.

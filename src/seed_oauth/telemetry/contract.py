@@ -16,6 +16,7 @@ from seed_oauth.outcomes import (
     ClientFamily,
     ConsentOutcome,
     GrantType,
+    LogoutOutcome,
     Outcome,
     RegistrationOutcome,
     ResourceOutcome,
@@ -82,6 +83,8 @@ class Step(StrEnum):
     """Received tokens for a refresh token."""
     ABANDONED = "abandoned"
     """Never came for the tokens of a login that had returned; broker flow only."""
+    STEPPED_UP = "stepped_up"
+    """Was asked to log in again with more scopes, which an operation needs; of any client."""
 
 
 STEPS: Mapping[Outcome, tuple[Step, ...]] = {
@@ -93,6 +96,7 @@ STEPS: Mapping[Outcome, tuple[Step, ...]] = {
     TokenOutcome.EXCHANGED: (Step.EXCHANGED,),
     TokenOutcome.REFRESHED: (Step.REFRESHED,),
     RegistrationOutcome.REGISTERED: (Step.REGISTERED,),
+    ResourceOutcome.STEP_UP_REQUIRED: (Step.STEPPED_UP,),
 }
 """The steps that are counted for an outcome."""
 
@@ -111,6 +115,7 @@ ENDPOINTS: Mapping[type[Outcome], str] = {
     TokenOutcome: "token",
     RegistrationOutcome: "register",
     RevocationOutcome: "revoke",
+    LogoutOutcome: "backchannel-logout",
     ResourceOutcome: "resource",
 }
 """The value of the label `endpoint` for each table of outcomes."""

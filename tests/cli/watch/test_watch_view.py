@@ -119,7 +119,7 @@ def flow(instance: Instance) -> FlowState:
     instance.exchange("authorization_code", 7.0, outcome="timeout")
     instance.fail(TokenOutcome.IDP_TIMEOUT)
     instance.exchange("refresh_token", 0.05, times=5)
-    for step, times in zip(Step, (3, 20, 15, 12, 9, 5, 3), strict=True):
+    for step, times in zip(Step, (3, 20, 15, 12, 9, 5, 3, 1), strict=True):
         instance.step(step, times)
     instance.count(CONSENT_DECISIONS, 8, decision="approved")
     instance.count(CONSENT_DECISIONS, 2, decision="denied")
