@@ -35,11 +35,12 @@ class OpenIdProvider:
             raise httpx.ConnectError("refused")
         if request.url.path == "/keys":
             return httpx.Response(200, json={"keys": [key.as_dict(private=False) for key in self.keys]})
-        session = {} if self.session_id is None else {"sid": self.session_id}
-        id_token = token_of(
-            {"iss": IDP, "aud": "proxy", "exp": 2**33, "sub": self.subject, **session}, self.keys[0], typ="JWT"
-        )
         tokens = {"access_token": "at", "token_type": "bearer", "expires_in": 300, "refresh_token": "rt"}
+        if b"refresh_token" in request.content:
+            return httpx.Response(200, json=tokens)
+        claims = {"iss": IDP, "aud": "proxy", "exp": 2**33, "sub": self.subject, "sid": self.session_id}
+        said = {name: value for name, value in claims.items() if value is not None}
+        id_token = token_of(said, self.keys[0], typ="JWT")
         return httpx.Response(200, json={**tokens, "id_token": id_token})
 
 
