@@ -3,6 +3,7 @@
 import asyncio
 import re
 from base64 import urlsafe_b64encode
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import unescape
 from types import TracebackType
@@ -17,9 +18,11 @@ from seed_oauth.cli.demo.identity_provider import DevelopmentIdentityProvider
 from seed_oauth.clients import Client
 from seed_oauth.flows.grants import RefreshLease
 from seed_oauth.identity_provider.metadata import ProviderMetadata
+from seed_oauth.outcomes import ClientFamily
 from seed_oauth.outcomes.errors import StoreError
 from seed_oauth.storage.sqlite.database import Database
 from seed_oauth.storage.sqlite.grants import SqliteGrantStore
+from seed_oauth.storage.sqlite.held_responses import SqliteHeldResponseStore
 from tests.harness import FrontDoor, authorization_request, code_request, json_of, query_of
 
 IDP = "https://idp.example"
@@ -112,6 +115,40 @@ class PlayedGrants:
     async def revoke(self, grant_id: str, *, expires_at: float) -> None:
         await self._reach("revoke")
         await self._inner.revoke(grant_id, expires_at=expires_at)
+
+
+class PlayedHeldResponses:
+    """A `HeldResponseStore` somewhere in a network, whose methods fail when they are in `failing`."""
+
+    def __init__(self) -> None:
+        self._inner = SqliteHeldResponseStore(Database("sqlite:///:memory:"))
+        self.failing: set[str] = set()
+        self.sweeps = 0
+
+    async def _reach(self, method: str) -> None:
+        await anyio.lowlevel.checkpoint()
+        if method in self.failing:
+            raise StoreError("ConnectionError")
+
+    async def hold(self, key: str, sealed: str, family: ClientFamily, *, expires_at: float) -> None:
+        await self._reach("hold")
+        await self._inner.hold(key, sealed, family, expires_at=expires_at)
+
+    async def take(self, key: str) -> str | None:
+        await self._reach("take")
+        return await self._inner.take(key)
+
+    async def delete_expired(self, *, now: float) -> Mapping[str, int]:
+        self.sweeps += 1
+        await self._reach("delete_expired")
+        return await self._inner.delete_expired(now=now)
+
+    async def two_more_sweeps(self) -> None:
+        """Wait for a whole sweep, which is over when the next one begins."""
+        begun = self.sweeps
+        with anyio.fail_after(5):
+            while self.sweeps < begun + 2:
+                await anyio.lowlevel.checkpoint()
 
 
 @dataclass

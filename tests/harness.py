@@ -16,6 +16,7 @@ from seed_oauth import Pipeline, Settings, create_app, create_metrics_app
 from seed_oauth.clients import Client, ClientStore, hash_secret
 from seed_oauth.envelopes.seal import Sealer
 from seed_oauth.flows.grants import GrantStore
+from seed_oauth.flows.held_responses import HeldResponseStore
 from seed_oauth.identity_provider.metadata import MetadataSource
 from seed_oauth.outcomes import EndpointOutcomes, Outcome
 from seed_oauth.outcomes.errors import StoreError
@@ -163,6 +164,7 @@ class FrontDoor:
     settings: Mapping[str, Any] = field(default_factory=dict)
     clients: ClientStore | None = None
     grants: GrantStore | None = None
+    held: HeldResponseStore | None = None
     metadata: MetadataSource | None = None
     now: Callable[[], float] = time
     clock: Callable[[], float] = perf_counter
@@ -182,6 +184,7 @@ class FrontDoor:
             pipeline=self.pipeline,
             clients=clients,
             grants=self.grants,
+            held=self.held,
             metadata=self.metadata,
             transport=httpx.MockTransport(self._idp),
             client_documents=httpx.MockTransport(self._document),

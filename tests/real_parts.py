@@ -41,6 +41,7 @@ COLLECTOR = CACHE / f"otelcol-{_hash('otel/builder.yaml')}"
 KEYCLOAK = CACHE / "keycloak-26.4.0"
 KUSTOMIZE = CACHE / "kustomize-v5.7.1"
 _NODE = "tests/integration/node"
+PYTHON_PACKAGES = CACHE / f"python-{_hash('tests/integration/python/requirements.txt')}"
 NODE_PACKAGES = CACHE / f"node-{_hash(f'{_NODE}/package.json', f'{_NODE}/package-lock.json')}"
 
 PARTS: Mapping[str, Part] = {
@@ -55,6 +56,7 @@ PARTS: Mapping[str, Part] = {
     "nginx": Part("apt-get install nginx-light", ("nginx",)),
     "node": Part("apt-get install nodejs npm && bash tests/integration/install.sh", files=(NODE_PACKAGES,)),
     "prometheus": Part("apt-get install prometheus", ("prometheus", "promtool")),
+    "python packages": Part("bash tests/integration/install.sh", files=(PYTHON_PACKAGES,)),
     "redis": Part("apt-get install redis-server redis-sentinel", ("redis-server", "redis-sentinel", "redis-cli")),
     "release": Part(
         ".venv/bin/pip install -c constraints.txt -e '.[dev,release]'", ("pyproject-build", "cyclonedx-py", "pip-audit")

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 import httpx
@@ -162,7 +163,8 @@ class Login:
         """Every step once as it should be, and in every way in which it goes wrong."""
         person, other = self.door.somebody(), self.door.somebody()
         await other.opens()
-        code = await self._come_back(person, other, await self._consent(person, other))
+        # Where the identity provider gives no tokens, there is no code of ours.
+        code = await self._come_back(person, other, await self._consent(person, other)) or CODE
         self.secrets |= {code, *person.http.cookies.values(), *other.http.cookies.values()}
         bound = code_request(code=code)
         wrong = ({"code_verifier": "v" * 43}, {"redirect_uri": "http://127.0.0.1/callback"}, {"code": code[:-9]},
@@ -191,7 +193,7 @@ class Login:
         self.answers.append(await other.decides(page))
         return target_of(await person.decides(page, remember="on"))
 
-    async def _come_back(self, person: Person, other: Person, onward: str) -> str:
+    async def _come_back(self, person: Person, other: Person, onward: str) -> str | None:
         state = query_of(onward)["state"]
         self.secrets |= {state, query_of(onward)["code_challenge"]}
         good = {"code": CODE, "state": state}
@@ -200,7 +202,8 @@ class Login:
         self.answers.append(await other.returns(**good))
         self.answers.append(await person.returns(state=state, error=CODE, error_description=CODE, error_uri=CODE))
         returned = await person.returns(**good)
-        return query_of(returned.headers["location"])["code"]
+        self.answers.append(returned)
+        return query_of(returned.headers["location"]).get("code") if returned.is_redirect else None
 
     async def _exchange(self, form: dict[str, str]) -> list[str]:
         """The tokens that came of it, the refresh token last."""
@@ -214,7 +217,7 @@ class Login:
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
 async def test_nothing_that_is_made_in_a_login_is_found_but_where_it_belongs(
-    log_format: str, capsys: pytest.CaptureFixture[str]
+    log_format: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """Envelopes, cookies, codes, verifiers and tokens of the broker flow (THREATS 12)."""
     spans = InMemorySpanExporter()
@@ -222,6 +225,7 @@ async def test_nothing_that_is_made_in_a_login_is_found_but_where_it_belongs(
     tracer_provider.add_span_processor(SimpleSpanProcessor(spans))
     seen, secrets = [], set(CANARIES)
     settings = {"idp_client_secret": PROXY_SECRET, "idp_scopes": "openid", "access_tokens": "own"}
+    settings["audit_log"] = str(tmp_path / "audit.jsonl")
     metadata = PlayedMetadata(METADATA)
     with logging_as(log_format):
         for idp in idps():
@@ -238,7 +242,9 @@ async def test_nothing_that_is_made_in_a_login_is_found_but_where_it_belongs(
     assert len(secrets) > 60
     for row in ("exchanged", "refreshed", "bad_envelope", "bad_state", "other_browser", "refresh_token_revoked"):
         assert row in out
-    seen += [out, err, *recorded]
+    audited = (tmp_path / "audit.jsonl").read_text()
+    assert "grant_issued" in audited
+    seen += [out, err, audited, *recorded]
     for secret in secrets:
         for spelling in spellings(secret):
             assert not [text for text in seen if spelling in text], secret[:13]

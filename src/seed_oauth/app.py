@@ -26,6 +26,7 @@ from seed_oauth.endpoints.registration import RegistrationEndpoint
 from seed_oauth.endpoints.revocation import RevocationEndpoint
 from seed_oauth.endpoints.token import TokenEndpoint
 from seed_oauth.flows.grants import GrantStore
+from seed_oauth.flows.held_responses import HeldResponseStore
 from seed_oauth.http import paths
 from seed_oauth.http.answer import json_response
 from seed_oauth.http.cors import DOCUMENT_CORS, ENDPOINT_CORS, resource_cors
@@ -54,6 +55,7 @@ def create_app(
     pipeline: Recording | None = None,
     clients: ClientStore | None = None,
     grants: GrantStore | None = None,
+    held: HeldResponseStore | None = None,
     assertions: UsedAssertions | None = None,
     metadata: MetadataSource | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
@@ -69,6 +71,7 @@ def create_app(
             available as `app.state.pipeline`.
         clients: the store of registered clients; by default the one at `settings.store_url`.
         grants: the store of grants and their used refresh tokens; by default the one at `settings.store_url`.
+        held: the store of token responses that wait for their clients; by default the same.
         assertions: the store of used client assertions; by default the one at `settings.store_url`.
         metadata: the identity provider's metadata; by default read or taken from the settings.
         transport: connects to the identity provider; for tests and special networks.
@@ -86,6 +89,7 @@ def create_app(
         pipeline,
         clients=clients,
         grants=grants,
+        held=held,
         assertions=assertions,
         metadata=metadata,
         transport=transport,
@@ -160,6 +164,7 @@ def _endpoints(settings: Settings, pipeline: Recording, container: Container) ->
             telemetry=pipeline.telemetry,
             issuer=settings.issuer,
             limit=container.limits.of(outcomes),
+            audit=container.audit,
         )
         return Route(path, boundary, middleware=[cors] if cors else [])
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Protocol
 
 import httpx
 
-from seed_oauth.access.tools import OperationScopes
 from seed_oauth.clients import ClientStore
 from seed_oauth.clients.archive import DocumentArchive
 from seed_oauth.clients.assertion import ClientAssertions, UsedAssertions
@@ -23,6 +22,7 @@ from seed_oauth.flows import Flow, IdpParameters
 from seed_oauth.flows.broker import BrokerFlow
 from seed_oauth.flows.consent import ConsentPages
 from seed_oauth.flows.grants import GrantStore
+from seed_oauth.flows.held_responses import HeldResponses, HeldResponseStore
 from seed_oauth.flows.relay import RelayFlow
 from seed_oauth.flows.revocations import Revocations
 from seed_oauth.flows.revoker import Revoker
@@ -37,14 +37,15 @@ from seed_oauth.identity_provider.open import open_identity_provider
 from seed_oauth.protocol.redirect_uri import RedirectUriRules
 from seed_oauth.protocol.scope import ScopeHierarchy
 from seed_oauth.rate_limits import RateLimits
-from seed_oauth.resource_server.bearer import BearerTokens
+from seed_oauth.rate_limits.client_address import ClientAddresses
 from seed_oauth.resource_server.claims import Claims, is_acceptable
-from seed_oauth.resource_server.guard import Guard
+from seed_oauth.resource_server.open import open_guard
 from seed_oauth.resource_server.reverse_proxy import ReverseProxy
 from seed_oauth.settings import Settings
 from seed_oauth.settings.store_url import is_redis
 from seed_oauth.storage.open import open_stores
 from seed_oauth.telemetry import Recording
+from seed_oauth.telemetry.audit import AuditTrail
 
 if TYPE_CHECKING:
     from seed_oauth.rate_limits.shared import SharedLimits
@@ -71,6 +72,7 @@ class Container:
         *,
         clients: ClientStore | None = None,
         grants: GrantStore | None = None,
+        held: HeldResponseStore | None = None,
         assertions: UsedAssertions | None = None,
         metadata: MetadataSource | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
@@ -95,6 +97,9 @@ class Container:
         self.metadata = idp.metadata
 
         sealer = Sealer([key.get_secret_value() for key in settings.secret_keys], settings.issuer)
+        self.audit: AuditTrail | None = None
+        if settings.audit_log:
+            self.audit = AuditTrail(settings, sealer.pseudonym, ClientAddresses(settings.trusted_proxies).text_of)
         client_documents = client_documents or GuardedTransport(allow_loopback=settings.client_documents_on_loopback)
         # What is not sealed is not archived; in the relay flow there may be no keys.
         archive = DocumentArchive(stores.documents, sealer, now) if settings.secret_keys else None
@@ -122,6 +127,7 @@ class Container:
         parameters = idp_parameters(settings)
         rotation = _rotation(settings, grants or stores.grants, sealer, now)
         revoker = Revoker(sealer, rotation, revocations, self.metadata, idp.client, now=now)
+        held_responses = HeldResponses(held or stores.held, revoker, pipeline.telemetry.record_abandoned, now)
         self.broker: BrokerFlow | None = None
         self.flow: Flow = RelayFlow(parameters, self.metadata, idp.client)
         self.presentation = Presentation(
@@ -138,6 +144,7 @@ class Container:
                 tokens=TokenIssuer(
                     sealer, settings.access_tokens, settings.access_token_seconds, _accepting(settings, now)
                 ),
+                held=held_responses,
                 rotation=rotation,
                 revoker=revoker,
                 consent=ConsentPages(settings.issuer, sealer, self.presentation, days=settings.consent_days),
@@ -148,28 +155,18 @@ class Container:
 
         self.proxy: ReverseProxy | None = None
         if settings.mcp_server:
-            tokens = BearerTokens(
-                settings.issuer,
+            guard = open_guard(
+                settings,
+                settings.protected_resources[0],
+                idp,
                 sealer,
-                self.metadata,
-                idp.client,
-                idp.keys,
-                idp_client_id=settings.idp_client_id,
-                audiences=settings.idp_audiences,
-                introspection=settings.introspects,
-                revocations=revocations,
+                revocations,
+                required=settings.required_scopes,
                 now=now,
             )
             self.proxy = ReverseProxy(
                 settings.mcp_server,
-                Guard(
-                    settings.protected_resources[0],
-                    tokens,
-                    required=settings.required_scopes,
-                    advertised=settings.advertised_scopes,
-                    operations=OperationScopes(settings.tool_scopes, settings.method_scopes),
-                    hierarchy=ScopeHierarchy(settings.scope_hierarchy),
-                ),
+                guard,
                 issuer=settings.issuer,
                 timeout=settings.mcp_server_timeout,
                 body_limit=settings.mcp_server_body_limit,
@@ -180,8 +177,8 @@ class Container:
         self._background: list[_Background] = [idp, self.readiness, *([sharing] if sharing else [])]
         # Closed in reverse order.
         self._closable: list[_Closable] = [stores, client_documents, keys, self.clients, idp, revocations, revoker]
-        self._closable.append(self.readiness)
-        self._closable += [part for part in (self.proxy, sharing) if part is not None]
+        self._closable += [held_responses, self.readiness]
+        self._closable += [part for part in (self.proxy, sharing, self.audit) if part is not None]
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -11,7 +11,6 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from seed_oauth.access.tools import OperationScopes
 from seed_oauth.endpoints.boundary import Boundary
 from seed_oauth.endpoints.metadata import protected_resource_metadata
 from seed_oauth.envelopes.seal import Sealer
@@ -21,17 +20,19 @@ from seed_oauth.http.cors import DOCUMENT_CORS, READABLE, resource_cors
 from seed_oauth.http.paths import RESOURCE_METADATA, resource_metadata_path
 from seed_oauth.identity_provider.open import open_identity_provider
 from seed_oauth.outcomes import ResourceOutcome
-from seed_oauth.protocol.scope import ScopeHierarchy, is_valid
+from seed_oauth.protocol.scope import is_valid
+from seed_oauth.rate_limits.client_address import ClientAddresses
 from seed_oauth.resource_server import VerifiedToken
-from seed_oauth.resource_server.bearer import BearerTokens
 from seed_oauth.resource_server.guard import Guard
 from seed_oauth.resource_server.headers import Headers, without_identity
+from seed_oauth.resource_server.open import open_guard
 from seed_oauth.resource_server.operations import LARGEST
 from seed_oauth.resource_server.request_stream import RequestStream, listens
 from seed_oauth.resource_server.tool_lists import ToolLists, uncompressed
 from seed_oauth.settings import PREFIX, Settings, SettingsError
 from seed_oauth.storage.open import open_stores
 from seed_oauth.telemetry import Pipeline, Recording
+from seed_oauth.telemetry.audit import AuditTrail
 
 TOKEN = "seed_oauth.token"  # noqa: S105 - where a token is, not what it is
 """Where in the ASGI scope the `VerifiedToken` is."""
@@ -63,7 +64,15 @@ class ProtectedApp:
     """An ASGI app that only requests with a valid access token reach; `protect` makes it."""
 
     def __init__(
-        self, app: ASGIApp, guard: Guard, *, documents: Router, pipeline: Recording, issuer: str, opened: AsyncExitStack
+        self,
+        app: ASGIApp,
+        guard: Guard,
+        *,
+        documents: Router,
+        pipeline: Recording,
+        issuer: str,
+        audit: AuditTrail | None,
+        opened: AsyncExitStack,
     ) -> None:
         self.pipeline = pipeline
         """Where outcomes are recorded."""
@@ -71,7 +80,9 @@ class ProtectedApp:
         self._guard = guard
         self._documents = documents
         self._document_paths = {route.path for route in documents.routes if isinstance(route, Route)}
-        self._boundary = Boundary(self._admit, ResourceOutcome, _METHODS, telemetry=pipeline.telemetry, issuer=issuer)
+        self._boundary = Boundary(
+            self._admit, ResourceOutcome, _METHODS, telemetry=pipeline.telemetry, issuer=issuer, audit=audit
+        )
         self._opened = opened
         preflights = resource_cors(("*",))
         self._cors = preflights.cls(app, *preflights.args, **preflights.kwargs)
@@ -158,25 +169,8 @@ def protect(
     idp = open_identity_provider(settings, pipeline, transport=transport)
     opened = AsyncExitStack()
     opened.push_async_callback(idp.aclose)
-    tokens = BearerTokens(
-        settings.issuer,
-        Sealer([key.get_secret_value() for key in settings.secret_keys], settings.issuer),
-        idp.metadata,
-        idp.client,
-        idp.keys,
-        idp_client_id=settings.idp_client_id,
-        audiences=settings.idp_audiences,
-        introspection=settings.introspects,
-        revocations=_revocations(settings, opened),
-    )
-    guard = Guard(
-        resource,
-        tokens,
-        required=required,
-        advertised=settings.advertised_scopes,
-        operations=OperationScopes(settings.tool_scopes, settings.method_scopes),
-        hierarchy=ScopeHierarchy(settings.scope_hierarchy),
-    )
+    sealer = Sealer([key.get_secret_value() for key in settings.secret_keys], settings.issuer)
+    guard = open_guard(settings, resource, idp, sealer, _revocations(settings, opened), required=required)
     document = protected_resource_metadata(settings.issuer, resource, advertised)
     documents = Router(
         [
@@ -185,7 +179,13 @@ def protect(
             for path in (known, f"{known}/")
         ]
     )
-    return ProtectedApp(app, guard, documents=documents, pipeline=pipeline, issuer=settings.issuer, opened=opened)
+    audit = None
+    if settings.audit_log:
+        audit = AuditTrail(settings, sealer.pseudonym, ClientAddresses(settings.trusted_proxies).text_of)
+        opened.push_async_callback(audit.aclose)
+    return ProtectedApp(
+        app, guard, documents=documents, pipeline=pipeline, issuer=settings.issuer, audit=audit, opened=opened
+    )
 
 
 def _revocations(settings: Settings, opened: AsyncExitStack) -> Revocations | None:

@@ -30,12 +30,12 @@ from servers import free_port, running
 REQUESTS = 256  # as many as `Telemetry` notes before it records
 WARM_UP = 32
 BLOCK = 32
-"""Requests for which one code is used: it is good for a minute, and a busy machine needs longer for all of them."""
+"""Requests for which codes are got at a time: they are good for a minute, and a busy machine needs longer for all."""
 START_SECONDS = 180.0  # under valgrind, on a machine that has other things to do
 SERVERS = ("floor", "relay", "broker")
 PATHS = ("register", "authorize", "callback", "token", "refresh")
-COMPARABLE = {"register": "authorize", "callback": "authorize"}
-"""What of the floor a path is compared with, where the floor has none of that name: one that asks nobody either."""
+COMPARABLE = {"register": "authorize", "callback": "token"}
+"""What of the floor a path is compared with, where the floor has none of that name: one that asks as much."""
 
 Figures = Mapping[str, Mapping[str, float]]
 """Instructions for each request, by server and path."""
@@ -76,7 +76,8 @@ async def counted(server: str, base: str, callgrind: Callgrind, paths: Collectio
     counting = Counting(callgrind, paths)
     async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
         on = Logins(base, "" if server == "floor" else "/oauth", session)
-        client_id, codes = "bench", ["a-code-as-long-as-the-usual-ones-are"]
+        client_id = "bench"
+        codes = ["a-code-as-long-as-the-usual-ones-are"] * (WARM_UP + REQUESTS)
         await callgrind.measure_idle()
         if server != "floor":
             client_id = await on.register()
@@ -85,14 +86,15 @@ async def counted(server: str, base: str, callgrind: Callgrind, paths: Collectio
         await on.authorize(client_id)  # in the broker flow consent is remembered from now on
         locations = await counting.count("authorize", lambda _: on.authorize(client_id))
 
-        async def get_code(number: int) -> None:
-            codes.append(await on.come_back(locations[number]))
+        async def get_codes(first: int) -> None:
+            for number in range(first, first + BLOCK):
+                codes[number] = await on.come_back(locations[number])
 
         is_broker = server == "broker" and bool(locations)
         if is_broker:
             await counting.count("callback", lambda number: on.come_back(locations[number]))
         refresh_tokens = await counting.count(
-            "token", lambda _: on.exchange(client_id, codes[-1]), get_code if is_broker else None
+            "token", lambda number: on.exchange(client_id, codes[number]), get_codes if is_broker else None
         )
         if refresh_tokens:
             await counting.count("refresh", lambda number: on.refresh(client_id, refresh_tokens[number]))

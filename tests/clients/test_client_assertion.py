@@ -213,7 +213,7 @@ async def test_a_client_with_a_key_is_not_authenticated_without_it() -> None:
 
 
 async def test_a_client_that_lists_none_as_well_is_not_authenticated_without_its_key() -> None:
-    """What ChatGPT publishes."""
+    """THREATS 28: what ChatGPT publishes."""
     listed = {"token_endpoint_auth_methods_supported": ["none", "private_key_jwt"]}
     async with RelayDoor(documents=publishing(**listed)) as door:
         assert (await door.token(code_request(client_id=URL))).status_code == 401

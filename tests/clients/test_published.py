@@ -34,6 +34,9 @@ pytestmark = pytest.mark.anyio
 
 URL = "https://app.example/client.json"
 
+PATIENCE = 10
+"""Seconds until a flood of which nothing is refused counts as let in."""
+
 
 class Publisher:
     """Answers with `answer`, and counts what it is asked."""
@@ -285,7 +288,7 @@ async def test_a_flood_by_one_domain_or_one_address_leaves_room_for_others(withi
         return await publisher.documents.get(f"https://{host}/")
 
     flooding = [asyncio.create_task(flood(number)) for number in range(FETCHES_AT_ONCE)]
-    refused, _ = await asyncio.wait(flooding, return_when=asyncio.FIRST_EXCEPTION)
+    refused, _ = await asyncio.wait(flooding, return_when=asyncio.FIRST_EXCEPTION, timeout=PATIENCE)
     assert {type(task.exception()) for task in refused} == {ClientDocumentUnavailableError}
     assert len(publisher.asked) == most < FETCHES_AT_ONCE
     requesting_address.set(b"somebody else")

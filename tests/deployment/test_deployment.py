@@ -201,6 +201,7 @@ def test_the_image_installs_locked_wheels_and_nothing_that_installs_more() -> No
 
 
 def test_the_tools_that_build_the_package_in_the_image_are_locked_by_hash() -> None:
+    """THREATS 31."""
     tools = read(".ci/build-requirements.txt")
     (backend,) = re.findall(r"^requires = \[\"(.*)\"\]$", read("pyproject.toml"), re.MULTILINE)
     assert f"{backend} " in tools

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from time import time
+from typing import TypeVar
 
 import httpx
 
@@ -18,7 +19,7 @@ from seed_oauth.outcomes import (
 )
 from seed_oauth.storage.sqlite.clients import SqliteClientStore
 from seed_oauth.storage.sqlite.database import Database
-from tests.broker import BrokerDoor, Clock, PlayedGrants
+from tests.broker import BrokerDoor, Clock, PlayedGrants, PlayedHeldResponses
 from tests.cli.test_cli import free_port
 from tests.harness import (
     CALLBACK,
@@ -37,7 +38,10 @@ from tests.resource_server.issuing import Idp, own_token
 from tests.resource_server.test_protect import CASES, Protected, good_token
 
 Scenario = Callable[[], Awaitable[object]]
+Door = TypeVar("Door", bound=FrontDoor)
 
+DISCOVERED = {"idp_issuer": "https://idp.example", "idp_authorization_url": None}
+REGISTERED_WITH_A_SLASH = Client(client_id="public", issued_at=1, redirect_uris=(f"{CALLBACK}/",))
 UNCONFIGURED = {"idp_authorization_url": None, "idp_token_url": None, "idp_client_id": None, "idp_client_secret": None}
 
 
@@ -53,29 +57,18 @@ class Failure:
     scenario: Scenario
 
 
-async def unconfigured() -> None:
-    async with FrontDoor(settings=UNCONFIGURED) as door:
-        await door.authorize()
+def asking(door: Door, ask: Callable[[Door], Awaitable[object]]) -> Scenario:
+    """One request to a door."""
+
+    async def scenario() -> None:
+        async with door:
+            await ask(door)
+
+    return scenario
 
 
-async def token_unconfigured() -> None:
-    async with FrontDoor(settings=UNCONFIGURED) as door:
-        await door.token(code_request())
-
-
-async def store_down() -> None:
-    async with FrontDoor(clients=BrokenStore()) as door:
-        await door.authorize()
-
-
-async def store_down_at_token() -> None:
-    async with FrontDoor(clients=BrokenStore()) as door:
-        await door.token(code_request())
-
-
-async def store_down_at_registration() -> None:
-    async with FrontDoor(clients=BrokenStore()) as door:
-        await door.register()
+async def redeem(door: FrontDoor) -> None:
+    await door.token(code_request())
 
 
 async def store_down_at_refresh() -> None:
@@ -86,11 +79,6 @@ async def store_down_at_refresh() -> None:
         await door.token(refresh_request(refresh_token=tokens["refresh_token"]))
 
 
-async def store_new() -> None:
-    async with FrontDoor(known=()) as door:
-        await door.authorize()
-
-
 async def quota_exhausted() -> None:
     store = SqliteClientStore(Database("sqlite:///:memory:"), quota=1)
     async with FrontDoor(clients=store) as door:
@@ -98,29 +86,8 @@ async def quota_exhausted() -> None:
         await door.register()
 
 
-async def wrong_redirect_uri() -> None:
-    async with FrontDoor(known=[Client(client_id="public", issued_at=1, redirect_uris=(f"{CALLBACK}/",))]) as door:
-        await door.authorize()
-
-
-async def wrong_resource() -> None:
-    async with FrontDoor() as door:
-        await door.authorize(resource="https://mcp.example/mcp")
-
-
-async def no_egress() -> None:
-    async with FrontDoor() as door:
-        await door.authorize(client_id=DOCUMENT_DOWN)
-
-
 def unreachable(_: httpx.Request) -> httpx.Response:
     raise httpx.ConnectError("refused")
-
-
-async def idp_down() -> None:
-    settings = {"idp_issuer": "https://idp.example", "idp_authorization_url": None}
-    async with RelayDoor(idp=unreachable, settings=settings) as door:
-        await door.authorize()
 
 
 async def too_many() -> None:
@@ -139,43 +106,36 @@ def returning(**parameters: str) -> Scenario:
     return scenario
 
 
-async def other_keys() -> None:
-    async with BrokerDoor() as door:
-        await door.person.returns(state="sealed-by-another-replica", code="x")
-
-
 async def other_browser() -> None:
     async with BrokerDoor() as door:
         at_idp = query_of(await door.person.reaches_idp())
         await door.somebody().returns(state=at_idp["state"], code="x")
 
 
-def exchanging(status: int, error: str) -> Scenario:
+def exchanging_at_callback(status: int, **members: str) -> Scenario:
     async def scenario() -> None:
-        async with RelayDoor(idp=lambda _: httpx.Response(status, json={"error": error})) as door:
-            await door.token(code_request())
+        async with BrokerDoor(idp=lambda _: httpx.Response(status, json=members)) as door:
+            at_idp = query_of(await door.person.reaches_idp())
+            await door.person.returns(state=at_idp["state"], code="x")
 
     return scenario
 
 
-async def id_token_alone() -> None:
-    async with RelayDoor(idp=lambda _: httpx.Response(200, json={"id_token": "a.b.c"})) as door:
-        await door.token(code_request())
+async def token_endpoint_down_at_callback() -> None:
+    async with BrokerDoor(idp=unreachable) as door:
+        at_idp = query_of(await door.person.reaches_idp())
+        await door.person.returns(state=at_idp["state"], code="x")
 
 
-async def token_endpoint_down() -> None:
-    async with RelayDoor(idp=unreachable) as door:
-        await door.token(code_request())
+async def store_down_at_callback() -> None:
+    held = PlayedHeldResponses()
+    held.failing.add("hold")
+    async with BrokerDoor(held=held) as door:
+        await door.person.logs_in(await door.person.reaches_idp())
 
 
-async def code_of_other_keys() -> None:
-    async with BrokerDoor() as door:
-        await door.token(code_request(code="sealed-by-another-replica"))
-
-
-async def refresh_token_of_other_keys() -> None:
-    async with BrokerDoor() as door:
-        await door.token(refresh_request(refresh_token="sealed-by-former-keys"))
+def exchanging(status: int, error: str) -> Scenario:
+    return asking(RelayDoor(idp=lambda _: httpx.Response(status, json={"error": error})), redeem)
 
 
 def resource(row: ResourceOutcome) -> Scenario:
@@ -225,7 +185,7 @@ SECTIONS: dict[str, list[Failure]] = {
             seen="The browser shows an error, for every client.",
             cause="Settings of the identity provider are missing.",
             remedy="`/readyz` names them. Set them and restart.",
-            scenario=unconfigured,
+            scenario=asking(FrontDoor(settings=UNCONFIGURED), FrontDoor.authorize),
         ),
         Failure(
             outcome=AuthorizationOutcome.IDP_UNAVAILABLE,
@@ -233,7 +193,7 @@ SECTIONS: dict[str, list[Failure]] = {
             cause="The metadata at `SEED_OAUTH_IDP_ISSUER` has never been read: the URL is wrong, or the firewall, "
             "DNS, a proxy or a certificate prevents it.",
             remedy="The log line `identity provider metadata not read` says why. Run `seed-oauth doctor` on this host.",
-            scenario=idp_down,
+            scenario=asking(RelayDoor(idp=unreachable, settings=DISCOVERED), RelayDoor.authorize),
         ),
         Failure(
             outcome=AuthorizationOutcome.CLIENT_LOOKUP_FAILED,
@@ -241,7 +201,7 @@ SECTIONS: dict[str, list[Failure]] = {
             cause="The store cannot be read.",
             remedy="The log line `not ready` of the start, and `seed-oauth doctor`, name the file or the server and "
             "the reason.",
-            scenario=store_down,
+            scenario=asking(FrontDoor(clients=BrokenStore()), FrontDoor.authorize),
         ),
         Failure(
             outcome=AuthorizationOutcome.UNKNOWN_CLIENT,
@@ -250,21 +210,21 @@ SECTIONS: dict[str, list[Failure]] = {
             "has a file of its own. For a single user: the client was unused for `SEED_OAUTH_CLIENT_DAYS`.",
             remedy="The line `store` at the start says which store is used. Restore the old one, or let users remove "
             "the connection in their client and connect again.",
-            scenario=store_new,
+            scenario=asking(FrontDoor(known=()), FrontDoor.authorize),
         ),
         Failure(
             outcome=AuthorizationOutcome.BAD_REDIRECT_URI,
             seen="The browser shows an error, for one client of `SEED_OAUTH_CLIENTS`.",
             cause="Its `redirect_uris` differ from the one that it sends, often by a slash at the end.",
             remedy="Copy the `redirect_uri` from the address in the browser to `SEED_OAUTH_CLIENTS`.",
-            scenario=wrong_redirect_uri,
+            scenario=asking(FrontDoor(known=[REGISTERED_WITH_A_SLASH]), FrontDoor.authorize),
         ),
         Failure(
             outcome=AuthorizationOutcome.BAD_RESOURCE,
             seen="The client reports `invalid_target`.",
             cause="Clients use another URL of the MCP server than `SEED_OAUTH_RESOURCES` has.",
             remedy="Set `SEED_OAUTH_RESOURCES` to the URL that users enter in their client.",
-            scenario=wrong_resource,
+            scenario=asking(FrontDoor(), lambda door: door.authorize(resource="https://mcp.example/mcp")),
         ),
         Failure(
             outcome=AuthorizationOutcome.CLIENT_DOCUMENT_UNAVAILABLE,
@@ -272,7 +232,7 @@ SECTIONS: dict[str, list[Failure]] = {
             cause="This host has no way out to the URL in `client_id`: a firewall or a network policy.",
             remedy="Allow HTTPS to that host, or set `SEED_OAUTH_CLIENT_ID_METADATA_DOCUMENTS=false`, so that these "
             "clients register.",
-            scenario=no_egress,
+            scenario=asking(FrontDoor(), lambda door: door.authorize(client_id=DOCUMENT_DOWN)),
         ),
         Failure(
             outcome=AuthorizationOutcome.RATE_LIMITED,
@@ -287,7 +247,7 @@ SECTIONS: dict[str, list[Failure]] = {
             seen="A new client cannot be added; known ones may still work.",
             cause="The store cannot be written: a full disk, a file that belongs to another user, a read-only replica.",
             remedy="`seed-oauth doctor` names the reason. Run it as the user of the server.",
-            scenario=store_down_at_registration,
+            scenario=asking(FrontDoor(clients=BrokenStore()), FrontDoor.register),
         ),
         Failure(
             outcome=RegistrationOutcome.QUOTA_EXHAUSTED,
@@ -327,7 +287,9 @@ SECTIONS: dict[str, list[Failure]] = {
             seen="After the login the browser shows that it did not begin here, every now and then or for everybody.",
             cause="The replicas have different `SEED_OAUTH_SECRET_KEYS`, or the keys were replaced during the login.",
             remedy="Give all replicas the same keys, and [rotate keys](secret-keys.md) by adding the new one first.",
-            scenario=other_keys,
+            scenario=asking(
+                BrokerDoor(), lambda door: door.person.returns(state="sealed-by-another-replica", code="x")
+            ),
         ),
         Failure(
             outcome=CallbackOutcome.OTHER_BROWSER,
@@ -338,6 +300,58 @@ SECTIONS: dict[str, list[Failure]] = {
             "clients. Pass `Cookie` and `Set-Cookie` on.",
             scenario=other_browser,
         ),
+        Failure(
+            outcome=CallbackOutcome.IDP_REFUSED_OUR_CREDENTIALS,
+            seen="Everybody can log in at the identity provider, and then the client reports `server_error`.",
+            cause="`SEED_OAUTH_IDP_CLIENT_SECRET` is wrong or has expired, or is sent in another way than the identity "
+            "provider expects.",
+            remedy="Set a new secret; try the other value of `SEED_OAUTH_IDP_TOKEN_AUTH_METHOD`. "
+            "`seed-oauth doctor` checks both.",
+            scenario=exchanging_at_callback(401, error="invalid_client"),
+        ),
+        Failure(
+            outcome=CallbackOutcome.IDP_ID_TOKEN_ALONE,
+            seen="Everybody can log in at the identity provider, and then the client reports `server_error`.",
+            cause="Azure AD B2C issues no access token, because no API is among the scopes.",
+            remedy="Expose a scope of an API there, and add it to `SEED_OAUTH_IDP_SCOPES`.",
+            scenario=exchanging_at_callback(200, id_token="a.b.c"),
+        ),
+        Failure(
+            outcome=CallbackOutcome.IDP_UNAUTHORIZED_CLIENT,
+            seen="Everybody can log in at the identity provider, and then the client reports `server_error`.",
+            cause="The identity provider does not allow `SEED_OAUTH_IDP_CLIENT_ID` the grant type "
+            "`authorization_code`.",
+            remedy="Allow `authorization_code` and `refresh_token` there.",
+            scenario=exchanging_at_callback(400, error="unauthorized_client"),
+        ),
+        Failure(
+            outcome=CallbackOutcome.IDP_UNSUPPORTED_GRANT_TYPE,
+            seen="Everybody can log in at the identity provider, and then the client reports `server_error`.",
+            cause="`SEED_OAUTH_IDP_TOKEN_URL` is another endpoint.",
+            remedy="Correct the URL.",
+            scenario=exchanging_at_callback(400, error="unsupported_grant_type"),
+        ),
+        Failure(
+            outcome=CallbackOutcome.IDP_INVALID_REQUEST,
+            seen="Everybody can log in at the identity provider, and then the client reports `server_error`.",
+            cause="The identity provider does not take a parameter of the token request, often `resource`.",
+            remedy="The log line quotes what it says. Try `SEED_OAUTH_IDP_SEND_RESOURCE=false`.",
+            scenario=exchanging_at_callback(400, error="invalid_request"),
+        ),
+        Failure(
+            outcome=CallbackOutcome.IDP_UNREACHABLE,
+            seen="The client reports `temporarily_unavailable` after the login.",
+            cause="This host cannot reach the token endpoint: a firewall, DNS, a proxy or a certificate. Browsers can.",
+            remedy="Run `seed-oauth doctor` on this host.",
+            scenario=token_endpoint_down_at_callback,
+        ),
+        Failure(
+            outcome=CallbackOutcome.STORE_FAILED,
+            seen="The client reports `temporarily_unavailable` after the login.",
+            cause="The store cannot be written, so the tokens cannot wait for the client.",
+            remedy="`seed-oauth doctor` names the reason. Run it as the user of the server.",
+            scenario=store_down_at_callback,
+        ),
     ],
     "When the client asks for tokens": [
         Failure(
@@ -345,11 +359,11 @@ SECTIONS: dict[str, list[Failure]] = {
             seen="The client reports `server_error`.",
             cause="Settings of the identity provider are missing in this replica.",
             remedy="`/readyz` names them.",
-            scenario=token_unconfigured,
+            scenario=asking(FrontDoor(settings=UNCONFIGURED), redeem),
         ),
         Failure(
             outcome=TokenOutcome.IDP_REFUSED_OUR_CREDENTIALS,
-            seen="Everybody can log in at the identity provider, and no client gets a token.",
+            seen="No client can refresh, or in the relay flow get a token: they report `server_error`.",
             cause="`SEED_OAUTH_IDP_CLIENT_SECRET` is wrong or has expired, or is sent in another way than the identity "
             "provider expects.",
             remedy="Set a new secret; try the other value of `SEED_OAUTH_IDP_TOKEN_AUTH_METHOD`. "
@@ -358,10 +372,10 @@ SECTIONS: dict[str, list[Failure]] = {
         ),
         Failure(
             outcome=TokenOutcome.IDP_ID_TOKEN_ALONE,
-            seen="Everybody can log in at the identity provider, and no client gets a token.",
+            seen="No client can refresh, or in the relay flow get a token: they report `server_error`.",
             cause="Azure AD B2C issues no access token, because no API is among the scopes.",
             remedy="Expose a scope of an API there, and add it to `SEED_OAUTH_IDP_SCOPES`.",
-            scenario=id_token_alone,
+            scenario=asking(RelayDoor(idp=lambda _: httpx.Response(200, json={"id_token": "a.b.c"})), redeem),
         ),
         Failure(
             outcome=TokenOutcome.IDP_UNAUTHORIZED_CLIENT,
@@ -380,17 +394,17 @@ SECTIONS: dict[str, list[Failure]] = {
         ),
         Failure(
             outcome=TokenOutcome.IDP_UNREACHABLE,
-            seen="The client reports `temporarily_unavailable` after the login.",
+            seen="The client reports `temporarily_unavailable` when it refreshes, in the relay flow after the login.",
             cause="This host cannot reach the token endpoint: a firewall, DNS, a proxy or a certificate. Browsers can.",
             remedy="Run `seed-oauth doctor` on this host.",
-            scenario=token_endpoint_down,
+            scenario=asking(RelayDoor(idp=unreachable), redeem),
         ),
         Failure(
             outcome=TokenOutcome.CLIENT_LOOKUP_FAILED,
             seen="The client reports `temporarily_unavailable` after the login.",
             cause="The store cannot be read.",
             remedy="`seed-oauth doctor` names the reason.",
-            scenario=store_down_at_token,
+            scenario=asking(FrontDoor(clients=BrokenStore()), redeem),
         ),
         Failure(
             outcome=TokenOutcome.STORE_FAILED,
@@ -404,14 +418,16 @@ SECTIONS: dict[str, list[Failure]] = {
             seen="The client reports `invalid_grant` right after the login, every now and then.",
             cause="The replicas have different `SEED_OAUTH_SECRET_KEYS`.",
             remedy="Give all replicas the same keys.",
-            scenario=code_of_other_keys,
+            scenario=asking(BrokerDoor(), lambda door: door.token(code_request(code="sealed-by-another-replica"))),
         ),
         Failure(
             outcome=TokenOutcome.BAD_REFRESH_TOKEN,
             seen="Everybody has to log in again at the same time.",
             cause="`SEED_OAUTH_SECRET_KEYS` was replaced, or is random because it is not set.",
             remedy="Keep the old key in the list while its tokens are in use: [Secret keys](secret-keys.md).",
-            scenario=refresh_token_of_other_keys,
+            scenario=asking(
+                BrokerDoor(), lambda door: door.token(refresh_request(refresh_token="sealed-by-former-keys"))
+            ),
         ),
     ],
     "When the client uses its token": [

@@ -148,6 +148,16 @@ async def test_a_person_gets_a_page_that_says_what_to_do(field_name: str) -> Non
     assert response.headers["x-correlation-id"] in response.text
 
 
+async def test_a_page_that_was_open_for_too_long_says_so_once_and_blames_nobody() -> None:
+    clock = Clock()
+    async with BrokerDoor(now=clock) as door:
+        page = await door.person.opens()
+        clock.seconds += 601
+        response = await door.person.decides(page)
+    assert response.text.count("open for too long") == 1
+    assert "mistake" not in response.text
+
+
 async def test_an_envelope_of_another_purpose_is_no_question() -> None:
     async with BrokerDoor() as door:
         state = query_of(await door.person.reaches_idp())["state"]
@@ -186,11 +196,19 @@ async def test_consent_cannot_be_given_by_scripts_of_other_origins() -> None:
 REMEMBERED = {"scope": "mail files", "redirect_uri": CALLBACK, "resource": f"{ISSUER}/mcp"}
 TWO_RESOURCES = {"resources": f"{ISSUER}/mcp,{ISSUER}/other"}
 NATIVE = "com.example.app://app.example/callback"
+LOCAL_TLS = "https://localhost:8443/callback"
 APP = KnownClients(
     Client(
         client_id=PUBLIC.client_id,
         issued_at=1,
-        redirect_uris=(CALLBACK, f"{CALLBACK}/other", "https://two.example/", "http://127.0.0.1/callback", NATIVE),
+        redirect_uris=(
+            CALLBACK,
+            f"{CALLBACK}/other",
+            "https://two.example/",
+            "http://127.0.0.1/callback",
+            NATIVE,
+            LOCAL_TLS,
+        ),
     ),
     Client(client_id="another", issued_at=1, redirect_uris=(CALLBACK,)),
 )
@@ -273,6 +291,7 @@ DOCUMENT = "https://app.example/client.json"
         ({}, True),
         # RFC 8252 §8.6: any program may listen there, or register the scheme.
         ({"redirect_uri": "http://127.0.0.1:7/callback"}, False),
+        ({"redirect_uri": LOCAL_TLS}, False),
         ({"redirect_uri": NATIVE}, False),
         # THREATS 21: others know these, and could begin a login in their name.
         ({"client_id": DOCUMENT}, False),

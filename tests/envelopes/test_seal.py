@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seed_oauth.envelopes.seal import ExpiredError, Purpose, Sealer, SealError
+from seed_oauth.envelopes.seal import ExpiredError, Purpose, Sealer, SealError, open_once, seal_once
 
 KEY, OLD_KEY = "the key that seals, of random characters", "the key before it, of random characters"
 ISSUER = "https://door.example"
@@ -88,6 +88,7 @@ def test_anything_else_is_no_envelope(text: str) -> None:
 @pytest.mark.parametrize("issuer", ["https://another.example", "https://door.example/tenant", "https://door.exampl"])
 @pytest.mark.parametrize("purpose", Purpose)
 def test_two_doors_with_the_same_keys_do_not_open_each_others_envelopes(issuer: str, purpose: Purpose) -> None:
+    """THREATS 29."""
     sealed = Sealer([KEY], issuer).seal(purpose, {}, NOW)
     with pytest.raises(SealError):
         SEALER.open(purpose, sealed, lifetime=LIFETIME, now=NOW)
@@ -101,3 +102,16 @@ def test_keys_rotate_without_anybody_being_logged_out() -> None:
     assert SEALER.open(Purpose.REFRESH_TOKEN, of_the_new_key, lifetime=LIFETIME, now=NOW) == {}
     with pytest.raises(SealError):
         SEALER.open(Purpose.REFRESH_TOKEN, of_the_old_key, lifetime=LIFETIME, now=NOW)
+
+
+@given(contents)
+def test_what_is_sealed_with_a_secret_is_opened_by_whoever_has_it(content: dict[str, object]) -> None:
+    assert open_once("a secret", seal_once("a secret", content)) == content
+    with pytest.raises(SealError):
+        open_once("another secret", seal_once("a secret", content))
+
+
+@pytest.mark.parametrize("broken", ["", "a", "é", "=", "A" * 64, seal_once("a secret", {})[:-2]])
+def test_what_was_not_sealed_with_the_secret_cannot_be_opened(broken: str) -> None:
+    with pytest.raises(SealError):
+        open_once("a secret", broken)

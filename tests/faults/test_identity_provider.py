@@ -36,7 +36,17 @@ from tests.faults.faulty_server import (
     refusing,
     response,
 )
-from tests.harness import CODE_VERIFIER, SETTINGS, code_request, increases, json_of, query_of, refresh_request
+from tests.harness import (
+    CODE_VERIFIER,
+    SETTINGS,
+    FrontDoor,
+    RelayDoor,
+    code_request,
+    increases,
+    json_of,
+    query_of,
+    refresh_request,
+)
 from tests.test_secrets import logging_as
 
 pytestmark = pytest.mark.anyio
@@ -230,7 +240,7 @@ CASES = [
 
 
 @asynccontextmanager
-async def after_failures(idp: FaultyServer, door: BrokerDoor, form: dict[str, str]) -> AsyncIterator[None]:
+async def after_failures(idp: FaultyServer, door: FrontDoor, form: dict[str, str]) -> AsyncIterator[None]:
     """So many requests in a row get no answer that no more are sent; in the end it is time to see how it is now."""
     async with refusing(idp):
         for _ in range(FAILURES):
@@ -241,7 +251,7 @@ async def after_failures(idp: FaultyServer, door: BrokerDoor, form: dict[str, st
 
 
 @asynccontextmanager
-async def among_many(idp: FaultyServer, door: BrokerDoor, form: dict[str, str]) -> AsyncIterator[None]:
+async def among_many(idp: FaultyServer, door: FrontDoor, form: dict[str, str]) -> AsyncIterator[None]:
     """As many requests as may be are waiting for an answer; in the end they give up."""
     async with behaving(idp, hangs), anyio.create_task_group() as group:
         for _ in range(MOST_IN_FLIGHT):
@@ -258,7 +268,7 @@ class Spared:
     """A request for which the identity provider is not asked, and what comes before it."""
 
     fault: Fault
-    before: Callable[[FaultyServer, BrokerDoor, dict[str, str]], AbstractAsyncContextManager[None]]
+    before: Callable[[FaultyServer, FrontDoor, dict[str, str]], AbstractAsyncContextManager[None]]
 
 
 SPARED = [
@@ -285,7 +295,7 @@ FAULTS = [*(case.fault for case in CASES), *(spared.fault for spared in SPARED)]
 
 
 class Replica:
-    """Another door with the same keys. It gives out codes, and refresh tokens, that every door can exchange."""
+    """Another door with the same keys. It gives out refresh tokens that every door can exchange, and knows codes."""
 
     def __init__(self) -> None:
         self.made = 0
@@ -293,12 +303,12 @@ class Replica:
     async def form(self, grant: str) -> dict[str, str]:
         """A good token request; no two have the same code within."""
         self.made += 1
+        if grant == "authorization_code":
+            return code_request(code=f"code-{self.made}-of-the-idp")
         async with BrokerDoor(idp=lambda _: httpx.Response(200, json=TOKENS)) as door:
             state = query_of(await door.person.reaches_idp())["state"]
             returned = await door.person.returns(state=state, code=f"code-{self.made}-of-the-idp")
             code = code_request(code=query_of(returned.headers["location"])["code"])
-            if grant == "authorization_code":
-                return code
             return refresh_request(refresh_token=json_of(await door.token(code))["refresh_token"])
 
 
@@ -306,9 +316,13 @@ class Replica:
 async def door_before(
     url: str,
     timeout: float,  # noqa: ASYNC109 - the setting's name
+    grant: str,
     **options: Any,
-) -> AsyncIterator[BrokerDoor]:
-    """A door with real connections to the identity provider."""
+) -> AsyncIterator[FrontDoor]:
+    """A door with real connections to the identity provider, in a flow whose token endpoint exchanges such a grant.
+
+    In the broker flow codes are exchanged at the callback, by the same code; `test_callback.py` has what comes of it.
+    """
     settings = {
         "idp_token_url": f"{url}/token",
         "idp_timeout": timeout,
@@ -317,7 +331,8 @@ async def door_before(
     }
     transport = open_transport(Settings(**{**SETTINGS, **settings}), trusting())
     try:
-        async with BrokerDoor(idp=transport.handle_async_request, settings=settings, **options) as door:
+        flow = RelayDoor if grant == "authorization_code" else BrokerDoor
+        async with flow(idp=transport.handle_async_request, settings=settings, **options) as door:
             yield door
     finally:
         await transport.aclose()
@@ -365,7 +380,7 @@ async def test_what_the_identity_provider_does_wrong_is_told_counted_and_over_wh
     async with faulty_server(serving("127.0.0.1", case.host) if case.tls else None) as idp:
         url = idp.url.replace("127.0.0.1", case.host)
         with logging_as("json"):
-            async with door_before(url, timeout) as door:
+            async with door_before(url, timeout, grant) as door:
                 async with case.bring(idp):
                     if case.kept:
                         assert (await door.token(before_it)).status_code == 200
@@ -404,9 +419,9 @@ async def test_an_identity_provider_that_does_not_answer_is_not_asked_and_nothin
 ) -> None:
     """Faults, "The identity provider": one that hangs takes neither the door with it, nor anybody's code."""
     row, replica = spared.fault.outcome, Replica()
-    others, form = await replica.form("authorization_code"), await replica.form(grant)
+    others, form = await replica.form(grant), await replica.form(grant)
     assert row is not None
-    async with faulty_server() as idp, door_before(idp.url, PATIENCE, clock=Clock()) as door:
+    async with faulty_server() as idp, door_before(idp.url, PATIENCE, grant, clock=Clock()) as door:
         async with spared.before(idp, door, others):
             begun, before = idp.begun, await door.samples()
             response = await door.token(form)

@@ -1,10 +1,10 @@
-"""Our own store in trouble: what is said, that logins which need no store go on, and that it recovers by itself."""
+"""Our own store in trouble: what is said, that nobody loses what they have, and that it recovers by itself."""
 
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
@@ -24,13 +24,14 @@ from tests.harness import (
     code_request,
     document,
     json_of,
+    query_of,
     refresh_request,
     registration_request,
     samples_of,
 )
 from tests.http_client.test_guarded_transport import publishing
 from tests.http_client.test_transport import response
-from tests.integration.login import client_id_from, code_for
+from tests.integration.login import client_id_from, code_for, returned_from
 from tests.integration.real_parts import eventually, identity_provider, idp_settings
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -58,6 +59,8 @@ class Door:
 
     server: Server
     published: str
+    code: Form = field(default_factory=dict)
+    """The token request for a code, if a test has got one."""
 
     @property
     def http(self) -> httpx.AsyncClient:
@@ -80,6 +83,10 @@ class Door:
         """A whole login: the token request that refreshes its tokens."""
         tokens = json_of(await self.token(await code_for(client_id, self.server.url)))
         return refresh_request(client_id=client_id, refresh_token=tokens["refresh_token"])
+
+    async def refusal_at_callback(self, client_id: str) -> dict[str, str]:
+        """What the client is told at the end of a login that fails."""
+        return query_of(await returned_from(client_id, self.server.url))
 
     async def is_ready(self) -> bool:
         return (await self.get("/readyz")).status_code == 200
@@ -147,6 +154,9 @@ async def test_trouble_of_the_store_is_said_and_counted_and_passes_by_itself(
         async with door_at(happening, tmp_path / "door", idp) as door:
             process = door.server.process
             known = [] if happening.from_the_start else [await client_id_from(door.http, door.server.url)]
+            needs_no_store = [] if happening.from_the_start else [PREREGISTERED, door.published]
+            refreshes = [await door.log_in(client_id) for client_id in needs_no_store]
+            codes = [await code_for(client_id, door.server.url) for client_id in needs_no_store]
             await asyncio.to_thread(happening.begin, process.pid)
 
             unready = await door.get("/readyz")
@@ -154,9 +164,10 @@ async def test_trouble_of_the_store_is_said_and_counted_and_passes_by_itself(
             assert "SEED_OAUTH_STORE_URL" in json_of(unready)["problems"][0]
             assert (await door.get("/healthz")).status_code == 200
             await door.counts(trouble.fault, door.register)
-            # Whoever needs no store logs in, and nobody is told to throw a refresh token away.
-            refreshes = [await door.log_in(client_id) for client_id in (PREREGISTERED, door.published)]
-            for form in refreshes:
+            # Nobody is told to throw a code or a refresh token away.
+            told = await door.refusal_at_callback(PREREGISTERED)
+            assert told["error"] == "temporarily_unavailable"
+            for form in (*codes, *refreshes):
                 refused = await door.token(form)
                 assert (refused.status_code, json_of(refused)["error"]) == (503, "temporarily_unavailable")
 
@@ -165,7 +176,7 @@ async def test_trouble_of_the_store_is_said_and_counted_and_passes_by_itself(
             assert (await door.register()).status_code == 201
             for form in refreshes:
                 assert (await door.token(form)).status_code == 200
-            for client_id in known:
+            for client_id in (*known, PREREGISTERED, door.published):
                 await door.log_in(client_id)
             assert process.returncode is None
 
@@ -221,6 +232,14 @@ NEEDS = [
     ),
     Need(
         need(
+            "store unavailable: a client redeems a code",
+            TokenOutcome.STORE_FAILED,
+            "the code can be redeemed after recovery, within its minute",
+        ),
+        lambda door, *_: door.token(door.code),
+    ),
+    Need(
+        need(
             "store unavailable: a refresh",
             TokenOutcome.STORE_FAILED,
             "the identity provider receives nothing; the refresh token works after recovery",
@@ -240,6 +259,7 @@ async def test_what_needs_the_store_is_answered_as_trouble_that_passes(tmp_path:
         async with door_at(happening, tmp_path / "door", idp) as door:
             registered = await client_id_from(door.http, door.server.url)
             form = await door.log_in(PREREGISTERED)
+            door.code = await code_for(PREREGISTERED, door.server.url)
             await asyncio.to_thread(happening.begin, door.server.process.pid)
             for needs in NEEDS:
                 await door.counts(needs.fault, lambda needs=needs: needs.ask(door, form, registered))  # type: ignore[misc]

@@ -40,8 +40,8 @@ BEGUN = Transaction(
     "client", "other", "https://app.example/", "state", "challenge", "mail", "https://door.example", "b"
 )
 LOGIN = IdpLogin.begin(BEGUN, NOW)
-CODE = Code.of(LOGIN, "idp code")
-GRANT = Grant.by(CODE, "mail", "somebody", NOW)._replace(idp_refresh_token="idp refresh token")
+GRANT = Grant.by(BEGUN, "mail", "somebody", NOW)._replace(idp_refresh_token="idp refresh token")
+CODE = Code.of(GRANT, BEGUN)
 
 # Each envelope: how it is sealed, how it is opened, and how many seconds it is good.
 ENVELOPES: dict[str, tuple[Callable[[Sealer, float], str], Callable[[str, float], object], float, object]] = {
@@ -58,7 +58,7 @@ def test_a_transaction_is_the_same_after_every_step(begun: Transaction) -> None:
     assert Transaction.decided(SEALER, begun.awaiting_decision(SEALER, NOW), NOW) == begun
     login = IdpLogin.begin(begun, NOW)
     assert IdpLogin.returned(SEALER, login.state(SEALER, NOW), NOW) == login
-    code = Code.of(login, "idp code")
+    code = Code.of(Grant.by(begun, None, None, NOW), begun)
     assert Code.opened(SEALER, code.sealed(SEALER, NOW), NOW) == code
 
 
@@ -90,6 +90,10 @@ def test_what_each_login_needs_is_derived_from_a_secret_of_its_own() -> None:
         assert pkce.has_valid_format(value)
 
 
+def test_each_code_has_a_secret_of_its_own() -> None:
+    assert len({Code.of(GRANT, BEGUN).secret for _ in range(100)}) == 100
+
+
 def test_a_code_challenge_is_that_of_the_rfc() -> None:
     """RFC 7636 appendix B."""
     assert transaction.code_challenge(CODE_VERIFIER) == CODE_CHALLENGE
@@ -99,4 +103,4 @@ def test_each_refresh_is_a_generation_of_the_same_grant() -> None:
     assert GRANT.generation == 0
     assert GRANT.refreshed() == GRANT._replace(generation=1)
     assert GRANT.refreshed().login_at == int(NOW)
-    assert Grant.by(CODE, None, None, NOW).grant_id != Grant.by(CODE, None, None, NOW).grant_id
+    assert Grant.by(BEGUN, None, None, NOW).grant_id != Grant.by(BEGUN, None, None, NOW).grant_id

@@ -9,9 +9,9 @@ import pytest
 
 from seed_oauth.identity_provider.circuit_breaker import FAILURES, MOST_IN_FLIGHT, PAUSE, Circuit
 from seed_oauth.identity_provider.failures import IdentityProviderError, IdentityProviderFailure
-from seed_oauth.outcomes import Outcome, ResourceOutcome, TokenOutcome
-from tests.broker import Clock
-from tests.harness import TOKENS, RelayDoor, code_request, increases, json_of, refresh_request
+from seed_oauth.outcomes import CallbackOutcome, Outcome, ResourceOutcome, TokenOutcome
+from tests.broker import BrokerDoor, Clock
+from tests.harness import TOKENS, RelayDoor, code_request, increases, json_of, query_of, refresh_request
 from tests.resource_server.issuing import Idp, down
 from tests.resource_server.test_protect import INTROSPECTING, Protected
 
@@ -264,3 +264,25 @@ async def test_what_the_bulkhead_refuses_is_an_error_and_no_exchange(
         over.set()
         assert [(await task).status_code for task in waiting] == [200] * hold
         assert (await door.token(form)).status_code == 200
+
+
+@pytest.mark.parametrize("row", [CallbackOutcome.CIRCUIT_OPEN, CallbackOutcome.TOO_MANY_IN_FLIGHT])
+async def test_a_browser_that_comes_back_meanwhile_is_sent_to_the_client_with_trouble_that_passes(
+    row: CallbackOutcome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if row is CallbackOutcome.TOO_MANY_IN_FLIGHT:
+        monkeypatch.setattr("seed_oauth.identity_provider.circuit_breaker.MOST_IN_FLIGHT", 0)
+    async with BrokerDoor(idp=Outage()) as door:
+        if row is CallbackOutcome.CIRCUIT_OPEN:
+            for _ in range(FAILURES):
+                state = query_of(await door.person.reaches_idp())["state"]
+                await door.person.returns(code="idp code", state=state)
+        asked = len(door.idp_requests)
+        state = query_of(await door.person.reaches_idp())["state"]
+        before = await door.samples()
+        response = await door.person.returns(code="idp code", state=state)
+
+        assert query_of(response.headers["location"])["error"] == "temporarily_unavailable"
+        result = {'oauth_callbacks_total{result="error"}': 1}
+        assert increases(before, await door.samples()) == counted(row, "callback") | result
+        assert len(door.idp_requests) == asked

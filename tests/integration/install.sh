@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Puts the real parts that no Debian package brings into ~/.cache/seed-oauth, where the tests look for them: Keycloak, and
-# the npm packages of node/ with a Node of their own, and kustomize. Needs Java 17, Maven, npm and Go; takes a minute or two
-# the first time.
+# Puts the real parts that no Debian package brings into ~/.cache/seed-oauth, where the tests look for them: Keycloak,
+# the npm packages of node/ with a Node of their own, the PyPI packages of python/, and kustomize. Needs Java 17, Maven, npm
+# and Go; takes a minute or two the first time.
 set -euo pipefail
 cd "$(dirname "$0")"
 cache="$HOME/.cache/seed-oauth"
@@ -17,6 +17,14 @@ if [ ! -d "$packages" ]; then
   # The Node that npm itself runs on may be older than these packages want; they get the one among them.
   npm ci --prefix "$work/node" --ignore-scripts --no-audit --no-fund --loglevel=error
   mv "$work/node" "$packages"
+fi
+
+# What they need need not agree with what the front door needs, so they have an environment of their own.
+environment="$cache/python-$(sha256sum < python/requirements.txt | cut -c1-16)"
+if [ ! -d "$environment" ]; then
+  python3 -m venv "$work/python"
+  "$work/python/bin/pip" install -q --no-deps -r python/requirements.txt
+  mv "$work/python" "$environment"
 fi
 
 version=26.4.0

@@ -22,11 +22,15 @@ async def sent_to_idp(browser: Browser, door: str, **changes: str) -> str:
 
 async def code_for(client_id: str, door: str) -> dict[str, str]:
     """Authorize, agree where that is asked, log in and come back with a code: the token request that redeems it."""
+    return code_request(client_id=client_id, code=query_of(await returned_from(client_id, door))["code"])
+
+
+async def returned_from(client_id: str, door: str) -> str:
+    """Where a login sends the browser in the end: to the client, with a code or an error."""
     async with Browser() as browser:
         asked = await browser.open(f"{door}/oauth/authorize?{urlencode(authorization_request(client_id=client_id))}")
         at_idp = onward(asked if asked.is_redirect else await browser.send(asked, decision="approve"))
-        returned = onward(await browser.open(onward(await browser.open(at_idp))))
-    return code_request(client_id=client_id, code=query_of(returned)["code"])
+        return onward(await browser.open(onward(await browser.open(at_idp))))
 
 
 async def code_from(http: httpx.AsyncClient, door: str) -> dict[str, str]:

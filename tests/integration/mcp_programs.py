@@ -15,6 +15,7 @@ from tests.cli.test_cli import PATIENCE
 from tests.harness import query_of
 from tests.integration.node_programs import node_command
 from tests.integration.person import Person
+from tests.integration.python_programs import packaged_command
 from tests.integration.real_parts import ready, running
 
 HERE = Path(__file__).parent
@@ -30,9 +31,17 @@ async def mcp_server(folder: Path, url: str, protection: Mapping[str, str] | Non
         yield
 
 
-def client_command(sdk: str, folder: Path) -> list[str]:
-    """The command that runs the client of the `python` or the `typescript` SDK."""
-    return [sys.executable, str(HERE / "mcp_client.py")] if sdk == "python" else node_command(folder, "mcp_client.mjs")
+def client_command(client: str, folder: Path) -> list[str]:
+    """The command that runs FastMCP's client, mcp-remote, or the client of the `python` or the `typescript` SDK."""
+    match client:
+        case "fastmcp":
+            return packaged_command("fastmcp_client.py")
+        case "mcp-remote":
+            return node_command(folder, "mcp_remote.mjs")
+        case "typescript":
+            return node_command(folder, "mcp_client.mjs")
+        case _:
+            return [sys.executable, str(HERE / "mcp_client.py")]
 
 
 async def calls_of(

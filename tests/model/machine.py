@@ -11,7 +11,7 @@ from hypothesis.stateful import initialize, rule
 from seed_oauth.outcomes import CallbackOutcome, ConsentOutcome, RevocationOutcome, TokenOutcome
 from tests.model.logins import FOREIGN, REDIRECT_URIS, VERIFIERS, Logins, one_of, one_or_none, rarely, scopes, there_are
 from tests.model.model import RESOURCES, Predicted, Redemption, Refresh
-from tests.model.things import UNKNOWN, AccessToken, Code, Login, Question, RefreshToken, Software
+from tests.model.things import UNKNOWN, AccessToken, Code, Granted, Login, Question, RefreshToken, Software
 from tests.model.world import Auth
 
 
@@ -79,8 +79,16 @@ class FlowMachine(Logins):
     @there_are("codes")
     @rule(code=one_of("codes"), twice=rarely)
     def redeems(self, code: Code, twice: bool) -> None:
-        """THREATS 2: perhaps again, perhaps late, perhaps with a code of another login inside."""
+        """THREATS 2: perhaps again, perhaps late."""
         self._redeems(_rightly(code, code.asked.redirect_uri), credentials(code.asked.client), times=1 + twice)
+
+    @there_are("unused_codes")
+    @rule(code=one_of("unused_codes"))
+    def redeems_and_redeems_again(self, code: Code) -> None:
+        """THREATS 2: which ends the grant."""
+        self.redeems(code, twice=False)
+        self.redeems(code, twice=False)
+        self._uses_all_of(code.grant)
 
     @there_are("codes")
     @rule(
@@ -196,7 +204,7 @@ class FlowMachine(Logins):
         self.refreshes(token, twice=False)
         self.time_passes(after)
         self.refreshes(token, twice=False)
-        self._uses_all_of(token)
+        self._uses_all_of(token.grant)
 
     @there_are("refresh_tokens")
     @rule(
@@ -253,16 +261,16 @@ class FlowMachine(Logins):
     def revokes_and_goes_on(self, token: RefreshToken) -> None:
         """THREATS 17: with every access token of the grant."""
         self.revokes(token, token.grant.asked.client, right=True, how="right")
-        self._uses_all_of(token)
+        self._uses_all_of(token.grant)
 
     @there_are("access_tokens")
     @rule(token=one_of("access_tokens"))
     def goes_to_the_mcp_server(self, token: AccessToken) -> None:
         self.run(self.world.uses(token))
 
-    def _uses_all_of(self, token: RefreshToken) -> None:
+    def _uses_all_of(self, grant: Granted) -> None:
         for access_token in self.world.access_tokens:
-            if access_token.grant is token.grant:
+            if access_token.grant is grant:
                 self.goes_to_the_mcp_server(access_token)
 
     # Time passes, and the operator does things.

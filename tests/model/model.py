@@ -136,12 +136,21 @@ class Model:
         rows = {"approve": ConsentOutcome.APPROVED, "deny": ConsentOutcome.DENIED}
         return rows.get(decision or "", ConsentOutcome.NO_DECISION)
 
-    def returns(self, login: Login, browser: Browser, iss: str | None, error: str | None, code: bool) -> Predicted:
-        return Predicted(row=self._return(login, browser, iss, error, code))
+    def returns(
+        self, login: Login, browser: Browser, iss: str | None, error: str | None, code: IdpCode | None
+    ) -> Predicted:
+        """Come back from the identity provider, whose code is spent by it."""
+        if refusal := self._return_refusal(login, browser, iss, error):
+            return Predicted(row=refusal)
+        if code is None:
+            return Predicted(row=CallbackOutcome.NO_CODE)
+        succeeded = self._is_redeemed(code, login)
+        row = CallbackOutcome.RETURNED if succeeded else CallbackOutcome.IDP_INVALID_GRANT
+        return Predicted(row=row, exchange=(GrantType.AUTHORIZATION_CODE, succeeded))
 
-    def _return(
-        self, login: Login, browser: Browser, iss: str | None, error: str | None, code: bool
-    ) -> CallbackOutcome:
+    def _return_refusal(
+        self, login: Login, browser: Browser, iss: str | None, error: str | None
+    ) -> CallbackOutcome | None:
         opened = self.opened(login.sealed, LOGIN)
         if opened is not Opened.GOOD:
             return CallbackOutcome.EXPIRED if opened is Opened.EXPIRED else CallbackOutcome.BAD_STATE
@@ -151,19 +160,21 @@ class Model:
             return CallbackOutcome.WRONG_ISSUER
         if error is not None:
             return CallbackOutcome.DENIED if error == "access_denied" else CallbackOutcome.IDP_REFUSED
-        return CallbackOutcome.RETURNED if code else CallbackOutcome.NO_CODE
+        return None
 
     def is_fresh(self, code: Code) -> bool:
         """Whether it could still be redeemed, if it was not yet."""
         return self.opened(code.sealed, CODE) is Opened.GOOD
 
     def redeems(self, sent: Redemption) -> Predicted:
-        """Redeem a code; the identity provider's inside is spent by it."""
+        """Take the tokens that wait for a code; without any, somebody has the code who should not."""
         if refusal := self._code_refusal(sent):
             return Predicted(row=refusal)
-        succeeded = sent.code.idp is not None and self._is_redeemed(sent.code.idp, sent.code.login)
-        row = TokenOutcome.EXCHANGED if succeeded else TokenOutcome.IDP_INVALID_GRANT
-        return Predicted(row=row, exchange=(GrantType.AUTHORIZATION_CODE, succeeded))
+        if sent.code.spent:
+            self._revoke(sent.code.grant)
+            return Predicted(row=TokenOutcome.CODE_REUSED)
+        sent.code.spent = True
+        return Predicted(row=TokenOutcome.EXCHANGED)
 
     def _code_refusal(self, sent: Redemption) -> TokenOutcome | None:
         if sent.verifier is None or not 43 <= len(sent.verifier) <= 128:

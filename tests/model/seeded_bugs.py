@@ -60,15 +60,26 @@ BUGS = (
         broken="no code works for another client",
     ),
     SeededBug(
-        name="the identity provider's codes can be redeemed twice",
+        name="a code can be redeemed twice",
         changes=(
             Change(
-                module="cli/demo/identity_provider.py",
-                before="approval = self._approvals.take(code)",
-                after="approval = self._approvals.get(code)",
+                module="storage/sqlite/held_responses.py",
+                before="DELETE FROM held_responses WHERE key = ? RETURNING sealed",
+                after="SELECT sealed FROM held_responses WHERE key = ?",
             ),
         ),
         broken="no code works twice",
+    ),
+    SeededBug(
+        name="a code that is used twice leaves its access tokens",
+        changes=(
+            Change(
+                module="flows/held_responses.py",
+                before="await self._revoker.end(code.grant_id)",
+                after="pass",
+            ),
+        ),
+        broken="no access token works once its grant is revoked",
     ),
     SeededBug(
         name="a refresh token can be spent by another client",
@@ -97,8 +108,8 @@ BUGS = (
         changes=(
             Change(
                 module="flows/revoker.py",
-                before="        await self._revocations.revoke(Revoked.GRANT, grant.grant_id)\n        return",
-                after="        return",
+                before="        await self._revocations.revoke(Revoked.GRANT, grant_id)\n",
+                after="",
             ),
         ),
         broken="no access token works once its grant is revoked",

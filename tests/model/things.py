@@ -83,24 +83,6 @@ class IdpCode:
 
 
 @dataclass(eq=False, kw_only=True)
-class Code:
-    """A code of the door's, whose inner one need not be of the same login: who returns may have stolen it."""
-
-    login: Login
-    idp: IdpCode | None
-    sealed: Sealed
-    worked: int = 0
-
-    @property
-    def asked(self) -> Asked:
-        return self.login.asked
-
-    @property
-    def spent(self) -> bool:
-        return self.idp is None or self.idp.spent
-
-
-@dataclass(eq=False, kw_only=True)
 class IdpRefreshToken:
     """A refresh token of the identity provider."""
 
@@ -127,7 +109,26 @@ class Granted:
     asked: Asked
     row: Row | None = None
     revoked: bool = False
-    """Whether the client has revoked it, or one of its refresh tokens was used twice."""
+    """Whether the client has revoked it, or its code or one of its refresh tokens was used twice."""
+
+
+@dataclass(eq=False, kw_only=True)
+class Code:
+    """A code of the door's, and the grant that it stands for."""
+
+    login: Login
+    idp: IdpCode | None
+    sealed: Sealed
+    grant: Granted
+    issued_at: float
+    """By everybody's clock."""
+    spent: bool = False
+    """Whether the tokens that waited for it were taken."""
+    worked: int = 0
+
+    @property
+    def asked(self) -> Asked:
+        return self.login.asked
 
 
 @dataclass(eq=False, kw_only=True)

@@ -235,7 +235,7 @@ class World:
         iss: str | None = "https://idp.example",
         error: str | None = None,
     ) -> Code | None:
-        predicted = self.model.returns(login, browser, iss, error, code is not None)
+        predicted = self.model.returns(login, browser, iss, error, code)
         parameters = {"state": login.sealed.envelope, "iss": iss, "error": error, "code": code.value if code else None}
         sent = {name: value for name, value in parameters.items() if value is not None}
         response = await self.browses(browser, "GET", "/oauth/callback", params=sent)
@@ -247,7 +247,10 @@ class World:
             return None
         told = query_of(response.headers["location"])
         assert told.get("state") == asked.state
-        self.codes.append(Code(login=login, idp=code, sealed=self.model.sealed(told["code"])))
+        grant = Granted(asked=asked)
+        self.model.grants.append(grant)
+        sealed = self.model.sealed(told["code"])
+        self.codes.append(Code(login=login, idp=code, sealed=sealed, grant=grant, issued_at=self.model.elapsed))
         return self.codes[-1]
 
     # What a client does.
@@ -270,9 +273,7 @@ class World:
             tokens, asked = json_of(response), sent.code.asked
             invariants.no_scope_that_the_user_was_not_shown(tokens.get("scope"), asked.scope)
             assert tokens.get("scope") == granted(asked.scope)
-            grant = Granted(asked=asked)
-            self.model.grants.append(grant)
-            self._keeps(tokens, grant, 0)
+            self._keeps(tokens, sent.code.grant, 0, sent.code.issued_at)
 
     def got_tokens_again(self, response: httpx.Response, sent: Refresh, predicted: Predicted) -> None:
         """Check the answer to a refresh token, and keep the next one."""
@@ -286,7 +287,7 @@ class World:
                 shown = token.grant.asked.scope if sent.scope is None else sent.scope
                 invariants.no_scope_that_the_user_was_not_shown(tokens.get("scope"), shown)
                 assert tokens.get("scope") == granted(shown)
-                self._keeps(tokens, token.grant, token.generation + 1)
+                self._keeps(tokens, token.grant, token.generation + 1, self.model.elapsed)
             return
         self.ends(response, predicted, None)
 
@@ -304,7 +305,7 @@ class World:
         with self.predictions():
             assert works == self.model.admits(token), "an access token works until it expires or is revoked"
 
-    def _keeps(self, tokens: Mapping[str, Any], grant: Granted, generation: int) -> None:
+    def _keeps(self, tokens: Mapping[str, Any], grant: Granted, generation: int, issued_at: float) -> None:
         assert tokens["token_type"] == "Bearer"
         self.access_tokens.append(
             AccessToken(
@@ -317,7 +318,7 @@ class World:
             RefreshToken(
                 grant=grant,
                 generation=generation,
-                idp=IdpRefreshToken(issued_at=self.model.elapsed),
+                idp=IdpRefreshToken(issued_at=issued_at),
                 sealed=self.model.sealed(tokens["refresh_token"]),
             )
         )

@@ -40,7 +40,7 @@ def read(message: object, *headers: tuple[bytes, bytes]) -> list[Operation]:
     ],
 )
 def test_each_operation_of_a_message_or_a_batch_is_found(message: object, operations: list[Any]) -> None:
-    """THREATS 29."""
+    """THREATS 33."""
     assert read(message) == operations
 
 
@@ -96,7 +96,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE)
 def test_what_parsers_may_read_differently_is_refused(body: str | bytes) -> None:
-    """THREATS 29: the MCP server reads the same bytes, and would do something else."""
+    """THREATS 33: the MCP server reads the same bytes, and would do something else."""
     with pytest.raises(MalformedRequestError):
         asked_by([], body if isinstance(body, bytes) else body.encode())
 
@@ -113,7 +113,7 @@ def test_what_parsers_may_read_differently_is_refused(body: str | bytes) -> None
     ],
 )
 def test_a_body_in_another_encoding_is_refused(headers: Fields) -> None:
-    """THREATS 29."""
+    """THREATS 33."""
     with pytest.raises(MalformedRequestError):
         asked_by(headers, b'{"method":"ping"}')
 
@@ -167,7 +167,7 @@ def test_header_fields_may_repeat_what_the_body_says(message: object, headers: F
     ],
 )
 def test_header_fields_that_say_something_else_are_refused(message: object, headers: Fields) -> None:
-    """PROTOCOL M9, THREATS 29: something before the MCP server may believe them."""
+    """PROTOCOL M9, THREATS 33: something before the MCP server may believe them."""
     with pytest.raises(JsonRpcError) as refused:
         read(message, *headers)
     assert refused.value.outcome is ResourceOutcome.HEADER_MISMATCH
@@ -223,7 +223,7 @@ def as_json_reads_it(message: Any) -> list[Operation]:
 @example(NAME_TWICE.encode())
 @example(b'{"a":"\\"","a":"\\"\\"\\"","method":"ping"}')
 def test_any_body_is_refused_or_read_as_another_parser_reads_it(body: bytes) -> None:
-    """THREATS 29."""
+    """THREATS 33."""
     try:
         operations = asked_by([], body).operations
     except MalformedRequestError:
@@ -238,7 +238,7 @@ def first_of_each(members: list[tuple[str, Any]]) -> dict[str, Any]:
 
 @given(texts())
 def test_no_name_is_read_that_comes_twice(text: str) -> None:
-    """THREATS 29: parsers keep the first, or the last."""
+    """THREATS 33: parsers keep the first, or the last."""
     repeats = []
 
     def note(members: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from starlette.websockets import WebSocketDisconnect
 from seed_oauth import Pipeline, ProtectedApp, Settings, SettingsError, VerifiedToken, protect
 from seed_oauth.outcomes import ResourceOutcome
 from tests.harness import FrontDoor, increases, json_of
-from tests.resource_server.issuing import RESOURCE, SETTINGS, Idp, claims, down, own_token, rsa_key, signed
+from tests.resource_server.issuing import IDP, RESOURCE, SETTINGS, Idp, claims, down, own_token, rsa_key, signed
 
 pytestmark = pytest.mark.anyio
 
@@ -194,6 +194,20 @@ async def test_an_endpoint_that_is_set_is_asked_without_credentials_too() -> Non
     async with Protected(settings=settings, scopes=()) as server:
         server.idp.tokens["opaque"] = claims(active=True, iss=None, iat=None, exp=None)
         assert (await server.get("Bearer opaque")).status_code == 200
+
+
+class WithoutMetadata(Idp):
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        assert not request.url.path.startswith("/.well-known/")
+        return super().__call__(request)
+
+
+async def test_where_the_metadata_cannot_be_read_the_urls_and_the_issuer_of_the_tokens_suffice() -> None:
+    issuer = "https://idp.example/tenant/v2.0/"
+    known = {"idp_issuer": None, "idp_issuer_claim": issuer, "idp_jwks_url": f"{IDP}/keys"}
+    async with Protected(idp=WithoutMetadata(), settings=known) as server:
+        for iss, status in ((issuer, 200), (IDP, 401)):
+            assert (await server.get(f"Bearer {good_token(iss=iss)}")).status_code == status
 
 
 async def test_what_a_good_token_says_is_known_to_the_app_and_the_token_is_not(server: Protected) -> None:

@@ -310,7 +310,7 @@ async def test_the_origin_of_the_door_itself_reaches_the_server() -> None:
 
 
 async def test_a_server_that_changes_the_protocol_is_not_followed() -> None:
-    """RFC 9110 §7.8: Upgrade is not passed on, so nobody asked for it."""
+    """THREATS 30. RFC 9110 §7.8: Upgrade is not passed on, so nobody asked for it."""
     switching = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
     async with door_with(answering(switching, then_hang=True)) as door:
         upgrade = {"Connection": "Upgrade", "Upgrade": "websocket"}

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -144,7 +145,7 @@ def challenge_of(refused: httpx.Response) -> dict[str, str]:
 async def test_an_operation_reaches_the_server_with_all_its_scopes_and_not_without(
     server: Site, message: object, scope: str, missing: str
 ) -> None:
-    """PROTOCOL M8, THREATS 29: each operation of a batch is judged."""
+    """PROTOCOL M8, THREATS 33: each operation of a batch is judged."""
     answer = await server.send(message, scope)
     if not missing:
         assert (answer.status_code, answer.content) == (200, PONG)
@@ -207,7 +208,7 @@ async def test_a_token_that_was_refreshed_is_of_no_other_login() -> None:
 
 
 async def test_header_fields_that_say_something_else_than_the_body_are_refused(server: Site) -> None:
-    """PROTOCOL M9, THREATS 29."""
+    """PROTOCOL M9, THREATS 33."""
     hidden = await server.send(call("delete_file", id=9), "", Mcp_Method="tools/call", Mcp_Name="other")
     assert hidden.status_code == 400
     assert json_of(hidden) == {
@@ -226,7 +227,7 @@ async def test_header_fields_that_say_something_else_than_the_body_are_refused(s
     [b"", b"no JSON", gzip.compress(PONG, mtime=0), b'{"method":"ping","method":"tools/call","params":{"name":"a"}}'],
 )
 async def test_a_body_that_cannot_be_judged_is_refused(server: Site, body: bytes) -> None:
-    """THREATS 29: nothing passes unread."""
+    """THREATS 33: nothing passes unread."""
     refused = await server.send(body, "files:write")
     assert refused.status_code == 400
     assert json_of(refused)["error"] == "invalid_request"
@@ -309,3 +310,29 @@ async def test_a_list_of_tools_is_passed_on_as_it_is_where_no_operation_needs_sc
         assert seen.content == answer
         assert seen.headers["content-length"] == str(len(answer))
         assert b"gzip" in server.heads[-1]
+
+
+async def test_the_audit_trail_names_the_tools_that_are_called_and_refused(kind: str, tmp_path: Path) -> None:
+    trail = tmp_path / "audit.log"
+    settings: dict[str, Any] = {
+        "audit_log": str(trail),
+        "audit_tool_calls": True,
+        "tool_scopes": {"files:write": ["write_file"]},
+    }
+    async with site(kind, **settings) as server:
+        await server.send([call("other"), call("read_file")])
+        await server.send(call("write_file"))
+        await server.send({"jsonrpc": "2.0", "id": 1, "method": "tools/list"})
+        await server.send(call("a" * 1000))
+    records = [json.loads(line) for line in trail.read_text().splitlines()]
+    named = [(record["event.action"], record.get("gen_ai.tool.name")) for record in records]
+    assert named == [("tool_call", "other, read_file"), ("access_denied", "write_file"), ("tool_call", "a" * 256)]
+
+
+async def test_a_trail_of_calls_needs_no_table(kind: str, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"audit_log": str(tmp_path / "audit.log"), "tool_scopes": {}, "method_scopes": {}}
+    async with site(kind, **settings, audit_tool_calls=True) as server:
+        assert (await server.send(call("write_file"))).status_code == 200
+        assert (await server.send(b"no JSON")).status_code == 400
+    async with site(kind, **settings) as server:
+        assert (await server.send(b"no JSON")).status_code == 200

@@ -1,12 +1,18 @@
 """The funnel: how far clients get, by a closed list of families."""
 
+from collections import Counter
+from collections.abc import Mapping
+
+import anyio
+import anyio.lowlevel
 import httpx
 import pytest
 
 from seed_oauth.clients import Client
 from seed_oauth.clients.family import family_of
 from seed_oauth.outcomes import ClientFamily
-from tests.broker import BrokerDoor, target_of
+from tests.broker import BrokerDoor, Clock, PlayedHeldResponses, target_of
+from tests.cli.test_cli import PATIENCE
 from tests.harness import (
     BASIC,
     CALLBACK,
@@ -82,6 +88,49 @@ async def test_each_step_of_the_broker_flow_is_taken_by_the_family_that_register
             ("exchanged", "cursor"): 1,
             ("refreshed", "cursor"): 1,
         }
+
+
+async def test_a_login_whose_client_never_comes_is_abandoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """THREATS 32: once, however many processes look."""
+    monkeypatch.setattr("seed_oauth.flows.held_responses.SWEEP_INTERVAL", 0.0)
+    clock, held = Clock(), PlayedHeldResponses()
+    async with BrokerDoor(now=clock, held=held) as door, BrokerDoor(now=clock, held=held) as other:
+        registered = json_of(await door.register(client_name="Cursor", redirect_uris=[CALLBACK]))
+        client_id = str(registered["client_id"])
+        codes = [await door.person.goes_through(client_id=client_id) for _ in range(3)]
+        await other.person.goes_through()
+        await door.token(code_request(code=codes[0], client_id=client_id))
+        clock.seconds += 60
+        await held.two_more_sweeps()
+        assert await abandoned(door, other) == {}, "the code is good to the end of this second"
+        clock.seconds += 1.1
+        with anyio.fail_after(PATIENCE):
+            while await abandoned(door, other) != {"cursor": 2, "other": 1}:
+                await anyio.lowlevel.checkpoint()
+        assert (await steps(door))["exchanged", "cursor"] == 1
+
+
+async def abandoned(*doors: FrontDoor) -> Mapping[str, float]:
+    """The logins whose clients did not come, by family."""
+    counted: Counter[str] = Counter()
+    for door in doors:
+        counted.update({family: int(n) for (step, family), n in (await steps(door)).items() if step == "abandoned"})
+    return counted
+
+
+async def test_a_sweep_that_fails_is_repeated_until_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seed_oauth.flows.held_responses.SWEEP_INTERVAL", 0.0)
+    clock, held = Clock(), PlayedHeldResponses()
+    async with BrokerDoor(now=clock, held=held) as door:
+        for times in (1, 2):
+            await door.person.goes_through()
+            held.failing = {"delete_expired"}
+            clock.seconds += 61.1
+            await held.two_more_sweeps()
+            held.failing = set()
+            # Then nothing is left to wait for, until somebody logs in again.
+            await anyio.wait_all_tasks_blocked()
+            assert await abandoned(door) == {"other": times}
 
 
 async def test_a_program_that_looks_first_takes_no_step(door: FrontDoor) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from seed_oauth.cli.demo.tokens import SUBJECT
 from tests.broker import BrokerDoor
+from tests.cli.test_cli import free_port
 from tests.harness import (
     CODE_VERIFIER,
     PUBLIC,
@@ -74,6 +75,23 @@ async def test_all_lines_of_a_login_have_its_client_and_its_flow_and_its_user_on
     assert len(flow_id) == 12
     (subject,) = {line["subject"] for line in requests[3:]}
     assert SUBJECT not in subject
+
+
+@pytest.mark.anyio
+async def test_the_line_of_a_request_to_the_mcp_server_has_the_client_flow_and_user_of_its_login(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    nowhere = {"mcp_server": f"http://127.0.0.1:{free_port()}/mcp", "access_tokens": "own"}
+
+    async def call() -> None:
+        async with BrokerDoor(settings={"idp_scopes": ("openid",), **nowhere}) as door:
+            token = (await door.login())["access_token"]
+            await door.http.post("/mcp", headers={"Authorization": f"Bearer {token}"})
+
+    *_, redeemed, called = [line for line in await logged(capsys, call()) if line["event"] == "request"]
+    assert called["endpoint"] == "resource"
+    for name in ("client_id", "flow_id", "subject"):
+        assert called[name] == redeemed[name]
 
 
 @pytest.mark.anyio

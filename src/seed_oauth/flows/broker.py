@@ -2,10 +2,10 @@
 
 There are two authorizations, one between the client and this server and one between this server and the identity
 provider, each with a state, a PKCE pair and a code of its own. Sealed envelopes carry what links them, so that this
-server stores nothing during a login: no flood can fill it up, and any replica can take the next step.
+server stores nothing before a user has logged in: no flood can fill it up, and any replica can take the next step.
 
-A login reads from top to bottom: `begin`, `decide` (consent), `return_to_client` (from the identity provider),
-`redeem`, `refresh`; and `revoke` at its end.
+A login reads from top to bottom: `begin`, `decide` (consent), `return_to_client` (from the identity provider, whose
+tokens then wait for the client), `redeem`, `refresh`; and `revoke` at its end.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,18 +28,15 @@ from seed_oauth.flows import (
 )
 from seed_oauth.flows.browser_cookies import BrowserCookies, Consent
 from seed_oauth.flows.consent import ConsentPages, can_be_remembered
-from seed_oauth.flows.presented import (
-    decided_transaction,
-    presented_code,
-    presented_grant,
-    returned_login,
-)
+from seed_oauth.flows.held_responses import HeldResponse, HeldResponses
+from seed_oauth.flows.idp_failure import as_oauth_error
+from seed_oauth.flows.presented import decided_transaction, note_grant, presented_code, presented_grant, returned_login
 from seed_oauth.flows.revoker import Revoker
 from seed_oauth.flows.rotation import Rotation
 from seed_oauth.flows.scopes import IdpScopes
 from seed_oauth.flows.tokens import TokenIssuer, claims_of
 from seed_oauth.flows.transaction import Code, Grant, IdpLogin, Transaction
-from seed_oauth.http import log_fields, paths
+from seed_oauth.http import paths
 from seed_oauth.http.answer import Answer, found
 from seed_oauth.http.pages import onward_page
 from seed_oauth.http.parameters import add_to_query
@@ -64,6 +61,7 @@ class BrokerFlow:
         *,
         sealer: Sealer,
         tokens: TokenIssuer,
+        held: HeldResponses,
         rotation: Rotation,
         revoker: Revoker,
         consent: ConsentPages,
@@ -80,6 +78,7 @@ class BrokerFlow:
         self._identity_provider = identity_provider
         self._sealer = sealer
         self._tokens = tokens
+        self._held = held
         self._rotation = rotation
         self._revoker = revoker
         self._clients = clients
@@ -161,7 +160,7 @@ class BrokerFlow:
     # 3. The identity provider sends the browser back.
 
     async def return_to_client(self, parameters: Mapping[str, str], request: Request) -> Answer:
-        """Send the browser back to the client, with our own code, which holds the identity provider's.
+        """Exchange the identity provider's code, and send the browser back to the client with our own.
 
         Raises:
             OAuthError: any row of `CallbackOutcome` but RETURNED.
@@ -169,48 +168,31 @@ class BrokerFlow:
         login = returned_login(parameters.get("state", ""), self._sealer, self._now())
         begun, family = login.transaction, login.transaction.family
         self._browser(request).check_bound_by(begun.browser, CallbackOutcome.OTHER_BROWSER, family)
-        await self._check_sender(parameters)
-        if refusal := idp_response.refusal_in(parameters):
-            error = OAuthError(*refusal, recipient=begun.recipient, client_family=family)
-            raise error from idp_response.failure_in(parameters)
-        answer = {"code": Code.of(login, parameters["code"]).sealed(self._sealer, self._now())}
+        waited = max(self._now() - login.begun_at, 0.0)
+        try:
+            response = await self._exchange(login, parameters)
+        except IdentityProviderError as failure:
+            raise as_oauth_error(failure, CallbackOutcome, begun.recipient, family) from failure
+        # Who has logged in is known from here on. Whether they may come in is decided before there is a code.
+        code = Code.of(response.grant, begun)
+        await self._held.hold(code, response, begun)
+        answer = {"code": code.sealed(self._sealer, self._now())}
         if begun.state is not None:
             answer["state"] = begun.state
         # RFC 9207 §2
         location = add_to_query(begun.redirect_uri, {**answer, "iss": self._issuer})
-        waited = max(self._now() - login.begun_at, 0.0)
         return Answer(CallbackOutcome.RETURNED, found(location), family, waited)
 
     # 4. The client redeems its code.
 
     async def redeem(self, presented: CodeRequest) -> TokenMembers:
-        """Exchange the identity provider's code inside our own."""
-        metadata = await self._metadata.get()
+        """The tokens that wait for the client. If it disconnects now they are lost, and its user logs in again."""
         code = presented_code(presented, self._sealer, self._resources, self._now())
-        parameters = {
-            "code": code.idp_code,
-            "code_verifier": transaction.code_verifier(code.secret),
-            "redirect_uri": self._redirect_uri,
-            **self._parameters.resource(code.resource),
-        }
-        tokens = await self._identity_provider.exchange(
-            metadata.token_endpoint or "", GrantType.AUTHORIZATION_CODE, parameters
-        )
-        asked = self._scopes.asked_for(code.scope, metadata.default_scopes)
-        identity = claims_of(tokens.members.get("id_token"))
-        if identity and "openid" in asked:
-            idp_response.check_nonce(identity.get("nonce"), code.secret)
-        subject, idp_scope = identity.get("sub"), tokens.members.get("scope")
-        subject = subject if isinstance(subject, str) else None
-        await self._clients.mark_used(code.client_id, subject)
-        scope = self._scopes.told(idp_scope, code.scope, asked)
-        passed_on = self._tokens.passes_on(tokens.members, code.resource, metadata.issuer)
-        if not passed_on:
-            scope = self._scopes.consented(scope, code.scope)
-        kept = self._scopes.kept(idp_scope, asked)
-        grant = Grant.by(code, scope, subject, self._now(), idp_scope=kept)
-        log_fields.note(subject=self._sealer.pseudonym(grant.subject))
-        return self._tokens.members(tokens.members, grant, scope, self._now(), passed_on=passed_on)
+        held = await self._held.take(code)
+        grant, now = held.grant, self._now()
+        note_grant(grant, self._sealer)
+        await self._clients.mark_used(grant.client_id, grant.subject)
+        return self._tokens.members(held.idp_members(now), grant, held.scope, now, passed_on=held.passed_on)
 
     # 5. The client refreshes its tokens.
 
@@ -218,7 +200,7 @@ class BrokerFlow:
         """Exchange the identity provider's refresh token inside our own, once."""
         metadata = await self._metadata.get()
         grant = presented_grant(presented, self._rotation, self._scopes, self._resources)
-        log_fields.note(subject=self._sealer.pseudonym(grant.subject))
+        note_grant(grant, self._sealer)
         parameters = {"refresh_token": grant.idp_refresh_token, **self._parameters.resource(grant.resource)}
         narrowed, asked = self._scopes.refreshed(presented.scope, grant, metadata.default_scopes)
         if asked:
@@ -270,13 +252,30 @@ class BrokerFlow:
         )
         return add_to_query(metadata.authorization_endpoint or "", parameters)
 
-    async def _check_sender(self, parameters: Mapping[str, str]) -> None:
-        try:
-            metadata = await self._metadata.get()
-        except IdentityProviderError:
-            return  # the token endpoint needs the metadata, too, and will not answer without it
-        if not idp_response.is_from(metadata, parameters):
-            raise OAuthError(
-                CallbackOutcome.WRONG_ISSUER,
-                "this response is not from the identity provider that was asked: connect again from your application",
-            )
+    async def _exchange(self, login: IdpLogin, parameters: Mapping[str, str]) -> HeldResponse:
+        """The identity provider's response to its code, and what of it is for the client."""
+        metadata = await self._metadata.get()
+        begun = login.transaction
+        exchanged = {
+            "code": idp_response.code_in(parameters, login, metadata),
+            "code_verifier": transaction.code_verifier(login.secret),
+            "redirect_uri": self._redirect_uri,
+            **self._parameters.resource(begun.resource),
+        }
+        tokens = await self._identity_provider.exchange(
+            metadata.token_endpoint or "", GrantType.AUTHORIZATION_CODE, exchanged
+        )
+        asked = self._scopes.asked_for(begun.scope, metadata.default_scopes)
+        identity = claims_of(tokens.members.get("id_token"))
+        if identity and "openid" in asked:
+            idp_response.check_nonce(identity.get("nonce"), login)
+        subject, idp_scope = identity.get("sub"), tokens.members.get("scope")
+        scope = self._scopes.told(idp_scope, begun.scope, asked)
+        passed_on = self._tokens.passes_on(tokens.members, begun.resource, metadata.issuer)
+        if not passed_on:
+            scope = self._scopes.consented(scope, begun.scope)
+        kept = self._scopes.kept(idp_scope, asked)
+        now = self._now()
+        grant = Grant.by(begun, scope, subject if isinstance(subject, str) else None, now, idp_scope=kept)
+        note_grant(grant, self._sealer)
+        return HeldResponse.of(tokens.members, grant, scope, now, passed_on=passed_on)

@@ -1,4 +1,4 @@
-"""What ends a grant before its time: its client revokes it, or one of its refresh tokens is used twice."""
+"""What ends a grant before its time: its client revokes it, or its code or one of its refresh tokens is used twice."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -6,10 +6,10 @@ from contextlib import suppress
 
 from seed_oauth.envelopes.access_token import AccessToken
 from seed_oauth.envelopes.seal import ExpiredError, Sealer, SealError
+from seed_oauth.flows.presented import note_grant
 from seed_oauth.flows.revocations import Revocations, Revoked
 from seed_oauth.flows.rotation import Rotation
 from seed_oauth.flows.transaction import Grant
-from seed_oauth.http import log_fields
 from seed_oauth.identity_provider.client import IdentityProvider
 from seed_oauth.identity_provider.failures import IdentityProviderError
 from seed_oauth.identity_provider.metadata import MetadataSource
@@ -73,6 +73,15 @@ class Revoker:
             self._under_way.add(revoking)
             revoking.add_done_callback(self._under_way.discard)
 
+    async def end(self, grant_id: str) -> None:
+        """End a grant here: neither its refresh tokens nor our own access tokens work any more.
+
+        Raises:
+            StoreError: the store cannot answer.
+        """
+        await self._rotation.revoke(grant_id)
+        await self._revocations.revoke(Revoked.GRANT, grant_id)
+
     async def aclose(self) -> None:
         """Give up what is under way."""
         for revoking in self._under_way:
@@ -89,9 +98,8 @@ class Revoker:
             return await self._access_token_revoked_here(presented, client_id)
         if grant.client_id != client_id:
             return None
-        log_fields.note(flow_id=grant.flow_id, subject=self._sealer.pseudonym(grant.subject))
-        await self._rotation.revoke(grant)
-        await self._revocations.revoke(Revoked.GRANT, grant.grant_id)
+        note_grant(grant, self._sealer)
+        await self.end(grant.grant_id)
         return _of(grant)
 
     async def _access_token_revoked_here(self, presented: Parameters, client_id: str) -> Parameters | None:

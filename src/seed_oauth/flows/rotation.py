@@ -10,7 +10,7 @@ from seed_oauth.flows import TokenMembers
 from seed_oauth.flows.grants import GRACE, GrantStore, RefreshLease
 from seed_oauth.flows.transaction import Grant
 from seed_oauth.identity_provider.failures import IdentityProviderError, IdentityProviderFailure
-from seed_oauth.outcomes import RevocationOutcome, TokenOutcome
+from seed_oauth.outcomes import TokenOutcome
 from seed_oauth.outcomes.errors import OAuthError, StoreError
 
 _LOOK_AGAIN = 0.05  # seconds between two polls for the answer that another request is waiting for
@@ -85,16 +85,13 @@ class Rotation:
             await self._grants.finish(grant.grant_id, grant.generation, kept, now=now)
         return members
 
-    async def revoke(self, grant: Grant) -> None:
+    async def revoke(self, grant_id: str) -> None:
         """Make every refresh token of the grant useless.
 
         Raises:
-            OAuthError: STORE_FAILED of `RevocationOutcome`.
+            StoreError: the store cannot answer.
         """
-        try:
-            await self._grants.revoke(grant.grant_id, expires_at=self._now() + self._lifetime)
-        except StoreError as failure:
-            raise OAuthError(RevocationOutcome.STORE_FAILED, "the token could not be revoked: try again") from failure
+        await self._grants.revoke(grant_id, expires_at=self._now() + self._lifetime)
 
     def _answer_given_before(self, envelope: str) -> TokenMembers:
         try:

@@ -96,14 +96,14 @@ class IdpLogin(NamedTuple):
 
 
 class Code(NamedTuple):
-    """The content of our own code. It can be used once because the identity provider's code inside can."""
+    """The content of our own code. It can be used once, because the tokens that it stands for are taken once."""
 
-    idp_code: str
     secret: str
+    """The tokens are stored under a name, and sealed with a key, that are derived from it."""
+    grant_id: str
     client_id: str
     redirect_uri: str
     code_challenge: str
-    scope: str | None
     resource: str
 
     @property
@@ -112,16 +112,14 @@ class Code(NamedTuple):
         return flow_id(self.client_id, self.code_challenge)
 
     @classmethod
-    def of(cls, login: IdpLogin, idp_code: str) -> Self:
-        """The code for a login that has succeeded."""
-        transaction = login.transaction
+    def of(cls, grant: "Grant", transaction: Transaction) -> Self:
+        """The code for a login that has succeeded, with a new secret."""
         return cls(
-            idp_code,
-            login.secret,
+            secrets.token_urlsafe(24),
+            grant.grant_id,
             transaction.client_id,
             transaction.redirect_uri,
             transaction.code_challenge,
-            transaction.scope,
             transaction.resource,
         )
 
@@ -165,13 +163,12 @@ class Grant(NamedTuple):
 
     @classmethod
     def by(
-        cls, code: Code, scope: str | None, subject: str | None, now: float, *, idp_scope: str | None = None
+        cls, begun: Transaction, scope: str | None, subject: str | None, now: float, *, idp_scope: str | None = None
     ) -> Self:
-        """The grant that a code stands for, of the scope that the identity provider has granted."""
-        grant = cls(
-            code.flow_id + secrets.token_urlsafe(16), 0, code.client_id, scope, code.resource, subject, int(now)
-        )
-        return grant._replace(requested=code.scope, idp_scope=idp_scope)
+        """The grant of a login that has succeeded, of the scope that the identity provider has granted."""
+        grant_id = begun.flow_id + secrets.token_urlsafe(16)
+        grant = cls(grant_id, 0, begun.client_id, scope, begun.resource, subject, int(now))
+        return grant._replace(requested=begun.scope, idp_scope=idp_scope)
 
     def refreshed(self) -> Self:
         """The grant after one more refresh."""

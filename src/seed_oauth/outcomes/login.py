@@ -73,6 +73,32 @@ class CallbackOutcome(Outcome):
     IDP_REFUSED = "error", "server_error", 302, Cause.SERVER
     IDP_FAILED = "error", "temporarily_unavailable", 302, Cause.IDP
     NO_CODE = "error", "server_error", 302, Cause.IDP
+    # It gave a code, which cannot be exchanged. These rows are named as those of the token endpoint.
+    CIRCUIT_OPEN = "error", "temporarily_unavailable", 302, Cause.IDP
+    TOO_MANY_IN_FLIGHT = "error", "temporarily_unavailable", 302, Cause.IDP
+    # The page was reloaded, or the code was too old; or it is the code of another login.
+    IDP_INVALID_GRANT = "error", "access_denied", 302, Cause.USER
+    IDP_LOGIN_REQUIRED = "denied", "access_denied", 302, Cause.USER
+    # The client has no part in this request, so neither of these is its fault.
+    IDP_INVALID_REQUEST = "error", "server_error", 302, Cause.SERVER
+    IDP_UNSUPPORTED_GRANT_TYPE = "error", "server_error", 302, Cause.SERVER
+    IDP_UNAUTHORIZED_CLIENT = "error", "server_error", 302, Cause.SERVER
+    IDP_REFUSED_OUR_CREDENTIALS = "error", "server_error", 302, Cause.SERVER
+    IDP_UNREACHABLE = "error", "temporarily_unavailable", 302, Cause.IDP
+    IDP_TIMEOUT = "error", "temporarily_unavailable", 302, Cause.IDP
+    IDP_RATE_LIMITED = "error", "temporarily_unavailable", 302, Cause.IDP
+    IDP_SERVER_ERROR = "error", "temporarily_unavailable", 302, Cause.IDP
+    IDP_INVALID_RESPONSE = "error", "temporarily_unavailable", 302, Cause.IDP
+    IDP_UNEXPECTED_STATUS = "error", "temporarily_unavailable", 302, Cause.IDP
+    IDP_UNKNOWN_ERROR = "error", "temporarily_unavailable", 302, Cause.IDP
+    IDP_NO_ACCESS_TOKEN = "error", "server_error", 302, Cause.IDP
+    IDP_NESTED_TOKEN = "error", "server_error", 302, Cause.IDP
+    IDP_ID_TOKEN_ALONE = "error", "server_error", 302, Cause.SERVER
+    # The ID token belongs to no login, or to another one (OpenID Connect Core §3.1.3.7).
+    IDP_NO_NONCE = "error", "server_error", 302, Cause.IDP
+    IDP_WRONG_NONCE = "error", "server_error", 302, Cause.IDP
+    # The tokens cannot be kept for the client.
+    STORE_FAILED = "error", "temporarily_unavailable", 302, Cause.SERVER
     CANCELLED = "error", "server_error", 503, Cause.USER
     UNEXPECTED = "error", "server_error", 500, Cause.SERVER
     RETURNED = "success", None, 302, None

@@ -30,6 +30,8 @@ class TokenOutcome(Outcome):
     BAD_RESOURCE = None, "invalid_target", 400, Cause.CLIENT
     # Only in the broker flow, whose codes and refresh tokens are sealed here.
     BAD_CODE = None, "invalid_grant", 400, Cause.CLIENT
+    # The code may be stolen: its grant is revoked (RFC 6749 §4.1.2).
+    CODE_REUSED = None, "invalid_grant", 400, Cause.CLIENT
     BAD_REFRESH_TOKEN = None, "invalid_grant", 400, Cause.CLIENT
     # The refresh token is good, but the user has to log in again after `login_days`.
     LOGIN_EXPIRED = None, "invalid_grant", 400, Cause.USER
@@ -64,9 +66,6 @@ class TokenOutcome(Outcome):
     IDP_NESTED_TOKEN = None, "server_error", 502, Cause.IDP
     # Azure AD B2C does so when no API is among the scopes, which the operator chooses.
     IDP_ID_TOKEN_ALONE = None, "server_error", 502, Cause.SERVER
-    # The ID token belongs to no login, or to another one (OpenID Connect Core §3.1.3.7).
-    IDP_NO_NONCE = None, "server_error", 502, Cause.IDP
-    IDP_WRONG_NONCE = None, "server_error", 502, Cause.IDP
     CANCELLED = None, "server_error", 503, Cause.USER
     UNEXPECTED = None, "server_error", 500, Cause.SERVER
     EXCHANGED = None, None, 200, None

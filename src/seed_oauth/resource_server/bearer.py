@@ -86,6 +86,12 @@ class BearerTokens:
             flow_id=(verified.grant_id or "")[:FLOW_ID],
             subject=self._sealer.pseudonym(verified.subject),
         )
+        log_fields.fact(
+            subject=verified.subject,
+            grant_id=verified.grant_id,
+            scopes=sorted(verified.scopes),
+            resource=resource,
+        )
         is_own = verified.grant_id is not None
         if is_own and self._revocations is not None and await self._revocations.cover(verified):
             raise AccessTokenError(

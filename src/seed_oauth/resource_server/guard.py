@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from starlette.requests import Request
 
 from seed_oauth.access.tools import CALL, LIST, Operation, OperationScopes
+from seed_oauth.http import log_fields
 from seed_oauth.http.cors import READABLE_HEADERS
 from seed_oauth.http.paths import resource_metadata_url
 from seed_oauth.outcomes import ResourceOutcome
@@ -26,6 +27,8 @@ _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # b64token, RFC 6750 §2.1
 
 FORBIDDEN = -32003
 """The code of the JSON-RPC error for an operation without its scopes; one of those that MCP leaves to servers."""
+
+_LONGEST_NAMES = 256  # characters in the audit trail, of the tools that one request calls
 
 _CHALLENGED = frozenset({400, 401, 403})
 
@@ -48,10 +51,12 @@ class Guard:
         advertised: Sequence[str] = (),
         hierarchy: ScopeHierarchy | None = None,
         operations: OperationScopes | None = None,
+        names_tools: bool = False,
     ) -> None:
         """Protect `resource` with the scopes in `required`; where there are none, clients are told of `advertised`.
 
-        Single operations may need scopes in addition, those of `operations`.
+        Single operations may need scopes in addition, those of `operations`. `names_tools` tells the audit trail which
+        tools are called.
         """
         self._resource = resource
         self.tokens = tokens
@@ -61,7 +66,7 @@ class Guard:
         self._operations = operations or OperationScopes({}, {})
         self._known = dict.fromkeys((*required, *advertised, *self._operations.scopes))
         self._step_ups = StepUps()
-        self.reads_bodies = bool(self._operations.scopes)
+        self.reads_bodies = names_tools or bool(self._operations.scopes)
         """Whether `check_operations` has to see each body."""
         self._metadata_url = resource_metadata_url(resource)
         self._metadata_alone = self.challenge(scopes=())
@@ -90,6 +95,8 @@ class Guard:
         if not client.sends_body and request.method != "POST":
             return None
         asked = asked_by(request.headers.raw, await client.read())
+        if called := [one.name for one in asked.operations if one.name is not None and one.method == CALL]:
+            log_fields.fact(tool=", ".join(called)[:_LONGEST_NAMES])
         needed = list(dict.fromkeys(scope for one in asked.operations for scope in self._operations.needed_by(one)))
         if needed:
             if not (token.scopes.issuperset(needed) or self._hierarchy.covers(token.scopes, needed)):

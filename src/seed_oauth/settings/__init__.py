@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_va
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from seed_oauth.settings import cross_checks, defaults, environment, presets, rate_limits, tools, validators
+from seed_oauth.settings.audit import AuditSettings
 from seed_oauth.settings.environment import FromEnvironment
 from seed_oauth.settings.errors import PREFIX, SettingsError, readable, refuse_unknown_variables
 from seed_oauth.settings.mcp_server import McpServerUrl, path_of, script_origins
@@ -18,7 +19,7 @@ from seed_oauth.settings.store_url import StoreUrl
 __all__ = ["PREFIX", "Settings", "SettingsError"]
 
 
-class Settings(FromEnvironment, BaseSettings):
+class Settings(FromEnvironment, AuditSettings, BaseSettings):
     """All settings, from keyword arguments or from `SEED_OAUTH_*` environment variables.
 
     Raises:

@@ -1,1 +1,1 @@
-"""The stores of clients, grants and used assertions, in SQLite or Redis."""
+"""The stores of clients, grants, revocations, waiting token responses and used assertions, in SQLite or Redis."""

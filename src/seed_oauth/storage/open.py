@@ -8,6 +8,7 @@ from seed_oauth.clients import RegisteredClients
 from seed_oauth.clients.archive import DocumentStore
 from seed_oauth.clients.assertion import UsedAssertions
 from seed_oauth.flows.grants import GrantStore
+from seed_oauth.flows.held_responses import HeldResponseStore
 from seed_oauth.flows.revocations import RevocationStore
 from seed_oauth.settings import Settings
 from seed_oauth.settings.store_url import is_redis
@@ -16,6 +17,7 @@ from seed_oauth.storage.sqlite.clients import SqliteClientStore
 from seed_oauth.storage.sqlite.database import Database
 from seed_oauth.storage.sqlite.documents import SqliteDocumentStore
 from seed_oauth.storage.sqlite.grants import SqliteGrantStore
+from seed_oauth.storage.sqlite.held_responses import SqliteHeldResponseStore
 from seed_oauth.storage.sqlite.revocations import SqliteRevocationStore
 
 
@@ -27,6 +29,7 @@ class Stores:
     grants: GrantStore
     assertions: UsedAssertions
     revocations: RevocationStore
+    held: HeldResponseStore
     documents: DocumentStore
     aclose: Callable[[], Coroutine[Any, Any, None]]
     """Closes the connections. The stores can be used again afterwards."""
@@ -42,6 +45,7 @@ def open_stores(settings: Settings) -> Stores:
         SqliteGrantStore(database),
         SqliteUsedAssertions(database),
         SqliteRevocationStore(database),
+        SqliteHeldResponseStore(database),
         SqliteDocumentStore(database),
         database.aclose,
     )
@@ -54,6 +58,7 @@ def _in_redis(settings: Settings) -> Stores:
     from seed_oauth.storage.redis.database import RedisDatabase  # noqa: PLC0415
     from seed_oauth.storage.redis.documents import RedisDocumentStore  # noqa: PLC0415
     from seed_oauth.storage.redis.grants import RedisGrantStore  # noqa: PLC0415
+    from seed_oauth.storage.redis.held_responses import RedisHeldResponseStore  # noqa: PLC0415
     from seed_oauth.storage.redis.revocations import RedisRevocationStore  # noqa: PLC0415
 
     database = RedisDatabase(settings.store_url)
@@ -62,6 +67,7 @@ def _in_redis(settings: Settings) -> Stores:
         RedisGrantStore(database),
         RedisUsedAssertions(database),
         RedisRevocationStore(database),
+        RedisHeldResponseStore(database),
         RedisDocumentStore(database),
         database.aclose,
     )

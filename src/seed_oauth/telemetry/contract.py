@@ -78,6 +78,8 @@ class Step(StrEnum):
     """Received tokens for a code: the login is complete."""
     REFRESHED = "refreshed"
     """Received tokens for a refresh token."""
+    ABANDONED = "abandoned"
+    """Never came for the tokens of a login that had returned; broker flow only."""
     STEPPED_UP = "stepped_up"
     """Was asked to log in again with more scopes, which an operation needs; of any client."""
 

@@ -39,6 +39,7 @@ from seed_oauth.telemetry.contract import (
     Kind,
     Operation,
     Series,
+    Step,
     error_attributes,
 )
 
@@ -134,6 +135,10 @@ class Telemetry:
     def record_idp_request(self, operation: Operation, outcome: IdpOutcome, seconds: float) -> None:
         """Count one request to the IdP that is not a token exchange, and its duration."""
         self._durations[operation, outcome, None].append((seconds, self._context()))
+
+    def record_abandoned(self, client_family: ClientFamily, times: int) -> None:
+        """Count logins whose client never came for its tokens."""
+        self._flow_steps.add(times, {"step": Step.ABANDONED.value, "client_family": client_family.value})
 
     def flush(self) -> None:
         """Record the buffered measurements in the instruments."""

@@ -105,13 +105,13 @@ class Traffic:
             if hesitates:
                 await user.decide(await user.authorize(), "deny")
             remember = {"remember": "on"} if remembers else {}
-            tokens = await user.exchange(await user.code(*session, **remember))
+            tokens = await user.tokens(*session, **remember)
             for _ in range(2):
                 if "refresh_token" not in tokens:
                     return  # an injected fault
                 tokens = await user.refresh(tokens)
             if remembers:
-                await user.exchange(await user.code())
+                await user.tokens()
 
     # Failed authorization requests.
 
@@ -165,27 +165,27 @@ class Traffic:
 
     # Failed exchanges with the identity provider.
 
-    async def _code_used_twice(self) -> None:
-        async with self._registered() as user:
-            code = await user.code()
-            await user.exchange(code)
-            await user.exchange(code)
-
     async def _idp_fails_on_code(self) -> None:
         async with self._registered() as user:
-            await user.exchange(await user.code(Behaviour(), Behaviour(status=500, html=True)))
+            await user.code(Behaviour(), Behaviour(status=500, html=True))
 
     async def _idp_busy_on_refresh(self) -> None:
         async with self._registered() as user:
-            tokens = await user.exchange(await user.code(Behaviour(), Behaviour(), Behaviour(status=429)))
+            tokens = await user.tokens(Behaviour(), Behaviour(), Behaviour(status=429))
             await user.refresh(tokens)
 
     async def _session_ended_at_idp(self) -> None:
         async with self._registered() as user:
-            tokens = await user.exchange(await user.code(Behaviour(), Behaviour(), Behaviour(error="invalid_grant")))
+            tokens = await user.tokens(Behaviour(), Behaviour(), Behaviour(error="invalid_grant"))
             await user.refresh(tokens)
 
     # Token requests that the front door refuses by itself. They do not count as exchanges.
+
+    async def _code_used_twice(self) -> None:
+        async with self._registered() as user:
+            code = await user.code()
+            await user.redeem(code)
+            await user.redeem(code)
 
     async def _verifier_left_out(self) -> None:
         async with self._registered() as user:
@@ -197,7 +197,7 @@ class Traffic:
 
     async def _refresh_token_used_again(self) -> None:
         async with self._registered() as user:
-            first = await user.exchange(await user.code())
+            first = await user.tokens()
             second = await user.refresh(first)
             await user.spend(first)  # a retry after a lost response
             await user.refresh(second)
@@ -205,7 +205,7 @@ class Traffic:
 
     async def _revoked_refresh_token(self) -> None:
         async with self._registered() as user:
-            tokens = await user.exchange(await user.code())
+            tokens = await user.tokens()
             await user.revoke(tokens)
             await user.spend(tokens)
 

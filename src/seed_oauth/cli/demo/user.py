@@ -107,27 +107,34 @@ class User:
         returned = _query(next_url(answer) or "")
         if "code" in returned:
             self._saw("oauth_authorization_wait_seconds_count")
+        if returned and "code" in _query(callback):
+            self._saw_exchange(GrantType.AUTHORIZATION_CODE, succeeded="code" in returned)
         denied = returned.get("error") == "access_denied"
         self._saw("oauth_callbacks_total", "success" if "code" in returned else "denied" if denied else "error")
         return returned
 
-    async def code(self, *behaviours: Behaviour, **fields: str) -> str:
-        """Log in, approve if asked for consent, and return the code."""
+    async def code(self, *behaviours: Behaviour, **fields: str) -> str | None:
+        """Log in, approve if asked for consent, and return the code; None if the identity provider fails."""
         answer = await self.authorize()
         if has_form(answer):
             answer = await self.decide(answer, "approve", **fields)
-        return (await self.come_back(await self.log_in(answer, *behaviours)))["code"]
+        return (await self.come_back(await self.log_in(answer, *behaviours))).get("code")
 
-    async def exchange(self, code: str) -> Tokens:
-        """Exchange a code with the identity provider."""
-        return self._saw_exchange(GrantType.AUTHORIZATION_CODE, await self.redeem(code))
+    async def tokens(self, *behaviours: Behaviour, **fields: str) -> Tokens:
+        """Log in and redeem the code."""
+        code = await self.code(*behaviours, **fields)
+        tokens: Tokens = {} if code is None else (await self.redeem(code)).json()
+        return tokens
 
     async def refresh(self, tokens: Tokens) -> Tokens:
         """Refresh tokens at the identity provider."""
-        return self._saw_exchange(GrantType.REFRESH_TOKEN, await self.spend(tokens))
+        answer = await self.spend(tokens)
+        self._saw_exchange(GrantType.REFRESH_TOKEN, succeeded=answer.status_code == httpx.codes.OK)
+        refreshed: Tokens = answer.json()
+        return refreshed
 
-    async def redeem(self, code: str, **changes: str | None) -> httpx.Response:
-        """Send a token request for a code, without counting an exchange."""
+    async def redeem(self, code: str | None, **changes: str | None) -> httpx.Response:
+        """Send a token request for a code."""
         form = {
             "grant_type": GrantType.AUTHORIZATION_CODE,
             "code": code,
@@ -159,12 +166,9 @@ class User:
         sent_on = (next_url(answer) or "").startswith(self._environment.identity_provider_url)
         self._saw("oauth_authorization_requests_total", "success" if sent_on else otherwise)
 
-    def _saw_exchange(self, grant_type: GrantType, answer: httpx.Response) -> Tokens:
-        result = "success" if answer.status_code == httpx.codes.OK else "failure"
-        self._saw("oauth_token_exchanges_total", grant_type, result)
+    def _saw_exchange(self, grant_type: GrantType, *, succeeded: bool) -> None:
+        self._saw("oauth_token_exchanges_total", grant_type, "success" if succeeded else "failure")
         self._saw("oauth_token_exchange_duration_seconds_count", grant_type)
-        tokens: Tokens = answer.json()
-        return tokens
 
 
 def _query(url: str) -> dict[str, str]:

@@ -22,8 +22,8 @@ _BROKER_FLOW_ONLY: Collection[Outcome] = {
     TokenOutcome.BAD_REFRESH_TOKEN,
     TokenOutcome.REFRESH_TOKEN_REUSED,
     TokenOutcome.REFRESH_TOKEN_REVOKED,
+    TokenOutcome.CODE_REUSED,
     TokenOutcome.STORE_FAILED,
-    TokenOutcome.IDP_WRONG_NONCE,
 }
 
 _UNAUTHORIZED = 401

@@ -1,0 +1,47 @@
+"""The guard that the settings describe."""
+
+from collections.abc import Callable, Sequence
+from time import time
+
+from seed_oauth.access.tools import OperationScopes
+from seed_oauth.envelopes.seal import Sealer
+from seed_oauth.flows.revocations import Revocations
+from seed_oauth.identity_provider.open import OpenIdentityProvider
+from seed_oauth.protocol.scope import ScopeHierarchy
+from seed_oauth.resource_server.bearer import BearerTokens
+from seed_oauth.resource_server.guard import Guard
+from seed_oauth.settings import Settings
+
+
+def open_guard(
+    settings: Settings,
+    resource: str,
+    idp: OpenIdentityProvider,
+    sealer: Sealer,
+    revocations: Revocations | None,
+    *,
+    required: Sequence[str],
+    now: Callable[[], float] = time,
+) -> Guard:
+    """The guard of `resource`, which asks for the scopes in `required`; `now` counts seconds since the epoch."""
+    tokens = BearerTokens(
+        settings.issuer,
+        sealer,
+        idp.metadata,
+        idp.client,
+        idp.keys,
+        idp_client_id=settings.idp_client_id,
+        audiences=settings.idp_audiences,
+        introspection=settings.introspects,
+        revocations=revocations,
+        now=now,
+    )
+    return Guard(
+        resource,
+        tokens,
+        required=required,
+        advertised=settings.advertised_scopes,
+        operations=OperationScopes(settings.tool_scopes, settings.method_scopes),
+        hierarchy=ScopeHierarchy(settings.scope_hierarchy),
+        names_tools=settings.audit_tool_calls and bool(settings.audit_log),
+    )

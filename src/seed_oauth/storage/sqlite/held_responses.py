@@ -1,0 +1,49 @@
+"""Held token responses in SQLite."""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Mapping
+
+from seed_oauth.outcomes import ClientFamily
+from seed_oauth.storage.sqlite.database import Database
+
+# Without an index by expiry, which would double the cost of a write: the rows are those of the last minute.
+_TABLE = """
+    CREATE TABLE IF NOT EXISTS held_responses (
+        key TEXT PRIMARY KEY,
+        sealed TEXT NOT NULL,
+        client_family TEXT NOT NULL,
+        expires_at REAL NOT NULL
+    ) STRICT, WITHOUT ROWID
+"""
+_INSERT = "INSERT INTO held_responses (key, sealed, client_family, expires_at) VALUES (?, ?, ?, ?)"
+_TAKE = "DELETE FROM held_responses WHERE key = ? RETURNING sealed"
+_DELETE_EXPIRED = "DELETE FROM held_responses WHERE expires_at < ? RETURNING client_family"
+
+
+class SqliteHeldResponseStore:
+    """A `HeldResponseStore` in one SQLite database."""
+
+    def __init__(self, database: Database) -> None:
+        database.on_connect(_set_up)
+        self._database = database
+
+    async def hold(self, key: str, sealed: str, family: ClientFamily, *, expires_at: float) -> None:
+        """Store one."""
+        row = (key, sealed, family.value, expires_at)
+        await self._database.write(lambda connection: connection.execute(_INSERT, row))
+
+    async def take(self, key: str) -> str | None:
+        """Remove one and return it."""
+        # Committed once every row is fetched.
+        rows = await self._database.write(lambda connection: connection.execute(_TAKE, (key,)).fetchall())
+        return str(rows[0][0]) if rows else None
+
+    async def delete_expired(self, *, now: float) -> Mapping[str, int]:
+        """Delete those that have expired."""
+        rows = await self._database.write(lambda connection: connection.execute(_DELETE_EXPIRED, (now,)).fetchall())
+        return Counter(str(family) for (family,) in rows)
+
+
+def _set_up(connection: sqlite3.Connection) -> None:
+    connection.execute(_TABLE)
