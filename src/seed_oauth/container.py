@@ -16,13 +16,16 @@ from seed_oauth.clients.keys import ClientKeys
 from seed_oauth.clients.metadata_document import ClientDocuments
 from seed_oauth.clients.policy import ClientPolicy
 from seed_oauth.clients.resolved import ResolvedClientStore
+from seed_oauth.endpoints.backchannel_logout import BackchannelLogoutEndpoint
 from seed_oauth.endpoints.health import Readiness
 from seed_oauth.envelopes.seal import Sealer
 from seed_oauth.flows import Flow, IdpParameters
 from seed_oauth.flows.broker import BrokerFlow
 from seed_oauth.flows.consent import ConsentPages
+from seed_oauth.flows.grant_revocation import GrantRevocation
 from seed_oauth.flows.grants import GrantStore
 from seed_oauth.flows.held_responses import HeldResponses, HeldResponseStore
+from seed_oauth.flows.issued_grants import IssuedGrants
 from seed_oauth.flows.relay import RelayFlow
 from seed_oauth.flows.revocations import Revocations
 from seed_oauth.flows.revoker import Revoker
@@ -32,6 +35,7 @@ from seed_oauth.flows.tokens import Accepts, TokenIssuer
 from seed_oauth.http.pages import Presentation
 from seed_oauth.http.requested_resource import ProtectedResources
 from seed_oauth.http_client.guarded_transport import GuardedTransport
+from seed_oauth.identity_provider.logout_token import LogoutTokens
 from seed_oauth.identity_provider.metadata import MetadataSource
 from seed_oauth.identity_provider.open import open_identity_provider
 from seed_oauth.protocol.redirect_uri import RedirectUriRules
@@ -123,10 +127,22 @@ class Container:
         verifier = ClientAssertions(settings.issuer, keys, assertions or stores.assertions, now)
         self.authentication = ClientAuthentication(self.clients, verifier)
 
-        revocations = Revocations(stores.revocations, now)
+        revocations = Revocations(stores.revocations, now, epoch=settings.revoke_before)
         parameters = idp_parameters(settings)
         rotation = _rotation(settings, grants or stores.grants, sealer, now)
-        revoker = Revoker(sealer, rotation, revocations, self.metadata, idp.client, now=now)
+        lifetime = settings.refresh_token_days * _DAY
+        grants = grants or stores.grants
+        revocation = GrantRevocation(grants, revocations, now, lifetime=lifetime)
+        revoker = Revoker(
+            sealer, rotation, revocations, revocation, metadata=self.metadata, identity_provider=idp.client, now=now
+        )
+        self.backchannel_logout = BackchannelLogoutEndpoint(
+            LogoutTokens(self.metadata, idp.keys, settings.idp_client_id or "", now),
+            assertions or stores.assertions,
+            revocation,
+            now,
+            sealer.pseudonym,
+        )
         held_responses = HeldResponses(held or stores.held, revoker, pipeline.telemetry.record_abandoned, now)
         self.broker: BrokerFlow | None = None
         self.flow: Flow = RelayFlow(parameters, self.metadata, idp.client)
@@ -145,6 +161,7 @@ class Container:
                     sealer, settings.access_tokens, settings.access_token_seconds, _accepting(settings, now)
                 ),
                 held=held_responses,
+                issued=IssuedGrants(grants, revocations, revocation, now, lifetime=lifetime),
                 rotation=rotation,
                 revoker=revoker,
                 consent=ConsentPages(settings.issuer, sealer, self.presentation, days=settings.consent_days),

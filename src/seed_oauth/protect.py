@@ -147,7 +147,7 @@ def protect(
     What is listed in `settings.tool_scopes` and `settings.method_scopes` needs scopes in addition. Each body must then
     be a message of MCP, and `app` receives the same bytes.
 
-    Access tokens of the authorization server's own that it revokes are refused within a second if `settings.store_url`
+    Access tokens that the authorization server revokes are refused within a second if `settings.store_url`
     is set, to the store that the authorization server has. Otherwise they are valid until they expire.
 
     Args:
@@ -188,12 +188,12 @@ def protect(
     )
 
 
-def _revocations(settings: Settings, opened: AsyncExitStack) -> Revocations | None:
+def _revocations(settings: Settings, opened: AsyncExitStack) -> Revocations:
     # The default is a file in this folder, where the authorization server need not have one.
     if "store_url" not in settings.model_fields_set:
-        return None
+        return Revocations(None, epoch=settings.revoke_before)
     stores = open_stores(settings)
-    revocations = Revocations(stores.revocations)
+    revocations = Revocations(stores.revocations, epoch=settings.revoke_before)
     opened.push_async_callback(stores.aclose)
     opened.push_async_callback(revocations.aclose)
     return revocations

@@ -89,7 +89,7 @@ async def test_a_login_is_recorded_from_consent_to_the_last_refresh(trail: Path)
     assert consented["oauth.flow.id"] == issued["oauth.flow.id"] == refreshed["oauth.flow.id"]
     assert issued["oauth.grant.id"] == refreshed["oauth.grant.id"] == revoked["oauth.grant.id"]
     assert issued["user.id"] == refreshed["user.id"] == revoked["user.id"]
-    assert issued["oauth.scopes"] == ["openid", "mail"]
+    assert issued["oauth.scopes"] == ["mail", "openid"]
     assert issued["oauth.resource"] == "https://door.example/mcp"
     assert (issued["event.outcome"], refused["event.outcome"]) == ("success", "failure")
     assert refused["event.reason"] == "bad_refresh_token"
@@ -251,3 +251,20 @@ async def test_protect_records_refusals_too(trail: Path) -> None:
     await app.aclose()
     record = only(trail, Event.ACCESS_DENIED)
     assert (record["event.reason"], record["client.ip"]) == ("expired_token", "127.0.0.1")
+
+
+@pytest.mark.parametrize(("switched_on", "calls"), [(True, ["read_file"]), (False, [])])
+async def test_calls_of_tools_are_recorded_if_the_operator_wants_it(
+    trail: Path, switched_on: bool, calls: list[str]
+) -> None:
+    settings = Settings(**{**ISSUING, "audit_log": str(trail), "audit_tool_calls": switched_on})
+    app = protect(Starlette(), settings, transport=httpx.MockTransport(Idp()))
+    token = own_token(settings, expires_at=2**33)
+    arguments = {"path": "a secret of the user"}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="https://door.example") as http:
+        for method, params in (("tools/list", {}), ("tools/call", {"name": "read_file", "arguments": arguments})):
+            message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+            await http.post("/mcp", json=message, headers={"Authorization": f"Bearer {token}"})
+    await app.aclose()
+    assert [each["gen_ai.tool.name"] for each in records(trail)] == calls
+    assert "a secret of the user" not in trail.read_text()

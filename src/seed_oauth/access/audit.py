@@ -12,6 +12,7 @@ from seed_oauth.outcomes import (
     AuthorizationOutcome,
     CallbackOutcome,
     ConsentOutcome,
+    LogoutOutcome,
     Outcome,
     RegistrationOutcome,
     ResourceOutcome,
@@ -57,6 +58,7 @@ AUDITED: Mapping[Outcome, Event] = {
     TokenOutcome.CODE_REUSED: Event.GRANT_REUSED,
     TokenOutcome.REFRESH_TOKEN_REUSED: Event.GRANT_REUSED,
     RevocationOutcome.REVOKED: Event.GRANT_REVOKED,
+    LogoutOutcome.LOGGED_OUT: Event.GRANT_REVOKED,
     ResourceOutcome.ALLOWED: Event.TOOL_CALL,
     **_all(
         Event.GRANT_REFUSED,

@@ -30,6 +30,7 @@ from seed_oauth.flows.browser_cookies import BrowserCookies, Consent
 from seed_oauth.flows.consent import ConsentPages, can_be_remembered
 from seed_oauth.flows.held_responses import HeldResponse, HeldResponses
 from seed_oauth.flows.idp_failure import as_oauth_error
+from seed_oauth.flows.issued_grants import IssuedGrants, login_address
 from seed_oauth.flows.presented import decided_transaction, note_grant, presented_code, presented_grant, returned_login
 from seed_oauth.flows.revoker import Revoker
 from seed_oauth.flows.rotation import Rotation
@@ -62,6 +63,7 @@ class BrokerFlow:
         sealer: Sealer,
         tokens: TokenIssuer,
         held: HeldResponses,
+        issued: IssuedGrants,
         rotation: Rotation,
         revoker: Revoker,
         consent: ConsentPages,
@@ -79,6 +81,7 @@ class BrokerFlow:
         self._sealer = sealer
         self._tokens = tokens
         self._held = held
+        self._issued = issued
         self._rotation = rotation
         self._revoker = revoker
         self._clients = clients
@@ -192,7 +195,9 @@ class BrokerFlow:
         grant, now = held.grant, self._now()
         note_grant(grant, self._sealer)
         await self._clients.mark_used(grant.client_id, grant.subject)
-        return self._tokens.members(held.idp_members(now), grant, held.scope, now, passed_on=held.passed_on)
+        members = self._tokens.members(held.idp_members(now), grant, held.scope, now, passed_on=held.passed_on)
+        await self._issued.store(held, members, presented.client)
+        return members
 
     # 5. The client refreshes its tokens.
 
@@ -201,6 +206,7 @@ class BrokerFlow:
         metadata = await self._metadata.get()
         grant = presented_grant(presented, self._rotation, self._scopes, self._resources)
         note_grant(grant, self._sealer)
+        await self._issued.check(grant)
         parameters = {"refresh_token": grant.idp_refresh_token, **self._parameters.resource(grant.resource)}
         narrowed, asked = self._scopes.refreshed(presented.scope, grant, metadata.default_scopes)
         if asked:
@@ -269,7 +275,7 @@ class BrokerFlow:
         identity = claims_of(tokens.members.get("id_token"))
         if identity and "openid" in asked:
             idp_response.check_nonce(identity.get("nonce"), login)
-        subject, idp_scope = identity.get("sub"), tokens.members.get("scope")
+        subject, session_id, idp_scope = identity.get("sub"), identity.get("sid"), tokens.members.get("scope")
         scope = self._scopes.told(idp_scope, begun.scope, asked)
         passed_on = self._tokens.passes_on(tokens.members, begun.resource, metadata.issuer)
         if not passed_on:
@@ -278,4 +284,12 @@ class BrokerFlow:
         now = self._now()
         grant = Grant.by(begun, scope, subject if isinstance(subject, str) else None, now, idp_scope=kept)
         note_grant(grant, self._sealer)
-        return HeldResponse.of(tokens.members, grant, scope, now, passed_on=passed_on)
+        return HeldResponse.of(
+            tokens.members,
+            grant,
+            scope,
+            now,
+            passed_on=passed_on,
+            session_id=session_id if isinstance(session_id, str) else None,
+            address=login_address(),
+        )

@@ -6,8 +6,10 @@ from contextlib import suppress
 
 from seed_oauth.envelopes.access_token import AccessToken
 from seed_oauth.envelopes.seal import ExpiredError, Sealer, SealError
+from seed_oauth.flows.grant_revocation import GrantRevocation
 from seed_oauth.flows.presented import note_grant
-from seed_oauth.flows.revocations import Revocations, Revoked
+from seed_oauth.flows.revocations import Revocations
+from seed_oauth.flows.revoked import Revoked
 from seed_oauth.flows.rotation import Rotation
 from seed_oauth.flows.transaction import Grant
 from seed_oauth.identity_provider.client import IdentityProvider
@@ -30,15 +32,17 @@ class Revoker:
         sealer: Sealer,
         rotation: Rotation,
         revocations: Revocations,
+        revocation: GrantRevocation,
+        *,
         metadata: MetadataSource,
         identity_provider: IdentityProvider,
-        *,
         now: Callable[[], float],
     ) -> None:
         """`now` counts seconds since the epoch."""
         self._sealer = sealer
         self._rotation = rotation
         self._revocations = revocations
+        self._revocation = revocation
         self._metadata = metadata
         self._identity_provider = identity_provider
         self._now = now
@@ -74,13 +78,12 @@ class Revoker:
             revoking.add_done_callback(self._under_way.discard)
 
     async def end(self, grant_id: str) -> None:
-        """End a grant here: neither its refresh tokens nor our own access tokens work any more.
+        """End a grant here: neither its refresh tokens nor its access tokens work any more.
 
         Raises:
             StoreError: the store cannot answer.
         """
-        await self._rotation.revoke(grant_id)
-        await self._revocations.revoke(Revoked.GRANT, grant_id)
+        await self._revocation.end(grant_id)
 
     async def aclose(self) -> None:
         """Give up what is under way."""

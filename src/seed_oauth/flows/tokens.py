@@ -9,6 +9,7 @@ import orjson
 from seed_oauth.envelopes.access_token import AccessToken
 from seed_oauth.envelopes.seal import Sealer
 from seed_oauth.flows import TokenMembers
+from seed_oauth.flows.revoked import hashed, token_id
 from seed_oauth.flows.transaction import Grant
 
 Accepts = Callable[[Mapping[str, Any], Mapping[str, Any], str | None, str], bool]
@@ -34,6 +35,12 @@ def _part(token: object, number: int) -> Mapping[str, Any]:
     except ValueError:
         return {}
     return members if isinstance(members, dict) else {}
+
+
+def token_hash(members: TokenMembers) -> str | None:
+    """What is stored of an access token of the identity provider that is passed on; None for our own."""
+    named = token_id(claims_of(members.get("access_token")))
+    return None if named is None else hashed(named)
 
 
 class TokenIssuer:

@@ -54,8 +54,8 @@ class BearerTokens:
         """Verify the tokens that `sealer` opens, which are `issuer`'s own, and those of the identity provider.
 
         `idp_client_id` is the audience of its ID tokens, `audiences` are those of its access tokens besides the
-        resource, and `introspection` allows asking about opaque ones (RFC 7662). Without `revocations`, our own tokens
-        are valid until they expire. `now` counts seconds since the epoch; `clock` counts seconds and never goes back.
+        resource, and `introspection` allows asking about opaque ones (RFC 7662). Without `revocations`, tokens are
+        valid until they expire. `now` counts seconds since the epoch; `clock` counts seconds and never goes back.
         """
         self._issuer = issuer
         self._sealer = sealer
@@ -86,14 +86,8 @@ class BearerTokens:
             flow_id=(verified.grant_id or "")[:FLOW_ID],
             subject=self._sealer.pseudonym(verified.subject),
         )
-        log_fields.fact(
-            subject=verified.subject,
-            grant_id=verified.grant_id,
-            scopes=sorted(verified.scopes),
-            resource=resource,
-        )
-        is_own = verified.grant_id is not None
-        if is_own and self._revocations is not None and await self._revocations.cover(verified):
+        log_fields.fact(subject=verified.subject, grant_id=verified.grant_id, scopes=verified.scopes, resource=resource)
+        if self._revocations is not None and await self._revocations.cover(verified):
             raise AccessTokenError(
                 ResourceOutcome.REVOKED_TOKEN, "the access token was revoked: use the refresh token, or log in again"
             )
@@ -108,7 +102,7 @@ class BearerTokens:
                 left = token.expires_at - self._now()
                 timer = asyncio.get_running_loop().call_later(left if left > 0 else left + CLOCK_SKEW, end)
                 watching.callback(timer.cancel)
-            if self._revocations is not None and token.grant_id is not None:
+            if self._revocations is not None:
                 watching.enter_context(self._revocations.watching(token, end))
             yield
 

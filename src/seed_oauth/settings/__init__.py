@@ -165,6 +165,10 @@ class Settings(FromEnvironment, AuditSettings, BaseSettings):
     access_token_seconds: Annotated[int, Field(ge=60, le=86_400)] = 3600
     """Seconds until an `own` access token expires; it never outlives the identity provider's."""
 
+    revoke_before: validators.PastTime = None
+    """Whatever was issued before this time is refused: codes, refresh tokens, access tokens. In ISO 8601 with a time
+    zone: `2027-01-31T12:00:00Z`."""
+
     secret_keys: validators.SecretKeys = ()
     """Keys that encrypt codes, tokens and cookies: at least 32 random characters each, separated by commas. The first
     one encrypts, all of them decrypt. With a loopback issuer the default is a random key, lost at restart."""
@@ -177,7 +181,8 @@ class Settings(FromEnvironment, AuditSettings, BaseSettings):
     rate_limit_token: rate_limits.RateLimit = "20/minute"  # noqa: S105 - a limit
     """Uses of one code or token per client address at the token and revocation endpoints."""
     rate_limit_token_address: rate_limits.RateLimit = "6000/minute"  # noqa: S105 - a limit
-    """Requests per client address to the token and revocation endpoints, for all users of a vendor together."""
+    """Requests per client address to the token and revocation endpoints, for all users of a vendor together; and to
+    the back-channel logout endpoint."""
     trusted_proxies: rate_limits.Networks = ()
     """Addresses and networks of the reverse proxies whose X-Forwarded-For header is trusted."""
 

@@ -75,7 +75,7 @@ class AuditTrail:
         if event is None:
             return
         facts = log_fields.audited()
-        if event is Event.TOOL_CALL and not (self._tools and "tool" in facts):
+        if event is Event.TOOL_CALL and not (self._tools and facts.get("tool")):
             return
         self._write(event, outcome.reason, outcome.cause is None, {**facts, "address": self._address(scope)})
 
@@ -89,6 +89,8 @@ class AuditTrail:
         trace_id = f"{span.trace_id:032x}" if span.is_valid else None
         time = now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         told = {**facts, "trace_id": trace_id}
+        if "scopes" in told:
+            told["scopes"] = sorted(told["scopes"])  # type: ignore[call-overload]  # a collection of names
         subject = told.pop("subject", None)
         if self._subject == "clear":
             told["subject"] = subject

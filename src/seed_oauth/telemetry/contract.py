@@ -16,6 +16,7 @@ from seed_oauth.outcomes import (
     ClientFamily,
     ConsentOutcome,
     GrantType,
+    LogoutOutcome,
     Outcome,
     RegistrationOutcome,
     ResourceOutcome,
@@ -109,6 +110,7 @@ ENDPOINTS: Mapping[type[Outcome], str] = {
     TokenOutcome: "token",
     RegistrationOutcome: "register",
     RevocationOutcome: "revoke",
+    LogoutOutcome: "backchannel-logout",
     ResourceOutcome: "resource",
 }
 """The value of the label `endpoint` for each table of outcomes."""
