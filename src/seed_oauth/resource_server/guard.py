@@ -55,8 +55,8 @@ class Guard:
     ) -> None:
         """Protect `resource` with the scopes in `required`; where there are none, clients are told of `advertised`.
 
-        Single operations may need scopes in addition, those of `operations`. `names_tools` tells the audit trail which
-        tools are called.
+        Single operations may need scopes in addition, those of `operations`. `names_tools` tells the audit trail of
+        every tool that is called.
         """
         self._resource = resource
         self.tokens = tokens
