@@ -165,6 +165,7 @@ def _endpoints(settings: Settings, pipeline: Recording, container: Container) ->
             telemetry=pipeline.telemetry,
             issuer=settings.issuer,
             limit=container.limits.of(outcomes),
+            audit=container.audit,
         )
         return Route(path, boundary, middleware=[cors] if cors else [])
 

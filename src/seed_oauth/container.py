@@ -41,6 +41,7 @@ from seed_oauth.identity_provider.open import open_identity_provider
 from seed_oauth.protocol.redirect_uri import RedirectUriRules
 from seed_oauth.protocol.scope import ScopeHierarchy
 from seed_oauth.rate_limits import RateLimits
+from seed_oauth.rate_limits.client_address import ClientAddresses
 from seed_oauth.resource_server.claims import Claims, is_acceptable
 from seed_oauth.resource_server.open import open_guard
 from seed_oauth.resource_server.reverse_proxy import ReverseProxy
@@ -48,6 +49,7 @@ from seed_oauth.settings import Settings
 from seed_oauth.settings.store_url import is_redis
 from seed_oauth.storage.open import open_stores
 from seed_oauth.telemetry import Recording
+from seed_oauth.telemetry.audit import AuditTrail
 
 if TYPE_CHECKING:
     from seed_oauth.rate_limits.shared import SharedLimits
@@ -99,6 +101,9 @@ class Container:
         self.metadata = idp.metadata
 
         sealer = Sealer([key.get_secret_value() for key in settings.secret_keys], settings.issuer)
+        self.audit: AuditTrail | None = None
+        if settings.audit_log:
+            self.audit = AuditTrail(settings, sealer.pseudonym, ClientAddresses(settings.trusted_proxies).text_of)
         client_documents = client_documents or GuardedTransport(allow_loopback=settings.client_documents_on_loopback)
         # What is not sealed is not archived; in the relay flow there may be no keys.
         archive = DocumentArchive(stores.documents, sealer, now) if settings.secret_keys else None
@@ -190,7 +195,7 @@ class Container:
         # Closed in reverse order.
         self._closable: list[_Closable] = [stores, client_documents, keys, self.clients, idp, revocations, revoker]
         self._closable += [held_responses, self.readiness]
-        self._closable += [part for part in (self.proxy, sharing) if part is not None]
+        self._closable += [part for part in (self.proxy, sharing, self.audit) if part is not None]
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

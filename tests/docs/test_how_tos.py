@@ -2,6 +2,7 @@
 
 import re
 import secrets
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from typer.main import get_command
 
 from seed_oauth import Settings, SettingsError
+from seed_oauth.access.tools import Operation, OperationScopes
 from seed_oauth.cli.main import app
 from seed_oauth.outcomes import AuthorizationOutcome, RegistrationOutcome
 from seed_oauth.protocol.redirect_uri import is_registered
@@ -144,3 +146,15 @@ async def test_the_app_mounts_as_shown_and_its_mcp_server_is_protected(
         scrape = (await metrics.get("/metrics")).text
     assert 'oauth_dcr_registrations_total{result="invalid"} 1.0' in scrape
     assert 'oauth_errors_total{cause="client",endpoint="resource",reason="no_token"} 1.0' in scrape
+
+
+def test_the_example_of_tools_that_need_scopes_is_valid(monkeypatch: pytest.MonkeyPatch) -> None:
+    for word in shlex.split(block(read("how-to/scopes-and-tools.md"), "tables")):
+        variable, is_assigned, value = word.partition("=")
+        if is_assigned:
+            monkeypatch.setenv(variable, value)
+    settings = Settings.load()
+    table = OperationScopes(settings.tool_scopes, settings.method_scopes)
+    assert table.needed_by(Operation("tools/call", "delete_file")) == ["files:write"]
+    assert table.needed_by(Operation("resources/read", "file:///a")) == ["files:read"]
+    assert settings.scope_descriptions.keys() == set(table.scopes)

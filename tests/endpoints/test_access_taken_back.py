@@ -164,7 +164,7 @@ async def test_a_grant_without_a_refresh_token_lasts_as_long_as_its_access_token
 
 
 async def test_nobody_gets_tokens_whose_grant_cannot_be_stored() -> None:
-    """THREATS 29."""
+    """THREATS 34."""
     async with BrokerDoor(idp=idp, grants=(grants := PlayedGrants())) as door:
         code = await code_at(door)
         grants.failing = {"add"}

@@ -229,7 +229,7 @@ async def test_a_code_of_before_the_logout_is_refused(door: BrokerDoor) -> None:
 
 
 async def test_a_logout_token_works_once(door: BrokerDoor) -> None:
-    """THREATS 30: it must not end the logins of later for whoever has seen it."""
+    """THREATS 35: it must not end the logins of later for whoever has seen it."""
     token = token_of(logout())
     assert (await send(door, token)).status_code == 200
     before = await door.samples()

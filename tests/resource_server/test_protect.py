@@ -279,9 +279,10 @@ async def test_a_required_scope_may_be_granted_by_one_that_includes_it() -> None
     """PROTOCOL M8 (MCP Authorization, "Step-Up Authorization Flow")."""
     hierarchy = {"scope_hierarchy": {"admin": ["files:write"], "files:write": ["files:read"]}}
     async with Protected(scopes=("files:read",), settings=hierarchy) as server:
-        for scope, status in (("files:read", 200), ("files:write", 200), ("admin", 200), ("mail", 403)):
+        for scope, status in (("files:read", 200), ("files:write", 200), ("admin", 200)):
             assert (await server.get(f"Bearer {good_token(scope=scope)}")).status_code == status
         refused = await server.get(f"Bearer {good_token(scope='mail')}")
+        assert refused.status_code == 403
         assert 'scope="files:read"' in refused.headers["www-authenticate"]
 
 

@@ -682,6 +682,10 @@ def test_every_row_of_the_table_has_a_case() -> None:
         ResourceOutcome.MCP_SERVER_TIMEOUT,
         ResourceOutcome.MCP_SERVER_INVALID_RESPONSE,
         ResourceOutcome.FORBIDDEN_ORIGIN,
+        # test_tool_scopes.py
+        ResourceOutcome.STEP_UP_REQUIRED,
+        ResourceOutcome.SCOPE_NOT_GRANTED,
+        ResourceOutcome.HEADER_MISMATCH,
     }
     assert {case.row for case in CASES} | by_name | rows_of_every_endpoint(ResourceOutcome) == set(ResourceOutcome)
 

@@ -55,6 +55,7 @@ class BackchannelLogoutEndpoint:
                 LogoutOutcome.IDP_UNAVAILABLE, "the identity provider's keys cannot be read: try again"
             ) from failure
         log_fields.note(subject=self._pseudonym(logout.subject))
+        log_fields.fact(subject=logout.subject)
         try:
             await self._check_unused(logout)
             ended = await self._end(logout)

@@ -31,13 +31,13 @@ from seed_oauth.flows.consent import ConsentPages, can_be_remembered
 from seed_oauth.flows.held_responses import HeldResponse, HeldResponses
 from seed_oauth.flows.idp_failure import as_oauth_error
 from seed_oauth.flows.issued_grants import IssuedGrants, login_address
-from seed_oauth.flows.presented import decided_transaction, presented_code, presented_grant, returned_login
+from seed_oauth.flows.presented import decided_transaction, note_grant, presented_code, presented_grant, returned_login
 from seed_oauth.flows.revoker import Revoker
 from seed_oauth.flows.rotation import Rotation
 from seed_oauth.flows.scopes import IdpScopes
 from seed_oauth.flows.tokens import TokenIssuer, claims_of
 from seed_oauth.flows.transaction import Code, Grant, IdpLogin, Transaction
-from seed_oauth.http import log_fields, paths
+from seed_oauth.http import paths
 from seed_oauth.http.answer import Answer, found
 from seed_oauth.http.pages import onward_page
 from seed_oauth.http.parameters import add_to_query
@@ -193,7 +193,7 @@ class BrokerFlow:
         code = presented_code(presented, self._sealer, self._resources, self._now())
         held = await self._held.take(code)
         grant, now = held.grant, self._now()
-        log_fields.note(subject=self._sealer.pseudonym(grant.subject))
+        note_grant(grant, self._sealer)
         await self._clients.mark_used(grant.client_id, grant.subject)
         members = self._tokens.members(held.idp_members(now), grant, held.scope, now, passed_on=held.passed_on)
         await self._issued.store(held, members, presented.client)
@@ -205,7 +205,7 @@ class BrokerFlow:
         """Exchange the identity provider's refresh token inside our own, once."""
         metadata = await self._metadata.get()
         grant = presented_grant(presented, self._rotation, self._scopes, self._resources)
-        log_fields.note(subject=self._sealer.pseudonym(grant.subject))
+        note_grant(grant, self._sealer)
         await self._issued.check(grant)
         parameters = {"refresh_token": grant.idp_refresh_token, **self._parameters.resource(grant.resource)}
         narrowed, asked = self._scopes.refreshed(presented.scope, grant, metadata.default_scopes)
@@ -283,7 +283,7 @@ class BrokerFlow:
         kept = self._scopes.kept(idp_scope, asked)
         now = self._now()
         grant = Grant.by(begun, scope, subject if isinstance(subject, str) else None, now, idp_scope=kept)
-        log_fields.note(subject=self._sealer.pseudonym(grant.subject))
+        note_grant(grant, self._sealer)
         return HeldResponse.of(
             tokens.members,
             grant,

@@ -7,11 +7,11 @@ from contextlib import suppress
 from seed_oauth.envelopes.access_token import AccessToken
 from seed_oauth.envelopes.seal import ExpiredError, Sealer, SealError
 from seed_oauth.flows.grant_revocation import GrantRevocation
+from seed_oauth.flows.presented import note_grant
 from seed_oauth.flows.revocations import Revocations
 from seed_oauth.flows.revoked import Revoked
 from seed_oauth.flows.rotation import Rotation
 from seed_oauth.flows.transaction import Grant
-from seed_oauth.http import log_fields
 from seed_oauth.identity_provider.client import IdentityProvider
 from seed_oauth.identity_provider.failures import IdentityProviderError
 from seed_oauth.identity_provider.metadata import MetadataSource
@@ -101,7 +101,7 @@ class Revoker:
             return await self._access_token_revoked_here(presented, client_id)
         if grant.client_id != client_id:
             return None
-        log_fields.note(flow_id=grant.flow_id, subject=self._sealer.pseudonym(grant.subject))
+        note_grant(grant, self._sealer)
         await self.end(grant.grant_id)
         return _of(grant)
 

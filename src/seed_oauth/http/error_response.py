@@ -1,5 +1,7 @@
 """Turns an `OAuthError` into a response: the only place where errors are rendered."""
 
+from collections.abc import Mapping
+
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -7,7 +9,7 @@ from seed_oauth.http.answer import NO_STORE, found, json_response
 from seed_oauth.http.pages import ErrorView, error_page, onward_page
 from seed_oauth.http.parameters import add_to_query
 from seed_oauth.outcomes import AuthorizationOutcome, CallbackOutcome, Cause, ConsentOutcome, ResourceOutcome
-from seed_oauth.outcomes.errors import OAuthError, Recipient
+from seed_oauth.outcomes.errors import JsonRpcError, OAuthError, Recipient
 
 _RETRY_AFTER = "5"  # seconds; a value of the identity provider's takes precedence
 
@@ -47,7 +49,10 @@ def error_response(error: OAuthError, request: Request, *, issuer: str, correlat
         title, description, detail = _in_words(error)
         view = ErrorView(title, description, detail, error=code, correlation_id=correlation_id, location=location)
         return error_page(view, outcome.status, headers)
-    content = {"error": code, "error_description": error.description}
+    content: Mapping[str, object] = {"error": code, "error_description": error.description}
+    if isinstance(error, JsonRpcError):
+        failure = {"code": error.code, "message": error.description}
+        content = {"jsonrpc": "2.0", "id": error.request_id, "error": failure}
     return json_response(content, outcome.status, {**NO_STORE, **headers})
 
 

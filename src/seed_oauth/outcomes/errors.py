@@ -44,6 +44,17 @@ class OAuthError(Exception):
     """The family of the client that asked, where it is known."""
 
 
+@dataclass(eq=False)
+class JsonRpcError(OAuthError):
+    """A request to the MCP server ends in `outcome`, and its client reads the error as JSON-RPC.
+
+    The body of the response is a JSON-RPC error with `code` and the description: clients show that to their users.
+    """
+
+    code: int = 0
+    request_id: str | int | None = None
+
+
 class StoreError(Exception):
     """The store cannot answer now: it is unreachable, locked, full or corrupt. The message says why, in words."""
 

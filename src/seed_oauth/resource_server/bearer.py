@@ -86,6 +86,7 @@ class BearerTokens:
             flow_id=(verified.grant_id or "")[:FLOW_ID],
             subject=self._sealer.pseudonym(verified.subject),
         )
+        log_fields.fact(subject=verified.subject, grant_id=verified.grant_id, scopes=verified.scopes, resource=resource)
         if self._revocations is not None and await self._revocations.cover(verified):
             raise AccessTokenError(
                 ResourceOutcome.REVOKED_TOKEN, "the access token was revoked: use the refresh token, or log in again"

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from time import time
 
+from seed_oauth.access.tools import OperationScopes
 from seed_oauth.envelopes.seal import Sealer
 from seed_oauth.flows.revocations import Revocations
 from seed_oauth.identity_provider.open import OpenIdentityProvider
@@ -40,5 +41,7 @@ def open_guard(
         tokens,
         required=required,
         advertised=settings.advertised_scopes,
+        operations=OperationScopes(settings.tool_scopes, settings.method_scopes),
+        names_tools=settings.audit_tool_calls and bool(settings.audit_log),
         hierarchy=ScopeHierarchy(settings.scope_hierarchy),
     )

@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from seed_oauth.settings import cross_checks, defaults, environment, presets, rate_limits, validators
+from seed_oauth.settings import cross_checks, defaults, environment, presets, rate_limits, tools, validators
+from seed_oauth.settings.audit import AuditSettings
 from seed_oauth.settings.environment import FromEnvironment
 from seed_oauth.settings.errors import PREFIX, SettingsError, readable, refuse_unknown_variables
 from seed_oauth.settings.mcp_server import McpServerUrl, path_of, script_origins
@@ -18,7 +19,7 @@ from seed_oauth.settings.store_url import StoreUrl
 __all__ = ["PREFIX", "Settings", "SettingsError"]
 
 
-class Settings(FromEnvironment, BaseSettings):
+class Settings(FromEnvironment, AuditSettings, BaseSettings):
     """All settings, from keyword arguments or from `SEED_OAUTH_*` environment variables.
 
     Raises:
@@ -98,6 +99,11 @@ class Settings(FromEnvironment, BaseSettings):
     """Scopes that an access token must have, all of them, to reach `mcp_server`."""
     scope_hierarchy: validators.ScopeHierarchy = {}
     """Scopes that include others, for example `{"files:write": ["files:read"]}` (JSON)."""
+    tool_scopes: tools.ToolScopes = {}
+    """Scopes that calling a tool needs, for example `{"files:write": ["write_file", "delete_*"]}` (JSON). A tool needs
+    every scope that lists it; one that no scope lists needs only `required_scopes`."""
+    method_scopes: tools.MethodScopes = {}
+    """Scopes that other methods of MCP need, for example `{"files:read": ["resources/read"]}` (JSON)."""
     scope_descriptions: dict[str, str] = {}
     """What the consent page says for scopes, for example `{"files:read": "see your files"}` (JSON)."""
     server_name: Annotated[str, Field(max_length=60)] = ""

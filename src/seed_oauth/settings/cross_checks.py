@@ -5,7 +5,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from seed_oauth.protocol.redirect_uri import RedirectUriRules
 from seed_oauth.protocol.resource import canonical
-from seed_oauth.settings import mcp_server, preregistered, store_url
+from seed_oauth.settings import mcp_server, preregistered, store_url, tools
 from seed_oauth.settings.errors import PREFIX
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def check(settings: "Settings") -> None:
             'python -c "import secrets; print(secrets.token_urlsafe(32))" prints one'
         )
     _check_resources(settings)
+    tools.check(settings)
 
 
 def _check_resources(settings: "Settings") -> None:

@@ -81,6 +81,8 @@ class Step(StrEnum):
     """Received tokens for a refresh token."""
     ABANDONED = "abandoned"
     """Never came for the tokens of a login that had returned; broker flow only."""
+    STEPPED_UP = "stepped_up"
+    """Was asked to log in again with more scopes, which an operation needs; of any client."""
 
 
 STEPS: Mapping[Outcome, tuple[Step, ...]] = {
@@ -91,6 +93,7 @@ STEPS: Mapping[Outcome, tuple[Step, ...]] = {
     TokenOutcome.EXCHANGED: (Step.EXCHANGED,),
     TokenOutcome.REFRESHED: (Step.REFRESHED,),
     RegistrationOutcome.REGISTERED: (Step.REGISTERED,),
+    ResourceOutcome.STEP_UP_REQUIRED: (Step.STEPPED_UP,),
 }
 """The steps that are counted for an outcome."""
 

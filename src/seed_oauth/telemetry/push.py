@@ -1,16 +1,23 @@
-"""OTLP push in addition to scrapes, configured by the environment variables of OpenTelemetry."""
+"""OTLP push in addition to scrapes and files, configured by the environment variables of OpenTelemetry."""
 
 import os
+from importlib.metadata import version
 from threading import Thread
 from time import monotonic
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
-from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
 from opentelemetry.trace import NoOpTracerProvider, TracerProvider
 
 from seed_oauth.settings import SettingsError
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk._logs import LoggerProvider
+
+VERSION = version("seed-oauth")
 
 SHUTDOWN_TIMEOUT = 3.0
 """Seconds allowed for the last push of a process. Draining requests takes up to 30 s; then a worker and the supervisor
@@ -52,7 +59,25 @@ def pushing_tracer_provider(resource: Resource) -> TracerProvider:
     return provider
 
 
-def shut_down(*providers: MeterProvider | TracerProvider) -> None:
+def pushing_logger_provider() -> "LoggerProvider":
+    """A provider that pushes OpenTelemetry logs to OTEL_EXPORTER_OTLP_ENDPOINT.
+
+    Raises:
+        SettingsError: there is no endpoint, or it or the protocol is invalid.
+    """
+    if not _is_wanted("LOGS"):
+        raise SettingsError("SEED_OAUTH_AUDIT_LOG=otlp needs OTEL_EXPORTER_OTLP_ENDPOINT, the Collector's endpoint")
+    from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter  # noqa: PLC0415
+    from opentelemetry.sdk._logs import LoggerProvider  # noqa: PLC0415
+    from opentelemetry.sdk._logs.export import BatchLogRecordProcessor  # noqa: PLC0415
+
+    provider = LoggerProvider(resource=own_resource(), shutdown_on_exit=False)
+    # The queue is bounded: while the Collector is unreachable, records are dropped. A file keeps them.
+    provider.add_log_record_processor(BatchLogRecordProcessor(OTLPLogExporter()))
+    return provider
+
+
+def shut_down(*providers: "MeterProvider | TracerProvider | LoggerProvider") -> None:
     """Push the latest data within `SHUTDOWN_TIMEOUT`; what remains is lost.
 
     The SDK has a timeout for metrics only; for spans it waits for all retries.
@@ -65,8 +90,17 @@ def shut_down(*providers: MeterProvider | TracerProvider) -> None:
         thread.join(max(0, until - monotonic()))
 
 
+def own_resource() -> Resource:
+    """The OpenTelemetry resource; OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES override the name."""
+    named = Resource.create()
+    ours = {SERVICE_VERSION: VERSION}
+    if str(named.attributes[SERVICE_NAME]).startswith("unknown_service"):
+        ours[SERVICE_NAME] = "seed-oauth"
+    return named.merge(Resource(ours))
+
+
 def _is_wanted(signal: str) -> bool:
-    """Whether the environment configures a push of METRICS or TRACES."""
+    """Whether the environment configures a push of METRICS, TRACES or LOGS."""
     variables = (f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
     variable = next((name for name in variables if os.environ.get(name)), None)
     if variable is None or os.environ.get(f"OTEL_{signal}_EXPORTER") == "none":
