@@ -281,19 +281,18 @@ class FlowMachine(Logins):
     # Time passes, and the operator does things.
 
     @there_are("refresh_tokens")
-    @rule(token=one_of("refresh_tokens"), how=st.sampled_from(["grant", "user", "client", "everybody"]))
-    def the_operator_ends_access(self, token: RefreshToken, how: str) -> None:
-        """THREATS 29: of a grant, or of all that are like it."""
-        self.run(self.world.operator_ends(how, token.grant))
+    @rule(
+        token=one_of("refresh_tokens"),
+        code=one_or_none("unused_codes"),
+        how=st.sampled_from(["grant"] * 9 + ["user", "client", "everybody"]),
+    )
+    def the_operator_ends_access(self, token: RefreshToken, code: Code | None, how: str) -> None:
+        """THREATS 29: of a grant, or of all that are like it, perhaps during a login."""
+        self.run(self.world.operator_ends(how, code.grant if code and how != "grant" else token.grant))
         self.refreshes(token, twice=False)
         self._uses_all_of(token.grant)
-
-    @there_are("unused_codes")
-    @rule(code=one_of("unused_codes"), how=st.sampled_from(["user", "client", "everybody"]))
-    def the_operator_ends_access_during_a_login(self, code: Code, how: str) -> None:
-        """THREATS 29: before the client has redeemed its code."""
-        self.run(self.world.operator_ends(how, code.grant))
-        self.redeems(code, twice=False)
+        if code:
+            self.redeems(code, twice=False)
 
     @rule(seconds=st.sampled_from([1, 1, 1, 5, 5, 20, 29, 31, 31, 31, 59, 61, 61, 601, 1801, 43_201, 86_401]))
     def time_passes(self, seconds: int) -> None:
