@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import httpx
 
+from seed_oauth.access.rules import AccessRules
 from seed_oauth.clients import ClientStore
 from seed_oauth.clients.archive import DocumentArchive
 from seed_oauth.clients.assertion import ClientAssertions, UsedAssertions
@@ -25,6 +26,7 @@ from seed_oauth.flows.consent import ConsentPages
 from seed_oauth.flows.grant_revocation import GrantRevocation
 from seed_oauth.flows.grants import GrantStore
 from seed_oauth.flows.held_responses import HeldResponses, HeldResponseStore
+from seed_oauth.flows.idp_authorization import IdpAuthorization
 from seed_oauth.flows.issued_grants import IssuedGrants
 from seed_oauth.flows.relay import RelayFlow
 from seed_oauth.flows.revocations import Revocations
@@ -32,6 +34,7 @@ from seed_oauth.flows.revoker import Revoker
 from seed_oauth.flows.rotation import Rotation
 from seed_oauth.flows.scopes import IdpScopes
 from seed_oauth.flows.tokens import Accepts, TokenIssuer
+from seed_oauth.http import paths
 from seed_oauth.http.pages import Presentation
 from seed_oauth.http.requested_resource import ProtectedResources
 from seed_oauth.http_client.guarded_transport import GuardedTransport
@@ -46,6 +49,7 @@ from seed_oauth.resource_server.claims import Claims, is_acceptable
 from seed_oauth.resource_server.open import open_guard
 from seed_oauth.resource_server.reverse_proxy import ReverseProxy
 from seed_oauth.settings import Settings
+from seed_oauth.settings.access import rule_scopes
 from seed_oauth.settings.store_url import is_redis
 from seed_oauth.storage.open import open_stores
 from seed_oauth.telemetry import Recording
@@ -97,7 +101,7 @@ class Container:
         )
         sharing = _sharing(self.limits, settings.store_url)
 
-        idp = open_identity_provider(settings, pipeline, transport=transport, metadata=metadata, clock=clock)
+        idp = open_identity_provider(settings, pipeline, transport=transport, metadata=metadata, clock=clock, now=now)
         self.metadata = idp.metadata
 
         sealer = Sealer([key.get_secret_value() for key in settings.secret_keys], settings.issuer)
@@ -150,16 +154,30 @@ class Container:
             name=settings.server_name, logo=settings.server_logo, scopes=settings.scope_descriptions
         )
         if settings.flow == "broker":
+            tokens_of_clients = TokenIssuer(
+                sealer, settings.access_tokens, settings.access_token_seconds, _accepting(settings, now)
+            )
+            scopes = idp_scopes(settings)
             self.flow = self.broker = BrokerFlow(
                 settings.issuer,
-                parameters,
-                idp_scopes(settings),
-                self.metadata,
-                idp.client,
-                sealer=sealer,
-                tokens=TokenIssuer(
-                    sealer, settings.access_tokens, settings.access_token_seconds, _accepting(settings, now)
+                parameters.default_resource,
+                IdpAuthorization(
+                    paths.url(settings.issuer, paths.CALLBACK),
+                    parameters,
+                    scopes,
+                    self.metadata,
+                    idp.client,
+                    identification=idp.identification,
+                    rules=AccessRules(settings.rules("allowed"), settings.rules("denied")),
+                    contact=settings.contact,
+                    selects_account=settings.preset is not None and settings.preset.selects_account,
+                    tokens=tokens_of_clients,
+                    sealer=sealer,
+                    now=now,
                 ),
+                scopes=scopes,
+                sealer=sealer,
+                tokens=tokens_of_clients,
                 held=held_responses,
                 issued=IssuedGrants(grants, revocations, revocation, now, lifetime=lifetime),
                 rotation=rotation,
@@ -221,7 +239,12 @@ def idp_parameters(settings: Settings) -> IdpParameters:
 
 def idp_scopes(settings: Settings) -> IdpScopes:
     """The scopes that the identity provider is asked for."""
-    return IdpScopes(settings.idp_scopes, settings.idp_dropped_scopes, ScopeHierarchy(settings.scope_hierarchy))
+    return IdpScopes(
+        settings.idp_scopes,
+        settings.idp_dropped_scopes,
+        ScopeHierarchy(settings.scope_hierarchy),
+        needed=rule_scopes(settings),
+    )
 
 
 def _accepting(settings: Settings, now: Callable[[], float]) -> Accepts:

@@ -15,7 +15,8 @@ from seed_oauth.access.tools import Operation, OperationScopes
 from seed_oauth.cli.main import app
 from seed_oauth.outcomes import AuthorizationOutcome, RegistrationOutcome
 from seed_oauth.protocol.redirect_uri import is_registered
-from seed_oauth.settings.presets import PRESETS, Preset
+from seed_oauth.settings.preset import Preset
+from seed_oauth.settings.presets import PRESETS
 from tests.docs.pages import PAGES, ROOT, ROOT_PAGES, block, read, section
 
 pytestmark = pytest.mark.anyio
@@ -75,10 +76,21 @@ def test_what_a_preset_does_is_on_its_page(preset: Preset) -> None:
             "access_tokens": "`SEED_OAUTH_ACCESS_TOKENS=own`",
             "idp_authorization_url": "has the endpoints built in",
             "idp_token_url": "has the endpoints built in",
+            "idp_userinfo_url": "asks the [API]",
         }.get(setting)
         words = [told] if told else value.split() if isinstance(value, str) else list(value)  # type: ignore[call-overload]
         for word in words:
             assert word in text, (setting, word)
+
+
+@pytest.mark.parametrize("name", ["google", "github", "entra", "keycloak"])
+def test_the_rules_that_are_shown_can_be_loaded(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value in exported(block(read("how-to/who-may-come-in.md"), name).replace("'", "")).items():
+        monkeypatch.setenv(f"SEED_OAUTH_{variable}", value)
+    settings = Settings.load()
+    assert settings.rules("allowed")
+    assert settings.preset is not None
+    assert settings.preset.name == name
 
 
 def test_the_settings_of_any_other_identity_provider_can_be_loaded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,7 @@ SECTIONS = {
     "secret_keys": "Secret keys",
     "rate_limit_authorize": "Rate limits",
     "store_url": "Store and log",
+    "allow_everybody": "Who may come in",
     "audit_log": "Audit trail",
 }
 

@@ -19,7 +19,7 @@ from seed_oauth.flows.revoked import Revoked, hashed
 from seed_oauth.http.answer import json_response
 from seed_oauth.outcomes import TokenOutcome as Row
 from seed_oauth.storage.open import open_stores
-from tests.broker import IDP, BrokerDoor, Clock, PlayedGrants, jwt_of
+from tests.broker import IDP, BrokerDoor, Clock, PlayedGrants
 from tests.harness import (
     SETTINGS,
     code_request,
@@ -46,7 +46,8 @@ def idp(request: httpx.Request) -> httpx.Response:
     now = int(time())
     claims = {"iss": IDP, "aud": RESOURCE, "sub": "alice", "iat": now, "exp": now + 300, "jti": f"{request.content!r}"}
     tokens = {"access_token": signed(claims), "token_type": "bearer", "expires_in": 300, "refresh_token": "rt"}
-    return httpx.Response(200, json={**tokens, "id_token": jwt_of({"sub": "alice", "sid": "session of alice"})})
+    id_token = signed({**claims, "aud": "proxy", "sid": "session of alice"}, typ="JWT")
+    return httpx.Response(200, json={**tokens, "id_token": id_token})
 
 
 def settings_of(tmp_path: Path, **more: Any) -> dict[str, Any]:

@@ -36,7 +36,9 @@ class OpenIdProvider:
         if request.url.path == "/keys":
             return httpx.Response(200, json={"keys": [key.as_dict(private=False) for key in self.keys]})
         session = {} if self.session_id is None else {"sid": self.session_id}
-        id_token = jwt_of({"sub": self.subject, **session})
+        id_token = token_of(
+            {"iss": IDP, "aud": "proxy", "exp": 2**33, "sub": self.subject, **session}, self.keys[0], typ="JWT"
+        )
         tokens = {"access_token": "at", "token_type": "bearer", "expires_in": 300, "refresh_token": "rt"}
         return httpx.Response(200, json={**tokens, "id_token": id_token})
 

@@ -17,8 +17,8 @@ _ERROR = re.compile(r"[\x20-\x21\x23-\x5B\x5D-\x7E]+")
 
 
 def no_code_works_twice_or_late_or_for_others(sent: Redemption, code: Code) -> None:
-    code.worked += 1
-    assert code.worked == 1, "no code works twice"
+    code.grant.worked += 1
+    assert code.grant.worked == 1, "no code works twice"
     assert code.idp is not None, "no code works that the identity provider did not give"
     assert code.idp.login is code.login, "no code works in another login than its own"
     assert sent.client is code.asked.client, "no code works for another client"
@@ -52,6 +52,14 @@ def no_refresh_once_the_grant_is_revoked(grant: Granted) -> None:
     assert grant.row is None or not grant.row.revoked, "no refresh token works once its grant is revoked"
 
 
+def nobody_gets_a_code_whom_the_rules_keep_out(*, is_member: bool) -> None:
+    assert is_member, "nobody gets a code whom the rules keep out"
+
+
+def nobody_is_refreshed_whom_the_rules_keep_out(*, is_member: bool) -> None:
+    assert is_member, "nobody is refreshed whom the rules keep out"
+
+
 def no_access_once_the_grant_is_revoked(token: AccessToken) -> None:
     assert not token.grant.revoked, "no access token works once its grant is revoked"
 
@@ -81,7 +89,8 @@ def is_or_differs_by_port(location: str, registered: str) -> bool:
 def no_refresh_widens_what_was_granted(asked_of_idp: str | None, told: str | None, sent: Refresh) -> None:
     """RFC 6749 §6; and Entra ID refuses a refresh that names no scope (AADSTS90009)."""
     granted = set((sent.token.grant.asked.scope or "").split())
-    asked = set((asked_of_idp or "").split())
+    # openid is for the rules, and only this server asks for it.
+    asked = set((asked_of_idp or "").split()) - {"openid"}
     assert asked == (granted if sent.scope is None else set(sent.scope.split())), (
         "a refresh asks the identity provider for what was granted, or for what it is narrowed to"
     )

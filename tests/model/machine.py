@@ -273,6 +273,17 @@ class FlowMachine(Logins):
     def goes_to_the_mcp_server(self, token: AccessToken) -> None:
         self.run(self.world.uses(token))
 
+    @there_are("refresh_tokens")
+    @rule(token=one_of("refresh_tokens"), login=one_of("logins"))
+    def has_left_the_group_for_a_while(self, token: RefreshToken, login: Login) -> None:
+        """THREATS 36: out at the next refresh and at the next login, and back with a new one."""
+        self.world.model.is_member = False
+        self.refreshes(token, twice=False)
+        self.logs_in_and_gets_tokens(login, sends_redirect_uri=True, twice=False)
+        self._uses_all_of(token.grant)
+        self.world.model.is_member = True
+        self.refreshes(token, twice=False)
+
     def _uses_all_of(self, grant: Granted) -> None:
         for access_token in self.world.access_tokens:
             if access_token.grant is grant:

@@ -30,6 +30,7 @@ from tests.model.things import (
     Login,
     Question,
     RefreshToken,
+    Remembered,
     Row,
     Sealed,
     Software,
@@ -39,6 +40,8 @@ from tests.model.things import (
 DECISION, LOGIN, CODE, GRACE, DAY = 600, 1800, 60, 30, 86_400  # seconds
 REFRESH_TOKEN_DAYS = 1.0
 CONSENT_DAYS = 0.5
+GROUP = "staff"
+"""Whose members may come in."""
 UNASKED = "admin"
 """The scope that the identity provider adds to what it is asked for."""
 RESOURCES = ("https://door.example/mcp", "https://door.example/other")
@@ -77,6 +80,8 @@ class Predicted:
     row: Outcome
     exchange: tuple[GrantType, bool] | None = None
     """For which grant, and whether it succeeds."""
+    looks_up: bool = False
+    """Whether the identity provider is asked who the user is."""
     revokes: bool = False
     again: bool = False
     """Whether it is the answer that was given before."""
@@ -114,6 +119,8 @@ class Model:
         self.keys: Sequence[str] = ()
         self.grants: list[Granted] = []
         self.ended: list[Ended] = []
+        self.is_member = True
+        """Whether the user is in the group whose members may come in."""
 
     def now(self) -> float:
         """What the door's clock says."""
@@ -131,16 +138,16 @@ class Model:
     def asks(self, asked: Asked) -> Predicted:
         """A good authorization request."""
         if self.has_consented(asked):
-            scopes, resource, _ = asked.browser.consents[asked.client.client_id, host_of(asked)]
-            wanted = scopes_of(asked.scope)
-            if wanted <= scopes and bool(wanted) == bool(scopes) and resource == asked.resource:
+            given, wanted = asked.browser.consents[asked.client.client_id, host_of(asked)], scopes_of(asked.scope)
+            covered = wanted <= given.scopes and bool(wanted) == bool(given.scopes)
+            if covered and given.resource == asked.resource:
                 return Predicted(row=AuthorizationOutcome.REDIRECTED_TO_IDP)
         return Predicted(row=AuthorizationOutcome.CONSENT_ASKED)
 
     def has_consented(self, asked: Asked) -> bool:
         """Whether the browser remembers a consent to this client at this host, whatever for."""
         remembered = asked.browser.consents.get((asked.client.client_id, host_of(asked)))
-        return remembered is not None and self.opened(remembered[2], CONSENT_DAYS * DAY) is Opened.GOOD
+        return remembered is not None and self.opened(remembered.sealed, CONSENT_DAYS * DAY) is Opened.GOOD
 
     def decides(self, question: Question, browser: Browser, decision: str | None) -> Predicted:
         return Predicted(row=self._decision(question, browser, decision))
@@ -152,6 +159,8 @@ class Model:
         if browser is not question.asked.browser:
             return ConsentOutcome.OTHER_BROWSER
         rows = {"approve": ConsentOutcome.APPROVED, "deny": ConsentOutcome.DENIED}
+        if question.waiting is not None:
+            rows = {"approve": ConsentOutcome.APPROVED_AFTER_LOGIN, "deny": ConsentOutcome.DENIED_AFTER_LOGIN}
         return rows.get(decision or "", ConsentOutcome.NO_DECISION)
 
     def returns(
@@ -163,8 +172,10 @@ class Model:
         if code is None:
             return Predicted(row=CallbackOutcome.NO_CODE)
         succeeded = self._is_redeemed(code, login)
-        row = CallbackOutcome.RETURNED if succeeded else CallbackOutcome.IDP_INVALID_GRANT
-        return Predicted(row=row, exchange=(GrantType.AUTHORIZATION_CODE, succeeded))
+        row = CallbackOutcome.CONSENT_ASKED if login.is_nobodys else CallbackOutcome.RETURNED
+        row = row if self.is_member else CallbackOutcome.NOT_ALLOWED
+        row = row if succeeded else CallbackOutcome.IDP_INVALID_GRANT
+        return Predicted(row=row, exchange=(GrantType.AUTHORIZATION_CODE, succeeded), looks_up=succeeded)
 
     def _return_refusal(
         self, login: Login, browser: Browser, iss: str | None, error: str | None
@@ -188,10 +199,10 @@ class Model:
         """Take the tokens that wait for a code; without any, somebody has the code who should not."""
         if refusal := self._code_refusal(sent):
             return Predicted(row=refusal)
-        if sent.code.spent:
+        if sent.code.grant.redeemed:
             self._revoke(sent.code.grant)
             return Predicted(row=TokenOutcome.CODE_REUSED)
-        sent.code.spent = True
+        sent.code.grant.redeemed = True
         grant = sent.code.grant
         self._forget(sent.code.sealed.at)
         expires_at = self.now() + REFRESH_TOKEN_DAYS * DAY
@@ -272,9 +283,12 @@ class Model:
         if not succeeded:
             return Predicted(row=TokenOutcome.IDP_INVALID_GRANT, exchange=(GrantType.REFRESH_TOKEN, False))
         token.idp.gone = True
+        if not self.is_member:
+            self._revoke(token.grant)
+            return Predicted(row=TokenOutcome.NOT_ALLOWED, exchange=(GrantType.REFRESH_TOKEN, True), looks_up=True)
         row.generation, row.answered_at = token.generation + 1, now
         row.answer = self.keys[0]
-        return Predicted(row=TokenOutcome.REFRESHED, exchange=(GrantType.REFRESH_TOKEN, True))
+        return Predicted(row=TokenOutcome.REFRESHED, exchange=(GrantType.REFRESH_TOKEN, True), looks_up=True)
 
     def _refresh_refusal(self, sent: Refresh) -> TokenOutcome | None:
         if sent.scope is not None and "  " in sent.scope:
@@ -317,11 +331,13 @@ class Model:
         row.revoked, row.described, row.answer = True, False, None
         row.expires_at = self.now() + REFRESH_TOKEN_DAYS * DAY
 
-    def remembers(self, asked: Asked, envelope: str) -> None:
+    def remembers(self, asked: Asked, *, has_logged_in: bool) -> None:
         """A consent that its browser remembers from now on, unless it is to a native app."""
         if not asked.redirect_uri.startswith("https://"):
             return
-        given = scopes_of(asked.scope), asked.resource, self.sealed(envelope)
+        given = Remembered(
+            scopes=scopes_of(asked.scope), resource=asked.resource, sealed=self.sealed(""), has_logged_in=has_logged_in
+        )
         asked.browser.consents[asked.client.client_id, host_of(asked)] = given
 
 

@@ -205,7 +205,9 @@ BUGS = (
     ),
     SeededBug(
         name="a refresh names no scope",
-        changes=(Change(module="flows/broker.py", before='parameters["scope"] = " ".join(asked)', after="pass"),),
+        changes=(
+            Change(module="flows/idp_authorization.py", before='parameters["scope"] = " ".join(asked)', after="pass"),
+        ),
         broken="a refresh asks the identity provider for what was granted, or for what it is narrowed to",
     ),
     SeededBug(
@@ -251,6 +253,28 @@ BUGS = (
             ),
         ),
         broken="no token has a scope that its user was not shown",
+    ),
+    SeededBug(
+        name="everybody gets a code",
+        changes=(
+            Change(
+                module="flows/idp_authorization.py",
+                before="raise await self._not_allowed(begun, refusal)",
+                after="pass",
+            ),
+        ),
+        broken="nobody gets a code whom the rules keep out",
+    ),
+    SeededBug(
+        name="at a refresh the rules judge what was true at the login",
+        changes=(
+            Change(
+                module="flows/idp_authorization.py",
+                before="user = fresh or grant.identity or",
+                after="user = grant.identity or fresh or",
+            ),
+        ),
+        broken="nobody is refreshed whom the rules keep out",
     ),
     SeededBug(
         name="requests that are refused are not counted",

@@ -47,6 +47,9 @@ REACHED = {
     (CallbackOutcome.OTHER_BROWSER, False),
     (CallbackOutcome.WRONG_ISSUER, False),
     (CallbackOutcome.IDP_INVALID_GRANT, False),
+    (CallbackOutcome.CONSENT_ASKED, False),
+    (ConsentOutcome.APPROVED_AFTER_LOGIN, False),
+    (CallbackOutcome.NOT_ALLOWED, False),
     (TokenOutcome.EXCHANGED, False),
     (TokenOutcome.BAD_CODE, False),
     (TokenOutcome.CODE_REUSED, False),
@@ -62,6 +65,7 @@ REACHED = {
     (TokenOutcome.REFRESH_TOKEN_REUSED, False),
     (TokenOutcome.REFRESH_TOKEN_REVOKED, False),
     (TokenOutcome.GRANT_REVOKED, False),
+    (TokenOutcome.NOT_ALLOWED, False),
     (RevocationOutcome.REVOKED, False),
 }
 """The rows that a walk must have been to, and whether with the answer given before: or it would prove nothing."""

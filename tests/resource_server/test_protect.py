@@ -44,6 +44,7 @@ async def mcp(request: Request) -> Response:
         {
             "subject": token.subject,
             "idp_token": token.idp_token,
+            "told": [token.email, token.name, token.groups, token.tenant],
             "user": [request.user.is_authenticated, request.user.display_name, request.user.identity],
             "user_is_of_the_token": request.user.token is token,
             "scopes": request.auth.scopes,
@@ -235,6 +236,13 @@ async def test_a_token_of_ours_tells_the_app_the_identity_providers_token() -> N
     assert seen["idp_token"] == "the token of the identity provider"
     assert seen["user"] == [True, "", ""]
     assert server.idp.requests == []
+
+
+async def test_a_token_of_ours_tells_the_app_who_the_user_is() -> None:
+    async with Protected(settings={"access_tokens": "own", "idp_issuer": None}) as server:
+        user = {"email": "ann@example.com", "name": "Ann", "groups": ("a", "b"), "tenant": "t"}
+        seen = json_of(await server.get(f"Bearer {own_token(server.all_settings, **user)}"))
+    assert seen["told"] == ["ann@example.com", "Ann", ["a", "b"], "t"]
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,8 @@ ISSUERS = {
     "zitadel": "https://instance.zitadel.cloud",
 }
 SECRET = "secret of the proxy"
+PERSONAL = "9188040d-6c67-4c5b-b112-36a304b66dad"
+"""The tenant of personal Microsoft accounts."""
 ACCEPTED = {"code": "the code"}
 
 Refusal = str | None
@@ -54,6 +56,8 @@ class RealisticIdp:
         self.tokens: dict[str, object] = {"access_token": "at", "token_type": "Bearer", "refresh_token": "rt"}
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
+        if str(request.url) == "https://api.github.com/user":
+            return httpx.Response(200, json={"id": 583231, "login": "octocat"})
         if request.method == "GET":
             base = self.issuer.rstrip("/")
             document = {"issuer": self.issuer, "authorization_endpoint": f"{base}/authorize",
@@ -70,14 +74,19 @@ class RealisticIdp:
         if query["code_challenge_method"] != "S256":
             return "invalid_request"
         if "openid" in query.get("scope", "").split():
-            self.tokens["id_token"] = jwt_of({"sub": "somebody", "nonce": query.get("nonce")})
+            issuer = self.metadata.get("issuer", self.issuer).replace("{tenantid}", PERSONAL)
+            self.tokens["id_token"] = jwt_of(
+                {"iss": issuer, "aud": "proxy", "exp": 2**33, "sub": "somebody", "nonce": query.get("nonce"),
+                 "tid": PERSONAL}
+            )  # fmt: skip
         return self.judge_authorization(query)
 
 
 def door_to(idp: Any, flow: str, **settings: Any) -> BrokerDoor:
     """A front door in either flow, with the issuer as the only setting of the identity provider."""
     issuer = getattr(idp, "issuer", None)
-    known = {"idp_issuer": issuer, "idp_authorization_url": None, "idp_token_url": None, "idp_revocation_url": None}
+    known = {"idp_issuer": issuer, "idp_authorization_url": None, "idp_token_url": None, "idp_revocation_url": None,
+             "allow_everybody": True}  # fmt: skip
     return BrokerDoor(idp=idp, settings={"flow": flow, **known, **settings})
 
 
@@ -403,7 +412,7 @@ async def test_github_is_sent_no_openid_scope_and_its_opaque_token_is_replaced()
 
 @pytest.mark.parametrize(("name", "issuer"), ISSUERS.items())
 def test_each_preset_is_recognised_by_its_issuer(name: str, issuer: str) -> None:
-    preset = Settings(idp_issuer=issuer).preset
+    preset = Settings(allow_everybody=True, idp_issuer=issuer).preset
     assert preset is not None
     assert preset.name == name
 
@@ -425,7 +434,7 @@ def test_each_preset_is_recognised_by_its_issuer(name: str, issuer: str) -> None
     ],
 )
 def test_other_issuers_have_no_preset(issuer: str) -> None:
-    assert Settings(idp_issuer=issuer).preset is None
+    assert Settings(allow_everybody=True, idp_issuer=issuer).preset is None
 
 
 @pytest.mark.parametrize(
@@ -438,20 +447,20 @@ def test_other_issuers_have_no_preset(issuer: str) -> None:
     ],
 )
 def test_further_hosts_of_a_provider_have_its_preset(issuer: str, name: str) -> None:
-    preset = Settings(idp_issuer=issuer).preset
+    preset = Settings(allow_everybody=True, idp_issuer=issuer).preset
     assert preset is not None
     assert preset.name == name
 
 
 def test_a_preset_can_be_named_and_switched_off() -> None:
-    named = Settings(idp_issuer="https://login.company.example", idp_preset="auth0")
+    named = Settings(allow_everybody=True, idp_issuer="https://login.company.example", idp_preset="auth0")
     assert named.idp_resource_parameters == ("audience",)
-    unnamed = Settings(idp_issuer=ISSUERS["auth0"], idp_preset="none")
+    unnamed = Settings(allow_everybody=True, idp_issuer=ISSUERS["auth0"], idp_preset="none")
     assert (unnamed.preset, dict(unnamed.idp_authorization_parameters)) == (None, {})
 
 
 def test_a_preset_is_passed_to_other_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = Settings(idp_issuer=ISSUERS["google"], idp_scopes=())
+    settings = Settings(allow_everybody=True, idp_issuer=ISSUERS["google"], idp_scopes=())
     for name, value in settings.as_environment().items():
         monkeypatch.setenv(name, value)
     assert Settings.load() == settings
@@ -464,7 +473,7 @@ def test_settings_override_the_preset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEED_OAUTH_IDP_DROPPED_SCOPES", "")
     monkeypatch.setenv("SEED_OAUTH_IDP_SEND_RESOURCE", "true")
     monkeypatch.setenv("SEED_OAUTH_IDP_AUTHORIZATION_PARAMETERS", '{"prompt": "select_account", "hd": "example.com"}')
-    settings = Settings.load(access_tokens="auto")
+    settings = Settings.load(access_tokens="auto", allow_everybody=True)
     assert settings.idp_scopes == ("openid", "email")
     assert settings.idp_dropped_scopes == ()
     assert settings.idp_send_resource
@@ -479,7 +488,7 @@ def test_settings_override_the_preset(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.name)
 def test_a_preset_has_valid_settings(preset: Any) -> None:
-    settings = Settings(idp_issuer=ISSUERS[preset.name])
+    settings = Settings(allow_everybody=True, idp_issuer=ISSUERS[preset.name])
     for name, value in preset.defaults.items():
         assert getattr(settings, name) == value
 

@@ -52,7 +52,9 @@ def _all(event: Event, *outcomes: Outcome) -> dict[Outcome, Event]:
 AUDITED: Mapping[Outcome, Event] = {
     RegistrationOutcome.REGISTERED: Event.CLIENT_REGISTERED,
     ConsentOutcome.APPROVED: Event.CONSENT_GIVEN,
+    ConsentOutcome.APPROVED_AFTER_LOGIN: Event.CONSENT_GIVEN,
     ConsentOutcome.DENIED: Event.CONSENT_DENIED,
+    ConsentOutcome.DENIED_AFTER_LOGIN: Event.CONSENT_DENIED,
     TokenOutcome.EXCHANGED: Event.GRANT_ISSUED,
     TokenOutcome.REFRESHED: Event.GRANT_REFRESHED,
     TokenOutcome.CODE_REUSED: Event.GRANT_REUSED,
@@ -83,6 +85,8 @@ AUDITED: Mapping[Outcome, Event] = {
     ),
     **_all(
         Event.ACCESS_DENIED,
+        CallbackOutcome.NOT_ALLOWED,
+        TokenOutcome.NOT_ALLOWED,
         AuthorizationOutcome.UNKNOWN_CLIENT,
         AuthorizationOutcome.BAD_CLIENT_DOCUMENT,
         AuthorizationOutcome.CLIENT_NOT_ALLOWED,

@@ -121,7 +121,7 @@ class Boundary:
             self._audit.record(outcome, request.scope)
         line: dict[str, object] = {"outcome": outcome.reason, "correlation_id": correlation_id}
         if error is not None:
-            line |= {"cause": error.outcome.cause, "detail": error.description}
+            line |= {"cause": error.outcome.cause, "detail": error.description, **error.log_fields}
             if isinstance(error.__cause__, IdentityProviderError):
                 line |= error.__cause__.log_fields
         log = self._log.warning if outcome.cause in _OUR_TROUBLE else self._log.info

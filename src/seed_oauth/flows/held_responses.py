@@ -98,14 +98,16 @@ class HeldResponses:
         self._last_expires_at = 0.0
         self._sweeping: asyncio.Task[None] | None = None
 
-    async def hold(self, code: Code, response: HeldResponse, begun: Transaction) -> None:
-        """Hold the response that the code stands for until the code has expired.
+    async def hold(
+        self, code: Code, response: HeldResponse, begun: Transaction, *, seconds: int = CODE_LIFETIME
+    ) -> None:
+        """Hold the response that the code stands for, for as long as the code can come.
 
         Raises:
             OAuthError: STORE_FAILED of `CallbackOutcome`.
         """
         # An envelope is good to the end of the second in which it expires.
-        expires_at = self._now() + CODE_LIFETIME + 1
+        expires_at = self._now() + seconds + 1
         sealed = seal_once(code.secret, [[*response.grant], *response[1:]])
         try:
             await self._store.hold(_key(code), sealed, begun.family, expires_at=expires_at)

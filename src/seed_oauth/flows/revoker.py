@@ -1,4 +1,4 @@
-"""What ends a grant before its time: its client revokes it, or its code or one of its refresh tokens is used twice."""
+"""What ends a grant before its time: its client, a code or refresh token that is used twice, or the access rules."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -65,10 +65,13 @@ class Revoker:
             await self._revoke_at_idp(parameters)
 
     async def after(self, refusal: Outcome, grant: Grant) -> None:
-        """End access where a refresh token that was refused shows that its grant is revoked.
+        """End access where a refusal shows that the grant is revoked, or that its user may not come in any more.
 
         A reuse also revokes the identity provider's refresh token. The client does not wait for that.
         """
+        if refusal is TokenOutcome.NOT_ALLOWED:
+            with suppress(StoreError):  # the next refresh is refused as this one is
+                await self.end(grant.grant_id)
         if refusal in _OF_A_REVOKED_GRANT:
             with suppress(StoreError):  # the next refusal tries again
                 await self._revocations.revoke(Revoked.GRANT, grant.grant_id)

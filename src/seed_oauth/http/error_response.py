@@ -16,6 +16,8 @@ _RETRY_AFTER = "5"  # seconds; a value of the identity provider's takes preceden
 _FOR_A_PERSON = (AuthorizationOutcome, ConsentOutcome, CallbackOutcome, ResourceOutcome)
 """The endpoints that a browser navigates to; to the protected resource by mistake."""
 
+_DENIED = frozenset({ConsentOutcome.DENIED, ConsentOutcome.DENIED_AFTER_LOGIN})
+
 _SAYS_WHAT_TO_DO = frozenset(
     {
         AuthorizationOutcome.RATE_LIMITED,
@@ -45,9 +47,17 @@ def error_response(error: OAuthError, request: Request, *, issuer: str, correlat
     if outcome.status in {502, 503}:
         headers.setdefault("Retry-After", _RETRY_AFTER)
     code = outcome.error or "server_error"
-    if isinstance(outcome, _FOR_A_PERSON) and (_accepts_html(request) or outcome is ConsentOutcome.DENIED):
+    if isinstance(outcome, _FOR_A_PERSON) and (_accepts_html(request) or outcome in _DENIED):
         title, description, detail = _in_words(error)
-        view = ErrorView(title, description, detail, error=code, correlation_id=correlation_id, location=location)
+        view = ErrorView(
+            title,
+            description,
+            detail,
+            error=code,
+            correlation_id=correlation_id,
+            location=location,
+            other_account=error.other_account,
+        )
         return error_page(view, outcome.status, headers)
     content: Mapping[str, object] = {"error": code, "error_description": error.description}
     if isinstance(error, JsonRpcError):
@@ -59,7 +69,7 @@ def error_response(error: OAuthError, request: Request, *, issuer: str, correlat
 def _in_words(error: OAuthError) -> tuple[str, str, str]:
     """What the user is told: a title, what happened, and what the client's developer has to know."""
     outcome = error.outcome
-    if outcome is ConsentOutcome.DENIED:
+    if outcome in _DENIED:
         return "You denied access", "The application gets no access: you can close this page", ""
     if isinstance(outcome, ResourceOutcome):
         description = "Add the URL of this page to your MCP client, which then opens the login"

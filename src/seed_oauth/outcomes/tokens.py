@@ -55,6 +55,11 @@ class TokenOutcome(Outcome):
     IDP_UNAUTHORIZED_CLIENT = None, "unauthorized_client", 400, Cause.SERVER
     # It refused *our* credentials. On invalid_client a client would register again, for ever.
     IDP_REFUSED_OUR_CREDENTIALS = None, "server_error", 502, Cause.SERVER
+    # Its ID token is not for this server, or the user is another one than before (OpenID Connect Core §3.1.3.7, §12.2).
+    IDP_BAD_ID_TOKEN = None, "server_error", 502, Cause.IDP
+    IDP_WRONG_SUBJECT = None, "server_error", 502, Cause.IDP
+    # The access rules do not let the user in any more; the grant is revoked.
+    NOT_ALLOWED = None, "invalid_grant", 400, Cause.USER
     # Temporary failures: never invalid_grant, on which clients discard valid tokens.
     IDP_UNREACHABLE = None, "temporarily_unavailable", 503, Cause.IDP
     IDP_TIMEOUT = None, "temporarily_unavailable", 503, Cause.IDP

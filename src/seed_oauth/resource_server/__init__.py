@@ -43,3 +43,11 @@ class VerifiedToken:
     """The ID of the identity provider's token (`jti`)."""
     session_id: str | None = None
     """The user's session at the identity provider (`sid`), if its token says it."""
+    email: str | None = None
+    """The user's e-mail address, if the identity provider has verified it."""
+    name: str | None = None
+    """The user's name; None when the token does not say."""
+    groups: tuple[str, ...] = ()
+    """The user's groups, all of them; empty, too, if the token does not say."""
+    tenant: str | None = None
+    """The user's tenant; None when the token does not say."""

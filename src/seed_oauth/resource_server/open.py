@@ -6,7 +6,7 @@ from time import time
 from seed_oauth.access.tools import OperationScopes
 from seed_oauth.envelopes.seal import Sealer
 from seed_oauth.flows.revocations import Revocations
-from seed_oauth.identity_provider.open import OpenIdentityProvider
+from seed_oauth.identity_provider.open import OpenIdentityProvider, claim_names
 from seed_oauth.protocol.scope import ScopeHierarchy
 from seed_oauth.resource_server.bearer import BearerTokens
 from seed_oauth.resource_server.guard import Guard
@@ -32,6 +32,7 @@ def open_guard(
         idp.keys,
         idp_client_id=settings.idp_client_id,
         audiences=settings.idp_audiences,
+        claim_names=claim_names(settings),
         introspection=settings.introspects,
         revocations=revocations,
         now=now,

@@ -14,7 +14,7 @@ from seed_oauth.outcomes import ResourceOutcome
 from seed_oauth.outcomes.errors import OAuthError
 from seed_oauth.resource_server import VerifiedToken
 from seed_oauth.resource_server.guard import Guard
-from seed_oauth.resource_server.headers import without_identity
+from seed_oauth.resource_server.headers import VISIBLE, identity_headers, without_identity
 from seed_oauth.resource_server.operations import LARGEST
 from seed_oauth.resource_server.proxied_answer import (
     COOKIES,
@@ -42,16 +42,15 @@ _PROBLEMS = {
     101: "switches to another protocol: its operator has to check SEED_OAUTH_MCP_SERVER",
     **dict.fromkeys((301, 302, 303, 307, 308), _REDIRECTS),
 }
-_VISIBLE = "".join(map(chr, range(0x21, 0x7F)))
-_UNESCAPED = _VISIBLE.replace("%", "")
 
 
 class ReverseProxy:
     """An endpoint that passes requests with a valid access token to the MCP server, and its answers back.
 
     The server learns who the client is from header fields that no client can set: `X-Seed-OAuth-Subject`,
-    `-Client-Id`, `-Scope` and `-IdP-Token`. In their values, `%` and everything that is not visible ASCII is
-    percent-encoded UTF-8. The server never sees the client's own access token.
+    `-Email`, `-Name`, `-Groups`, `-Tenant`, `-Client-Id`, `-Scope` and `-IdP-Token`. In their values, `%` and all that
+    is not visible ASCII is percent-encoded UTF-8; in a group a comma is, too, because commas separate the groups. The
+    server never sees the client's own access token.
     """
 
     def __init__(
@@ -125,7 +124,7 @@ class ReverseProxy:
     ) -> aiohttp.ClientResponse:
         if self._session is None:
             self._session = _session()
-        query = quote(request.scope["query_string"], safe=_VISIBLE)
+        query = quote(request.scope["query_string"], safe=VISIBLE)
         try:
             async with asyncio.timeout(self._answer_within):
                 answer = await self._session.request(
@@ -153,11 +152,7 @@ class ReverseProxy:
         added = {
             "X-Forwarded-For": request.client.host if request.client else None,
             **self._forwarded,
-            "X-Seed-OAuth-Subject": _encoded(token.subject),
-            # In a token of the identity provider it would be this server's own client_id there.
-            "X-Seed-OAuth-Client-Id": _encoded(token.client_id if token.issuer == self._issuer else None),
-            "X-Seed-OAuth-Scope": " ".join(quote(scope, safe=_UNESCAPED) for scope in sorted(token.scopes)),
-            "X-Seed-OAuth-IdP-Token": _encoded(token.idp_token if self._sends_token else None),
+            **identity_headers(token, self._issuer, send_token=self._sends_token),
         }
         return {name: value for name, value in added.items() if value}
 
@@ -171,10 +166,6 @@ def _session() -> aiohttp.ClientSession:
         trust_env=False,
         auto_decompress=False,
     )
-
-
-def _encoded(value: str | None) -> str | None:
-    return None if value is None else quote(value, safe=_UNESCAPED)
 
 
 def _failure(error: aiohttp.ClientError | TimeoutError) -> OAuthError:

@@ -9,17 +9,18 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_va
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from seed_oauth.settings import cross_checks, defaults, environment, presets, rate_limits, tools, validators
+from seed_oauth.settings.access import AccessSettings
 from seed_oauth.settings.audit import AuditSettings
 from seed_oauth.settings.environment import FromEnvironment
 from seed_oauth.settings.errors import PREFIX, SettingsError, readable, refuse_unknown_variables
 from seed_oauth.settings.mcp_server import McpServerUrl, path_of, script_origins
-from seed_oauth.settings.presets import Preset
+from seed_oauth.settings.preset import Preset
 from seed_oauth.settings.store_url import StoreUrl
 
 __all__ = ["PREFIX", "Settings", "SettingsError"]
 
 
-class Settings(FromEnvironment, AuditSettings, BaseSettings):
+class Settings(AccessSettings, FromEnvironment, AuditSettings, BaseSettings):
     """All settings, from keyword arguments or from `SEED_OAUTH_*` environment variables.
 
     Raises:
@@ -119,7 +120,8 @@ class Settings(FromEnvironment, AuditSettings, BaseSettings):
     registration_tokens: validators.SecretKeys = ()
     """Initial access tokens (RFC 7591 §3): at least 32 random characters each, separated by commas."""
     contact: str | None = None
-    """Whom users ask to allow a client: an e-mail address, a name, or the https URL of a page. Error pages show it."""
+    """Whom users ask to allow a client, or themselves: an e-mail address, a name, or the https URL of a page. Error
+    pages show it."""
     redirect_hosts: validators.HostPatterns = ()
     """Hosts of allowed https redirect URIs, separated by commas: `app.example.com`, or `*.example.com` for every host
     below a domain; empty allows all. Trusted clients and loopback redirect URIs are not restricted."""

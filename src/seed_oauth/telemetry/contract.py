@@ -40,6 +40,8 @@ class Operation(StrEnum):
     JWKS = "jwks"
     DISCOVERY = "discovery"
     INTROSPECTION = "introspection"
+    USERINFO = "userinfo"
+    """Who a user is: userinfo, or GitHub's API."""
 
 
 class IdpOutcome(StrEnum):
@@ -89,6 +91,7 @@ STEPS: Mapping[Outcome, tuple[Step, ...]] = {
     **dict.fromkeys(AuthorizationOutcome, (Step.REQUESTED,)),
     AuthorizationOutcome.REDIRECTED_TO_IDP: (Step.REQUESTED, Step.REDIRECTED),
     ConsentOutcome.APPROVED: (Step.REDIRECTED,),
+    CallbackOutcome.CONSENT_ASKED: (Step.RETURNED,),
     CallbackOutcome.RETURNED: (Step.RETURNED,),
     TokenOutcome.EXCHANGED: (Step.EXCHANGED,),
     TokenOutcome.REFRESHED: (Step.REFRESHED,),
@@ -99,7 +102,9 @@ STEPS: Mapping[Outcome, tuple[Step, ...]] = {
 
 DECISIONS: Mapping[Outcome, Decision] = {
     ConsentOutcome.APPROVED: Decision.APPROVED,
+    ConsentOutcome.APPROVED_AFTER_LOGIN: Decision.APPROVED,
     ConsentOutcome.DENIED: Decision.DENIED,
+    ConsentOutcome.DENIED_AFTER_LOGIN: Decision.DENIED,
 }
 """The consent decision that is counted for an outcome."""
 
