@@ -14,7 +14,7 @@ from seed_oauth.cli.main import app
 from seed_oauth.clients import Client
 from seed_oauth.flows.grants import RefreshLease, Selection, StoredGrant
 from seed_oauth.flows.revoked import FOR_GOOD, Revocation, hashed
-from seed_oauth.settings import Settings
+from seed_oauth.settings import Settings, SettingsError
 from seed_oauth.storage.open import Stores, open_stores
 from tests.harness import CALLBACK
 
@@ -251,3 +251,25 @@ def test_ten_thousand_grants_are_listed(url: str) -> None:
     grants = json.loads(printed("list", "--limit", "10000", "--json"))
     assert grants["total"] == len({one["grant_id"] for one in grants["grants"]}) == 10_000
     assert printed("list", "--page", "200").splitlines()[-1] == "9951 to 10000 of 10000 grants"
+
+
+@pytest.mark.parametrize("targets", ["{file}", "{file},stdout"])
+def test_what_an_operator_revokes_is_in_the_audit_trail(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, targets: str
+) -> None:
+    trail = tmp_path / "audit.jsonl"
+    monkeypatch.setenv("SEED_OAUTH_AUDIT_LOG", targets.format(file=trail))
+    keep(url, grant("a", "alice"), grant("b", "alice", "cursor"), grant("c", "bob"))
+    assert "event.action" not in printed("revoke", "--subject", "alice", "--yes")
+    records = [json.loads(line) for line in trail.read_text().splitlines()]
+    assert {each["oauth.grant.id"] for each in records} == {"a", "b"}
+    assert {(each["event.action"], each["event.reason"], each["user.id"]) for each in records} == {
+        ("grant_revoked", "command", "alice")
+    }
+
+
+def test_nothing_is_revoked_if_that_cannot_be_recorded(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEED_OAUTH_AUDIT_LOG", "/proc/audit.jsonl")
+    keep(url, grant("a"))
+    assert isinstance(run("revoke", "a", "--yes").exception, SettingsError)
+    assert listed(url) == {"a"}

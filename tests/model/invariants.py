@@ -10,7 +10,7 @@ from seed_oauth.outcomes import AuthorizationOutcome, CallbackOutcome, ConsentOu
 from tests.broker import IDP, target_of
 from tests.harness import ISSUER, query_of
 from tests.model.model import GRACE, Redemption, Refresh
-from tests.model.things import AccessToken, Asked, Browser, Code, RefreshToken, Software, challenge_of
+from tests.model.things import AccessToken, Asked, Browser, Code, Granted, RefreshToken, Software, challenge_of
 
 # RFC 6749 §5.2
 _ERROR = re.compile(r"[\x20-\x21\x23-\x5B\x5D-\x7E]+")
@@ -41,6 +41,15 @@ def no_refresh_token_works_twice_or_for_others(
         return
     assert now - token.worked_at <= GRACE, "no refresh token works twice, but for the grace"
     assert answer == token.first_answer, "a refresh that is sent again gets the same answer"
+
+
+def no_token_once_the_operator_has_ended_access(has_ended: bool) -> None:
+    assert not has_ended, "no token is issued once the operator has ended access"
+
+
+def no_refresh_once_the_grant_is_revoked(grant: Granted) -> None:
+    # The store forgets a revoked grant once its refresh tokens have expired.
+    assert grant.row is None or not grant.row.revoked, "no refresh token works once its grant is revoked"
 
 
 def nobody_gets_a_code_whom_the_rules_keep_out(*, is_member: bool) -> None:

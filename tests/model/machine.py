@@ -60,6 +60,11 @@ class FlowMachine(Logins):
         self.logs_in_and_gets_tokens(world.logins[0], sends_redirect_uri=True, twice=False)
         self.logs_in(world.logins[1])
         self.returns(world.idp_codes[1])
+        # Somebody whose name the identity provider tells.
+        self.asks(world.software[0], world.browsers[1], 0, VERIFIERS[0], "openid mail", (None, RESOURCES[0]), "opaque")
+        self.approves(world.questions[-1], remember=False)
+        self.logs_in(world.logins[2])
+        self.returns(world.idp_codes[2])
         # Their consent to a program on their machine is not to be remembered.
         self.asks(world.software[0], world.browsers[0], 2, VERIFIERS[0], "mail files", (None, RESOURCES[0]), "opaque")
         self.approves(world.questions[-1], remember=True)
@@ -285,6 +290,20 @@ class FlowMachine(Logins):
                 self.goes_to_the_mcp_server(access_token)
 
     # Time passes, and the operator does things.
+
+    @there_are("refresh_tokens")
+    @rule(
+        token=one_of("refresh_tokens"),
+        code=one_or_none("unused_codes"),
+        how=st.sampled_from(["grant"] * 9 + ["user", "client", "everybody"]),
+    )
+    def the_operator_ends_access(self, token: RefreshToken, code: Code | None, how: str) -> None:
+        """THREATS 29: of a grant, or of all that are like it, perhaps during a login."""
+        self.run(self.world.operator_ends(how, code.grant if code and how != "grant" else token.grant))
+        self.refreshes(token, twice=False)
+        self._uses_all_of(token.grant)
+        if code:
+            self.redeems(code, twice=False)
 
     @rule(seconds=st.sampled_from([1, 1, 1, 5, 5, 20, 29, 31, 31, 31, 59, 61, 61, 601, 1801, 43_201, 86_401]))
     def time_passes(self, seconds: int) -> None:

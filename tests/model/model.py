@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from urllib.parse import urlsplit
 
+from hypothesis import assume
+
 from seed_oauth.outcomes import (
     AuthorizationOutcome,
     CallbackOutcome,
@@ -46,6 +48,21 @@ RESOURCES = ("https://door.example/mcp", "https://door.example/other")
 
 _IDP_CODE = 60
 _IDP_REFRESH_TOKEN = DAY
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Ended:
+    """What the operator has ended: the access of a user, of a client, or of everybody."""
+
+    how: str
+    of: Granted
+    """A grant of the same user or client."""
+    before: float
+
+    def has(self, grant: Granted) -> bool:
+        if self.how == "user":
+            return has_user(grant)
+        return self.how == "everybody" or grant.asked.client is self.of.asked.client
 
 
 class Opened(Enum):
@@ -101,6 +118,7 @@ class Model:
         """How many seconds the door's clock is ahead of it."""
         self.keys: Sequence[str] = ()
         self.grants: list[Granted] = []
+        self.ended: list[Ended] = []
         self.is_member = True
         """Whether the user is in the group whose members may come in."""
 
@@ -185,7 +203,32 @@ class Model:
             self._revoke(sent.code.grant)
             return Predicted(row=TokenOutcome.CODE_REUSED)
         sent.code.grant.redeemed = True
+        grant = sent.code.grant
+        self._forget(sent.code.sealed.at)
+        expires_at = self.now() + REFRESH_TOKEN_DAYS * DAY
+        grant.row = grant.row or Row(generation=0, expires_at=expires_at, described=True)
+        if self.is_ended(grant, grant.login_at):
+            self._revoke(grant)
+            return Predicted(row=TokenOutcome.GRANT_REVOKED)
         return Predicted(row=TokenOutcome.EXCHANGED)
+
+    def ends(self, how: str, of: Granted) -> None:
+        """The operator ends a grant, or all that are like it, and whatever else was issued until now."""
+        ended = Ended(how=how, of=of, before=self.now())
+        if how != "grant":
+            self.ended.append(ended)
+        for grant in self.grants:
+            row = grant.row
+            is_found = row is not None and row.described and row.expires_at >= self.now()
+            if is_found and (grant is of if how == "grant" else ended.has(grant)):
+                self._revoke(grant)
+
+    def is_ended(self, grant: Granted, issued_at: float) -> bool:
+        """Whether the operator has ended what was issued then."""
+        by = [one for one in self.ended if one.has(grant) and issued_at <= one.before]
+        # What is older is forgotten sooner or later, which matters only to a clock that is set back.
+        assume(all(self.now() - one.before < DAY for one in by))
+        return bool(by)
 
     def _code_refusal(self, sent: Redemption) -> TokenOutcome | None:
         if sent.verifier is None or not 43 <= len(sent.verifier) <= 128:
@@ -216,6 +259,8 @@ class Model:
         if refusal := self._refresh_refusal(sent):
             return Predicted(row=refusal)
         grant, generation, now = sent.token.grant, sent.token.generation, self.now()
+        if self.is_ended(grant, grant.login_at):
+            return Predicted(row=TokenOutcome.GRANT_REVOKED)
         row = grant.row
         if row is not None and row.revoked:
             return Predicted(row=TokenOutcome.REFRESH_TOKEN_REVOKED)
@@ -230,9 +275,7 @@ class Model:
 
     def _lease(self, token: RefreshToken) -> Predicted:
         now = self.now()
-        for grant in self.grants:
-            if grant.row is not None and grant.row.expires_at < now:
-                grant.row = None
+        self._forget(now)
         expires_at = now + REFRESH_TOKEN_DAYS * DAY
         row = token.grant.row = token.grant.row or Row(generation=0, expires_at=0)
         row.generation, row.expires_at = token.generation, expires_at
@@ -274,12 +317,18 @@ class Model:
     def admits(self, token: AccessToken) -> bool:
         """Whether the MCP server lets somebody in with it."""
         known = self.opened(token.sealed, DAY) is Opened.GOOD
-        return known and self.now() < token.expires_at and not token.grant.revoked
+        ended = token.grant.revoked or self.is_ended(token.grant, token.sealed.at)
+        return known and self.now() < token.expires_at and not ended
+
+    def _forget(self, now: float) -> None:
+        for grant in self.grants:
+            if grant.row is not None and grant.row.expires_at < now:
+                grant.row = None
 
     def _revoke(self, grant: Granted) -> None:
         grant.revoked = True
         row = grant.row = grant.row or Row(generation=0, expires_at=0)
-        row.revoked, row.answer = True, None
+        row.revoked, row.described, row.answer = True, False, None
         row.expires_at = self.now() + REFRESH_TOKEN_DAYS * DAY
 
     def remembers(self, asked: Asked, *, has_logged_in: bool) -> None:
@@ -295,6 +344,11 @@ class Model:
 def granted(scope: str | None) -> str:
     """The scope that a client gets which asks for `scope`: no more than it named, and all there is if it named none."""
     return UNASKED if scope is None else scope
+
+
+def has_user(grant: Granted) -> bool:
+    """Whether the door knows who it is: there is an ID token, which always names the same person."""
+    return "openid" in scopes_of(grant.asked.scope)
 
 
 def host_of(asked: Asked) -> str:

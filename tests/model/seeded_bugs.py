@@ -107,7 +107,7 @@ BUGS = (
         name="a revoked grant leaves its access tokens",
         changes=(
             Change(
-                module="flows/revoker.py",
+                module="flows/grant_revocation.py",
                 before="        await self._revocations.revoke(Revoked.GRANT, grant_id)\n",
                 after="",
             ),
@@ -124,6 +124,40 @@ BUGS = (
             ),
         ),
         broken="no access token works once its grant is revoked",
+    ),
+    SeededBug(
+        name="a grant that the operator revokes can be refreshed",
+        changes=(
+            Change(
+                module="flows/grant_revocation.py",
+                before="self._grants.revoke(grant.grant_id, expires_at",
+                after="self._grants.search(Selection(), now",
+            ),
+        ),
+        broken="no refresh token works once its grant is revoked",
+    ),
+    SeededBug(
+        name="a user whom the operator shuts out can finish a login",
+        changes=(
+            Change(module="flows/grant_revocation.py", before='"subject_hash": (Revoked.SUBJECT, None),', after=""),
+        ),
+        broken="no token is issued once the operator has ended access",
+    ),
+    SeededBug(
+        name="a client that the operator shuts out can finish a login",
+        changes=(Change(module="flows/grant_revocation.py", before='"client_id": (Revoked.CLIENT, None),', after=""),),
+        broken="no token is issued once the operator has ended access",
+    ),
+    SeededBug(
+        name="a login is finished that began before everything was revoked",
+        changes=(
+            Change(
+                module="flows/revocations.py",
+                before="                self._epoch = max(self._epoch, revocation.before)\n",
+                after="                pass\n",
+            ),
+        ),
+        broken="no token is issued once the operator has ended access",
     ),
     SeededBug(
         name="the callback is not bound to the browser",

@@ -104,6 +104,8 @@ class Row:
     generation: int
     expires_at: float
     answered_at: float = 0.0
+    described: bool = False
+    """Whether the operator finds it."""
     answer: str | None = None
     """The key that the answer is sealed with which is kept for those who ask again."""
     revoked: bool = False
@@ -114,6 +116,10 @@ class Granted:
     """A grant."""
 
     asked: Asked
+    login_at: int
+    """By the door's clock."""
+    grant_id: str = ""
+    """Once it has tokens."""
     row: Row | None = None
     redeemed: bool = False
     """Whether the tokens that waited for its code were taken."""

@@ -13,11 +13,18 @@ from hypothesis import assume
 
 from seed_oauth import Pipeline
 from seed_oauth.cli.demo.identity_provider import DevelopmentIdentityProvider
+from seed_oauth.cli.demo.tokens import SUBJECT
+from seed_oauth.envelopes.access_token import AccessToken as SealedAccessToken
+from seed_oauth.envelopes.seal import Sealer
+from seed_oauth.flows.grant_revocation import GrantRevocation
+from seed_oauth.flows.grants import Selection
 from seed_oauth.flows.revocations import Revocations
+from seed_oauth.flows.revoked import hashed
 from seed_oauth.outcomes import CallbackOutcome, Outcome
 from seed_oauth.resource_server import AccessTokenError
 from seed_oauth.storage.sqlite.clients import SqliteClientStore
 from seed_oauth.storage.sqlite.database import Database
+from seed_oauth.storage.sqlite.grants import SqliteGrantStore
 from seed_oauth.storage.sqlite.revocations import SqliteRevocationStore
 from tests.broker import IDP, METADATA, PlayedMetadata, request_in, target_of
 from tests.harness import ISSUER, FrontDoor, form_of, json_of, query_of
@@ -25,6 +32,7 @@ from tests.model import invariants
 from tests.model.counting import Counts, counted, counts_of
 from tests.model.model import (
     CONSENT_DAYS,
+    DAY,
     GROUP,
     REFRESH_TOKEN_DAYS,
     RESOURCES,
@@ -259,7 +267,7 @@ class World:
         self.ends(response, predicted, asked.client, asked.state)
         if predicted.row.error is not None:
             return None
-        grant = Granted(asked=asked)
+        grant = Granted(asked=asked, login_at=int(self.model.now()))
         self.model.grants.append(grant)
         waiting = Waiting(login=login, idp=code, grant=grant, issued_at=self.model.elapsed)
         if predicted.row is CallbackOutcome.CONSENT_ASKED:
@@ -296,6 +304,8 @@ class World:
     def got_tokens(self, response: httpx.Response, sent: Redemption, predicted: Predicted) -> None:
         """Check the answer to a code, and keep the refresh token in it."""
         if response.status_code == 200:
+            grant = sent.code.grant
+            invariants.no_token_once_the_operator_has_ended_access(self.model.is_ended(grant, grant.login_at))
             invariants.no_token_without_the_matching_verifier(sent, sent.code)
             invariants.no_code_works_twice_or_late_or_for_others(sent, sent.code)
         self.ends(response, predicted, None)
@@ -309,6 +319,9 @@ class World:
         """Check the answer to a refresh token, and keep the next one."""
         if response.status_code == 200:
             token, tokens = sent.token, json_of(response)
+            grant = token.grant
+            invariants.no_refresh_once_the_grant_is_revoked(grant)
+            invariants.no_token_once_the_operator_has_ended_access(self.model.is_ended(grant, grant.login_at))
             invariants.no_refresh_token_works_twice_or_for_others(sent, token, tokens, self.model.now())
             if not predicted.again:
                 invariants.nobody_is_refreshed_whom_the_rules_keep_out(is_member=self.model.is_member)
@@ -337,8 +350,25 @@ class World:
         with self.predictions():
             assert works == self.model.admits(token), "an access token works until it expires or is revoked"
 
+    async def operator_ends(self, how: str, grant: Granted) -> None:
+        """Do what `seed-oauth grants revoke` does."""
+        chosen = {
+            "grant": Selection(grant_id=grant.grant_id),
+            "user": Selection(subject_hash=hashed(SUBJECT)),
+            "client": Selection(client_id=grant.asked.client.client_id),
+            "everybody": Selection(),
+        }[how]
+        database, now = Database(self._store), self.model.now
+        revocations = Revocations(SqliteRevocationStore(database), now)
+        lifetime = REFRESH_TOKEN_DAYS * DAY
+        await GrantRevocation(SqliteGrantStore(database), revocations, now, lifetime=lifetime).revoke(chosen)
+        await database.aclose()
+        self.model.ends(how, grant)
+
     def _keeps(self, tokens: Mapping[str, Any], grant: Granted, generation: int, issued_at: float) -> None:
         assert tokens["token_type"] == "Bearer"
+        sealer = Sealer(self.model.keys, ISSUER)
+        grant.grant_id = SealedAccessToken.opened(sealer, tokens["access_token"], self.model.now()).grant_id
         self.access_tokens.append(
             AccessToken(
                 grant=grant,

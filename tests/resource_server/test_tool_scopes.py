@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -309,3 +310,29 @@ async def test_a_list_of_tools_is_passed_on_as_it_is_where_no_operation_needs_sc
         assert seen.content == answer
         assert seen.headers["content-length"] == str(len(answer))
         assert b"gzip" in server.heads[-1]
+
+
+async def test_the_audit_trail_names_the_tools_that_are_called_and_refused(kind: str, tmp_path: Path) -> None:
+    trail = tmp_path / "audit.log"
+    settings: dict[str, Any] = {
+        "audit_log": str(trail),
+        "audit_tool_calls": True,
+        "tool_scopes": {"files:write": ["write_file"]},
+    }
+    async with site(kind, **settings) as server:
+        await server.send([call("other"), call("read_file")])
+        await server.send(call("write_file"))
+        await server.send({"jsonrpc": "2.0", "id": 1, "method": "tools/list"})
+        await server.send(call("a" * 1000))
+    records = [json.loads(line) for line in trail.read_text().splitlines()]
+    named = [(record["event.action"], record.get("gen_ai.tool.name")) for record in records]
+    assert named == [("tool_call", "other, read_file"), ("access_denied", "write_file"), ("tool_call", "a" * 256)]
+
+
+async def test_a_trail_of_calls_needs_no_table(kind: str, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"audit_log": str(tmp_path / "audit.log"), "tool_scopes": {}, "method_scopes": {}}
+    async with site(kind, **settings, audit_tool_calls=True) as server:
+        assert (await server.send(call("write_file"))).status_code == 200
+        assert (await server.send(b"no JSON")).status_code == 400
+    async with site(kind, **settings) as server:
+        assert (await server.send(b"no JSON")).status_code == 200

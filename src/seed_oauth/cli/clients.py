@@ -6,12 +6,14 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.text import Text
 
+from seed_oauth.access.audit import Event
 from seed_oauth.cli.stored import (
     AsJson,
     Limit,
     Page,
     Yes,
     ask,
+    auditing,
     confirm,
     date,
     fail,
@@ -102,8 +104,11 @@ def revoke(
         await grant_revocation(stores, revocations).revoke(Selection(client_id=client_id))
         return await stores.clients.remove(client_id)
 
-    if not ask(remove):
-        _not_stored(client_id)
+    with auditing() as record:
+        if not ask(remove):
+            _not_stored(client_id)
+        called = stored.client.metadata.get("client_name")
+        record(Event.CLIENT_REVOKED, {"client_id": client_id, "client_name": called})
     show_text(
         "The client is revoked. Running servers refuse it within five seconds, and the access tokens that they have "
         "issued to it within one. Access tokens of the identity provider remain valid until they expire."

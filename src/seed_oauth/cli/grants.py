@@ -7,12 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
+from seed_oauth.access.audit import Event
 from seed_oauth.cli.stored import (
     AsJson,
     Limit,
     Page,
     Yes,
     ask,
+    auditing,
     confirm,
     date,
     fail,
@@ -115,7 +117,11 @@ def revoke(
         users = len({grant.subject_hash for grant in found})
         show_text(f"{_count(len(found))} of {users} users to {len({grant.client_id for grant in found})} clients")
         confirm("Revoke them?")
-    revoked = ask(lambda stores: grant_revocation(stores).revoke(chosen))
+    with auditing() as record:
+        revoked = ask(lambda stores: grant_revocation(stores).revoke(chosen))
+        for grant in found:
+            facts = {name: getattr(grant, name) for name in ("grant_id", "client_id", "client_name", "resource")}
+            record(Event.GRANT_REVOKED, {**facts, "subject": subject})
     show_text(
         f"{_count(revoked)} revoked. Running servers refuse their refresh tokens at once, and their access tokens "
         "within a second. Access tokens that the identity provider issued before remain valid at other servers."

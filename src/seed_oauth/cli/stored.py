@@ -4,7 +4,8 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from time import time
@@ -15,12 +16,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from seed_oauth.access.audit import Event
+from seed_oauth.envelopes.seal import Sealer
 from seed_oauth.flows.grant_revocation import GrantRevocation
 from seed_oauth.flows.revocations import Revocations
 from seed_oauth.outcomes.errors import StoreError
 from seed_oauth.settings import PREFIX, Settings
 from seed_oauth.settings.store_url import SQLITE, is_redis, shown
 from seed_oauth.storage.open import Stores, open_stores
+from seed_oauth.telemetry.audit import AuditTrail
 
 _UNLIMITED = 10_000  # columns
 
@@ -59,6 +63,20 @@ def grant_revocation(stores: Stores, revocations: Revocations | None = None) -> 
     """What revokes grants in these stores."""
     lifetime = Settings.load().refresh_token_days * _DAY
     return GrantRevocation(stores.grants, revocations or Revocations(stores.revocations), time, lifetime=lifetime)
+
+
+@contextmanager
+def auditing() -> Iterator[Callable[[Event, Mapping[str, object]], None]]:
+    """What records in the audit trail what the operator has done; it is opened before anything is changed.
+
+    Raises:
+        SettingsError: the trail cannot be written.
+    """
+    settings = Settings.load()
+    sealer = Sealer([key.get_secret_value() for key in settings.secret_keys], settings.issuer)
+    trail = AuditTrail(settings, sealer.pseudonym, lambda _: None, of_a_command=True)
+    yield trail.record_command
+    asyncio.run(trail.aclose())
 
 
 def confirm(question: str) -> None:

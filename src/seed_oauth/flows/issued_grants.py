@@ -67,8 +67,7 @@ class IssuedGrants:
         try:
             await self._grants.add(stored, expires_at=self._now() + self._lasts(members))
             # Whoever revokes does so first and looks for grants afterwards: one of the two sees the other.
-            await self._revocations.read()
-            if await self._revocations.cover(_issued(grant, held.session_id)):
+            if await self._has_ended(grant, held.session_id):
                 await self._revocation.end(grant.grant_id)
                 raise OAuthError(TokenOutcome.GRANT_REVOKED, _REVOKED)
         except StoreError as failure:
@@ -78,13 +77,19 @@ class IssuedGrants:
             ) from failure
 
     async def check(self, grant: Grant) -> None:
-        """Return if the grant is not revoked, as far as this process knows without asking the store.
+        """Return if neither its user nor its client, nor everything of its time, is revoked.
 
         Raises:
             OAuthError: GRANT_REVOKED of `TokenOutcome`.
         """
-        if await self._revocations.cover(_issued(grant)):
+        if await self._has_ended(grant):
             raise OAuthError(TokenOutcome.GRANT_REVOKED, _REVOKED)
+
+    async def _has_ended(self, grant: Grant, session_id: str | None = None) -> bool:
+        await self._revocations.read()
+        # Not by its own ID: the store knows whether it is revoked itself.
+        issued = Issued(grant.client_id, grant.subject, grant.login_at, session_id)
+        return await self._revocations.cover(issued)
 
     def _lasts(self, members: TokenMembers) -> float:
         """For how many seconds the client has access unless it refreshes."""
@@ -102,8 +107,3 @@ def login_address() -> str | None:
     if len(packed) == 4:  # noqa: PLR2004 - IPv4
         return str(IPv4Address(packed))
     return f"{IPv6Address(packed.ljust(16, bytes(1)))}/{8 * len(packed)}"
-
-
-def _issued(grant: Grant, session_id: str | None = None) -> Issued:
-    # Not by its own ID: the store knows whether it is revoked itself.
-    return Issued(grant.client_id, grant.subject, grant.login_at, session_id)

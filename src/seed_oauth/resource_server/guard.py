@@ -28,6 +28,8 @@ _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # b64token, RFC 6750 §2.1
 FORBIDDEN = -32003
 """The code of the JSON-RPC error for an operation without its scopes; one of those that MCP leaves to servers."""
 
+_LONGEST_NAMES = 256  # characters in the audit trail, of the tools that one request calls
+
 _CHALLENGED = frozenset({400, 401, 403})
 
 # Clients in browsers, too, have to read the challenge (Fetch §3.3.3).
@@ -93,7 +95,8 @@ class Guard:
         if not client.sends_body and request.method != "POST":
             return None
         asked = asked_by(request.headers.raw, await client.read())
-        log_fields.fact(tool=", ".join(one.name for one in asked.operations if one.method == CALL and one.name))
+        if called := [one.name for one in asked.operations if one.name is not None and one.method == CALL]:
+            log_fields.fact(tool=", ".join(called)[:_LONGEST_NAMES])
         needed = list(dict.fromkeys(scope for one in asked.operations for scope in self._operations.needed_by(one)))
         if needed:
             if not (token.scopes.issuperset(needed) or self._hierarchy.covers(token.scopes, needed)):

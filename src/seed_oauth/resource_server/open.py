@@ -43,6 +43,6 @@ def open_guard(
         required=required,
         advertised=settings.advertised_scopes,
         operations=OperationScopes(settings.tool_scopes, settings.method_scopes),
-        names_tools=settings.audit_tool_calls and bool(settings.audit_log),
         hierarchy=ScopeHierarchy(settings.scope_hierarchy),
+        names_tools=settings.audit_tool_calls and bool(settings.audit_log),
     )

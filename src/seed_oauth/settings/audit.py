@@ -27,4 +27,5 @@ class AuditSettings(BaseSettings):
     """How the audit trail names users. `clear`: by the identity provider's identifier. `hashed`: by the keyed hash that
     log lines have, too. `none`: not at all."""
     audit_tool_calls: bool = False
-    """Whether the audit trail has a record for each call of a tool, without its arguments."""
+    """Whether the audit trail has a record for each call of a tool, without its arguments. Requests are then read, and
+    refused if they are not JSON-RPC, as with `tool_scopes`."""
