@@ -92,9 +92,7 @@ def no_refresh_widens_what_was_granted(asked_of_idp: str | None, told: str | Non
     expected = granted if sent.scope is None else set(sent.scope.split())
     # This server asks for openid by itself, for the rules.
     asked = set((asked_of_idp or "").split()) - ({"openid"} - expected)
-    assert asked == expected, (
-        "a refresh asks the identity provider for what was granted, or for what it is narrowed to"
-    )
+    assert asked == expected, "a refresh asks the identity provider for what was granted, or for what it is narrowed to"
     assert asked <= granted, "no refresh gets a scope that was not granted"
     if sent.token.grant.asked.scope is not None:
         assert set((told or "").split()) <= granted, "no refresh gets a scope that was not granted"
