@@ -5,7 +5,9 @@ from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
+from seed_oauth.http import log_fields
 from seed_oauth.outcomes import TokenOutcome
 from tests.broker import BrokerDoor
 from tests.endpoints.test_access import Github, Google, door_to, logs_in, opened, tokens_after
@@ -76,6 +78,17 @@ async def test_only_members_get_the_scopes_of_their_groups(groups: list[str] | N
     idp = Idp({"groups": groups})
     async with door_to(idp, **TABLE) as door:
         assert await scopes_of(door, idp) == {"mail", *brought}
+
+
+async def test_the_log_says_where_the_groups_are_not_known() -> None:
+    idp = Idp({"groups": None})
+    async with door_to(idp, **TABLE) as door:
+        with capture_logs(processors=[log_fields.merge]) as lines:
+            await scopes_of(door, idp)
+            idp.claims = {"groups": []}
+            await scopes_of(door, idp)
+    returned = [line.get("groups") for line in lines if line.get("outcome") == "returned"]
+    assert returned == ["unknown", None]
 
 
 async def test_the_identity_provider_is_not_asked_for_them_and_what_it_says_of_them_does_not_count() -> None:

@@ -177,8 +177,8 @@ def test_at_github_the_groups_are_organizations_and_teams() -> None:
         ({"idp_dropped_scopes": "mcp:admin"}, "cannot be used: it must not list mcp:admin, a scope of OpenID Connect"),
         ({"group_scopes": {"ops": ["openid"]}}, "cannot be used: it must not list openid"),
         ({"scope_hierarchy": {"super": ["root"], "root": ["mcp:admin"]}},
-         "cannot be used: root, super includes one of its scopes in SEED_OAUTH_SCOPE_HIERARCHY"),
-        ({"group_scopes": {"ops": ["mcp:admn"]}}, "cannot be used: no other setting has the scope mcp:admn"),
+         "cannot be used: by SEED_OAUTH_SCOPE_HIERARCHY, root includes one of its scopes: give root to groups, too"),
+        ({"group_scopes": {"ops": ["mcp:admn"]}}, "cannot be used: no other setting names mcp:admn"),
         ({"idp_issuer": ISSUERS["google"], "allow_everybody": True}, "cannot be used: google does not tell the groups"),
     ],
 )  # fmt: skip

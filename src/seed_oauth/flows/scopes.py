@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from seed_oauth.access.group_scopes import GroupScopes
 from seed_oauth.access.identity import Identity
 from seed_oauth.flows.transaction import Grant
+from seed_oauth.http import log_fields
 from seed_oauth.protocol.scope import ScopeHierarchy
 
 # Entra ID and others leave them out of the `scope` of a token response, although they were granted.
@@ -71,6 +72,9 @@ class IdpScopes:
 
         What the identity provider says of the scopes of groups does not count.
         """
+        if self._by_group.scopes and (user is None or user.groups is None):
+            # Otherwise an operator whose identity provider sends no groups would not find out.
+            log_fields.note(groups="unknown")
         brought = self._by_group.of(user)
         granted = [one for one in (scope or "").split() if one not in self._by_group.scopes]
         return _joined([*granted, *(one for one in dict.fromkeys((asked or "").split()) if one in brought)])

@@ -229,11 +229,11 @@ def _misuse_of_groups(settings: "Settings") -> str | None:
     hierarchy = ScopeHierarchy(settings.scope_hierarchy)
     if over := sorted(one for one in {*settings.scope_hierarchy} - scopes if hierarchy.expanded([one]) & scopes):
         # Whoever gets it from the identity provider would be in no group.
-        return f"{', '.join(over)} includes one of its scopes in {PREFIX}SCOPE_HIERARCHY: give it to groups, too"
+        return f"by {PREFIX}SCOPE_HIERARCHY, {over[0]} includes one of its scopes: give {over[0]} to groups, too"
     used = {*settings.advertised_scopes, *settings.tool_scopes, *settings.method_scopes, *settings.scope_descriptions}
     if unused := sorted(scopes - hierarchy.expanded(used | {*settings.scope_hierarchy})):
         # A misspelt scope would leave the right one to the identity provider.
-        return f"no other setting has the scope {', '.join(unused)}: add it to {PREFIX}SCOPES, or correct it"
+        return f"no other setting names {', '.join(unused)}: add it to {PREFIX}SCOPES, or correct the spelling"
     return None
 
 
