@@ -20,7 +20,7 @@ from seed_oauth.http import log_fields
 from seed_oauth.outcomes import Outcome, ResourceOutcome
 from seed_oauth.telemetry.audit import AuditTrail
 from seed_oauth.telemetry.contract import ENDPOINTS
-from tests.broker import METADATA, BrokerDoor, PlayedMetadata
+from tests.broker import BrokerDoor
 from tests.harness import RelayDoor, json_of, refresh_request
 from tests.resource_server.issuing import SETTINGS as ISSUING
 from tests.resource_server.issuing import Idp, own_token
@@ -62,7 +62,7 @@ def only(trail: Path, event: Event) -> Record:
 
 def door(trail: Path, **settings: Any) -> BrokerDoor:
     """A front door whose identity provider is that of the demo."""
-    return BrokerDoor(settings={"audit_log": str(trail), **settings}, metadata=PlayedMetadata(METADATA))
+    return BrokerDoor(settings={"audit_log": str(trail), "access_tokens": "own", **settings})
 
 
 def test_every_row_that_lets_in_or_refuses_is_in_the_catalogue() -> None:
