@@ -38,7 +38,7 @@ transactions = st.builds(
     browser=text,
 )
 BEGUN = Transaction(
-    "client", "other", "https://app.example/", "state", "challenge", "mail", "https://door.example", "b"
+    "client", "other", "https://app.example/", "state", "challenge", "mail", "https://door.example", "b", login=[]
 )
 LOGIN = IdpLogin.begin(BEGUN, NOW)
 SOMEBODY = Identity("https://idp.example", "somebody", "ann@example.com", email_verified=True, groups=("staff",))
