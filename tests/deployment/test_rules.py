@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from seed_oauth.telemetry.contract import CONTRACT, Attributes, Series
+from seed_oauth.telemetry.contract import CONTRACT, ERRORS, Attributes, Series
 from tests.real_parts import path_of
 
 OTEL = Path(__file__).parents[2] / "otel"
@@ -329,3 +329,49 @@ def test_an_alert_says_how_urgent_it_is_what_users_feel_and_where_its_runbook_is
     assert re.search(r'^ {10}summary: ".{20,}"$', body, re.MULTILINE)
     assert re.search(r"^ {10}description: >-\n(?: {12}.+\n){2,}", body, re.MULTILINE)
     assert f"\n          runbook_url: otel/runbooks.md#{alert.name.lower()}\n" in body
+
+
+# Outages
+
+
+OUTAGES = [story for story in STORIES if story.name.endswith("for six hours")]
+
+
+@pytest.mark.parametrize(
+    "outage",
+    [
+        "OAuthResourceFailing fires and recovers: the MCP server is down",
+        "OAuthResourceFailing fires and recovers: access tokens cannot be checked",
+        "OAuthTokensRefused fires and recovers: every login gets a token for another audience",
+        "OAuthLoginsNotReturning fires and recovers: the redirect_uri is gone from the identity provider",
+        "OAuthAuthorizationsRefused fires and recovers: every client asks for a resource that is not protected here",
+        "OAuthRevocationFailing fires and recovers: the identity provider revokes nothing",
+        "OAuthWorkerDown fires and recovers: one of two workers hangs",
+        "OAuthWorkerDown fires and recovers: no worker starts",
+    ],
+)
+def test_an_outage_of_six_hours_has_its_alert_from_early_on_to_its_end(outage: str) -> None:
+    (story,) = [story for story in OUTAGES if story.name == f"{outage} for six hours"]
+    before, *during, after = story.counts
+    assert (before, after) == (0, 0)
+    assert len(during) == 2
+    assert all(during)
+
+
+def test_no_alert_counts_the_request_without_a_token_with_which_every_login_begins() -> None:
+    challenge = {"endpoint": "resource", "reason": "no_token", "cause": "client"}
+    for where, series, matchers in selectors():
+        if series is ERRORS and where != "runbooks":
+            assert not all(holds(matcher, challenge) for matcher in matchers), where
+
+
+def test_what_alertmanager_mutes_are_alerts_of_the_same_job() -> None:
+    rules = (OTEL / "alertmanager.yaml").read_text(encoding="utf-8").partition("inhibit_rules:")[2]
+    named = {
+        name if name.startswith("OAuth") else f"OAuth{name}"
+        for value in re.findall(r'alertname=~?"([^"]+)"', rules)
+        for name in value.replace("OAuth(", "").removesuffix(")").split("|")
+    }
+    assert named
+    assert named <= set(ALERT_NAMES)
+    assert all("job" in equal for equal in re.findall(r"alertname=.*\n    equal: \[(.*)\]", rules))

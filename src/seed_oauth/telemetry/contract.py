@@ -64,6 +64,16 @@ class Decision(StrEnum):
     DENIED = "denied"
 
 
+class ResourceResult(StrEnum):
+    """Label `result` of `oauth_resource_requests_total`."""
+
+    ALLOWED = "allowed"
+    CHALLENGED = "challenged"
+    """Sent no token, as at the beginning of every login, and learned where to get one."""
+    REFUSED = "refused"
+    """Not answered by the MCP server; `oauth_errors_total` has the reason."""
+
+
 class Step(StrEnum):
     """Label `step` of `oauth_flow_steps_total`: the progress of a login."""
 
@@ -98,6 +108,13 @@ DECISIONS: Mapping[Outcome, Decision] = {
     ConsentOutcome.DENIED: Decision.DENIED,
 }
 """The consent decision that is counted for an outcome."""
+
+RESOURCE_RESULTS: Mapping[Outcome, ResourceResult] = {
+    **dict.fromkeys(ResourceOutcome, ResourceResult.REFUSED),
+    ResourceOutcome.NO_TOKEN: ResourceResult.CHALLENGED,
+    ResourceOutcome.ALLOWED: ResourceResult.ALLOWED,
+}
+"""The result that is counted for a request to the protected resource."""
 
 ENDPOINTS: Mapping[type[Outcome], str] = {
     AuthorizationOutcome: "authorize",
@@ -229,6 +246,12 @@ FLOW_STEPS = Series(
     labels=("step", "client_family"),
     known=_label_sets(step=Step, client_family=ClientFamily),
 )
+RESOURCE_REQUESTS = Series(
+    name="oauth_resource_requests_total",
+    help="Requests to the protected resource, by result",
+    labels=("result",),
+    known=_label_sets(result=ResourceResult),
+)
 WORKER_UP = Series(
     name="seed_oauth_worker_up",
     help="Whether a worker process reported within the last seconds",
@@ -249,5 +272,6 @@ CONTRACT: tuple[Series, ...] = (
     CALLBACKS,
     AUTHORIZATION_WAIT,
     FLOW_STEPS,
+    RESOURCE_REQUESTS,
     WORKER_UP,
 )

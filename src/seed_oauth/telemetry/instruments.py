@@ -31,6 +31,8 @@ from seed_oauth.telemetry.contract import (
     FLOW_STEPS,
     IDP_REQUEST_DURATION,
     IDP_REQUESTS,
+    RESOURCE_REQUESTS,
+    RESOURCE_RESULTS,
     STEPS,
     TOKEN_EXCHANGE_DURATION,
     TOKEN_EXCHANGES,
@@ -192,6 +194,8 @@ def _increments(outcome: Outcome, counters: Mapping[Series, Counter]) -> list[tu
         increments.append((counters[ERRORS], error_attributes(outcome)))
     if outcome in DECISIONS:
         increments.append((counters[CONSENT_DECISIONS], {"decision": DECISIONS[outcome].value}))
+    if outcome in RESOURCE_RESULTS:
+        increments.append((counters[RESOURCE_REQUESTS], {"result": RESOURCE_RESULTS[outcome].value}))
     return increments
 
 
