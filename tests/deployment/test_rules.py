@@ -42,7 +42,7 @@ SERIES = {
 """The contract by the names that a scrape has."""
 
 # Of the scrape, of a histogram, of the SDK, and the one that a rule makes.
-OTHER_LABELS = {"job", "instance", "le", "__name__", "otel_metric_overflow", "series"}
+OTHER_LABELS = {"cluster", "namespace", "job", "instance", "le", "__name__", "otel_metric_overflow", "series"}
 
 NAME = re.compile(r"(?<![\w:/])oauth_\w+(?![\w:])")
 RECORDED_NAME = re.compile(r"\b[a-z_]+:oauth_\w+:\w+")
@@ -207,11 +207,25 @@ def test_the_order_of_evaluation_names_every_group(file: str) -> None:
 # PromQL
 
 
+SOURCE = "cluster, namespace, job"
+"""What tells one installation from another: a namespace may have a job that another one has, too."""
+
+
+def test_every_rule_and_query_keeps_apart_what_comes_from_different_installations() -> None:
+    for expr in EXPRESSIONS:
+        # Inside the others, or global, or the list of all targets.
+        groupings = re.findall(r"\b(?:by|on) \((?:le, )?([^)]*)\)", expr)
+        assert all(grouping == "" or grouping.startswith(SOURCE) for grouping in groupings), expr
+    muted = (OTEL / "alertmanager.yaml").read_text(encoding="utf-8")
+    for labels in re.findall(r"(?:group_by|equal): \[(.*)\]", muted):
+        assert {"cluster", "namespace"} <= set(labels.split(", ")), labels
+
+
 def test_every_rate_is_summed_over_the_instances_of_a_job() -> None:
     # Division joins equal label sets only: unaggregated, success / all gives 1 or nothing.
     for rule in (*RECORDED, *ALERTS):
         rates = re.findall(r"\b(?:rate|increase)\(", rule.expr)
-        summed = re.findall(r"\bsum by \((?:le, )?job(?:, grant_type)?\) \( ?(?:rate|increase)\(", rule.expr)
+        summed = re.findall(rf"\bsum by \((?:le, )?{SOURCE}(?:, grant_type)?\) \( ?(?:rate|increase)\(", rule.expr)
         assert len(summed) == len(rates), rule.name
 
 
@@ -368,7 +382,7 @@ def test_no_alert_counts_the_request_without_a_token_with_which_every_login_begi
             assert not all(holds(matcher, challenge) for matcher in matchers), where
 
 
-def test_what_alertmanager_mutes_are_alerts_of_the_same_job() -> None:
+def test_what_alertmanager_mutes_are_alerts() -> None:
     rules = (OTEL / "alertmanager.yaml").read_text(encoding="utf-8").partition("inhibit_rules:")[2]
     named = {
         name if name.startswith("OAuth") else f"OAuth{name}"
@@ -377,4 +391,3 @@ def test_what_alertmanager_mutes_are_alerts_of_the_same_job() -> None:
     }
     assert named
     assert named <= set(ALERT_NAMES)
-    assert all("job" in equal for equal in re.findall(r"alertname=.*\n    equal: \[(.*)\]", rules))
