@@ -65,8 +65,7 @@ Item = TypeVar("Item")
 def views() -> list[View]:
     """One View per histogram of the contract, with its explicit buckets."""
     return [
-        # False: Prometheus does not have minimum and maximum.
-        View(instrument_name=series.name, aggregation=ExplicitBucketHistogramAggregation(series.buckets, False))
+        View(instrument_name=series.name, aggregation=ExplicitBucketHistogramAggregation(series.buckets))
         for series in CONTRACT
         if series.kind is Kind.HISTOGRAM
     ]
