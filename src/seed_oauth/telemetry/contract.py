@@ -13,6 +13,7 @@ from itertools import product
 from seed_oauth.outcomes import (
     AuthorizationOutcome,
     CallbackOutcome,
+    Check,
     ClientFamily,
     ConsentOutcome,
     GrantType,
@@ -260,6 +261,14 @@ WORKER_UP = Series(
     kind=Kind.GAUGE,
 )
 
+READY = Series(
+    name="seed_oauth_ready",
+    help="Whether a check of the readiness passed when it was made last, once a minute",
+    labels=("check",),
+    known=_label_sets(check=Check),
+    kind=Kind.GAUGE,
+)
+
 CONTRACT: tuple[Series, ...] = (
     AUTHORIZATION_REQUESTS,
     TOKEN_EXCHANGES,
@@ -274,4 +283,5 @@ CONTRACT: tuple[Series, ...] = (
     FLOW_STEPS,
     RESOURCE_REQUESTS,
     WORKER_UP,
+    READY,
 )

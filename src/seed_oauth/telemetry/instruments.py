@@ -12,6 +12,7 @@ from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, V
 from seed_oauth.outcomes import (
     AuthorizationOutcome,
     CallbackOutcome,
+    Check,
     ClientFamily,
     ConsentOutcome,
     GrantType,
@@ -31,6 +32,7 @@ from seed_oauth.telemetry.contract import (
     FLOW_STEPS,
     IDP_REQUEST_DURATION,
     IDP_REQUESTS,
+    READY,
     RESOURCE_REQUESTS,
     RESOURCE_RESULTS,
     STEPS,
@@ -99,6 +101,7 @@ class Telemetry:
         self._idp_request_duration = histograms[IDP_REQUEST_DURATION]
         self._flow_steps = counters[FLOW_STEPS]
         self._authorization_wait = histograms[AUTHORIZATION_WAIT]
+        self._ready = meter.create_gauge(READY.name, unit=READY.unit, description=READY.help)
         self._of_outcome = {outcome: _increments(outcome, counters) for outcomes in ENDPOINTS for outcome in outcomes}
         self._context = context
         self._on_outcome = on_outcome
@@ -140,6 +143,10 @@ class Telemetry:
     def record_abandoned(self, client_family: ClientFamily, times: int) -> None:
         """Count logins whose client never came for its tokens."""
         self._flow_steps.add(times, {"step": Step.ABANDONED.value, "client_family": client_family.value})
+
+    def record_ready(self, check: Check, passed: bool) -> None:
+        """Record the outcome of a check of the readiness."""
+        self._ready.set(int(passed), {"check": check.value})
 
     def flush(self) -> None:
         """Record the buffered measurements in the instruments."""
