@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from seed_oauth import Pipeline, create_metrics_app
-from seed_oauth.outcomes import GrantType
+from seed_oauth.outcomes import Check, GrantType
 from seed_oauth.telemetry.contract import CONTRACT, ENDPOINTS, ExchangeResult, IdpOutcome, Kind, Operation
 from tests.broker import BrokerDoor
 from tests.harness import FrontDoor, RelayDoor, code_request, refresh_request, samples_of
@@ -35,6 +35,7 @@ async def test_a_scrape_has_the_contracts_names_types_labels_and_help() -> None:
     async with BrokerDoor() as door:
         tokens = await door.login()
         await door.token(refresh_request(refresh_token=tokens["refresh_token"]))
+        door.pipeline.telemetry.record_ready(Check.STORE, True)
         text = await door.scrape()
     for series in CONTRACT:
         assert f"# TYPE {series.name} {series.kind}\n" in text

@@ -5,9 +5,9 @@ import os
 from collections.abc import Callable, Iterable
 
 import httpx
+import structlog
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
-from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, TraceBasedExemplarFilter
 from opentelemetry.sdk.metrics import MeterProvider as SdkMeterProvider
 from opentelemetry.trace import TracerProvider
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -17,7 +17,15 @@ from seed_oauth.telemetry.client_instrumentation import InstrumentedTransport
 from seed_oauth.telemetry.contract import WORKER_UP
 from seed_oauth.telemetry.forwarding import ForwardingMeterProvider, Replay
 from seed_oauth.telemetry.instruments import Telemetry, views
-from seed_oauth.telemetry.push import VERSION, own_resource, push_readers, pushing_tracer_provider, shut_down
+from seed_oauth.telemetry.push import (
+    VERSION,
+    exemplar_filter,
+    is_disabled,
+    own_resource,
+    push_readers,
+    pushing_tracer_provider,
+    shut_down,
+)
 from seed_oauth.telemetry.tracing import ServerSpans, context_source, is_tracing
 
 _SCOPE = "seed_oauth"
@@ -65,6 +73,10 @@ class Pipeline(Recording):
         Raises:
             SettingsError: an environment variable of OpenTelemetry is invalid.
         """
+        if is_disabled():
+            structlog.get_logger("seed_oauth").warning(
+                "OTEL_SDK_DISABLED is set: no metrics are recorded, and the scrape is empty"
+            )
         self.registry = CollectorRegistry()
         # prometheus_client has the standard process metrics, OpenTelemetry does not.
         ProcessCollector(registry=self.registry)
@@ -78,8 +90,7 @@ class Pipeline(Recording):
             metric_readers=[PrometheusMetricReader(scope_info_enabled=False, registry=self.registry), *pushing],
             resource=resource,
             views=views(),
-            # Exemplars link to traces, so without tracing there are none.
-            exemplar_filter=TraceBasedExemplarFilter() if is_tracing(tracer_provider) else AlwaysOffExemplarFilter(),
+            exemplar_filter=exemplar_filter(tracing=is_tracing(tracer_provider)),
             shutdown_on_exit=False,
         )
         super().__init__(self._sdk_meter_provider, tracer_provider)
