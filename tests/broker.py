@@ -3,7 +3,7 @@
 import asyncio
 import re
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import unescape
 from types import TracebackType
@@ -16,7 +16,7 @@ import orjson
 
 from seed_oauth.cli.demo.identity_provider import DevelopmentIdentityProvider
 from seed_oauth.clients import Client
-from seed_oauth.flows.grants import RefreshLease
+from seed_oauth.flows.grants import RefreshLease, Selection, StoredGrant
 from seed_oauth.identity_provider.metadata import ProviderMetadata
 from seed_oauth.outcomes import ClientFamily
 from seed_oauth.outcomes.errors import StoreError
@@ -104,9 +104,19 @@ class PlayedGrants:
         await self._reach("take_lease")
         return await self._inner.take_lease(grant_id, generation, now=now, until=until, expires_at=expires_at)
 
-    async def finish(self, grant_id: str, generation: int, answer: str, *, now: float) -> None:
+    async def add(self, grant: StoredGrant, *, expires_at: float) -> None:
+        await self._reach("add")
+        await self._inner.add(grant, expires_at=expires_at)
+
+    async def search(self, chosen: Selection, *, now: float) -> Sequence[StoredGrant]:
+        await self._reach("search")
+        return await self._inner.search(chosen, now=now)
+
+    async def finish(
+        self, grant_id: str, generation: int, answer: str, *, now: float, token_hash: str | None = None
+    ) -> None:
         await self._reach("finish")
-        await self._inner.finish(grant_id, generation, answer, now=now)
+        await self._inner.finish(grant_id, generation, answer, now=now, token_hash=token_hash)
 
     async def abandon(self, grant_id: str, generation: int) -> None:
         await self._reach("abandon")
@@ -233,6 +243,11 @@ def jwt_of(claims: object, **header: object) -> str:
     """A JWT with these claims, of a signature that nobody checks."""
     parts = (orjson.dumps({"alg": "RS256", **header}), orjson.dumps(claims), b"signature")
     return ".".join(urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts)
+
+
+def id_jwt(**claims: object) -> str:
+    """An ID token for this server with these claims, of a signature that nobody checks."""
+    return jwt_of({"iss": IDP, "aud": "proxy", "exp": 2**33, **claims})
 
 
 def access_jwt(**claims: object) -> str:

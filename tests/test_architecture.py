@@ -19,6 +19,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "seed_oauth"
 LAYERS = """
     outcomes  protocol  envelopes
     settings
+    access
     http  http_client
     telemetry
     identity_provider  clients

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 import httpx
@@ -216,7 +217,7 @@ class Login:
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
 async def test_nothing_that_is_made_in_a_login_is_found_but_where_it_belongs(
-    log_format: str, capsys: pytest.CaptureFixture[str]
+    log_format: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """Envelopes, cookies, codes, verifiers and tokens of the broker flow (THREATS 12)."""
     spans = InMemorySpanExporter()
@@ -224,6 +225,7 @@ async def test_nothing_that_is_made_in_a_login_is_found_but_where_it_belongs(
     tracer_provider.add_span_processor(SimpleSpanProcessor(spans))
     seen, secrets = [], set(CANARIES)
     settings = {"idp_client_secret": PROXY_SECRET, "idp_scopes": "openid", "access_tokens": "own"}
+    settings["audit_log"] = str(tmp_path / "audit.jsonl")
     metadata = PlayedMetadata(METADATA)
     with logging_as(log_format):
         for idp in idps():
@@ -240,7 +242,9 @@ async def test_nothing_that_is_made_in_a_login_is_found_but_where_it_belongs(
     assert len(secrets) > 60
     for row in ("exchanged", "refreshed", "bad_envelope", "bad_state", "other_browser", "refresh_token_revoked"):
         assert row in out
-    seen += [out, err, *recorded]
+    audited = (tmp_path / "audit.jsonl").read_text()
+    assert "grant_issued" in audited
+    seen += [out, err, audited, *recorded]
     for secret in secrets:
         for spelling in spellings(secret):
             assert not [text for text in seen if spelling in text], secret[:13]

@@ -38,6 +38,7 @@ from seed_oauth.outcomes import (
     CallbackOutcome,
     ConsentOutcome,
     EndpointOutcomes,
+    LogoutOutcome,
     RegistrationOutcome,
     ResourceOutcome,
     RevocationOutcome,
@@ -164,6 +165,7 @@ def _endpoints(settings: Settings, pipeline: Recording, container: Container) ->
             telemetry=pipeline.telemetry,
             issuer=settings.issuer,
             limit=container.limits.of(outcomes),
+            audit=container.audit,
         )
         return Route(path, boundary, middleware=[cors] if cors else [])
 
@@ -194,6 +196,7 @@ def _endpoints(settings: Settings, pipeline: Recording, container: Container) ->
         endpoints += [
             counted(paths.CALLBACK, CallbackEndpoint(container.broker), CallbackOutcome, "GET", cors=None),
             counted(paths.CONSENT, ConsentEndpoint(container.broker), ConsentOutcome, "POST", cors=None),
+            counted(paths.BACKCHANNEL_LOGOUT, container.backchannel_logout, LogoutOutcome, "POST", cors=None),
         ]
     endpoints.append(counted(paths.REGISTER, registration, RegistrationOutcome, "POST"))
     if settings.can_revoke:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import httpx
 
+from seed_oauth.access.rules import AccessRules
 from seed_oauth.clients import ClientStore
 from seed_oauth.clients.archive import DocumentArchive
 from seed_oauth.clients.assertion import ClientAssertions, UsedAssertions
@@ -16,34 +17,43 @@ from seed_oauth.clients.keys import ClientKeys
 from seed_oauth.clients.metadata_document import ClientDocuments
 from seed_oauth.clients.policy import ClientPolicy
 from seed_oauth.clients.resolved import ResolvedClientStore
+from seed_oauth.endpoints.backchannel_logout import BackchannelLogoutEndpoint
 from seed_oauth.endpoints.health import Readiness
 from seed_oauth.envelopes.seal import Sealer
 from seed_oauth.flows import Flow, IdpParameters
 from seed_oauth.flows.broker import BrokerFlow
 from seed_oauth.flows.consent import ConsentPages
+from seed_oauth.flows.grant_revocation import GrantRevocation
 from seed_oauth.flows.grants import GrantStore
 from seed_oauth.flows.held_responses import HeldResponses, HeldResponseStore
+from seed_oauth.flows.idp_authorization import IdpAuthorization
+from seed_oauth.flows.issued_grants import IssuedGrants
 from seed_oauth.flows.relay import RelayFlow
 from seed_oauth.flows.revocations import Revocations
 from seed_oauth.flows.revoker import Revoker
 from seed_oauth.flows.rotation import Rotation
 from seed_oauth.flows.scopes import IdpScopes
 from seed_oauth.flows.tokens import Accepts, TokenIssuer
+from seed_oauth.http import paths
 from seed_oauth.http.pages import Presentation
 from seed_oauth.http.requested_resource import ProtectedResources
 from seed_oauth.http_client.guarded_transport import GuardedTransport
+from seed_oauth.identity_provider.logout_token import LogoutTokens
 from seed_oauth.identity_provider.metadata import MetadataSource
 from seed_oauth.identity_provider.open import open_identity_provider
 from seed_oauth.protocol.redirect_uri import RedirectUriRules
 from seed_oauth.protocol.scope import ScopeHierarchy
 from seed_oauth.rate_limits import RateLimits
+from seed_oauth.rate_limits.client_address import ClientAddresses
 from seed_oauth.resource_server.claims import Claims, is_acceptable
 from seed_oauth.resource_server.open import open_guard
 from seed_oauth.resource_server.reverse_proxy import ReverseProxy
 from seed_oauth.settings import Settings
+from seed_oauth.settings.access import rule_scopes
 from seed_oauth.settings.store_url import is_redis
 from seed_oauth.storage.open import open_stores
 from seed_oauth.telemetry import Recording
+from seed_oauth.telemetry.audit import AuditTrail
 
 if TYPE_CHECKING:
     from seed_oauth.rate_limits.shared import SharedLimits
@@ -91,10 +101,13 @@ class Container:
         )
         sharing = _sharing(self.limits, settings.store_url)
 
-        idp = open_identity_provider(settings, pipeline, transport=transport, metadata=metadata, clock=clock)
+        idp = open_identity_provider(settings, pipeline, transport=transport, metadata=metadata, clock=clock, now=now)
         self.metadata = idp.metadata
 
         sealer = Sealer([key.get_secret_value() for key in settings.secret_keys], settings.issuer)
+        self.audit: AuditTrail | None = None
+        if settings.audit_log:
+            self.audit = AuditTrail(settings, sealer.pseudonym, ClientAddresses(settings.trusted_proxies).text_of)
         client_documents = client_documents or GuardedTransport(allow_loopback=settings.client_documents_on_loopback)
         # What is not sealed is not archived; in the relay flow there may be no keys.
         archive = DocumentArchive(stores.documents, sealer, now) if settings.secret_keys else None
@@ -118,10 +131,22 @@ class Container:
         verifier = ClientAssertions(settings.issuer, keys, assertions or stores.assertions, now)
         self.authentication = ClientAuthentication(self.clients, verifier)
 
-        revocations = Revocations(stores.revocations, now)
+        revocations = Revocations(stores.revocations, now, epoch=settings.revoke_before)
         parameters = idp_parameters(settings)
         rotation = _rotation(settings, grants or stores.grants, sealer, now)
-        revoker = Revoker(sealer, rotation, revocations, self.metadata, idp.client, now=now)
+        lifetime = settings.refresh_token_days * _DAY
+        grants = grants or stores.grants
+        revocation = GrantRevocation(grants, revocations, now, lifetime=lifetime)
+        revoker = Revoker(
+            sealer, rotation, revocations, revocation, metadata=self.metadata, identity_provider=idp.client, now=now
+        )
+        self.backchannel_logout = BackchannelLogoutEndpoint(
+            LogoutTokens(self.metadata, idp.keys, settings.idp_client_id or "", now),
+            assertions or stores.assertions,
+            revocation,
+            now,
+            sealer.pseudonym,
+        )
         held_responses = HeldResponses(held or stores.held, revoker, pipeline.telemetry.record_abandoned, now)
         self.broker: BrokerFlow | None = None
         self.flow: Flow = RelayFlow(parameters, self.metadata, idp.client)
@@ -129,17 +154,32 @@ class Container:
             name=settings.server_name, logo=settings.server_logo, scopes=settings.scope_descriptions
         )
         if settings.flow == "broker":
+            tokens_of_clients = TokenIssuer(
+                sealer, settings.access_tokens, settings.access_token_seconds, _accepting(settings, now)
+            )
+            scopes = idp_scopes(settings)
             self.flow = self.broker = BrokerFlow(
                 settings.issuer,
-                parameters,
-                idp_scopes(settings),
-                self.metadata,
-                idp.client,
-                sealer=sealer,
-                tokens=TokenIssuer(
-                    sealer, settings.access_tokens, settings.access_token_seconds, _accepting(settings, now)
+                parameters.default_resource,
+                IdpAuthorization(
+                    paths.url(settings.issuer, paths.CALLBACK),
+                    parameters,
+                    scopes,
+                    self.metadata,
+                    idp.client,
+                    identification=idp.identification,
+                    rules=AccessRules(settings.rules("allowed"), settings.rules("denied")),
+                    contact=settings.contact,
+                    selects_account=settings.preset is not None and settings.preset.selects_account,
+                    tokens=tokens_of_clients,
+                    sealer=sealer,
+                    now=now,
                 ),
+                scopes=scopes,
+                sealer=sealer,
+                tokens=tokens_of_clients,
                 held=held_responses,
+                issued=IssuedGrants(grants, revocations, revocation, now, lifetime=lifetime),
                 rotation=rotation,
                 revoker=revoker,
                 consent=ConsentPages(settings.issuer, sealer, self.presentation, days=settings.consent_days),
@@ -173,7 +213,7 @@ class Container:
         # Closed in reverse order.
         self._closable: list[_Closable] = [stores, client_documents, keys, self.clients, idp, revocations, revoker]
         self._closable += [held_responses, self.readiness]
-        self._closable += [part for part in (self.proxy, sharing) if part is not None]
+        self._closable += [part for part in (self.proxy, sharing, self.audit) if part is not None]
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -199,7 +239,12 @@ def idp_parameters(settings: Settings) -> IdpParameters:
 
 def idp_scopes(settings: Settings) -> IdpScopes:
     """The scopes that the identity provider is asked for."""
-    return IdpScopes(settings.idp_scopes, settings.idp_dropped_scopes, ScopeHierarchy(settings.scope_hierarchy))
+    return IdpScopes(
+        settings.idp_scopes,
+        settings.idp_dropped_scopes,
+        ScopeHierarchy(settings.scope_hierarchy),
+        needed=rule_scopes(settings),
+    )
 
 
 def _accepting(settings: Settings, now: Callable[[], float]) -> Accepts:

@@ -21,14 +21,18 @@ from seed_oauth.http.paths import RESOURCE_METADATA, resource_metadata_path
 from seed_oauth.identity_provider.open import open_identity_provider
 from seed_oauth.outcomes import ResourceOutcome
 from seed_oauth.protocol.scope import is_valid
+from seed_oauth.rate_limits.client_address import ClientAddresses
 from seed_oauth.resource_server import VerifiedToken
 from seed_oauth.resource_server.guard import Guard
 from seed_oauth.resource_server.headers import Headers, without_identity
 from seed_oauth.resource_server.open import open_guard
-from seed_oauth.resource_server.request_stream import listens
+from seed_oauth.resource_server.operations import LARGEST
+from seed_oauth.resource_server.request_stream import RequestStream, listens
+from seed_oauth.resource_server.tool_lists import ToolLists, uncompressed
 from seed_oauth.settings import PREFIX, Settings, SettingsError
 from seed_oauth.storage.open import open_stores
 from seed_oauth.telemetry import Pipeline, Recording
+from seed_oauth.telemetry.audit import AuditTrail
 
 TOKEN = "seed_oauth.token"  # noqa: S105 - where a token is, not what it is
 """Where in the ASGI scope the `VerifiedToken` is."""
@@ -60,7 +64,15 @@ class ProtectedApp:
     """An ASGI app that only requests with a valid access token reach; `protect` makes it."""
 
     def __init__(
-        self, app: ASGIApp, guard: Guard, *, documents: Router, pipeline: Recording, issuer: str, opened: AsyncExitStack
+        self,
+        app: ASGIApp,
+        guard: Guard,
+        *,
+        documents: Router,
+        pipeline: Recording,
+        issuer: str,
+        audit: AuditTrail | None,
+        opened: AsyncExitStack,
     ) -> None:
         self.pipeline = pipeline
         """Where outcomes are recorded."""
@@ -68,7 +80,9 @@ class ProtectedApp:
         self._guard = guard
         self._documents = documents
         self._document_paths = {route.path for route in documents.routes if isinstance(route, Route)}
-        self._boundary = Boundary(self._admit, ResourceOutcome, _METHODS, telemetry=pipeline.telemetry, issuer=issuer)
+        self._boundary = Boundary(
+            self._admit, ResourceOutcome, _METHODS, telemetry=pipeline.telemetry, issuer=issuer, audit=audit
+        )
         self._opened = opened
         preflights = resource_cors(("*",))
         self._cors = preflights.cls(app, *preflights.args, **preflights.kwargs)
@@ -108,7 +122,11 @@ class ProtectedApp:
 
     async def _admit(self, request: Request) -> Answer:
         token = await self._guard.check(request)
-        return Answer(ResourceOutcome.ALLOWED, _PassedOn(self._app, self._guard, token))
+        passed_on = _PassedOn(self._app, self._guard, token)
+        if self._guard.reads_bodies:
+            passed_on.client = client = RequestStream(request, LARGEST)
+            passed_on.tool_lists = await self._guard.check_operations(request, token, client)
+        return Answer(ResourceOutcome.ALLOWED, passed_on)
 
 
 def protect(
@@ -126,7 +144,10 @@ def protect(
     a `VerifiedToken` at `request.scope["seed_oauth.token"]`; Starlette's `request.user` and `request.auth` are set
     from it. The resource's metadata (RFC 9728) is served here, too, so the authorization server may be elsewhere.
 
-    Access tokens of the authorization server's own that it revokes are refused within a second if `settings.store_url`
+    What is listed in `settings.tool_scopes` and `settings.method_scopes` needs scopes in addition. Each body must then
+    be a message of MCP, and `app` receives the same bytes.
+
+    Access tokens that the authorization server revokes are refused within a second if `settings.store_url`
     is set, to the store that the authorization server has. Otherwise they are valid until they expire.
 
     Args:
@@ -158,15 +179,21 @@ def protect(
             for path in (known, f"{known}/")
         ]
     )
-    return ProtectedApp(app, guard, documents=documents, pipeline=pipeline, issuer=settings.issuer, opened=opened)
+    audit = None
+    if settings.audit_log:
+        audit = AuditTrail(settings, sealer.pseudonym, ClientAddresses(settings.trusted_proxies).text_of)
+        opened.push_async_callback(audit.aclose)
+    return ProtectedApp(
+        app, guard, documents=documents, pipeline=pipeline, issuer=settings.issuer, audit=audit, opened=opened
+    )
 
 
-def _revocations(settings: Settings, opened: AsyncExitStack) -> Revocations | None:
+def _revocations(settings: Settings, opened: AsyncExitStack) -> Revocations:
     # The default is a file in this folder, where the authorization server need not have one.
     if "store_url" not in settings.model_fields_set:
-        return None
+        return Revocations(None, epoch=settings.revoke_before)
     stores = open_stores(settings)
-    revocations = Revocations(stores.revocations)
+    revocations = Revocations(stores.revocations, epoch=settings.revoke_before)
     opened.push_async_callback(stores.aclose)
     opened.push_async_callback(revocations.aclose)
     return revocations
@@ -217,8 +244,16 @@ class _PassedOn(Response):
         self._app = app
         self._guard = guard
         self._token = token
+        self.client: RequestStream | None = None
+        """Where the body of the request was read."""
+        self.tool_lists: ToolLists | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.client is not None:
+            receive = self.client.receive_again
+        if self.tool_lists is not None:
+            scope = {**scope, "headers": uncompressed(scope["headers"])}
+            send = self.tool_lists.filtering(send)
         more = False
         with anyio.CancelScope() as running, ExitStack() as watching:
 

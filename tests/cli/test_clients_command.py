@@ -172,6 +172,18 @@ def test_a_revoked_client_is_gone(url: str) -> None:
     assert "no client with this client_id is registered, or it has expired" in again.stderr
 
 
+def test_a_client_that_an_operator_revokes_is_in_the_audit_trail(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trail = tmp_path / "audit.jsonl"
+    monkeypatch.setenv("SEED_OAUTH_AUDIT_LOG", str(trail))
+    keep(url, CURSOR)
+    printed("revoke", CURSOR.client_id, "--yes")
+    (record,) = (json.loads(line) for line in trail.read_text().splitlines())
+    assert (record["event.action"], record["oauth.client.name"]) == ("client_revoked", "Cursor")
+    assert record["oauth.client.id"] == CURSOR.client_id
+
+
 def test_revoke_says_which_client_it_is_and_asks_first(url: str) -> None:
     keep(url, CURSOR)
     for answer in ("n\n", "\n", ""):

@@ -35,7 +35,7 @@ from tests.harness import (
 )
 from tests.http_client.test_transport import answering, listening
 from tests.resource_server.issuing import Idp, own_token
-from tests.resource_server.test_protect import CASES, Protected
+from tests.resource_server.test_protect import CASES, Protected, good_token
 
 Scenario = Callable[[], Awaitable[object]]
 Door = TypeVar("Door", bound=FrontDoor)
@@ -146,6 +146,14 @@ def resource(row: ResourceOutcome) -> Scenario:
             await server.get(*case.authorization(), params=case.query)
 
     return scenario
+
+
+async def scope_not_granted() -> None:
+    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "delete_file"}}
+    async with Protected(settings={"tool_scopes": {"files:delete": ["delete_*"]}}) as server:
+        for login in ("first", "second"):
+            headers = {"Authorization": f"Bearer {good_token(jti=login)}"}
+            await server.http.post("/mcp", json=call, headers=headers)
 
 
 async def forward(port: int, **settings: object) -> None:
@@ -446,10 +454,20 @@ SECTIONS: dict[str, list[Failure]] = {
         ),
         Failure(
             outcome=ResourceOutcome.INSUFFICIENT_SCOPE,
-            seen="The client asks for more rights, in a circle.",
-            cause="`SEED_OAUTH_REQUIRED_SCOPES` has a scope that the identity provider does not grant.",
-            remedy="Grant it there, or remove it here.",
+            seen="The client asks for more rights, and logs in once more.",
+            cause="`SEED_OAUTH_REQUIRED_SCOPES` has a scope that the identity provider did not grant.",
+            remedy="Grant it there, or remove it here. "
+            "If the second login did not bring it, `scope_not_granted` follows.",
             scenario=resource(ResourceOutcome.INSUFFICIENT_SCOPE),
+        ),
+        Failure(
+            outcome=ResourceOutcome.SCOPE_NOT_GRANTED,
+            seen="A tool fails after a login that asked for more rights.",
+            cause="`SEED_OAUTH_TOOL_SCOPES`, `SEED_OAUTH_METHOD_SCOPES` or `SEED_OAUTH_REQUIRED_SCOPES` names a scope "
+            "that the identity provider does not grant to this user. A client is asked to log in for it once in ten "
+            "minutes.",
+            remedy="Grant it there, or tell the user that they may not use the tool.",
+            scenario=scope_not_granted,
         ),
         Failure(
             outcome=ResourceOutcome.NOT_CONFIGURED,

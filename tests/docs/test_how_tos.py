@@ -2,6 +2,7 @@
 
 import re
 import secrets
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ import pytest
 from typer.main import get_command
 
 from seed_oauth import Settings, SettingsError
+from seed_oauth.access.tools import Operation, OperationScopes
 from seed_oauth.cli.main import app
 from seed_oauth.outcomes import AuthorizationOutcome, RegistrationOutcome
 from seed_oauth.protocol.redirect_uri import is_registered
-from seed_oauth.settings.presets import PRESETS, Preset
+from seed_oauth.settings.preset import Preset
+from seed_oauth.settings.presets import PRESETS
 from tests.docs.pages import PAGES, ROOT, ROOT_PAGES, block, read, section
 
 pytestmark = pytest.mark.anyio
@@ -73,10 +76,21 @@ def test_what_a_preset_does_is_on_its_page(preset: Preset) -> None:
             "access_tokens": "`SEED_OAUTH_ACCESS_TOKENS=own`",
             "idp_authorization_url": "has the endpoints built in",
             "idp_token_url": "has the endpoints built in",
+            "idp_userinfo_url": "asks the [API]",
         }.get(setting)
         words = [told] if told else value.split() if isinstance(value, str) else list(value)  # type: ignore[call-overload]
         for word in words:
             assert word in text, (setting, word)
+
+
+@pytest.mark.parametrize("name", ["google", "github", "entra", "keycloak"])
+def test_the_rules_that_are_shown_can_be_loaded(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value in exported(block(read("how-to/who-may-come-in.md"), name).replace("'", "")).items():
+        monkeypatch.setenv(f"SEED_OAUTH_{variable}", value)
+    settings = Settings.load()
+    assert settings.rules("allowed")
+    assert settings.preset is not None
+    assert settings.preset.name == name
 
 
 def test_the_settings_of_any_other_identity_provider_can_be_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,3 +158,15 @@ async def test_the_app_mounts_as_shown_and_its_mcp_server_is_protected(
         scrape = (await metrics.get("/metrics")).text
     assert 'oauth_dcr_registrations_total{result="invalid"} 1.0' in scrape
     assert 'oauth_errors_total{cause="client",endpoint="resource",reason="no_token"} 1.0' in scrape
+
+
+def test_the_example_of_tools_that_need_scopes_is_valid(monkeypatch: pytest.MonkeyPatch) -> None:
+    for word in shlex.split(block(read("how-to/scopes-and-tools.md"), "tables")):
+        variable, is_assigned, value = word.partition("=")
+        if is_assigned:
+            monkeypatch.setenv(variable, value)
+    settings = Settings.load()
+    table = OperationScopes(settings.tool_scopes, settings.method_scopes)
+    assert table.needed_by(Operation("tools/call", "delete_file")) == ["files:write"]
+    assert table.needed_by(Operation("resources/read", "file:///a")) == ["files:read"]
+    assert settings.scope_descriptions.keys() == set(table.scopes)

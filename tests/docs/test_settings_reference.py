@@ -32,6 +32,8 @@ SECTIONS = {
     "secret_keys": "Secret keys",
     "rate_limit_authorize": "Rate limits",
     "store_url": "Store and log",
+    "allow_everybody": "Who may come in",
+    "audit_log": "Audit trail",
 }
 
 DERIVED = {
@@ -42,14 +44,15 @@ DERIVED = {
 
 
 def docstrings() -> dict[str, str]:
-    """The docstring under each field."""
-    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(Settings))).body
-    assert isinstance(definition, ast.ClassDef)
+    """The docstring under each field, those of `Settings` itself first."""
     found = {}
-    for field, after in zip(definition.body, definition.body[1:], strict=False):
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(after, ast.Expr):
-            assert isinstance(after.value, ast.Constant)
-            found[field.target.id] = " ".join(str(after.value.value).split())
+    for part in (each for each in Settings.__mro__ if each.__module__.startswith("seed_oauth.")):
+        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(part))).body
+        assert isinstance(definition, ast.ClassDef)
+        for field, after in zip(definition.body, definition.body[1:], strict=False):
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(after, ast.Expr):
+                assert isinstance(after.value, ast.Constant)
+                found[field.target.id] = " ".join(str(after.value.value).split())
     return found
 
 
@@ -71,9 +74,9 @@ def meaning(name: str, text: str) -> str:
 def test_the_settings_reference_is_what_settings_are() -> None:
     told = docstrings()
     rows: dict[str, list[tuple[str, str, str]]] = {}
-    for name in Settings.model_fields:
+    for name, text in told.items():
         title = SECTIONS.get(name) or next(reversed(rows))
-        rows.setdefault(title, []).append((code(name.upper()), default(name), meaning(name, told.get(name, ""))))
+        rows.setdefault(title, []).append((code(name.upper()), default(name), meaning(name, text)))
     parts = [f"## {title}\n\n{table(('setting', 'default', 'meaning'), *part)}" for title, part in rows.items()]
     expect(DOCS / "reference/settings.md", "\n".join([INTRODUCTION, *parts]))
 

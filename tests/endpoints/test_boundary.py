@@ -18,11 +18,12 @@ from seed_oauth.outcomes import (
     ConsentOutcome,
     EndpointOutcomes,
     GrantType,
+    LogoutOutcome,
     RegistrationOutcome,
     RevocationOutcome,
     TokenOutcome,
 )
-from tests.broker import BrokerDoor, PlayedMetadata, request_in, target_of
+from tests.broker import BrokerDoor, PlayedMetadata, jwt_of, request_in, target_of
 from tests.harness import (
     TOKENS,
     BrokenStore,
@@ -52,6 +53,7 @@ ENDPOINTS: list[tuple[str, EndpointOutcomes]] = [
     ("token", TokenOutcome),
     ("register", RegistrationOutcome),
     ("revoke", RevocationOutcome),
+    ("backchannel-logout", LogoutOutcome),
 ]
 every_endpoint = pytest.mark.parametrize(("name", "outcomes"), ENDPOINTS, ids=[name for name, _ in ENDPOINTS])
 every_endpoint_with_a_body = pytest.mark.parametrize(
@@ -94,7 +96,11 @@ async def begin(door: BrokerDoor, name: str) -> httpx.Request:
         onward = await door.http.send(await begin(door, "consent"))
         state = query_of(target_of(onward))["state"]
         return door.http.build_request("GET", path, params={"state": state, "code": "x"})
-    forms = {"authorize": authorization_request(), "token": code_request()}
+    forms = {
+        "authorize": authorization_request(),
+        "token": code_request(),
+        "backchannel-logout": {"logout_token": jwt_of({})},
+    }
     return door.http.build_request("POST", path, data=forms.get(name, {"token": "x", "client_id": "public"}))
 
 
@@ -148,7 +154,7 @@ async def test_a_query_that_nobody_asked_for_is_not_looked_at(door: FrontDoor, p
     assert (plain.status_code, plain.content) == (long.status_code, long.content)
 
 
-FIRST_READ = {"consent": b"request", "callback": b"state"}
+FIRST_READ = {"consent": b"request", "callback": b"state", "backchannel-logout": b"logout_token"}
 
 
 @every_endpoint

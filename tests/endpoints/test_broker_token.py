@@ -20,7 +20,17 @@ from seed_oauth.identity_provider.failures import IdentityProviderError, Identit
 from seed_oauth.outcomes import TokenOutcome as Row
 from seed_oauth.storage.sqlite.clients import SqliteClientStore
 from seed_oauth.storage.sqlite.database import Database
-from tests.broker import IDP, BrokerDoor, Clock, PlayedGrants, PlayedHeldResponses, PlayedMetadata, jwt_of, request_in
+from tests.broker import (
+    IDP,
+    BrokerDoor,
+    Clock,
+    PlayedGrants,
+    PlayedHeldResponses,
+    PlayedMetadata,
+    id_jwt,
+    jwt_of,
+    request_in,
+)
 from tests.endpoints.test_token import FAILED, REFUSED, Failed, Refused
 from tests.harness import (
     ISSUER,
@@ -174,7 +184,11 @@ def test_every_row_of_the_table_is_reached_in_one_flow_or_the_other() -> None:
         Row.CODE_REUSED,
         Row.REFRESH_TOKEN_REUSED,
         Row.REFRESH_TOKEN_REVOKED,
+        Row.GRANT_REVOKED,  # test_access_taken_back.py
         Row.UNREGISTERED_GRANT_TYPE,  # test_registration.py
+        Row.NOT_ALLOWED,  # test_access.py, as the next
+        Row.IDP_BAD_ID_TOKEN,
+        Row.IDP_WRONG_SUBJECT,
         Row.EXCHANGED,
         Row.REFRESHED,
     }
@@ -440,7 +454,7 @@ async def test_an_id_token_of_this_login_says_who_has_logged_in() -> None:
     async with BrokerDoor(settings={"idp_scopes": "openid", "access_tokens": "own"}) as door:
         idp = query_of(await door.person.reaches_idp())
         claims = {"sub": "somebody", "nonce": idp["nonce"]}
-        door.idp = answering({"id_token": jwt_of(claims), "refresh_token": "rt"})
+        door.idp = answering({"id_token": id_jwt(**claims), "refresh_token": "rt"})
         members = json_of(await door.token(code_request(code=await code_back(door, idp["state"]))))
         assert "id_token" not in members, "it is addressed to us"
         sealer = sealer_of(settings_of(door))
@@ -564,7 +578,7 @@ async def test_the_subject_of_an_access_token_of_ours_is_a_string_or_none(sub: o
     """OpenID Connect Core §2."""
     clock = Clock()
     async with BrokerDoor(now=clock) as door:
-        door.idp = answering({"access_token": "opaque", "id_token": jwt_of({"sub": sub})})
+        door.idp = answering({"access_token": "opaque", "id_token": id_jwt(sub=sub)})
         code, _ = await code_of(door, scope="mail")
         members = json_of(await door.token(code_request(code=code)))
         opened = AccessToken.opened(sealer_of(settings_of(door)), members["access_token"], clock())
@@ -761,7 +775,6 @@ ENTRA = {"idp_scopes": "openid offline_access api://guid/mcp", "access_tokens": 
 async def test_a_refresh_names_the_scopes_that_the_identity_provider_was_asked_for() -> None:
     """Entra ID refuses one without (AADSTS90009)."""
     async with BrokerDoor(idp=answering({"refresh_token": "rt", "scope": "api://guid/mcp"}), settings=ENTRA) as door:
-        door.idp = answering({"refresh_token": "rt", "scope": "api://guid/mcp", "id_token": "x"})
         code, idp = await code_of(door, scope="mcp")
         assert idp["scope"] == "mcp openid offline_access api://guid/mcp"
         tokens = json_of(await door.token(code_request(code=code)))
@@ -1048,7 +1061,7 @@ async def test_an_exchange_that_is_cancelled_gives_its_turn_back(cancelled_by: s
                 group.start_soon(door.token, form)
                 await asked.wait()
                 group.cancel_scope.cancel()
-        assert grants.reached == ["take_lease", "abandon"]
+        assert grants.reached == ["add", "take_lease", "abandon"]
         assert await door.error_count(Row.CANCELLED) == 1
         assert await door.value("oauth_idp_requests_total", operation="token", outcome="cancelled") == 1
         door.idp = provider

@@ -237,7 +237,11 @@ def test_every_row_of_the_table_has_a_case() -> None:
         Row.IDP_NO_NONCE,
         Row.IDP_WRONG_NONCE,
         Row.STORE_FAILED,
+        Row.NOT_ALLOWED,  # test_access.py, as the next
+        Row.IDP_BAD_ID_TOKEN,
+        Row.IDP_WRONG_SUBJECT,
         Row.RETURNED,
+        Row.CONSENT_ASKED,  # test_consent_after_login.py
         Row.CIRCUIT_OPEN,  # test_circuit_breaker.py, as the next
         Row.TOO_MANY_IN_FLIGHT,
     }

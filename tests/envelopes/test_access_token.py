@@ -27,6 +27,14 @@ def test_what_was_sealed_is_what_the_door_reads(subject: str | None) -> None:
     assert AccessToken.opened(SEALER, token.sealed(SEALER, NOW), NOW) == token
 
 
+def test_what_is_known_of_the_user_goes_with_it_and_a_token_of_an_earlier_version_has_nothing() -> None:
+    told = {"email": "ann@example.com", "name": "Ann", "groups": ("a", "b"), "tenant": "t"}
+    token = AccessToken(**{**{name: getattr(TOKEN, name) for name in TOKEN.__slots__}, **told})
+    assert AccessToken.opened(SEALER, token.sealed(SEALER, NOW), NOW) == token
+    earlier = [getattr(TOKEN, name) for name in TOKEN.__slots__[:8]]
+    assert AccessToken.opened(SEALER, SEALER.seal(Purpose.ACCESS_TOKEN, earlier, NOW), NOW) == TOKEN
+
+
 def test_nobody_else_reads_or_makes_one() -> None:
     """THREATS 16."""
     sealed = TOKEN.sealed(SEALER, NOW)

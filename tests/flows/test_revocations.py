@@ -7,7 +7,8 @@ import anyio
 import pytest
 import structlog.testing
 
-from seed_oauth.flows.revocations import KEPT, Revocation, Revocations, Revoked, subject_hash
+from seed_oauth.flows.revocations import Revocations
+from seed_oauth.flows.revoked import KEPT, PAGES, UNDER_WAY, Revocation, Revoked, hashed
 from seed_oauth.outcomes.errors import StoreError
 from tests.broker import Clock
 from tests.cli.test_cli import PATIENCE
@@ -43,6 +44,8 @@ class Token:
     grant_id: str | None = "grant"
     client_id: str | None = "client"
     subject: str | None = "somebody"
+    session_id: str | None = "session"
+    token_id: str | None = "token"
     issued_at: float = NOW
 
 
@@ -50,8 +53,8 @@ def revoked(of: Revoked, name: str, before: float = NOW, at: float = NOW) -> Rev
     return Revocation(of, name, before, at)
 
 
-async def knowing(*revocations: Revocation, **options: int) -> Revocations:
-    known = Revocations(PlayedStore([list(revocations)]), Clock(), **options)
+async def knowing(*revocations: Revocation) -> Revocations:
+    known = Revocations(PlayedStore([list(revocations)]), Clock())
     await known.read()
     return known
 
@@ -71,13 +74,21 @@ async def is_void(revocations: Revocations, token: Token) -> bool:
         (revoked(Revoked.GRANT, "grant"), NOW + 0.001, False),
         (revoked(Revoked.CLIENT, "client"), NOW, True),
         (revoked(Revoked.CLIENT, "client"), NOW + 1, False),
-        (revoked(Revoked.SUBJECT, subject_hash("somebody")), NOW, True),
-        (revoked(Revoked.SUBJECT, subject_hash("somebody")), NOW + 1, False),
+        (revoked(Revoked.SUBJECT, hashed("somebody")), NOW, True),
+        (revoked(Revoked.SUBJECT, hashed("somebody")), NOW + 1, False),
+        (revoked(Revoked.SESSION, hashed("session")), NOW, True),
+        (revoked(Revoked.SESSION, hashed("session")), NOW + 1, False),
+        (revoked(Revoked.TOKEN, hashed("token")), NOW, True),
+        (revoked(Revoked.TOKEN, hashed("token")), NOW + 1, False),
+        (revoked(Revoked.ALL, ""), NOW, True),
+        (revoked(Revoked.ALL, ""), NOW + 0.001, False),
         (revoked(Revoked.GRANT, "another"), NOW, False),
         (revoked(Revoked.GRANT, "client"), NOW, False),
         (revoked(Revoked.CLIENT, "grant"), NOW, False),
         (revoked(Revoked.SUBJECT, "somebody"), NOW, False),
-        (revoked(Revoked.SUBJECT, subject_hash("somebody else")), NOW, False),
+        (revoked(Revoked.SUBJECT, hashed("somebody else")), NOW, False),
+        (revoked(Revoked.SESSION, hashed("token")), NOW, False),
+        (revoked(Revoked.TOKEN, hashed("session")), NOW, False),
     ],
 )
 async def test_a_revocation_makes_void_what_it_names_until_its_time(
@@ -111,21 +122,66 @@ async def test_what_could_not_be_stored_can_be_tried_again() -> None:
     assert len(store.added) == 1
 
 
-async def test_memory_is_bounded_and_the_oldest_are_forgotten_first() -> None:
-    names = [str(number) for number in range(12)]
-    for capacity, kept in ((100, names), (10, names[2:])):
-        known = await knowing(*(revoked(Revoked.GRANT, name) for name in names), capacity=capacity)
-        assert [name for name in names if await is_void(known, Token(grant_id=name))] == kept
+@pytest.mark.parametrize("of", Revoked)
+async def test_a_token_that_names_nothing_is_void_only_where_everybodys_is(of: Revoked) -> None:
+    """A token of an identity provider that says neither whose it is nor when it was issued."""
+    known = await knowing(revoked(of, "" if of is Revoked.ALL else hashed("somebody")))
+    nameless = Token(None, None, None, None, None, issued_at=0.0)
+    assert await is_void(known, nameless) is (of is Revoked.ALL)
+
+
+async def test_more_than_memory_holds_make_void_whatever_was_issued_before_the_forgotten_ones() -> None:
+    """Fail closed: which grants the forgotten revocations were of, nobody knows any more."""
+    page, clock = 5, Clock(NOW)
+    store = PlayedStore([[revoked(Revoked.GRANT, str(number), at=NOW + number) for number in range(PAGES * page)]])
+    known = Revocations(store, clock, page=page)
+    clock.seconds = NOW + 10 * UNDER_WAY
+    await known.read()
+    assert await is_void(known, Token(grant_id="0"))
+    assert not await is_void(known, Token(issued_at=NOW))
+    store.pages.append([revoked(Revoked.GRANT, "one more", at=clock.seconds)])
+    with structlog.testing.capture_logs() as lines:
+        await known.read()
+    forgotten_at = NOW + page - 1
+    assert await is_void(known, Token(issued_at=forgotten_at + UNDER_WAY))
+    assert not await is_void(known, Token(issued_at=forgotten_at + UNDER_WAY + 1))
+    assert await is_void(known, Token(grant_id=str(page)))
+    (line,) = lines
+    assert line["log_level"] == "warning"
+    assert line["issued_before"] == "2027-01-15T08:10:04+00:00"
+
+
+async def test_the_epoch_is_never_in_the_future() -> None:
+    clock = Clock(NOW)
+    known = Revocations(PlayedStore([[revoked(Revoked.GRANT, str(n)) for n in range(PAGES + 1)]]), clock, page=1)
+    await known.read()
+    assert await is_void(known, Token(issued_at=NOW))
+    assert not await is_void(known, Token(issued_at=NOW + 1))
 
 
 async def test_a_revocation_is_forgotten_once_every_token_that_it_concerns_has_expired() -> None:
     clock, store = Clock(NOW), PlayedStore([[revoked(Revoked.GRANT, "grant")]])
     known = Revocations(store, clock)
-    for later, void in ((0.0, True), (KEPT, True), (KEPT + 1, False)):
+    for later, void in ((0.0, True), (KEPT, True), (2 * KEPT, False)):
         clock.seconds = NOW + later
         store.pages.append([revoked(Revoked.GRANT, "another", at=clock.seconds)])
         await known.read()
         assert await is_void(known, Token()) is void
+
+
+async def test_what_was_issued_before_the_operators_time_is_void_with_and_without_a_store() -> None:
+    for store in (PlayedStore(), None):
+        known = Revocations(store, Clock(), epoch=NOW)
+        assert await is_void(known, Token(issued_at=NOW))
+        assert not await is_void(known, Token(issued_at=NOW + 1))
+
+
+async def test_without_a_store_a_process_knows_its_own_revocations() -> None:
+    known = Revocations(None, Clock())
+    assert not await is_void(known, Token())
+    await known.revoke(Revoked.GRANT, "grant")
+    await known.read()
+    assert await is_void(known, Token())
 
 
 async def test_while_the_store_is_down_what_is_known_holds_and_it_is_told_once() -> None:
@@ -149,7 +205,7 @@ async def test_while_the_store_is_down_what_is_known_holds_and_it_is_told_once()
 
 
 async def test_what_a_newer_release_revokes_concerns_no_token_here() -> None:
-    assert not await is_void(await knowing(Revocation("session", "grant", NOW, NOW)), Token())
+    assert not await is_void(await knowing(Revocation("device", "grant", NOW, NOW)), Token())
 
 
 async def test_the_first_token_waits_until_the_store_was_read() -> None:

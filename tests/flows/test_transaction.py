@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seed_oauth.access.identity import Identity
 from seed_oauth.envelopes.seal import ExpiredError, Sealer, SealError
 from seed_oauth.flows import transaction
 from seed_oauth.flows.transaction import (
@@ -37,10 +38,11 @@ transactions = st.builds(
     browser=text,
 )
 BEGUN = Transaction(
-    "client", "other", "https://app.example/", "state", "challenge", "mail", "https://door.example", "b"
+    "client", "other", "https://app.example/", "state", "challenge", "mail", "https://door.example", "b", login=[]
 )
 LOGIN = IdpLogin.begin(BEGUN, NOW)
-GRANT = Grant.by(BEGUN, "mail", "somebody", NOW)._replace(idp_refresh_token="idp refresh token")
+SOMEBODY = Identity("https://idp.example", "somebody", "ann@example.com", email_verified=True, groups=("staff",))
+GRANT = Grant.by(BEGUN, "mail", SOMEBODY, NOW)._replace(idp_refresh_token="idp refresh token")
 CODE = Code.of(GRANT, BEGUN)
 
 # Each envelope: how it is sealed, how it is opened, and how many seconds it is good.

@@ -74,7 +74,9 @@ class Clock:
 
 def discovery(idp: Callable[[httpx.Request], httpx.Response], clock: Clock | None = None, **settings: Any) -> Discovery:
     given = {"idp_issuer": IDP, **settings}
-    return open_discovery(Settings(**given), httpx.MockTransport(idp), Pipeline().telemetry, clock or Clock())
+    return open_discovery(
+        Settings(allow_everybody=True, **given), httpx.MockTransport(idp), Pipeline().telemetry, clock or Clock()
+    )
 
 
 async def settled(source: Discovery) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,10 +33,18 @@ class Keycloak:
     def issuer(self) -> str:
         return f"{self.url}/realms/{REALM['realm']}"
 
-    async def register(self, *, redirect_uris: Sequence[str], resource: str, sends_iss: bool = True) -> Registration:
+    async def register(
+        self,
+        *,
+        redirect_uris: Sequence[str],
+        resource: str,
+        sends_iss: bool = True,
+        logout: Mapping[str, str] | None = None,
+    ) -> Registration:
         """Make a front door a client, whose access tokens have `resource` in their audience.
 
         Without `sends_iss` users come back without `iss` (RFC 9207), as from identity providers that do not know it.
+        `logout` has the attributes of back-channel logout.
         """
         client_id = f"mcp-front-door-{secrets.token_hex(4)}"
         audience = {
@@ -52,6 +60,7 @@ class Keycloak:
             "attributes": {
                 "pkce.code.challenge.method": "S256",
                 "exclude.issuer.from.auth.response": str(not sends_iss).lower(),
+                **(logout or {}),
             },
             "protocolMappers": [audience],
             "defaultClientScopes": ["basic"],

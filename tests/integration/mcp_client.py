@@ -3,6 +3,9 @@
 It prints JSON objects, one a line: `{"authorize": URL}` when somebody has to go there with a browser, and in the end
 `{"sums": […], "tokens": N}`, the results of a tool called before and after its access token ran out, and how often it
 was given tokens. Where it is given the URL of its metadata document as well, it does not register.
+
+Where it is given the name of a tool instead, it calls that twice, between two lists of tools. Then it prints
+`{"listed": [[…], […]], "calls": […], "tokens": N}`: the names, and of each call "ok" or what the server says of it.
 """
 
 import asyncio
@@ -16,6 +19,7 @@ from mcp.client.auth import OAuthClientProvider
 from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.auth import AuthorizationCodeResult, OAuthClientInformationFull, OAuthClientMetadata, OAuthToken
+from mcp.shared.exceptions import MCPError
 from pydantic import AnyUrl
 
 LONG_AGO = 1.0
@@ -46,7 +50,7 @@ class Callback:
     """The loopback listener that the browser comes back to."""
 
     def __init__(self) -> None:
-        self._query: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._queries: asyncio.Queue[str] = asyncio.Queue()
 
     async def listen(self) -> str:
         """The redirect URI."""
@@ -55,7 +59,7 @@ class Callback:
         return f"http://127.0.0.1:{port}/callback"
 
     async def result(self) -> AuthorizationCodeResult:
-        returned = {name: values[0] for name, values in parse_qs(await self._query).items()}
+        returned = {name: values[0] for name, values in parse_qs(await self._queries.get()).items()}
         return AuthorizationCodeResult.model_validate(returned)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -63,7 +67,7 @@ class Callback:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nOK")
         await writer.drain()
         writer.close()
-        self._query.set_result(urlsplit(request.split()[1].decode()).query)
+        self._queries.put_nowait(urlsplit(request.split()[1].decode()).query)
 
 
 def say(**event: object) -> None:
@@ -79,7 +83,19 @@ async def add(client: Client, a: int, b: int) -> Any:
     return result.structured_content["result"]
 
 
-async def main(server_url: str, client_metadata_url: str | None = None) -> None:
+async def names(client: Client) -> list[str]:
+    return [tool.name for tool in (await client.list_tools(cache_mode="bypass")).tools]
+
+
+async def call(client: Client, tool: str) -> str:
+    try:
+        await client.call_tool(tool, {})
+    except MCPError as refused:
+        return str(refused)
+    return "ok"
+
+
+async def main(server_url: str, client_metadata_url: str | None = None, tool: str | None = None) -> None:
     memory = Memory()
     callback = Callback()
     provider = OAuthClientProvider(
@@ -88,12 +104,16 @@ async def main(server_url: str, client_metadata_url: str | None = None) -> None:
         memory,
         redirect_handler=send_to_browser,
         callback_handler=callback.result,
-        client_metadata_url=client_metadata_url,
+        client_metadata_url=client_metadata_url or None,
     )
     async with (
         httpx2.AsyncClient(auth=provider, trust_env=False, timeout=30) as http,
         Client(streamable_http_client(server_url, http_client=http)) as client,
     ):
+        if tool is not None:
+            listed, calls = [await names(client)], [await call(client, tool), await call(client, tool)]
+            say(listed=[*listed, await names(client)], calls=calls, tokens=len(memory.tokens))
+            return
         first = await add(client, 1, 2)
         provider.context.token_expiry_time = LONG_AGO  # the SDK refreshes what has run out by its clock
         second = await add(client, 3, 4)

@@ -44,6 +44,38 @@ def client_command(client: str, folder: Path) -> list[str]:
             return [sys.executable, str(HERE / "mcp_client.py")]
 
 
+async def calls_of(
+    client: Sequence[str], server_url: str, tool: str, person: Person, folder: Path, grants: str | None = None
+) -> tuple[list[str], dict[str, Any]]:
+    """The scopes that a client asks for, login by login, while it calls a tool twice, and what it tells in the end."""
+    arguments = [server_url, "", tool, *([grants] if grants else [])]
+    log, scopes = folder / "mcp_client.log", []
+    async with started(client, arguments, log) as process:
+        while "authorize" in (event := await _event(process, log)):
+            scopes.append(query_of(event["authorize"]).get("scope", ""))
+            await person.open(await person.authorize(event["authorize"]))
+    return scopes, event
+
+
+@asynccontextmanager
+async def started(
+    client: Sequence[str], arguments: Sequence[str], log: Path
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A client, which has to end by itself."""
+    with log.open("wb") as errors:
+        process = await asyncio.create_subprocess_exec(
+            *client, *arguments, stdout=asyncio.subprocess.PIPE, stderr=errors
+        )
+        try:
+            with anyio.fail_after(PATIENCE):
+                yield process
+                assert await process.wait() == 0, log.read_text()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+
 async def whole_path(
     client: Sequence[str], server_url: str, person: Person, folder: Path, documented_at: str | None = None
 ) -> dict[str, Any]:
@@ -53,23 +85,12 @@ async def whole_path(
     """
     arguments = [server_url] if documented_at is None else [server_url, documented_at]
     log = folder / "mcp_client.log"
-    with log.open("wb") as errors:
-        process = await asyncio.create_subprocess_exec(
-            *client, *arguments, stdout=asyncio.subprocess.PIPE, stderr=errors
-        )
-        try:
-            with anyio.fail_after(PATIENCE):
-                asked = await _event(process, log)
-                returned = await person.authorize(asked["authorize"])
-                assert "code" in query_of(returned), returned
-                await person.open(returned)
-                told = await _event(process, log)
-                assert await process.wait() == 0, log.read_text()
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-    return told
+    async with started(client, arguments, log) as process:
+        asked = await _event(process, log)
+        returned = await person.authorize(asked["authorize"])
+        assert "code" in query_of(returned), returned
+        await person.open(returned)
+        return await _event(process, log)
 
 
 async def _event(process: asyncio.subprocess.Process, log: Path) -> dict[str, Any]:

@@ -83,6 +83,10 @@ class Person:
         """Look at a page, and do nothing there."""
         return await self._http.get(url)
 
+    async def confirm(self, url: str) -> httpx.Response:
+        """Look at a page, and do what it asks for."""
+        return await self._http.send(self._answer(await self._http.get(url)))
+
     async def _take_loopback_for_secure(self, _: httpx.Response) -> None:
         # As browsers do: a Secure cookie goes back to loopback, whatever the scheme.
         for cookie in self._http.cookies.jar:

@@ -22,10 +22,16 @@ _OWN = {
     CallbackOutcome: "oauth_callbacks_total",
     RegistrationOutcome: "oauth_dcr_registrations_total",
 }
-_DECISIONS: dict[Outcome, str] = {ConsentOutcome.APPROVED: "approved", ConsentOutcome.DENIED: "denied"}
+_DECISIONS: dict[Outcome, str] = {
+    ConsentOutcome.APPROVED: "approved",
+    ConsentOutcome.APPROVED_AFTER_LOGIN: "approved",
+    ConsentOutcome.DENIED: "denied",
+    ConsentOutcome.DENIED_AFTER_LOGIN: "denied",
+}
 _STEPS: dict[Outcome, str] = {
     AuthorizationOutcome.REDIRECTED_TO_IDP: "redirected",
     ConsentOutcome.APPROVED: "redirected",
+    CallbackOutcome.CONSENT_ASKED: "returned",
     CallbackOutcome.RETURNED: "returned",
     TokenOutcome.EXCHANGED: "exchanged",
     TokenOutcome.REFRESHED: "refreshed",
@@ -50,7 +56,7 @@ def counts_of(predicted: Predicted) -> Counts:
         count("oauth_flow_steps_total", step="requested", client_family="other")
     if row in _STEPS:
         count("oauth_flow_steps_total", step=_STEPS[row], client_family="other")
-    if row is CallbackOutcome.RETURNED:
+    if row in {CallbackOutcome.CONSENT_ASKED, CallbackOutcome.RETURNED}:
         count("oauth_authorization_wait_seconds_count")
     if predicted.exchange is not None:
         grant_type, succeeded = predicted.exchange
@@ -59,9 +65,9 @@ def counts_of(predicted: Predicted) -> Counts:
         count("oauth_token_exchange_duration_seconds_count", grant_type=grant_type)
         count("oauth_idp_requests_total", operation="token", outcome=outcome)
         count("oauth_idp_request_duration_seconds_count", operation="token", outcome=outcome)
-    if predicted.revokes:
-        count("oauth_idp_requests_total", operation="revocation", outcome="ok")
-        count("oauth_idp_request_duration_seconds_count", operation="revocation", outcome="ok")
+    for operation in ["userinfo"] * predicted.looks_up + ["revocation"] * predicted.revokes:
+        count("oauth_idp_requests_total", operation=operation, outcome="ok")
+        count("oauth_idp_request_duration_seconds_count", operation=operation, outcome="ok")
     return counts
 
 

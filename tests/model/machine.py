@@ -10,7 +10,7 @@ from hypothesis.stateful import initialize, rule
 
 from seed_oauth.outcomes import CallbackOutcome, ConsentOutcome, RevocationOutcome, TokenOutcome
 from tests.model.logins import FOREIGN, REDIRECT_URIS, VERIFIERS, Logins, one_of, one_or_none, rarely, scopes, there_are
-from tests.model.model import RESOURCES, Predicted, Redemption, Refresh
+from tests.model.model import RESOURCES, Predicted, Redemption, Refresh, has_user
 from tests.model.things import UNKNOWN, AccessToken, Code, Granted, Login, Question, RefreshToken, Software
 from tests.model.world import Auth
 
@@ -60,6 +60,11 @@ class FlowMachine(Logins):
         self.logs_in_and_gets_tokens(world.logins[0], sends_redirect_uri=True, twice=False)
         self.logs_in(world.logins[1])
         self.returns(world.idp_codes[1])
+        # Somebody whose name the identity provider tells.
+        self.asks(world.software[0], world.browsers[1], 0, VERIFIERS[0], "openid mail", (None, RESOURCES[0]), "opaque")
+        self.approves(world.questions[-1], remember=False)
+        self.logs_in(world.logins[2])
+        self.returns(world.idp_codes[2])
         # Their consent to a program on their machine is not to be remembered.
         self.asks(world.software[0], world.browsers[0], 2, VERIFIERS[0], "mail files", (None, RESOURCES[0]), "opaque")
         self.approves(world.questions[-1], remember=True)
@@ -268,12 +273,39 @@ class FlowMachine(Logins):
     def goes_to_the_mcp_server(self, token: AccessToken) -> None:
         self.run(self.world.uses(token))
 
+    @there_are("refresh_tokens")
+    @rule(token=one_of("refresh_tokens"), login=one_of("logins"))
+    def has_left_the_group_for_a_while(self, token: RefreshToken, login: Login) -> None:
+        """THREATS 36: out at the next refresh and at the next login, and back with a new one."""
+        self.world.model.is_member = False
+        self.refreshes(token, twice=False)
+        self.logs_in_and_gets_tokens(login, sends_redirect_uri=True, twice=False)
+        self._uses_all_of(token.grant)
+        self.world.model.is_member = True
+        self.refreshes(token, twice=False)
+
     def _uses_all_of(self, grant: Granted) -> None:
         for access_token in self.world.access_tokens:
             if access_token.grant is grant:
                 self.goes_to_the_mcp_server(access_token)
 
     # Time passes, and the operator does things.
+
+    @there_are("refresh_tokens")
+    @rule(
+        token=one_of("refresh_tokens"),
+        code=one_or_none("unused_codes"),
+        how=st.sampled_from(["grant"] * 3 + ["user", "client", "everybody"]),
+    )
+    def the_operator_ends_access(self, token: RefreshToken, code: Code | None, how: str) -> None:
+        """THREATS 29: of a grant, or of all that are like it, perhaps during a login."""
+        if how == "user":
+            code = next((one for one in self.world.unused_codes if has_user(one.grant)), None)
+        self.run(self.world.operator_ends(how, code.grant if code and how != "grant" else token.grant))
+        self.refreshes(token, twice=False)
+        self._uses_all_of(token.grant)
+        if code:
+            self.redeems(code, twice=False)
 
     @rule(seconds=st.sampled_from([1, 1, 1, 5, 5, 20, 29, 31, 31, 31, 59, 61, 61, 601, 1801, 43_201, 86_401]))
     def time_passes(self, seconds: int) -> None:

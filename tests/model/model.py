@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from urllib.parse import urlsplit
 
+from hypothesis import assume
+
 from seed_oauth.outcomes import (
     AuthorizationOutcome,
     CallbackOutcome,
@@ -28,6 +30,7 @@ from tests.model.things import (
     Login,
     Question,
     RefreshToken,
+    Remembered,
     Row,
     Sealed,
     Software,
@@ -37,12 +40,29 @@ from tests.model.things import (
 DECISION, LOGIN, CODE, GRACE, DAY = 600, 1800, 60, 30, 86_400  # seconds
 REFRESH_TOKEN_DAYS = 1.0
 CONSENT_DAYS = 0.5
+GROUP = "staff"
+"""Whose members may come in."""
 UNASKED = "admin"
 """The scope that the identity provider adds to what it is asked for."""
 RESOURCES = ("https://door.example/mcp", "https://door.example/other")
 
 _IDP_CODE = 60
 _IDP_REFRESH_TOKEN = DAY
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Ended:
+    """What the operator has ended: the access of a user, of a client, or of everybody."""
+
+    how: str
+    of: Granted
+    """A grant of the same user or client."""
+    before: float
+
+    def has(self, grant: Granted) -> bool:
+        if self.how == "user":
+            return has_user(grant)
+        return self.how == "everybody" or grant.asked.client is self.of.asked.client
 
 
 class Opened(Enum):
@@ -60,6 +80,8 @@ class Predicted:
     row: Outcome
     exchange: tuple[GrantType, bool] | None = None
     """For which grant, and whether it succeeds."""
+    looks_up: bool = False
+    """Whether the identity provider is asked who the user is."""
     revokes: bool = False
     again: bool = False
     """Whether it is the answer that was given before."""
@@ -96,6 +118,9 @@ class Model:
         """How many seconds the door's clock is ahead of it."""
         self.keys: Sequence[str] = ()
         self.grants: list[Granted] = []
+        self.ended: list[Ended] = []
+        self.is_member = True
+        """Whether the user is in the group whose members may come in."""
 
     def now(self) -> float:
         """What the door's clock says."""
@@ -113,16 +138,16 @@ class Model:
     def asks(self, asked: Asked) -> Predicted:
         """A good authorization request."""
         if self.has_consented(asked):
-            scopes, resource, _ = asked.browser.consents[asked.client.client_id, host_of(asked)]
-            wanted = scopes_of(asked.scope)
-            if wanted <= scopes and bool(wanted) == bool(scopes) and resource == asked.resource:
+            given, wanted = asked.browser.consents[asked.client.client_id, host_of(asked)], scopes_of(asked.scope)
+            covered = wanted <= given.scopes and bool(wanted) == bool(given.scopes)
+            if covered and given.resource == asked.resource:
                 return Predicted(row=AuthorizationOutcome.REDIRECTED_TO_IDP)
         return Predicted(row=AuthorizationOutcome.CONSENT_ASKED)
 
     def has_consented(self, asked: Asked) -> bool:
         """Whether the browser remembers a consent to this client at this host, whatever for."""
         remembered = asked.browser.consents.get((asked.client.client_id, host_of(asked)))
-        return remembered is not None and self.opened(remembered[2], CONSENT_DAYS * DAY) is Opened.GOOD
+        return remembered is not None and self.opened(remembered.sealed, CONSENT_DAYS * DAY) is Opened.GOOD
 
     def decides(self, question: Question, browser: Browser, decision: str | None) -> Predicted:
         return Predicted(row=self._decision(question, browser, decision))
@@ -134,6 +159,8 @@ class Model:
         if browser is not question.asked.browser:
             return ConsentOutcome.OTHER_BROWSER
         rows = {"approve": ConsentOutcome.APPROVED, "deny": ConsentOutcome.DENIED}
+        if question.waiting is not None:
+            rows = {"approve": ConsentOutcome.APPROVED_AFTER_LOGIN, "deny": ConsentOutcome.DENIED_AFTER_LOGIN}
         return rows.get(decision or "", ConsentOutcome.NO_DECISION)
 
     def returns(
@@ -145,8 +172,10 @@ class Model:
         if code is None:
             return Predicted(row=CallbackOutcome.NO_CODE)
         succeeded = self._is_redeemed(code, login)
-        row = CallbackOutcome.RETURNED if succeeded else CallbackOutcome.IDP_INVALID_GRANT
-        return Predicted(row=row, exchange=(GrantType.AUTHORIZATION_CODE, succeeded))
+        row = CallbackOutcome.CONSENT_ASKED if login.is_nobodys else CallbackOutcome.RETURNED
+        row = row if self.is_member else CallbackOutcome.NOT_ALLOWED
+        row = row if succeeded else CallbackOutcome.IDP_INVALID_GRANT
+        return Predicted(row=row, exchange=(GrantType.AUTHORIZATION_CODE, succeeded), looks_up=succeeded)
 
     def _return_refusal(
         self, login: Login, browser: Browser, iss: str | None, error: str | None
@@ -170,11 +199,36 @@ class Model:
         """Take the tokens that wait for a code; without any, somebody has the code who should not."""
         if refusal := self._code_refusal(sent):
             return Predicted(row=refusal)
-        if sent.code.spent:
+        if sent.code.grant.redeemed:
             self._revoke(sent.code.grant)
             return Predicted(row=TokenOutcome.CODE_REUSED)
-        sent.code.spent = True
+        sent.code.grant.redeemed = True
+        grant = sent.code.grant
+        self._forget(sent.code.sealed.at)
+        expires_at = self.now() + REFRESH_TOKEN_DAYS * DAY
+        grant.row = grant.row or Row(generation=0, expires_at=expires_at, described=True)
+        if self.is_ended(grant, grant.login_at):
+            self._revoke(grant)
+            return Predicted(row=TokenOutcome.GRANT_REVOKED)
         return Predicted(row=TokenOutcome.EXCHANGED)
+
+    def ends(self, how: str, of: Granted) -> None:
+        """The operator ends a grant, or all that are like it, and whatever else was issued until now."""
+        ended = Ended(how=how, of=of, before=self.now())
+        if how != "grant":
+            self.ended.append(ended)
+        for grant in self.grants:
+            row = grant.row
+            is_found = row is not None and row.described and row.expires_at >= self.now()
+            if is_found and (grant is of if how == "grant" else ended.has(grant)):
+                self._revoke(grant)
+
+    def is_ended(self, grant: Granted, issued_at: float) -> bool:
+        """Whether the operator has ended what was issued then."""
+        by = [one for one in self.ended if one.has(grant) and issued_at <= one.before]
+        # What is older is forgotten sooner or later, which matters only to a clock that is set back.
+        assume(all(self.now() - one.before < DAY for one in by))
+        return bool(by)
 
     def _code_refusal(self, sent: Redemption) -> TokenOutcome | None:
         if sent.verifier is None or not 43 <= len(sent.verifier) <= 128:
@@ -205,6 +259,8 @@ class Model:
         if refusal := self._refresh_refusal(sent):
             return Predicted(row=refusal)
         grant, generation, now = sent.token.grant, sent.token.generation, self.now()
+        if self.is_ended(grant, grant.login_at):
+            return Predicted(row=TokenOutcome.GRANT_REVOKED)
         row = grant.row
         if row is not None and row.revoked:
             return Predicted(row=TokenOutcome.REFRESH_TOKEN_REVOKED)
@@ -219,9 +275,7 @@ class Model:
 
     def _lease(self, token: RefreshToken) -> Predicted:
         now = self.now()
-        for grant in self.grants:
-            if grant.row is not None and grant.row.expires_at < now:
-                grant.row = None
+        self._forget(now)
         expires_at = now + REFRESH_TOKEN_DAYS * DAY
         row = token.grant.row = token.grant.row or Row(generation=0, expires_at=0)
         row.generation, row.expires_at = token.generation, expires_at
@@ -229,9 +283,12 @@ class Model:
         if not succeeded:
             return Predicted(row=TokenOutcome.IDP_INVALID_GRANT, exchange=(GrantType.REFRESH_TOKEN, False))
         token.idp.gone = True
+        if not self.is_member:
+            self._revoke(token.grant)
+            return Predicted(row=TokenOutcome.NOT_ALLOWED, exchange=(GrantType.REFRESH_TOKEN, True), looks_up=True)
         row.generation, row.answered_at = token.generation + 1, now
         row.answer = self.keys[0]
-        return Predicted(row=TokenOutcome.REFRESHED, exchange=(GrantType.REFRESH_TOKEN, True))
+        return Predicted(row=TokenOutcome.REFRESHED, exchange=(GrantType.REFRESH_TOKEN, True), looks_up=True)
 
     def _refresh_refusal(self, sent: Refresh) -> TokenOutcome | None:
         if sent.scope is not None and "  " in sent.scope:
@@ -260,25 +317,38 @@ class Model:
     def admits(self, token: AccessToken) -> bool:
         """Whether the MCP server lets somebody in with it."""
         known = self.opened(token.sealed, DAY) is Opened.GOOD
-        return known and self.now() < token.expires_at and not token.grant.revoked
+        ended = token.grant.revoked or self.is_ended(token.grant, token.sealed.at)
+        return known and self.now() < token.expires_at and not ended
+
+    def _forget(self, now: float) -> None:
+        for grant in self.grants:
+            if grant.row is not None and grant.row.expires_at < now:
+                grant.row = None
 
     def _revoke(self, grant: Granted) -> None:
         grant.revoked = True
         row = grant.row = grant.row or Row(generation=0, expires_at=0)
-        row.revoked, row.answer = True, None
+        row.revoked, row.described, row.answer = True, False, None
         row.expires_at = self.now() + REFRESH_TOKEN_DAYS * DAY
 
-    def remembers(self, asked: Asked, envelope: str) -> None:
+    def remembers(self, asked: Asked, *, has_logged_in: bool) -> None:
         """A consent that its browser remembers from now on, unless it is to a native app."""
         if not asked.redirect_uri.startswith("https://"):
             return
-        given = scopes_of(asked.scope), asked.resource, self.sealed(envelope)
+        given = Remembered(
+            scopes=scopes_of(asked.scope), resource=asked.resource, sealed=self.sealed(""), has_logged_in=has_logged_in
+        )
         asked.browser.consents[asked.client.client_id, host_of(asked)] = given
 
 
 def granted(scope: str | None) -> str:
     """The scope that a client gets which asks for `scope`: no more than it named, and all there is if it named none."""
     return UNASKED if scope is None else scope
+
+
+def has_user(grant: Granted) -> bool:
+    """Whether the door knows who it is: there is an ID token, which always names the same person."""
+    return "openid" in scopes_of(grant.asked.scope)
 
 
 def host_of(asked: Asked) -> str:

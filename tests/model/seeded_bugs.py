@@ -107,7 +107,7 @@ BUGS = (
         name="a revoked grant leaves its access tokens",
         changes=(
             Change(
-                module="flows/revoker.py",
+                module="flows/grant_revocation.py",
                 before="        await self._revocations.revoke(Revoked.GRANT, grant_id)\n",
                 after="",
             ),
@@ -124,6 +124,40 @@ BUGS = (
             ),
         ),
         broken="no access token works once its grant is revoked",
+    ),
+    SeededBug(
+        name="a grant that the operator revokes can be refreshed",
+        changes=(
+            Change(
+                module="flows/grant_revocation.py",
+                before="self._grants.revoke(grant.grant_id, expires_at",
+                after="self._grants.search(Selection(), now",
+            ),
+        ),
+        broken="no refresh token works once its grant is revoked",
+    ),
+    SeededBug(
+        name="a user whom the operator shuts out can finish a login",
+        changes=(
+            Change(module="flows/grant_revocation.py", before='"subject_hash": (Revoked.SUBJECT, None),', after=""),
+        ),
+        broken="no token is issued once the operator has ended access",
+    ),
+    SeededBug(
+        name="a client that the operator shuts out can finish a login",
+        changes=(Change(module="flows/grant_revocation.py", before='"client_id": (Revoked.CLIENT, None),', after=""),),
+        broken="no token is issued once the operator has ended access",
+    ),
+    SeededBug(
+        name="a login is finished that began before everything was revoked",
+        changes=(
+            Change(
+                module="flows/revocations.py",
+                before="                self._epoch = max(self._epoch, revocation.before)\n",
+                after="                pass\n",
+            ),
+        ),
+        broken="no token is issued once the operator has ended access",
     ),
     SeededBug(
         name="the callback is not bound to the browser",
@@ -171,7 +205,9 @@ BUGS = (
     ),
     SeededBug(
         name="a refresh names no scope",
-        changes=(Change(module="flows/broker.py", before='parameters["scope"] = " ".join(asked)', after="pass"),),
+        changes=(
+            Change(module="flows/idp_authorization.py", before='parameters["scope"] = " ".join(asked)', after="pass"),
+        ),
         broken="a refresh asks the identity provider for what was granted, or for what it is narrowed to",
     ),
     SeededBug(
@@ -217,6 +253,28 @@ BUGS = (
             ),
         ),
         broken="no token has a scope that its user was not shown",
+    ),
+    SeededBug(
+        name="everybody gets a code",
+        changes=(
+            Change(
+                module="flows/idp_authorization.py",
+                before="raise await self._not_allowed(begun, refusal)",
+                after="pass",
+            ),
+        ),
+        broken="nobody gets a code whom the rules keep out",
+    ),
+    SeededBug(
+        name="at a refresh the rules judge what was true at the login",
+        changes=(
+            Change(
+                module="flows/idp_authorization.py",
+                before="user = fresh or grant.identity or",
+                after="user = grant.identity or fresh or",
+            ),
+        ),
+        broken="nobody is refreshed whom the rules keep out",
     ),
     SeededBug(
         name="requests that are refused are not counted",

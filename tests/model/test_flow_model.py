@@ -47,6 +47,9 @@ REACHED = {
     (CallbackOutcome.OTHER_BROWSER, False),
     (CallbackOutcome.WRONG_ISSUER, False),
     (CallbackOutcome.IDP_INVALID_GRANT, False),
+    (CallbackOutcome.CONSENT_ASKED, False),
+    (ConsentOutcome.APPROVED_AFTER_LOGIN, False),
+    (CallbackOutcome.NOT_ALLOWED, False),
     (TokenOutcome.EXCHANGED, False),
     (TokenOutcome.BAD_CODE, False),
     (TokenOutcome.CODE_REUSED, False),
@@ -61,13 +64,15 @@ REACHED = {
     (TokenOutcome.BAD_REFRESH_TOKEN, False),
     (TokenOutcome.REFRESH_TOKEN_REUSED, False),
     (TokenOutcome.REFRESH_TOKEN_REVOKED, False),
+    (TokenOutcome.GRANT_REVOKED, False),
+    (TokenOutcome.NOT_ALLOWED, False),
     (RevocationOutcome.REVOKED, False),
 }
 """The rows that a walk must have been to, and whether with the answer given before: or it would prove nothing."""
 
 
 def test_whatever_anybody_sends_in_whatever_order_no_promise_is_broken() -> None:
-    """THREATS 1, 2, 3, 4, 5, 6, 7, 8 and 17: in CI ten thousand steps, each with its predicted end and its counts."""
+    """THREATS 1, 2, 3, 4, 5, 6, 7, 8, 17 and 29: in CI ten thousand steps, each with its predicted end and count."""
     Logins.steps = 0
     World.ended.clear()
     machine = FlowMachine if SEED is None else seed(int(SEED))(FlowMachine)

@@ -30,12 +30,23 @@ class Sealed:
     at: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Remembered:
+    """A consent that a browser remembers."""
+
+    scopes: frozenset[str]
+    resource: str
+    sealed: Sealed
+    has_logged_in: bool
+    """Whether the login has ended in which it was given; before, nobody knows whose it is."""
+
+
 class Browser:
-    """A browser, and the consents that it remembers: by client and host, what for and in which envelope."""
+    """A browser, and the consents that it remembers, by client and host."""
 
     def __init__(self, number: int) -> None:
         self.cookies = httpx.Cookies()
-        self.consents: dict[tuple[str, str], tuple[frozenset[str], str, Sealed]] = {}
+        self.consents: dict[tuple[str, str], Remembered] = {}
         self._number = number
 
     def __repr__(self) -> str:
@@ -56,20 +67,16 @@ class Asked:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Question:
-    """A consent page."""
-
-    asked: Asked
-    sealed: Sealed
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
 class Login:
     """A login at the identity provider: where the browser is to go, and the state that comes back from there."""
 
     asked: Asked
     url: str = field(repr=False)
     sealed: Sealed
+    remember: bool = False
+    """Whether the consent in it is to be remembered."""
+    is_nobodys: bool = False
+    """Whether it began with a consent that was remembered of nobody knows whom."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -97,6 +104,8 @@ class Row:
     generation: int
     expires_at: float
     answered_at: float = 0.0
+    described: bool = False
+    """Whether the operator finds it."""
     answer: str | None = None
     """The key that the answer is sealed with which is kept for those who ask again."""
     revoked: bool = False
@@ -107,9 +116,35 @@ class Granted:
     """A grant."""
 
     asked: Asked
+    login_at: int
+    """By the door's clock."""
+    grant_id: str = ""
+    """Once it has tokens."""
     row: Row | None = None
+    redeemed: bool = False
+    """Whether the tokens that waited for its code were taken."""
+    worked: int = 0
     revoked: bool = False
-    """Whether the client has revoked it, or its code or one of its refresh tokens was used twice."""
+    """Whether the client has revoked it, its code or a refresh token was used twice, or its user has left the group."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Waiting:
+    """A login that has ended, and whose user is asked before the client gets a code."""
+
+    login: Login
+    idp: IdpCode | None
+    grant: Granted
+    issued_at: float
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Question:
+    """A consent page."""
+
+    asked: Asked
+    sealed: Sealed
+    waiting: Waiting | None = None
 
 
 @dataclass(eq=False, kw_only=True)
@@ -122,9 +157,6 @@ class Code:
     grant: Granted
     issued_at: float
     """By everybody's clock."""
-    spent: bool = False
-    """Whether the tokens that waited for it were taken."""
-    worked: int = 0
 
     @property
     def asked(self) -> Asked:

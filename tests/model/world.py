@@ -13,18 +13,27 @@ from hypothesis import assume
 
 from seed_oauth import Pipeline
 from seed_oauth.cli.demo.identity_provider import DevelopmentIdentityProvider
+from seed_oauth.cli.demo.tokens import SUBJECT
+from seed_oauth.envelopes.access_token import AccessToken as SealedAccessToken
+from seed_oauth.envelopes.seal import Sealer
+from seed_oauth.flows.grant_revocation import GrantRevocation
+from seed_oauth.flows.grants import Selection
 from seed_oauth.flows.revocations import Revocations
-from seed_oauth.outcomes import Outcome
+from seed_oauth.flows.revoked import hashed
+from seed_oauth.outcomes import CallbackOutcome, Outcome
 from seed_oauth.resource_server import AccessTokenError
 from seed_oauth.storage.sqlite.clients import SqliteClientStore
 from seed_oauth.storage.sqlite.database import Database
+from seed_oauth.storage.sqlite.grants import SqliteGrantStore
 from seed_oauth.storage.sqlite.revocations import SqliteRevocationStore
-from tests.broker import METADATA, PlayedMetadata, request_in, target_of
+from tests.broker import IDP, METADATA, PlayedMetadata, request_in, target_of
 from tests.harness import ISSUER, FrontDoor, form_of, json_of, query_of
 from tests.model import invariants
 from tests.model.counting import Counts, counted, counts_of
 from tests.model.model import (
     CONSENT_DAYS,
+    DAY,
+    GROUP,
     REFRESH_TOKEN_DAYS,
     RESOURCES,
     UNASKED,
@@ -33,6 +42,7 @@ from tests.model.model import (
     Redemption,
     Refresh,
     granted,
+    host_of,
 )
 from tests.model.things import (
     AccessToken,
@@ -46,6 +56,7 @@ from tests.model.things import (
     Question,
     RefreshToken,
     Software,
+    Waiting,
 )
 from tests.resource_server.issuing import Checker
 
@@ -91,9 +102,10 @@ class World:
                 "access_tokens": "own",
                 "refresh_token_days": REFRESH_TOKEN_DAYS,
                 "consent_days": CONSENT_DAYS,
+                "allowed_groups": GROUP,
             },
             clients=SqliteClientStore(Database(self._store)),
-            metadata=PlayedMetadata(replace(METADATA, sends_issuer=True)),
+            metadata=PlayedMetadata(replace(METADATA, sends_issuer=True, userinfo_endpoint=f"{IDP}/userinfo")),
             now=self.model.now,
             pipeline=self._pipeline,
             idp_requests=self._idp_requests,
@@ -104,12 +116,16 @@ class World:
         self._mcp_server = Checker(settings={"secret_keys": keys}, revocations=self._revocations)
 
     async def _generous_idp(self, request: httpx.Request) -> httpx.Response:
-        """The identity provider, which grants one scope more than it is asked for."""
+        """The identity provider, which grants one scope more than it is asked for, and knows who is in which group."""
+        if request.url.path == "/userinfo":
+            return httpx.Response(200, json={"sub": "somebody", "groups": [GROUP] if self.model.is_member else []})
         response = await httpx.ASGITransport(self.provider.app).handle_async_request(request)
         content = await response.aread()
         if response.status_code != 200 or not content:
             return httpx.Response(response.status_code, headers=response.headers, content=content)
         members = json_of(response)
+        # Its ID tokens would expire with the clock of the door, which steps.
+        members.pop("id_token", None)
         return httpx.Response(200, json={**members, "scope": f"{members.get('scope', '')} {UNASKED}".strip()})
 
     async def closes(self) -> None:
@@ -120,7 +136,7 @@ class World:
     @property
     def unused_codes(self) -> list[Code]:
         """The codes that a thief would go for."""
-        return [code for code in self.codes if not code.spent and self.model.is_fresh(code)]
+        return [code for code in self.codes if not code.grant.redeemed and self.model.is_fresh(code)]
 
     def gets_a_browser(self) -> Browser:
         browser = Browser(len(self.browsers))
@@ -193,13 +209,14 @@ class World:
             invariants.no_login_begins_unasked_that_others_may_have_begun(asked)
         self.ends(response, predicted, asked.client)
         if response.is_redirect:
-            self._goes_on(asked, response.headers["location"])
+            given = asked.browser.consents[asked.client.client_id, host_of(asked)]
+            self._goes_on(asked, response.headers["location"], is_nobodys=not given.has_logged_in)
         else:
             self.questions.append(Question(asked=asked, sealed=self.model.sealed(request_in(response))))
 
-    def _goes_on(self, asked: Asked, url: str) -> None:
+    def _goes_on(self, asked: Asked, url: str, *, remember: bool = False, is_nobodys: bool = False) -> None:
         sealed = self.model.sealed(query_of(url)["state"])
-        self.logins.append(Login(asked=asked, url=url, sealed=sealed))
+        self.logins.append(Login(asked=asked, url=url, sealed=sealed, remember=remember, is_nobodys=is_nobodys))
 
     async def decides(
         self, question: Question, browser: Browser, decision: str | None, *, remember: bool = False
@@ -213,9 +230,12 @@ class World:
             invariants.no_login_ends_in_another_browser(asked, browser)
         self.ends(response, predicted, asked.client, asked.state)
         if predicted.row.error is None:
-            self._goes_on(asked, target_of(response))
+            if question.waiting is not None:
+                self._gets_code(target_of(response), question.waiting)
+            else:
+                self._goes_on(asked, target_of(response), remember=remember)
             if remember:
-                self.model.remembers(asked, "")
+                self.model.remembers(asked, has_logged_in=question.waiting is not None)
 
     async def logs_in(self, login: Login) -> IdpCode:
         """Log in at the identity provider, which lets everybody in."""
@@ -242,16 +262,34 @@ class World:
         asked = login.asked
         if response.is_redirect:
             invariants.no_login_ends_in_another_browser(asked, browser)
+        if response.is_redirect and "code" in query_of(response.headers["location"]):
+            invariants.nobody_gets_a_code_whom_the_rules_keep_out(is_member=self.model.is_member)
         self.ends(response, predicted, asked.client, asked.state)
         if predicted.row.error is not None:
             return None
-        told = query_of(response.headers["location"])
-        assert told.get("state") == asked.state
-        grant = Granted(asked=asked)
+        grant = Granted(asked=asked, login_at=int(self.model.now()))
         self.model.grants.append(grant)
-        sealed = self.model.sealed(told["code"])
-        self.codes.append(Code(login=login, idp=code, sealed=sealed, grant=grant, issued_at=self.model.elapsed))
-        return self.codes[-1]
+        waiting = Waiting(login=login, idp=code, grant=grant, issued_at=self.model.elapsed)
+        if predicted.row is CallbackOutcome.CONSENT_ASKED:
+            sealed = self.model.sealed(request_in(response))
+            self.questions.append(Question(asked=asked, sealed=sealed, waiting=waiting))
+            return None
+        if login.remember:
+            self.model.remembers(asked, has_logged_in=True)
+        return self._gets_code(response.headers["location"], waiting)
+
+    def _gets_code(self, location: str, waiting: Waiting) -> Code:
+        told = query_of(location)
+        assert told.get("state") == waiting.login.asked.state
+        code = Code(
+            login=waiting.login,
+            idp=waiting.idp,
+            sealed=self.model.sealed(told["code"]),
+            grant=waiting.grant,
+            issued_at=waiting.issued_at,
+        )
+        self.codes.append(code)
+        return code
 
     # What a client does.
 
@@ -266,6 +304,8 @@ class World:
     def got_tokens(self, response: httpx.Response, sent: Redemption, predicted: Predicted) -> None:
         """Check the answer to a code, and keep the refresh token in it."""
         if response.status_code == 200:
+            grant = sent.code.grant
+            invariants.no_token_once_the_operator_has_ended_access(self.model.is_ended(grant, grant.login_at))
             invariants.no_token_without_the_matching_verifier(sent, sent.code)
             invariants.no_code_works_twice_or_late_or_for_others(sent, sent.code)
         self.ends(response, predicted, None)
@@ -279,7 +319,12 @@ class World:
         """Check the answer to a refresh token, and keep the next one."""
         if response.status_code == 200:
             token, tokens = sent.token, json_of(response)
+            grant = token.grant
+            invariants.no_refresh_once_the_grant_is_revoked(grant)
+            invariants.no_token_once_the_operator_has_ended_access(self.model.is_ended(grant, grant.login_at))
             invariants.no_refresh_token_works_twice_or_for_others(sent, token, tokens, self.model.now())
+            if not predicted.again:
+                invariants.nobody_is_refreshed_whom_the_rules_keep_out(is_member=self.model.is_member)
             self.ends(response, predicted, None)
             if not predicted.again:
                 exchange = [request for request in self._idp_requests if request.url.path == "/token"][-1]
@@ -305,8 +350,25 @@ class World:
         with self.predictions():
             assert works == self.model.admits(token), "an access token works until it expires or is revoked"
 
+    async def operator_ends(self, how: str, grant: Granted) -> None:
+        """Do what `seed-oauth grants revoke` does."""
+        chosen = {
+            "grant": Selection(grant_id=grant.grant_id),
+            "user": Selection(subject_hash=hashed(SUBJECT)),
+            "client": Selection(client_id=grant.asked.client.client_id),
+            "everybody": Selection(),
+        }[how]
+        database, now = Database(self._store), self.model.now
+        revocations = Revocations(SqliteRevocationStore(database), now)
+        lifetime = REFRESH_TOKEN_DAYS * DAY
+        await GrantRevocation(SqliteGrantStore(database), revocations, now, lifetime=lifetime).revoke(chosen)
+        await database.aclose()
+        self.model.ends(how, grant)
+
     def _keeps(self, tokens: Mapping[str, Any], grant: Granted, generation: int, issued_at: float) -> None:
         assert tokens["token_type"] == "Bearer"
+        sealer = Sealer(self.model.keys, ISSUER)
+        grant.grant_id = SealedAccessToken.opened(sealer, tokens["access_token"], self.model.now()).grant_id
         self.access_tokens.append(
             AccessToken(
                 grant=grant,

@@ -161,6 +161,33 @@ async def test_who_asks_is_told_in_headers_and_the_clients_token_is_not() -> Non
         assert headers["Authorization"][7:].encode() not in server.heads[0]
 
 
+async def test_who_the_user_is_is_told_in_headers_and_groups_can_be_told_apart() -> None:
+    server = Recorder()
+    async with door_with(server) as door:
+        told = {"email": "zoë@example.com", "name": "Zoë Ä", "groups": ("a,b", "c d", "100%"), "tenant": "t\r\nX: 1"}
+        await door.http.get(door.mcp, headers=door.headers(**told))
+        sent = dict(server.headers)
+        assert sent["x-seed-oauth-email"] == "zo%C3%AB@example.com"
+        assert sent["x-seed-oauth-name"] == "Zo%C3%AB%20%C3%84"
+        assert sent["x-seed-oauth-groups"] == "a%2Cb,c%20d,100%25"
+        assert sent["x-seed-oauth-tenant"] == "t%0D%0AX:%201"
+
+
+async def test_what_a_jwt_says_of_its_user_is_told_as_the_operator_reads_it() -> None:
+    recorder = Recorder()
+    settings = {"access_tokens": "auto", "idp_issuer": IDP, "idp_preset": "none", "idp_groups_claim": "realm.groups"}
+    async with door_with(recorder, **settings, idp_tenant_claim="tid") as door:
+        times = {"iat": int(time()), "exp": int(time()) + 300}
+        said = {"email": "a@b.example", "email_verified": True, "realm": {"groups": ["x"]}, "tid": "t", "name": "Ann"}
+        token = signed(claims(aud=door.mcp, **times, **said))
+        assert (await door.http.get(door.mcp, headers={"Authorization": f"Bearer {token}"})).status_code == 200
+        names = ("email", "name", "groups", "tenant")
+        assert [dict(recorder.headers)[f"x-seed-oauth-{name}"] for name in names] == ["a@b.example", "Ann", "x", "t"]
+        token = signed(claims(aud=door.mcp, **times, email="a@b.example"))
+        await door.http.get(door.mcp, headers={"Authorization": f"Bearer {token}"})
+        assert "x-seed-oauth-email" not in dict(recorder.headers)
+
+
 async def test_the_client_id_is_the_mcp_clients_or_it_is_not_told() -> None:
     """A token of the identity provider names this server's client_id there, which is no MCP client."""
     recorder = Recorder()
@@ -682,6 +709,10 @@ def test_every_row_of_the_table_has_a_case() -> None:
         ResourceOutcome.MCP_SERVER_TIMEOUT,
         ResourceOutcome.MCP_SERVER_INVALID_RESPONSE,
         ResourceOutcome.FORBIDDEN_ORIGIN,
+        # test_tool_scopes.py
+        ResourceOutcome.STEP_UP_REQUIRED,
+        ResourceOutcome.SCOPE_NOT_GRANTED,
+        ResourceOutcome.HEADER_MISMATCH,
     }
     assert {case.row for case in CASES} | by_name | rows_of_every_endpoint(ResourceOutcome) == set(ResourceOutcome)
 

@@ -14,7 +14,8 @@ import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from seed_oauth import Pipeline, Settings, create_app, protect
-from seed_oauth.flows.revocations import Revocations, Revoked, subject_hash
+from seed_oauth.flows.revocations import Revocations
+from seed_oauth.flows.revoked import Revoked, hashed
 from seed_oauth.http.scope_keys import HALF_CLOSED
 from seed_oauth.server.listener import Listener, listen
 from seed_oauth.storage.open import open_stores
@@ -159,7 +160,7 @@ async def revokes_the_client(guarded: Guarded) -> None:
 
 
 async def revokes_the_subject(guarded: Guarded) -> None:
-    await guarded.revocations.revoke(Revoked.SUBJECT, subject_hash("alice"), before=time())
+    await guarded.revocations.revoke(Revoked.SUBJECT, hashed("alice"), before=time())
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

@@ -334,3 +334,33 @@ def test_the_message_says_what_to_write(
     with pytest.raises(SettingsError) as refused:
         Settings.load()
     assert str(refused.value).removeprefix(f"SEED_OAUTH_{variable}").strip() == message
+
+
+@pytest.mark.parametrize("text", ["2020-01-31T12:00:00Z", "2020-01-31T13:00:00+01:00", "2020-01-31 12:00+00:00"])
+def test_a_time_before_which_everything_is_revoked_is_read(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEED_OAUTH_REVOKE_BEFORE", text)
+    assert Settings.load().revoke_before == 1_580_472_000
+
+
+def test_no_such_time_revokes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEED_OAUTH_REVOKE_BEFORE", "")
+    assert Settings.load().revoke_before is None
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("2020-01-31T12:00:00", "with a time zone"),
+        ("2020-01-31", "with a time zone"),
+        ("yesterday", "with a time zone"),
+        ("1580472000", "with a time zone"),
+        ("9999-01-01T00:00:00Z", "must not be in the future"),
+    ],
+)
+def test_a_time_that_is_not_clear_or_still_to_come_is_refused(
+    text: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a time in the future nobody could log in."""
+    monkeypatch.setenv("SEED_OAUTH_REVOKE_BEFORE", text)
+    with pytest.raises(SettingsError, match=f"SEED_OAUTH_REVOKE_BEFORE must .*{why}|REVOKE_BEFORE {why}"):
+        Settings.load()

@@ -6,11 +6,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import time
+from typing import Any
 
 import anyio
 import pytest
 
-from seed_oauth.flows.grants import GRACE, GrantStore, RefreshLease
+from seed_oauth.flows.grants import GRACE, PER_SUBJECT, GrantStore, RefreshLease, Selection, StoredGrant
 from seed_oauth.outcomes.errors import StoreError
 from seed_oauth.storage.redis.database import RedisDatabase
 from seed_oauth.storage.redis.grants import RedisGrantStore
@@ -176,7 +177,145 @@ async def test_grants_do_not_know_each_other(store: Store) -> None:
     assert await store.take(0) is RefreshLease.YOURS
 
 
+# Who has access
+
+
+def described(grant_id: str = "grant", **changes: Any) -> StoredGrant:
+    good = StoredGrant(
+        grant_id=grant_id,
+        client_id="https://app.example/client.json",
+        client_name="Ännchen's client",
+        client_family="other",
+        subject_hash="a user",
+        session_hash="a session",
+        scope="files:read",
+        resource="https://door.example/mcp",
+        issued_at=int(NOW),
+        used_at=int(NOW),
+        address="192.0.2.1",
+        token_hash="a token",
+    )
+    return good._replace(**changes)
+
+
+async def everyone(store: Store, now: float = NOW, **chosen: Any) -> list[StoredGrant]:
+    return [*await store.elsewhere.search(Selection(**chosen), now=now)]
+
+
+async def test_a_grant_is_found_by_every_process_as_it_was_stored(store: Store) -> None:
+    bare = described("bare", client_name=None, subject_hash=None, session_hash=None, scope=None, address=None)
+    for grant in (described(), bare._replace(token_hash=None)):
+        await store.here.add(grant, expires_at=NOW + LIFETIME)
+    assert await everyone(store) == [bare._replace(token_hash=None), described()]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "found"),
+    [
+        ({}, "abc"),
+        ({"grant_id": "b"}, "b"),
+        ({"grant_id": "x"}, ""),
+        ({"subject_hash": "alice"}, "ab"),
+        ({"client_id": "one"}, "ac"),
+        ({"session_hash": "first"}, "a"),
+        ({"issued_before": NOW}, "bc"),
+        ({"issued_before": NOW - 10}, "c"),
+        ({"subject_hash": "alice", "client_id": "one"}, "a"),
+        ({"subject_hash": "alice", "session_hash": "second"}, "b"),
+        ({"subject_hash": "carol"}, ""),
+        ({"grant_id": "a", "subject_hash": "bob"}, ""),
+    ],
+)
+async def test_a_selection_has_the_grants_that_agree_with_all_of_it(
+    store: Store, chosen: dict[str, Any], found: str
+) -> None:
+    for grant in (
+        described("a", subject_hash="alice", client_id="one", session_hash="first"),
+        described("b", subject_hash="alice", client_id="two", session_hash="second", issued_at=int(NOW) - 10),
+        described("c", subject_hash="bob", client_id="one", session_hash=None, issued_at=int(NOW) - 20),
+    ):
+        await store.here.add(grant, expires_at=NOW + LIFETIME)
+    assert "".join(sorted(grant.grant_id for grant in await everyone(store, **chosen))) == found
+
+
+async def test_a_refresh_notes_the_hour_and_the_newest_token_and_postpones_the_end(store: Store) -> None:
+    issued_at = int(NOW) // 3600 * 3600 + 1800
+    await store.here.add(described(issued_at=issued_at, used_at=issued_at), expires_at=issued_at + 86_400)
+    hours = {0.25: issued_at, 1: issued_at + 1800, 1.25: issued_at + 1800, 20: issued_at + 70_200}
+    for generation, (hour, used_at) in enumerate(hours.items()):
+        now = issued_at + hour * 3600
+        assert await store.take(generation, now) is RefreshLease.YOURS
+        await store.here.finish("grant", generation, "the answer", now=now, token_hash=f"token {generation}")
+        (found,) = await everyone(store, now)
+        assert found == described(issued_at=issued_at, used_at=used_at, token_hash=f"token {generation}")
+    assert await everyone(store, issued_at + LIFETIME) != []
+    assert await everyone(store, issued_at + 2 * LIFETIME) == []
+
+
+async def test_those_used_last_come_first(store: Store) -> None:
+    for grant_id in "abc":
+        used_at = int(NOW) - ord(grant_id)
+        await store.here.add(described(grant_id, issued_at=used_at, used_at=used_at), expires_at=NOW + LIFETIME)
+    await store.here.take_lease("c", 0, now=NOW + 7200, until=NOW, expires_at=NOW + LIFETIME)
+    assert [grant.grant_id for grant in await everyone(store)] == ["c", "a", "b"]
+
+
+@pytest.mark.parametrize("ends_by", ["revocation", "reuse"])
+async def test_nobody_is_listed_by_a_grant_that_is_revoked(store: Store, ends_by: str) -> None:
+    await store.here.add(described(), expires_at=NOW + LIFETIME)
+    if ends_by == "revocation":
+        await store.here.revoke("grant", expires_at=NOW + LIFETIME)
+    else:
+        await store.take(0)
+        await store.here.finish("grant", 0, "the answer", now=NOW)
+        assert await store.take(0, NOW + GRACE + 1) is RefreshLease.SPENT
+    for chosen in (
+        Selection(),
+        Selection("grant"),
+        Selection(subject_hash="a user"),
+        Selection(session_hash="a session"),
+    ):
+        assert await store.elsewhere.search(chosen, now=NOW) == []
+    await store.here.add(described(), expires_at=NOW + LIFETIME)
+    assert await everyone(store) == []
+    assert await store.take(0) is RefreshLease.REVOKED
+
+
+async def test_a_grant_that_is_only_known_by_its_refresh_tokens_is_not_listed(store: Store) -> None:
+    """One from before there were such rows, or from before the store lost its data."""
+    await store.take(3)
+    assert await everyone(store) == []
+
+
+async def test_of_one_user_too_many_grants_end_with_the_one_that_was_used_longest_ago(store: Store) -> None:
+    for number in range(PER_SUBJECT):
+        await store.here.add(described(str(number)), expires_at=NOW + LIFETIME + number)
+        await store.here.add(described(f"nobody's {number}", subject_hash=None), expires_at=NOW + LIFETIME)
+    await store.here.take_lease("0", 0, now=NOW + 3600, until=NOW, expires_at=NOW + 2 * LIFETIME)
+    await store.here.add(described("one more"), expires_at=NOW + 2 * LIFETIME)
+    kept = {grant.grant_id for grant in await everyone(store, subject_hash="a user")}
+    assert kept == {str(number) for number in range(PER_SUBJECT) if number != 1} | {"one more"}
+    assert len(await everyone(store)) == 2 * PER_SUBJECT
+    lease = await store.here.take_lease("1", 0, now=NOW, until=NOW, expires_at=NOW + LIFETIME)
+    assert lease is RefreshLease.REVOKED
+
+
 # SQLite
+
+
+async def test_the_file_of_an_earlier_version_gets_the_columns_it_has_not(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "grants.db") as connection:
+        connection.execute(
+            "CREATE TABLE grants (grant_id TEXT PRIMARY KEY, generation INTEGER NOT NULL, taken_until REAL, "
+            "answered_at REAL, answer TEXT, revoked INTEGER NOT NULL DEFAULT 0, expires_at REAL NOT NULL) "
+            "STRICT, WITHOUT ROWID"
+        )
+        connection.execute("INSERT INTO grants (grant_id, generation, expires_at) VALUES ('grant', 2, ?)", (2**33,))
+    connection.close()
+    async with in_sqlite(tmp_path) as store:
+        assert await store.take(1) is RefreshLease.SPENT
+        await store.here.add(described("new"), expires_at=NOW + LIFETIME)
+        assert await everyone(store) == [described("new")]
 
 
 def rows(path: Path) -> set[str]:
@@ -213,6 +352,8 @@ async def test_a_store_that_is_gone_says_so_and_is_used_again_when_it_is_back(tm
         lambda: store.finish("grant", 0, "answer", now=NOW),
         lambda: store.abandon("grant", 0),
         lambda: store.revoke("grant", expires_at=NOW),
+        lambda: store.add(described(), expires_at=NOW),
+        lambda: store.search(Selection(), now=NOW),
     ):
         with pytest.raises(StoreError):
             await attempt()

@@ -3,13 +3,14 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from time import time
 
 import anyio
 import pytest
 
-from seed_oauth.flows.revocations import FOR_GOOD, KEPT, Revocation, RevocationStore, Revoked
+from seed_oauth.flows.revoked import FOR_GOOD, KEPT, UNDER_WAY, Revocation, RevocationStore, Revoked
 from seed_oauth.outcomes.errors import StoreError
 from seed_oauth.storage.redis.database import RedisDatabase
 from seed_oauth.storage.redis.revocations import RedisRevocationStore
@@ -70,6 +71,7 @@ async def test_each_process_reads_each_revocation_once_as_it_was_made(place: Pla
         Revocation(Revoked.GRANT, "a grant", FOR_GOOD, NOW),
         Revocation(Revoked.CLIENT, "https://app.example/ü", NOW + 0.125, NOW + 1),
         Revocation(Revoked.SUBJECT, "0" * 64, NOW - 7, NOW + 2),
+        Revocation(Revoked.ALL, "", NOW, NOW + 3),
     ]
     assert await everything(elsewhere) == []
     for one in made:
@@ -108,6 +110,30 @@ async def test_sqlite_deletes_what_nobody_needs_any_more(tmp_path: Path) -> None
     await store.add(revocation("kept", NOW - KEPT))
     await store.add(revocation("new"))
     assert [one.name for one in await everything(SqliteRevocationStore(database))] == ["kept", "new"]
+    await database.aclose()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("redis", marks=pytest.mark.real_parts("redis"))])
+async def test_a_store_with_too_many_forgets_the_oldest_and_revokes_everything_from_before(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Fail closed: a process that starts afterwards reads no more of the forgotten ones than their epoch."""
+    database: RedisDatabase | Database
+    store: Callable[..., RevocationStore]
+    if kind == "redis":
+        database = RedisDatabase(request.getfixturevalue("empty_redis").url)
+        store = partial(RedisRevocationStore, database)
+    else:
+        database = Database(f"sqlite:///{tmp_path}/store.db")
+        store = partial(SqliteRevocationStore, database)
+    here, elsewhere = store(capacity=10), store()
+    for number in range(10):
+        await here.add(revocation(str(number), NOW + number))
+    assert len(await everything(elsewhere)) == 10
+    await here.add(revocation("ten", NOW + 1000))
+    kept = [revocation("ten", NOW + 1000), Revocation(Revoked.ALL, "", NOW + 9 + UNDER_WAY, NOW + 1000)]
+    assert await everything(elsewhere) == kept
+    assert await everything(store()) == kept
     await database.aclose()
 
 

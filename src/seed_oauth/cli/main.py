@@ -1,4 +1,4 @@
-"""The command line: `seed-oauth serve`, `demo`, `watch`, `doctor` and `clients`."""
+"""The command line: `seed-oauth serve`, `demo`, `watch`, `doctor`, `clients` and `grants`."""
 
 import logging
 import sys
@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from seed_oauth.cli import clients as clients_command
+from seed_oauth.cli import grants as grants_command
 from seed_oauth.settings import PREFIX, Settings, SettingsError
 
 app = typer.Typer(
@@ -18,6 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(clients_command.app, name="clients")
+app.add_typer(grants_command.app, name="grants")
 
 
 def _print_version(wanted: bool) -> None:

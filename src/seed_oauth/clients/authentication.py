@@ -59,6 +59,7 @@ class ClientAuthentication:
                     "this client_id is not registered here (any more): register again and start a new authorization",
                     challenge,
                 )
+            log_fields.fact(client_name=client.metadata.get("client_name"))
             objection = await self._objection(client, presented)
         except BadClientDocumentError as bad:
             raise OAuthError(outcomes.BAD_CLIENT_DOCUMENT, f"the document at this client_id {bad}") from bad

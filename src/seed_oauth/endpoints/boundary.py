@@ -20,6 +20,7 @@ from seed_oauth.outcomes import AuthorizationOutcome, Cause, EndpointOutcomes
 from seed_oauth.outcomes.errors import OAuthError
 from seed_oauth.rate_limits import RateLimit
 from seed_oauth.telemetry import Telemetry
+from seed_oauth.telemetry.audit import AuditTrail
 from seed_oauth.telemetry.contract import ENDPOINTS
 
 Endpoint = Callable[[Request], Awaitable[Answer]]
@@ -49,6 +50,7 @@ class Boundary:
         telemetry: Telemetry,
         issuer: str,
         limit: RateLimit | None = None,
+        audit: AuditTrail | None = None,
     ) -> None:
         self._endpoint = endpoint
         self._outcomes = outcomes
@@ -56,6 +58,7 @@ class Boundary:
         self._telemetry = telemetry
         self._issuer = issuer
         self._limit = limit
+        self._audit = audit
         self._log = structlog.get_logger("seed_oauth").bind(endpoint=ENDPOINTS[outcomes])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -114,9 +117,11 @@ class Boundary:
         outcome = answer.outcome
         is_step = self._outcomes is not AuthorizationOutcome or not _is_by_program(request)
         self._telemetry.record(outcome, answer.client_family, answer.waited, is_step=is_step)
+        if self._audit is not None:
+            self._audit.record(outcome, request.scope)
         line: dict[str, object] = {"outcome": outcome.reason, "correlation_id": correlation_id}
         if error is not None:
-            line |= {"cause": error.outcome.cause, "detail": error.description}
+            line |= {"cause": error.outcome.cause, "detail": error.description, **error.log_fields}
             if isinstance(error.__cause__, IdentityProviderError):
                 line |= error.__cause__.log_fields
         log = self._log.warning if outcome.cause in _OUR_TROUBLE else self._log.info

@@ -73,6 +73,7 @@ class RegistrationEndpoint:
         except BadMetadataError as bad:
             raise _refused(bad) from bad
         log_fields.note(client_id=client.client_id)
+        log_fields.fact(client_name=client.metadata.get("client_name"))
         try:
             await self._clients.add(client)
         except QuotaExhaustedError as full:

@@ -32,12 +32,17 @@ class AccessToken:
     """The grant that it was issued for, by which it can be revoked."""
     issued_at: float
     """Seconds since the epoch."""
+    email: str | None = None
+    """The user's verified e-mail address, if it is known; the same for what follows."""
+    name: str | None = None
+    groups: tuple[str, ...] = ()
+    tenant: str | None = None
 
     def sealed(self, sealer: Sealer, now: float) -> str:
         """The token as a client gets it."""
         content = [
             self.client_id, self.resource, self.scope, self.expires_at, self.subject, self.idp_access_token,
-            self.grant_id, self.issued_at,
+            self.grant_id, self.issued_at, self.email, self.name, self.groups, self.tenant,
         ]  # fmt: skip
         return sealer.seal(Purpose.ACCESS_TOKEN, content, now)
 
@@ -49,7 +54,9 @@ class AccessToken:
             SealError: it was not sealed here.
         """
         content = sealer.open(Purpose.ACCESS_TOKEN, token, lifetime=LONGEST_LIFETIME, now=now)
-        client_id, resource, scope, expires_at, subject, idp_access_token, grant_id, issued_at = content
+        client_id, resource, scope, expires_at, subject, idp_access_token, grant_id, issued_at, *user = content
+        # A token of an earlier version says nothing of the user.
+        email, name, groups, tenant = user or (None, None, (), None)
         return cls(
             client_id=client_id,
             resource=resource,
@@ -59,4 +66,8 @@ class AccessToken:
             idp_access_token=idp_access_token,
             grant_id=grant_id,
             issued_at=issued_at,
+            email=email,
+            name=name,
+            groups=tuple(groups),
+            tenant=tenant,
         )

@@ -100,25 +100,31 @@ class BrowserCookies:
             self._set(response, f"{self._prefix}-{secrets.token_hex(4)}", self._secret, _YEAR)
         return response
 
-    def remembers(self, consent: Consent, now: float) -> bool:
-        """Whether its user has consented to at least this, no longer ago than `consent_days`."""
+    def remembers(self, consent: Consent, now: float) -> str | None:
+        """Who has consented to at least this, no longer ago than `consent_days`: their `subject_hash`; None for nobody.
+
+        It is empty as long as the login in which they consented has not ended.
+        """
         given = self._given(consent.client_id, consent.redirect_host, now)
         if given is None or not consent.can_be_remembered:
-            return False
-        scopes, resource = given
+            return None
+        scopes, resource, subject = given
         # A request without scopes asks for whatever the server allows, which is another question.
         covered = set(consent.scopes) <= set(scopes) and bool(consent.scopes) == bool(scopes)
-        return covered and resource == consent.resource
+        return subject if covered and resource == consent.resource else None
 
     def has_consented(self, client_id: str, redirect_uri: str, now: float) -> bool:
         """Whether its user has consented to this client at this host, whatever the scopes."""
         return self._given(client_id, _host(redirect_uri), now) is not None
 
-    def remember(self, consent: Consent, response: Response, now: float) -> None:
-        """Set the cookie that remembers what the user has consented to, if it can be remembered."""
+    def remember(self, consent: Consent, response: Response, now: float, subject: str = "") -> None:
+        """Set the cookie that remembers what the user has consented to, if it can be remembered.
+
+        `subject` is their `subject_hash`, once they have logged in.
+        """
         if not consent.can_be_remembered or self._days == 0:
             return
-        given = [consent.client_id, consent.redirect_host, consent.scopes, consent.resource, self.binding]
+        given = [consent.client_id, consent.redirect_host, consent.scopes, consent.resource, self.binding, subject]
         cookie = self._sealer.seal(Purpose.REMEMBERED_CONSENT, given, now)
         name = self._name_of(consent.client_id, consent.redirect_host)
         self._set(response, name, cookie, int(self._days * _DAY))
@@ -127,8 +133,8 @@ class BrowserCookies:
         for oldest in others[: 1 - _MOST_REMEMBERED]:
             self._set(response, oldest, "", 0)
 
-    def _given(self, client_id: str, host: str, now: float) -> tuple[list[str], str] | None:
-        """The scopes and the resource of a consent that it remembers."""
+    def _given(self, client_id: str, host: str, now: float) -> tuple[list[str], str, str] | None:
+        """The scopes and the resource of a consent that it remembers, and who gave it."""
         cookie = self._cookies.get(self._name_of(client_id, host))
         if cookie is None or self._days == 0:
             return None
@@ -136,9 +142,10 @@ class BrowserCookies:
             given = self._sealer.open(Purpose.REMEMBERED_CONSENT, cookie, lifetime=self._days * _DAY, now=now)
         except SealError:
             return None
-        given_to, given_at, scopes, resource, binding = given
+        given_to, given_at, scopes, resource, binding, *subject = given
         known = (given_to, given_at) == (client_id, host) and self.is_bound_by(binding)
-        return (scopes, resource) if known else None
+        # One of an earlier version does not say who gave it.
+        return (scopes, resource, subject[0] if subject else "") if known else None
 
     def _is_own(self, name: str) -> bool:
         return name.startswith(self._prefix) and not name.startswith(self._consents)

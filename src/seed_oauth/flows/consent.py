@@ -30,11 +30,11 @@ class ConsentPages:
         self._sealer = sealer
         self._server = server
 
-    def page(self, client: Client, begun: Transaction, now: float) -> Response:
+    def page(self, begun: Transaction, now: float) -> Response:
         """The page on which the user decides on a transaction."""
         view = ConsentView(
-            client_name=str(client.metadata.get("client_name", "")),
-            client_url=client.client_id if client.client_id.startswith("https://") else None,
+            client_name=begun.client_name,
+            client_url=begun.client_id if begun.client_id.startswith("https://") else None,
             redirect_uri=begun.redirect_uri,
             scopes=tuple((begun.scope or "").split()),
             resource=begun.resource,

@@ -49,14 +49,28 @@ class HeldResponse(NamedTuple):
     expires_in: int | None
     received_at: float
     """Seconds since the epoch."""
+    session_id: str | None = None
+    """The user's session at the identity provider, where its ID token has said it."""
+    address: str | None = None
+    """The address of the browser."""
 
     @classmethod
-    def of(cls, idp: TokenMembers, grant: Grant, scope: str | None, now: float, *, passed_on: bool) -> Self:
+    def of(
+        cls,
+        idp: TokenMembers,
+        grant: Grant,
+        scope: str | None,
+        now: float,
+        *,
+        passed_on: bool,
+        session_id: str | None = None,
+        address: str | None = None,
+    ) -> Self:
         """The identity provider's response, with its refresh token in the grant."""
         grant = grant._replace(idp_refresh_token=str(idp.get("refresh_token") or ""))
         expires_in = idp.get("expires_in")
         assert expires_in is None or isinstance(expires_in, int)  # noqa: S101 - see `read_token_response`
-        return cls(grant, scope, passed_on, str(idp["access_token"]), expires_in, now)
+        return cls(grant, scope, passed_on, str(idp["access_token"]), expires_in, now, session_id, address)
 
     def idp_members(self, now: float) -> TokenMembers:
         """The members of the identity provider's response that are still needed, as of `now`."""
@@ -84,14 +98,16 @@ class HeldResponses:
         self._last_expires_at = 0.0
         self._sweeping: asyncio.Task[None] | None = None
 
-    async def hold(self, code: Code, response: HeldResponse, begun: Transaction) -> None:
-        """Hold the response that the code stands for until the code has expired.
+    async def hold(
+        self, code: Code, response: HeldResponse, begun: Transaction, *, seconds: int = CODE_LIFETIME
+    ) -> None:
+        """Hold the response that the code stands for, for as long as the code can come.
 
         Raises:
             OAuthError: STORE_FAILED of `CallbackOutcome`.
         """
         # An envelope is good to the end of the second in which it expires.
-        expires_at = self._now() + CODE_LIFETIME + 1
+        expires_at = self._now() + seconds + 1
         sealed = seal_once(code.secret, [[*response.grant], *response[1:]])
         try:
             await self._store.hold(_key(code), sealed, begun.family, expires_at=expires_at)

@@ -79,6 +79,14 @@ _TROUBLES = {
     IdentityProviderFailure.NO_ACCESS_TOKEN: (TokenOutcome.IDP_NO_ACCESS_TOKEN, _WITHOUT_ACCESS),
     IdentityProviderFailure.NESTED_TOKEN: (TokenOutcome.IDP_NESTED_TOKEN, _WITHOUT_ACCESS),
     IdentityProviderFailure.ID_TOKEN_ALONE: (TokenOutcome.IDP_ID_TOKEN_ALONE, _WITHOUT_ACCESS),
+    IdentityProviderFailure.BAD_ID_TOKEN: (
+        TokenOutcome.IDP_BAD_ID_TOKEN,
+        "the identity provider sent an ID token that is not valid here: the operator has to look into it",
+    ),
+    IdentityProviderFailure.WRONG_SUBJECT: (
+        TokenOutcome.IDP_WRONG_SUBJECT,
+        "the identity provider spoke of two users at once: the operator has to look into it",
+    ),
     IdentityProviderFailure.CIRCUIT_OPEN: (
         TokenOutcome.CIRCUIT_OPEN,
         "the identity provider is not responding, so it was not asked: send the same request again later",

@@ -85,6 +85,17 @@ def presented_grant(
     return grant
 
 
+def note_grant(grant: Grant, sealer: Sealer) -> None:
+    """Tell the log and the audit trail whose grant this is, and what for."""
+    log_fields.note(flow_id=grant.flow_id, subject=sealer.pseudonym(grant.subject))
+    log_fields.fact(
+        subject=grant.subject,
+        grant_id=grant.grant_id,
+        scopes=(grant.scope or "").split(),
+        resource=grant.resource,
+    )
+
+
 def _check_resource(presented: str | None, bound: str, resources: ProtectedResources) -> None:
     # RFC 8707 §2.2: a token request may only name what was authorized.
     if presented not in {None, bound}:

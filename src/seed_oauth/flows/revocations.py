@@ -1,117 +1,108 @@
-"""Revocations: which of our own access tokens are void before they expire.
+"""Revocations: which access tokens are void before they expire, our own and those of the identity provider.
 
 Checking a token asks no store: each process has the revocations of the last day in memory, and reads new ones from the
 store twice a second. While the store is down, those that are known hold, and a token that is revoked elsewhere works
 until the store is back, or until it expires.
+
+Memory is bounded. Where there are more revocations than it holds, the oldest are forgotten, and an epoch moves: every
+token that was issued before it is void, whether it was revoked or not.
 """
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from enum import StrEnum
-from hashlib import sha256
+from datetime import UTC, datetime
 from math import inf
 from time import time
-from typing import NamedTuple, Protocol
 
 import structlog
 
-from seed_oauth.envelopes.access_token import LONGEST_LIFETIME
+from seed_oauth.flows.revoked import (
+    FOR_GOOD,
+    KEPT,
+    PAGE,
+    PAGES,
+    Revocable,
+    Revocation,
+    RevocationStore,
+    Revoked,
+    epoch_after,
+    hashed,
+)
 from seed_oauth.outcomes.errors import StoreError
 
 INTERVAL = 0.5
 """Seconds between two reads of the store."""
 
-KEPT = LONGEST_LIFETIME + 600.0
-"""Seconds for which a revocation is kept: a refresh that was under way may issue one more token after it."""
-
-CAPACITY = 50_000
-"""Revocations that a process has in memory at most, about 20 MB; beyond that the oldest are forgotten."""
-
-FOR_GOOD = inf
-"""As `Revocation.before`: whenever a token was issued."""
+_NEVER = -inf
 
 
-class Revoked(StrEnum):
-    """Whose tokens are void."""
+class _Page:
+    """Revocations that were made one after the other, so that they are forgotten together."""
 
-    GRANT = "grant"
-    CLIENT = "client"
-    SUBJECT = "subject"
+    def __init__(self, begun_at: float) -> None:
+        self.begun_at = begun_at
+        self.newest = begun_at
+        self.before: dict[int, float] = {}
 
-
-class Revocation(NamedTuple):
-    """The access tokens of a grant, a client or a subject, issued until a certain time, are void."""
-
-    of: str
-    """A `Revoked`; a newer release may have written another one, which concerns no token here."""
-    name: str
-    """The ID of the grant, the client_id, or the `subject_hash`."""
-    before: float
-    """Seconds since the epoch; a token that was issued later is not void."""
-    revoked_at: float
-    """Seconds since the epoch."""
+    def add(self, revocation: Revocation) -> None:
+        key = _key(revocation.of, revocation.name)
+        self.before[key] = max(self.before.get(key, _NEVER), revocation.before)
+        self.newest = max(self.newest, revocation.revoked_at)
 
 
-class RevocationStore(Protocol):
-    """Stores revocations for all processes. Every method raises `StoreError` when it cannot answer."""
-
-    async def add(self, revocation: Revocation) -> None:
-        """Store one; when this returns, every process can read it."""
-        ...
-
-    async def unread(self) -> Sequence[Revocation]:
-        """The next revocations that this object has not returned yet, the oldest first; none when it has read all."""
-        ...
-
-
-class Revocable(Protocol):
-    """Our own access token, as far as revocations concern it; see `AccessToken`."""
-
-    @property
-    def grant_id(self) -> str | None: ...
-    @property
-    def client_id(self) -> str | None: ...
-    @property
-    def subject(self) -> str | None: ...
-    @property
-    def issued_at(self) -> float: ...
-
-
-def subject_hash(subject: str) -> str:
-    """The name of a subject in a revocation: the store need not know the user."""
-    return sha256(subject.encode()).hexdigest()
+def _key(of: str, name: str) -> int:
+    # An int of less than 2^60 takes half the memory of a digest. Python hashes text with a secret of the process, so
+    # nobody can look for two names with the same hash.
+    return hash((of, name)) & (2**60 - 1)
 
 
 class Revocations:
     """The revocations of the last day, as far as this process knows them."""
 
-    def __init__(self, store: RevocationStore, now: Callable[[], float] = time, capacity: int = CAPACITY) -> None:
-        """Read nothing yet. `now` counts seconds since the epoch."""
+    def __init__(
+        self,
+        store: RevocationStore | None,
+        now: Callable[[], float] = time,
+        *,
+        epoch: float | None = None,
+        page: int = PAGE,
+    ) -> None:
+        """Read nothing yet.
+
+        Args:
+            store: where processes tell each other; None for those who have none.
+            now: counts seconds since the epoch.
+            epoch: whatever was issued until then is void, in seconds since 1970; None revokes nothing.
+            page: how many revocations are forgotten together.
+        """
         self._store = store
         self._now = now
-        self._capacity = capacity
-        self._known: OrderedDict[tuple[str, str], Revocation] = OrderedDict()
+        self._epoch = _NEVER if epoch is None else epoch
+        self._page = page
+        self._pages: deque[_Page] = deque()
         self._watched: dict[object, tuple[Revocable, Callable[[], None]]] = {}
         self._reading: asyncio.Task[None] | None = None
         self._has_read = asyncio.Event()
         self._out_of_touch = False
 
-    async def revoke(self, of: Revoked, name: str, *, before: float = FOR_GOOD) -> None:
+    async def revoke(self, of: Revoked, name: str = "", *, before: float = FOR_GOOD) -> None:
         """Make tokens void, in every process within a second.
 
         Raises:
             StoreError: other processes cannot be told.
         """
-        known = self._known.get((of, name))
-        if known is None or known.before < before:
+        if self._before(of, name) < before:
             revocation = Revocation(of, name, before, self._now())
-            await self._store.add(revocation)
+            if self._store is not None:
+                await self._store.add(revocation)
             self._learn([revocation])
 
     async def cover(self, token: Revocable) -> bool:
         """Whether the token is void. The first call begins to read the store, and waits for that."""
+        if self._store is None:
+            return self._covers(token)
         if self._reading is None or self._reading.done():  # done: its event loop has ended
             self._has_read = asyncio.Event()
             self._reading = asyncio.create_task(self._keep_reading())
@@ -134,7 +125,7 @@ class Revocations:
         """Read what is new in the store."""
         log = structlog.get_logger("seed_oauth")
         try:
-            while found := await self._store.unread():
+            while self._store is not None and (found := await self._store.unread()):
                 self._learn(found)
         except StoreError as failure:
             if not self._out_of_touch:
@@ -164,27 +155,56 @@ class Revocations:
             self._has_read.set()  # nobody may wait for ever
 
     def _covers(self, token: Revocable) -> bool:
-        if not self._known:
-            return False
-        names = (
-            (Revoked.GRANT, token.grant_id or ""),
-            (Revoked.CLIENT, token.client_id or ""),
-            (Revoked.SUBJECT, subject_hash(token.subject or "")),
-        )
-        found = (self._known.get(name) for name in names)
-        return any(revocation is not None and token.issued_at <= revocation.before for revocation in found)
+        if token.issued_at <= self._epoch:
+            return True
+        return bool(self._pages) and any(token.issued_at <= self._before(*name) for name in _names(token))
+
+    def _before(self, of: str, name: str) -> float:
+        """Until when such tokens are void."""
+        if of == Revoked.ALL:
+            return self._epoch
+        key = _key(of, name)
+        return max((page.before.get(key, _NEVER) for page in self._pages), default=_NEVER)
 
     def _learn(self, revocations: Iterable[Revocation]) -> None:
         for revocation in revocations:
-            key = revocation.of, revocation.name
-            known = self._known.pop(key, revocation)
-            self._known[key] = revocation._replace(before=max(known.before, revocation.before))
+            if revocation.of == Revoked.ALL:
+                self._epoch = max(self._epoch, revocation.before)
+            else:
+                self._page_for(revocation).add(revocation)
         kept_since = self._now() - KEPT
-        while self._known:
-            oldest = next(iter(self._known.values()))
-            if len(self._known) <= self._capacity and oldest.revoked_at >= kept_since:
-                break
-            self._known.popitem(last=False)
+        while self._pages and self._pages[0].newest < kept_since:
+            self._pages.popleft()
         for token, end in list(self._watched.values()):
             if self._covers(token):
                 end()
+
+    def _page_for(self, revocation: Revocation) -> _Page:
+        if self._pages:
+            page = self._pages[-1]
+            if len(page.before) < self._page and revocation.revoked_at < page.begun_at + KEPT / 2:
+                return page
+            if len(self._pages) >= PAGES:
+                self._forget(self._pages.popleft())
+        self._pages.append(_Page(revocation.revoked_at))
+        return self._pages[-1]
+
+    def _forget(self, page: _Page) -> None:
+        """Forget what may still be needed: fail closed."""
+        self._epoch = max(self._epoch, epoch_after(page.newest, self._now()))
+        structlog.get_logger("seed_oauth").warning(
+            "too many revocations: every access token of an earlier time is refused, revoked or not",
+            issued_before=datetime.fromtimestamp(self._epoch, UTC).isoformat(timespec="seconds"),
+        )
+
+
+def _names(token: Revocable) -> Iterator[tuple[Revoked, str]]:
+    """By which names the token may be revoked."""
+    if token.grant_id is not None:
+        yield Revoked.GRANT, token.grant_id
+    if token.client_id is not None:
+        yield Revoked.CLIENT, token.client_id
+    hashes = (Revoked.SUBJECT, token.subject), (Revoked.SESSION, token.session_id), (Revoked.TOKEN, token.token_id)
+    for of, name in hashes:
+        if name is not None:
+            yield of, hashed(name)

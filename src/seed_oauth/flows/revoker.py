@@ -1,4 +1,4 @@
-"""What ends a grant before its time: its client revokes it, or its code or one of its refresh tokens is used twice."""
+"""What ends a grant before its time: its client, a code or refresh token that is used twice, or the access rules."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -6,10 +6,12 @@ from contextlib import suppress
 
 from seed_oauth.envelopes.access_token import AccessToken
 from seed_oauth.envelopes.seal import ExpiredError, Sealer, SealError
-from seed_oauth.flows.revocations import Revocations, Revoked
+from seed_oauth.flows.grant_revocation import GrantRevocation
+from seed_oauth.flows.presented import note_grant
+from seed_oauth.flows.revocations import Revocations
+from seed_oauth.flows.revoked import Revoked
 from seed_oauth.flows.rotation import Rotation
 from seed_oauth.flows.transaction import Grant
-from seed_oauth.http import log_fields
 from seed_oauth.identity_provider.client import IdentityProvider
 from seed_oauth.identity_provider.failures import IdentityProviderError
 from seed_oauth.identity_provider.metadata import MetadataSource
@@ -30,15 +32,17 @@ class Revoker:
         sealer: Sealer,
         rotation: Rotation,
         revocations: Revocations,
+        revocation: GrantRevocation,
+        *,
         metadata: MetadataSource,
         identity_provider: IdentityProvider,
-        *,
         now: Callable[[], float],
     ) -> None:
         """`now` counts seconds since the epoch."""
         self._sealer = sealer
         self._rotation = rotation
         self._revocations = revocations
+        self._revocation = revocation
         self._metadata = metadata
         self._identity_provider = identity_provider
         self._now = now
@@ -61,10 +65,13 @@ class Revoker:
             await self._revoke_at_idp(parameters)
 
     async def after(self, refusal: Outcome, grant: Grant) -> None:
-        """End access where a refresh token that was refused shows that its grant is revoked.
+        """End access where a refusal shows that the grant is revoked, or that its user may not come in any more.
 
         A reuse also revokes the identity provider's refresh token. The client does not wait for that.
         """
+        if refusal is TokenOutcome.NOT_ALLOWED:
+            with suppress(StoreError):  # the next refresh is refused as this one is
+                await self.end(grant.grant_id)
         if refusal in _OF_A_REVOKED_GRANT:
             with suppress(StoreError):  # the next refusal tries again
                 await self._revocations.revoke(Revoked.GRANT, grant.grant_id)
@@ -74,13 +81,12 @@ class Revoker:
             revoking.add_done_callback(self._under_way.discard)
 
     async def end(self, grant_id: str) -> None:
-        """End a grant here: neither its refresh tokens nor our own access tokens work any more.
+        """End a grant here: neither its refresh tokens nor its access tokens work any more.
 
         Raises:
             StoreError: the store cannot answer.
         """
-        await self._rotation.revoke(grant_id)
-        await self._revocations.revoke(Revoked.GRANT, grant_id)
+        await self._revocation.end(grant_id)
 
     async def aclose(self) -> None:
         """Give up what is under way."""
@@ -98,7 +104,7 @@ class Revoker:
             return await self._access_token_revoked_here(presented, client_id)
         if grant.client_id != client_id:
             return None
-        log_fields.note(flow_id=grant.flow_id, subject=self._sealer.pseudonym(grant.subject))
+        note_grant(grant, self._sealer)
         await self.end(grant.grant_id)
         return _of(grant)
 

@@ -8,6 +8,7 @@ import anyio
 from seed_oauth.envelopes.seal import Purpose, Sealer, SealError
 from seed_oauth.flows import TokenMembers
 from seed_oauth.flows.grants import GRACE, GrantStore, RefreshLease
+from seed_oauth.flows.tokens import token_hash
 from seed_oauth.flows.transaction import Grant
 from seed_oauth.identity_provider.failures import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.outcomes import TokenOutcome
@@ -82,16 +83,8 @@ class Rotation:
         kept = self._sealer.seal(Purpose.REFRESH_ANSWER, members, now)
         # Even if the store is unreachable by now, the client must get its tokens: its old ones are used up.
         with anyio.CancelScope(shield=True), suppress(StoreError):
-            await self._grants.finish(grant.grant_id, grant.generation, kept, now=now)
+            await self._grants.finish(grant.grant_id, grant.generation, kept, now=now, token_hash=token_hash(members))
         return members
-
-    async def revoke(self, grant_id: str) -> None:
-        """Make every refresh token of the grant useless.
-
-        Raises:
-            StoreError: the store cannot answer.
-        """
-        await self._grants.revoke(grant_id, expires_at=self._now() + self._lifetime)
 
     def _answer_given_before(self, envelope: str) -> TokenMembers:
         try:

@@ -13,9 +13,18 @@ class IdpScopes:
     """The two scopes of a login in the broker flow: what the client asks for, and what this server asks for."""
 
     def __init__(
-        self, added: Sequence[str] = (), dropped: Iterable[str] = (), hierarchy: ScopeHierarchy | None = None
+        self,
+        added: Sequence[str] = (),
+        dropped: Iterable[str] = (),
+        hierarchy: ScopeHierarchy | None = None,
+        *,
+        needed: Sequence[str] = (),
     ) -> None:
-        """`added` are requested in every login, by default those that the metadata suggests; `dropped` are never."""
+        """`added` are requested in every login, by default those that the metadata suggests; `dropped` are never.
+
+        `needed` are requested besides, whatever else is: without them nobody would know whether the user may come in.
+        """
+        self._needed = tuple(needed)
         self._added = tuple(added)
         self._dropped = frozenset(dropped)
         self._hierarchy = hierarchy or ScopeHierarchy()
@@ -27,7 +36,8 @@ class IdpScopes:
         that does not know one of them refuses the whole login.
         """
         wanted = [*(scope or "").split(), *(() if self._added else defaults)]
-        return list(dict.fromkeys([*(one for one in wanted if one not in self._dropped), *self._added]))
+        kept = [one for one in wanted if one not in self._dropped]
+        return list(dict.fromkeys([*kept, *self._added, *self._needed]))
 
     def told(self, idp_scope: object, scope: str | None, asked: Sequence[str]) -> str | None:
         """The scope in the client's token response (RFC 6749 §5.1), None when there is nothing to tell.

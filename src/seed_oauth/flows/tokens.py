@@ -6,9 +6,11 @@ from typing import Any, Literal
 
 import orjson
 
+from seed_oauth.access.identity import Identity
 from seed_oauth.envelopes.access_token import AccessToken
 from seed_oauth.envelopes.seal import Sealer
 from seed_oauth.flows import TokenMembers
+from seed_oauth.flows.revoked import hashed, token_id
 from seed_oauth.flows.transaction import Grant
 
 Accepts = Callable[[Mapping[str, Any], Mapping[str, Any], str | None, str], bool]
@@ -17,11 +19,7 @@ accepted for a resource."""
 
 
 def claims_of(token: object) -> Mapping[str, Any]:
-    """The claims of a JWT; empty if it is not a JWT.
-
-    The signature is not checked: the token came directly from the identity provider over TLS, which is as good
-    (OpenID Connect Core §3.1.3.7, number 6). A token that comes from a client has to be verified.
-    """
+    """The claims of a JWT, not verified; empty if it is not a JWT."""
     return _part(token, 1)
 
 
@@ -34,6 +32,12 @@ def _part(token: object, number: int) -> Mapping[str, Any]:
     except ValueError:
         return {}
     return members if isinstance(members, dict) else {}
+
+
+def token_hash(members: TokenMembers) -> str | None:
+    """What is stored of an access token of the identity provider that is passed on; None for our own."""
+    named = token_id(claims_of(members.get("access_token")))
+    return None if named is None else hashed(named)
 
 
 class TokenIssuer:
@@ -99,5 +103,6 @@ class TokenIssuer:
             idp_access_token=idp_token,
             grant_id=grant.grant_id,
             issued_at=round(now, 3),
+            **(grant.identity or Identity(None, None)).profile,
         )
         return {"access_token": token.sealed(self._sealer, now), "expires_in": seconds}

@@ -5,9 +5,11 @@ Each envelope is a JSON array, to keep URLs short; the names of its elements are
 
 import secrets
 from base64 import urlsafe_b64encode
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import NamedTuple, Self
 
+from seed_oauth.access.identity import Identity
 from seed_oauth.envelopes.seal import Purpose, Sealer
 from seed_oauth.outcomes import ClientFamily
 from seed_oauth.outcomes.errors import Recipient
@@ -36,6 +38,15 @@ class Transaction(NamedTuple):
     browser: str
     """The binding to the browser in which it began."""
     consent_can_be_remembered: bool = False
+    remember: bool = False
+    """Whether its user wants the consent to be remembered."""
+    consented_as: str | None = None
+    """Whose consent the browser remembers (`subject_hash`), empty for one whose login never ended; None if its user has
+    consented in this login, or need not."""
+    client_name: str = ""
+    """What the client calls itself, where its user may still be asked."""
+    login: Sequence[str] = ()
+    """The secret and the grant_id of the code that waits, where its user has logged in before being asked."""
 
     @property
     def recipient(self) -> Recipient:
@@ -114,9 +125,15 @@ class Code(NamedTuple):
     @classmethod
     def of(cls, grant: "Grant", transaction: Transaction) -> Self:
         """The code for a login that has succeeded, with a new secret."""
+        return cls.waiting(transaction._replace(login=(secrets.token_urlsafe(24), grant.grant_id)))
+
+    @classmethod
+    def waiting(cls, transaction: Transaction) -> Self:
+        """The code of a transaction whose user has logged in."""
+        secret, grant_id = transaction.login
         return cls(
-            secrets.token_urlsafe(24),
-            grant.grant_id,
+            secret,
+            grant_id,
             transaction.client_id,
             transaction.redirect_uri,
             transaction.code_challenge,
@@ -155,6 +172,8 @@ class Grant(NamedTuple):
     """The scope that the client asked for; the identity provider may call it otherwise."""
     idp_scope: str | None = None
     """What the identity provider is asked for when the grant is refreshed."""
+    user: Sequence[object] | None = None
+    """The user, as `Identity` has been sealed; None in a grant of an earlier version, or where nothing is known."""
 
     @property
     def flow_id(self) -> str:
@@ -163,12 +182,21 @@ class Grant(NamedTuple):
 
     @classmethod
     def by(
-        cls, begun: Transaction, scope: str | None, subject: str | None, now: float, *, idp_scope: str | None = None
+        cls, begun: Transaction, scope: str | None, user: Identity | None, now: float, *, idp_scope: str | None = None
     ) -> Self:
         """The grant of a login that has succeeded, of the scope that the identity provider has granted."""
         grant_id = begun.flow_id + secrets.token_urlsafe(16)
-        grant = cls(grant_id, 0, begun.client_id, scope, begun.resource, subject, int(now))
-        return grant._replace(requested=begun.scope, idp_scope=idp_scope)
+        grant = cls(grant_id, 0, begun.client_id, scope, begun.resource, None, int(now))
+        return grant._replace(requested=begun.scope, idp_scope=idp_scope).of(user)
+
+    def of(self, user: Identity | None) -> Self:
+        """The grant with what is known of its user now."""
+        return self if user is None else self._replace(subject=user.subject, user=user.content)
+
+    @property
+    def identity(self) -> Identity | None:
+        """The user, as they were known last."""
+        return Identity.opened(self.user)
 
     def refreshed(self) -> Self:
         """The grant after one more refresh."""
@@ -186,6 +214,11 @@ class Grant(NamedTuple):
             SealError: it was not sealed here, or is more than `lifetime` seconds old.
         """
         return cls(*sealer.open(Purpose.REFRESH_TOKEN, refresh_token, lifetime=lifetime, now=now))
+
+
+def subject_hash(subject: str | None) -> str:
+    """What a remembered consent has of the user who gave it."""
+    return sha256(f"subject:{subject or ''}".encode()).hexdigest()[:16]
 
 
 def flow_id(client_id: str, code_challenge: str) -> str:

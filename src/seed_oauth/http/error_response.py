@@ -1,5 +1,7 @@
 """Turns an `OAuthError` into a response: the only place where errors are rendered."""
 
+from collections.abc import Mapping
+
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -7,12 +9,14 @@ from seed_oauth.http.answer import NO_STORE, found, json_response
 from seed_oauth.http.pages import ErrorView, error_page, onward_page
 from seed_oauth.http.parameters import add_to_query
 from seed_oauth.outcomes import AuthorizationOutcome, CallbackOutcome, Cause, ConsentOutcome, ResourceOutcome
-from seed_oauth.outcomes.errors import OAuthError, Recipient
+from seed_oauth.outcomes.errors import JsonRpcError, OAuthError, Recipient
 
 _RETRY_AFTER = "5"  # seconds; a value of the identity provider's takes precedence
 
 _FOR_A_PERSON = (AuthorizationOutcome, ConsentOutcome, CallbackOutcome, ResourceOutcome)
 """The endpoints that a browser navigates to; to the protected resource by mistake."""
+
+_DENIED = frozenset({ConsentOutcome.DENIED, ConsentOutcome.DENIED_AFTER_LOGIN})
 
 _SAYS_WHAT_TO_DO = frozenset(
     {
@@ -43,18 +47,29 @@ def error_response(error: OAuthError, request: Request, *, issuer: str, correlat
     if outcome.status in {502, 503}:
         headers.setdefault("Retry-After", _RETRY_AFTER)
     code = outcome.error or "server_error"
-    if isinstance(outcome, _FOR_A_PERSON) and (_accepts_html(request) or outcome is ConsentOutcome.DENIED):
+    if isinstance(outcome, _FOR_A_PERSON) and (_accepts_html(request) or outcome in _DENIED):
         title, description, detail = _in_words(error)
-        view = ErrorView(title, description, detail, error=code, correlation_id=correlation_id, location=location)
+        view = ErrorView(
+            title,
+            description,
+            detail,
+            error=code,
+            correlation_id=correlation_id,
+            location=location,
+            other_account=error.other_account,
+        )
         return error_page(view, outcome.status, headers)
-    content = {"error": code, "error_description": error.description}
+    content: Mapping[str, object] = {"error": code, "error_description": error.description}
+    if isinstance(error, JsonRpcError):
+        failure = {"code": error.code, "message": error.description}
+        content = {"jsonrpc": "2.0", "id": error.request_id, "error": failure}
     return json_response(content, outcome.status, {**NO_STORE, **headers})
 
 
 def _in_words(error: OAuthError) -> tuple[str, str, str]:
     """What the user is told: a title, what happened, and what the client's developer has to know."""
     outcome = error.outcome
-    if outcome is ConsentOutcome.DENIED:
+    if outcome in _DENIED:
         return "You denied access", "The application gets no access: you can close this page", ""
     if isinstance(outcome, ResourceOutcome):
         description = "Add the URL of this page to your MCP client, which then opens the login"

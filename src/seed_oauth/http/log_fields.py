@@ -1,7 +1,8 @@
 """What every log line of a request says about it, as soon as it is known: `client_id`, `flow_id` and `subject`.
 
 Lines from anywhere in the request have the fields. None is a secret. They are in one dictionary for each request:
-structlog's own context has a variable for each field, and copies all of them for each line.
+structlog's own context has a variable for each field, and copies all of them for each line. Beside them are the facts
+that only the audit trail tells, because they name people.
 """
 
 import re
@@ -12,11 +13,13 @@ from structlog.typing import EventDict, WrappedLogger
 _PRINTABLE = re.compile(r"[!-~]{1,256}")
 
 _fields: ContextVar[dict[str, str] | None] = ContextVar("log_fields", default=None)
+_facts: ContextVar[dict[str, object] | None] = ContextVar("audit_facts", default=None)
 
 
 def begin(correlation_id: str) -> None:
     """Begin a request, without the fields of an earlier one that was pipelined on the same connection."""
     _fields.set({"correlation_id": correlation_id})
+    _facts.set({})
 
 
 def note(**fields: str | None) -> None:
@@ -24,6 +27,20 @@ def note(**fields: str | None) -> None:
     known = _fields.get()
     if known is not None:
         known.update({name: value for name, value in fields.items() if value and _PRINTABLE.fullmatch(value)})
+
+
+def fact(**facts: object) -> None:
+    """Add facts for the audit trail: keys and meanings are in `access.audit.FACTS`."""
+    known = _facts.get()
+    if known is not None:
+        known.update(facts)
+
+
+def audited() -> dict[str, object]:
+    """The facts for the audit trail, with the log's own fields; the subject is the real one."""
+    logged = _fields.get() or {}
+    facts = _facts.get() or {}
+    return {**{name: value for name, value in logged.items() if name != "subject"}, **facts}
 
 
 def merge(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

@@ -110,6 +110,9 @@ _BACK = Template("""<p>If you came from <strong>$destination</strong>, you can g
 <p><a class="button" href="$location">Go back</a></p>
 """)
 
+_OTHER_ACCOUNT = Template("""<p><a class="button" href="$location">Sign in with another account</a></p>
+""")
+
 _NOT_FOUND = Template("""<p>$name is for MCP clients. Add this URL to your client, which then opens the login:</p>
 <ul>$resources</ul>
 """)
@@ -164,6 +167,8 @@ class ErrorView:
     correlation_id: str
     location: str | None = None
     """The client's redirect URI with the error, for a link."""
+    other_account: str | None = None
+    """Where the user can log in with another account."""
 
 
 def consent_page(view: ConsentView) -> Response:
@@ -205,6 +210,8 @@ def onward_page(location: str, *, title: str = "One moment") -> Response:
 def error_page(view: ErrorView, status: int, headers: Mapping[str, str]) -> Response:
     """Tells the user why the login failed, what to do, and what to quote to the operator."""
     more = f'<p class="note">For its developer: {escape(view.detail)}</p>\n' if view.detail else ""
+    if view.other_account is not None:
+        more += _OTHER_ACCOUNT.substitute(location=escape(view.other_account))
     if view.location is not None:
         more += _BACK.substitute(destination=_destination(view.location), location=escape(view.location))
     content = _ERROR.substitute(

@@ -8,6 +8,7 @@ CALLBACK = "/oauth/callback"
 TOKEN = "/oauth/token"  # noqa: S105 - a path
 REGISTER = "/oauth/register"
 REVOKE = "/oauth/revoke"
+BACKCHANNEL_LOGOUT = "/oauth/backchannel-logout"
 
 FALLBACKS = {AUTHORIZE: "/authorize", TOKEN: "/token", REGISTER: "/register"}
 """Where clients look that read no metadata (MCP 2025-03-26 Authorization, "Fallbacks for Servers without Metadata")."""

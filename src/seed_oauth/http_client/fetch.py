@@ -26,12 +26,16 @@ class Response(NamedTuple):
 
     def json_object(self) -> dict[str, object] | None:
         """The JSON object in the body, or None if it is not one."""
+        document = self.json()
+        return document if isinstance(document, dict) else None
+
+    def json(self) -> object:
+        """The JSON in the body, or None if there is none."""
         try:
             # RFC 8259 §8.1: a byte order mark may be ignored.
-            document = orjson.loads(self.body.removeprefix(BOM_UTF8))
+            return orjson.loads(self.body.removeprefix(BOM_UTF8))
         except orjson.JSONDecodeError:
             return None
-        return document if isinstance(document, dict) else None
 
 
 async def fetch(transport: httpx.AsyncBaseTransport, url: str, *, limit: int, accept: str = JSON) -> Response:

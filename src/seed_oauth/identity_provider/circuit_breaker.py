@@ -110,6 +110,7 @@ class CircuitBreaker:
         self._token = Circuit("token", clock)
         self._revocation = Circuit("revocation", clock)
         self._introspection = Circuit("introspection", clock)
+        self._userinfo = Circuit("userinfo", clock)
 
     async def exchange(
         self, token_endpoint: str, grant_type: GrantType, parameters: Mapping[str, str]
@@ -124,6 +125,10 @@ class CircuitBreaker:
     async def introspect(self, introspection_endpoint: str, access_token: str) -> Mapping[str, object]:
         """Introspect an access token."""
         return await self._introspection.send(self._inner.introspect, introspection_endpoint, access_token)
+
+    async def look_up(self, url: str, access_token: str) -> object:
+        """Look something up with a user's access token."""
+        return await self._userinfo.send(self._inner.look_up, url, access_token)
 
     async def aclose(self) -> None:
         """Close the connections."""

@@ -10,12 +10,21 @@ import httpx
 
 from seed_oauth.http.parameters import encode_form
 from seed_oauth.http_client.fetch import Response, send
-from seed_oauth.identity_provider.failures import IdentityProviderError, failure_of, refusal_of, said_in
+from seed_oauth.identity_provider.failures import (
+    IdentityProviderError,
+    failure_of,
+    look_up_failure,
+    refusal_of,
+    said_in,
+)
 from seed_oauth.identity_provider.token_response import read_token_response, why_no_token
 from seed_oauth.outcomes import GrantType
 
 MAXIMUM_RESPONSE = 64 * 1024
 """Bytes of a response body; the tokens of a user in hundreds of groups stay under 16 KiB."""
+
+_MAXIMUM_LOOK_UP = 1024 * 1024
+"""Bytes of a response about a user; GitHub describes each of 100 teams in about 3 KiB."""
 
 # Parameters whose values the IdP may repeat in its own words, which are logged.
 _SECRET_PARAMETERS = ("code", "code_verifier", "refresh_token", "token", "client_secret")
@@ -55,6 +64,13 @@ class IdentityProvider(Protocol):
         """The introspection response for an access token (RFC 7662 §2.2); `active` is in it, a boolean."""
         ...
 
+    async def look_up(self, url: str, access_token: str) -> object:
+        """The JSON at `url`, an object or a list, for which a user's access token is needed (RFC 6750 §2.1).
+
+        It never fails with REFUSED: whatever keeps it from answering may pass.
+        """
+        ...
+
     async def aclose(self) -> None:
         """Close the connections."""
         ...
@@ -72,6 +88,7 @@ class HttpIdentityProvider:
         transport: httpx.AsyncBaseTransport,
         credentials: Mapping[str, str],
         *,
+        public: httpx.AsyncBaseTransport | None = None,
         token_parameters: Mapping[str, str] = MappingProxyType({}),
         error_codes: Mapping[str, str] = MappingProxyType({}),
         scope_separator: str = " ",
@@ -82,6 +99,7 @@ class HttpIdentityProvider:
         Args:
             transport: adds the credentials that are sent in a header.
             credentials: the client credentials that are sent as parameters (RFC 6749 §2.3.1).
+            public: adds no credentials; `transport` by default.
             token_parameters: further parameters of token requests.
             error_codes: from an `error` code of this IdP to the code of RFC 6749 §5.2.
             scope_separator: what separates the scopes in its token responses.
@@ -89,6 +107,7 @@ class HttpIdentityProvider:
         """
         self._transport = transport
         self._credentials = credentials
+        self._public = public or transport
         self._token_parameters = token_parameters
         self._error_codes = error_codes
         self._scope_separator = scope_separator
@@ -119,6 +138,19 @@ class HttpIdentityProvider:
         if response.status == httpx.codes.OK and isinstance(members.get("active"), bool):
             return members
         raise self._refusal(response, form)
+
+    async def look_up(self, url: str, access_token: str) -> object:
+        """Look something up with a user's access token, and without our client credentials."""
+        headers = {**_HEADERS, "Authorization": f"Bearer {access_token}"}
+        del headers["content-type"]
+        try:
+            response = await send(self._public, httpx.Request("GET", url, headers=headers), limit=_MAXIMUM_LOOK_UP)
+        except httpx.TransportError as error:
+            raise failure_of(error) from error
+        document = response.json() if response.status == httpx.codes.OK else None
+        if isinstance(document, dict | list):
+            return document
+        raise look_up_failure(response, access_token)
 
     async def aclose(self) -> None:
         """Close the connections to the IdP."""

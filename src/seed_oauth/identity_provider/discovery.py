@@ -227,6 +227,7 @@ def metadata_of(document: dict[str, object], configured: ProviderMetadata) -> Pr
         revocation_endpoint=configured.revocation_endpoint or optional("revocation_endpoint"),
         jwks_uri=configured.jwks_uri or optional("jwks_uri"),
         introspection_endpoint=configured.introspection_endpoint or optional("introspection_endpoint"),
+        userinfo_endpoint=configured.userinfo_endpoint or optional("userinfo_endpoint"),
         sends_issuer=document.get("authorization_response_iss_parameter_supported") is True,
         code_challenge_methods=tuple(map(str, methods)) if isinstance(methods, list) else (),
         default_scopes=_default_scopes(document),

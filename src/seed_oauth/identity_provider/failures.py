@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 import httpx
 
-from seed_oauth.http_client.fetch import ConnectionFailedError, TooLargeError
+from seed_oauth.http_client.fetch import ConnectionFailedError, Response, TooLargeError
 from seed_oauth.identity_provider.quotation import quotation
 
 _LONGEST_RETRY_AFTER = 3600
@@ -32,6 +32,10 @@ class IdentityProviderFailure(Enum):
     ID_TOKEN_ALONE = "id_token_alone"  # noqa: S105
     NESTED_TOKEN = "nested_token"  # noqa: S105
     """The access token is inside another member, as in Slack's `authed_user`."""
+    BAD_ID_TOKEN = "bad_id_token"  # noqa: S105
+    """The ID token is not one for this server and this login (OpenID Connect Core §3.1.3.7)."""
+    WRONG_SUBJECT = "wrong_subject"
+    """It speaks of another user than the one who has logged in (OpenID Connect Core §5.3.2, §12.2)."""
     REFUSED = "refused"
     """A definite refusal, with an `error` code of RFC 6749 §5.2."""
     CIRCUIT_OPEN = "circuit_open"
@@ -127,6 +131,23 @@ def refusal_of(status: int, headers: httpx.Headers, members: Mapping[str, object
     if status == httpx.codes.OK:
         return IdentityProviderError(IdentityProviderFailure.INVALID_RESPONSE)
     return IdentityProviderError(IdentityProviderFailure.UNEXPECTED_STATUS, f"status {status}")
+
+
+def look_up_failure(response: Response, access_token: str) -> IdentityProviderError:
+    """What a response means that does not say who a user is."""
+    failure = refusal_of(response.status, response.headers, {})
+    # GitHub's rate limits have status 403, too:
+    # https://docs.github.com/en/rest/using-the-rest-api/troubleshooting-the-rest-api#rate-limit-errors
+    is_limit = response.headers.get("x-ratelimit-remaining") == "0" or "retry-after" in response.headers
+    if response.status == httpx.codes.FORBIDDEN and is_limit:
+        failure = IdentityProviderError(
+            IdentityProviderFailure.RATE_LIMITED, retry_after=_retry_after(response.headers)
+        )
+    elif failure.failure is IdentityProviderFailure.REFUSED:
+        failure = IdentityProviderError(IdentityProviderFailure.UNEXPECTED_STATUS, f"status {response.status}")
+    failure.args = (f"the look-up of the user: {failure}",)
+    failure.said = said_in(response.json_object() or {}, status=response.status, secrets=[access_token])
+    return failure
 
 
 def _retry_after(headers: httpx.Headers) -> int | None:

@@ -14,6 +14,7 @@ class ProviderMetadata:
     revocation_endpoint: str | None = None
     jwks_uri: str | None = None
     introspection_endpoint: str | None = None
+    userinfo_endpoint: str | None = None
     sends_issuer: bool = False
     """Whether its authorization responses contain `iss` (RFC 9207)."""
     code_challenge_methods: tuple[str, ...] = ()

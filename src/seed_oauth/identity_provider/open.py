@@ -3,14 +3,17 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from ssl import SSLContext
-from time import monotonic, perf_counter
+from time import monotonic, perf_counter, time
 
 import httpx
 
+from seed_oauth.access.identity import ClaimNames
 from seed_oauth.http_client.transport import AuthenticatedTransport, IdentityProviderTransport
 from seed_oauth.identity_provider.circuit_breaker import CircuitBreaker
 from seed_oauth.identity_provider.client import HttpIdentityProvider, IdentityProvider
 from seed_oauth.identity_provider.discovery import Discovery
+from seed_oauth.identity_provider.id_token import IdTokens
+from seed_oauth.identity_provider.identification import Identification
 from seed_oauth.identity_provider.jwks import IssuerKeys
 from seed_oauth.identity_provider.metadata import ConfiguredMetadata, MetadataSource, ProviderMetadata
 from seed_oauth.identity_provider.timed import TimedIdentityProvider
@@ -27,6 +30,7 @@ class OpenIdentityProvider:
     metadata: MetadataSource
     client: IdentityProvider
     keys: IssuerKeys
+    identification: Identification
 
     def start(self) -> None:
         """Start to read the metadata in the background, if it is to be read."""
@@ -57,24 +61,43 @@ def open_identity_provider(
     transport: Transport | None = None,
     metadata: MetadataSource | None = None,
     clock: Callable[[], float] = perf_counter,
+    now: Callable[[], float] = time,
 ) -> OpenIdentityProvider:
     """The identity provider, its requests counted, timed and stopped while it does not respond.
 
     Nothing is connected to yet. `transport` and `metadata` are those of the settings by default; `clock` counts seconds
-    and never goes back.
+    and never goes back, `now` those since the epoch.
     """
     transport = transport or open_transport(settings)
     # The metadata and the keys are public: no credentials go there.
     public = pipeline.instrument(transport)
     if metadata is None and settings.reads_metadata:
         metadata = open_discovery(settings, public, pipeline.telemetry)
-    client = open_client(settings, transport, pipeline.instrument)
+    # A request that the circuit breaker refuses is no exchange, so the timer is inside.
+    client = CircuitBreaker(
+        TimedIdentityProvider(open_client(settings, transport, pipeline.instrument), pipeline.telemetry, clock), clock
+    )
+    keys = IssuerKeys(public, pipeline.telemetry)
+    preset = settings.preset
     return OpenIdentityProvider(
         metadata or ConfiguredMetadata(configured_metadata(settings)),
-        # A request that the circuit breaker refuses is no exchange, so the timer is inside.
-        CircuitBreaker(TimedIdentityProvider(client, pipeline.telemetry, clock), clock),
-        IssuerKeys(public, pipeline.telemetry),
+        client,
+        keys,
+        Identification(
+            client,
+            IdTokens(settings.idp_client_id or "", keys, now),
+            claim_names(settings),
+            needs=settings.rule_needs,
+            has_userinfo=preset is None or preset.has_userinfo,
+            is_github=preset is not None and preset.name == "github",
+        ),
     )
+
+
+def claim_names(settings: Settings) -> ClaimNames:
+    """How the identity provider says who a user is."""
+    email_verified = settings.preset.email_verified_claim if settings.preset else ClaimNames().email_verified
+    return ClaimNames(email_verified, settings.idp_groups_claim, settings.idp_roles_claim, settings.idp_tenant_claim)
 
 
 def open_transport(settings: Settings, ssl_context: SSLContext | bool = True) -> IdentityProviderTransport:
@@ -90,6 +113,7 @@ def open_client(
     instrument: Callable[[Transport], Transport] = lambda transport: transport,
 ) -> HttpIdentityProvider:
     """The client of the identity provider, which adds our credentials below `instrument`, so that no span has them."""
+    public = transport
     client_id = settings.idp_client_id or ""
     credentials = {"client_id": client_id}
     secret = ""
@@ -104,6 +128,7 @@ def open_client(
     return HttpIdentityProvider(
         instrument(transport),
         credentials,
+        public=instrument(public),
         token_parameters=settings.idp_token_parameters,
         error_codes=preset.error_codes if preset else {},
         scope_separator=preset.scope_separator if preset else " ",
@@ -130,6 +155,7 @@ def configured_metadata(settings: Settings) -> ProviderMetadata:
         revocation_endpoint=settings.idp_revocation_url,
         jwks_uri=settings.idp_jwks_url,
         introspection_endpoint=settings.idp_introspection_url,
+        userinfo_endpoint=settings.idp_userinfo_url,
     )
 
 

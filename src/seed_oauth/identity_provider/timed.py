@@ -54,6 +54,11 @@ class TimedIdentityProvider:
         with timed(partial(self._telemetry.record_idp_request, Operation.INTROSPECTION), self._clock):
             return await self._inner.introspect(introspection_endpoint, access_token)
 
+    async def look_up(self, url: str, access_token: str) -> object:
+        """Look something up with a user's access token."""
+        with timed(partial(self._telemetry.record_idp_request, Operation.USERINFO), self._clock):
+            return await self._inner.look_up(url, access_token)
+
     async def aclose(self) -> None:
         """Close the connections."""
         await self._inner.aclose()

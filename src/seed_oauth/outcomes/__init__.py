@@ -11,7 +11,7 @@ The columns of a row: the `result` label of its endpoint's counter, the wire `er
 from seed_oauth.outcomes.login import AuthorizationOutcome, CallbackOutcome, ConsentOutcome
 from seed_oauth.outcomes.resource import ResourceOutcome
 from seed_oauth.outcomes.row import Cause, Check, ClientFamily, GrantType, Outcome
-from seed_oauth.outcomes.tokens import RegistrationOutcome, RevocationOutcome, TokenOutcome
+from seed_oauth.outcomes.tokens import LogoutOutcome, RegistrationOutcome, RevocationOutcome, TokenOutcome
 
 __all__ = [
     "AuthorizationOutcome",
@@ -22,6 +22,7 @@ __all__ = [
     "ConsentOutcome",
     "EndpointOutcomes",
     "GrantType",
+    "LogoutOutcome",
     "Outcome",
     "RegistrationOutcome",
     "ResourceOutcome",
@@ -36,6 +37,7 @@ EndpointOutcomes = (
     | type[TokenOutcome]
     | type[RegistrationOutcome]
     | type[RevocationOutcome]
+    | type[LogoutOutcome]
     | type[ResourceOutcome]
 )
 """The table of any endpoint; all of them have the rows that the boundary needs."""

@@ -42,6 +42,21 @@ class OAuthError(Exception):
     """The client to which the error is delivered (RFC 6749 §4.1.2.1); None answers the request itself."""
     client_family: ClientFamily = ClientFamily.OTHER
     """The family of the client that asked, where it is known."""
+    log_fields: Mapping[str, object] = field(default_factory=dict)
+    """What only the log says of it."""
+    other_account: str | None = None
+    """Where the user can log in with another account; shown on the page."""
+
+
+@dataclass(eq=False)
+class JsonRpcError(OAuthError):
+    """A request to the MCP server ends in `outcome`, and its client reads the error as JSON-RPC.
+
+    The body of the response is a JSON-RPC error with `code` and the description: clients show that to their users.
+    """
+
+    code: int = 0
+    request_id: str | int | None = None
 
 
 class StoreError(Exception):

@@ -49,6 +49,9 @@ class ConsentOutcome(Outcome):
     NO_DECISION = None, "invalid_request", 400, Cause.CLIENT
     IDP_UNAVAILABLE = "error", "temporarily_unavailable", 503, Cause.IDP
     DENIED = "error", "access_denied", 200, Cause.USER
+    # Somebody else than the one whose consent was remembered: their authorization request was counted before.
+    DENIED_AFTER_LOGIN = None, "access_denied", 200, Cause.USER
+    APPROVED_AFTER_LOGIN = None, None, 200, None
     CANCELLED = None, "server_error", 503, Cause.USER
     UNEXPECTED = "error", "server_error", 500, Cause.SERVER
     APPROVED = "success", None, 200, None
@@ -97,8 +100,14 @@ class CallbackOutcome(Outcome):
     # The ID token belongs to no login, or to another one (OpenID Connect Core §3.1.3.7).
     IDP_NO_NONCE = "error", "server_error", 302, Cause.IDP
     IDP_WRONG_NONCE = "error", "server_error", 302, Cause.IDP
+    IDP_BAD_ID_TOKEN = "error", "server_error", 302, Cause.IDP
+    # Userinfo is about another user (OpenID Connect Core §5.3.2).
+    IDP_WRONG_SUBJECT = "error", "server_error", 302, Cause.IDP
+    # The access rules do not let this user in: nobody gets a code.
+    NOT_ALLOWED = "denied", "access_denied", 403, Cause.USER
     # The tokens cannot be kept for the client.
     STORE_FAILED = "error", "temporarily_unavailable", 302, Cause.SERVER
     CANCELLED = "error", "server_error", 503, Cause.USER
     UNEXPECTED = "error", "server_error", 500, Cause.SERVER
+    CONSENT_ASKED = "success", None, 200, None
     RETURNED = "success", None, 302, None

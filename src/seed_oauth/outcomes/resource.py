@@ -27,6 +27,11 @@ class ResourceOutcome(Outcome):
     INACTIVE_TOKEN = None, "invalid_token", 401, Cause.CLIENT
     REVOKED_TOKEN = None, "invalid_token", 401, Cause.CLIENT
     INSUFFICIENT_SCOPE = None, "insufficient_scope", 403, Cause.CLIENT
+    # The same of one operation.
+    STEP_UP_REQUIRED = None, "insufficient_scope", 403, Cause.CLIENT
+    # The client was asked to log in for the scopes, did so, and has not got them: it is not asked again.
+    SCOPE_NOT_GRANTED = None, "insufficient_scope", 403, Cause.CLIENT
+    HEADER_MISMATCH = None, "invalid_request", 400, Cause.CLIENT
     # The token cannot be checked now: never 401, on which clients discard valid tokens.
     NOT_CONFIGURED = None, "server_error", 503, Cause.SERVER
     TOKEN_CHECK_UNAVAILABLE = None, "temporarily_unavailable", 503, Cause.IDP

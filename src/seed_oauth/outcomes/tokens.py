@@ -38,6 +38,8 @@ class TokenOutcome(Outcome):
     # Counted once for each grant: from then on the grant is revoked, for the client and for a thief alike.
     REFRESH_TOKEN_REUSED = None, "invalid_grant", 400, Cause.CLIENT
     REFRESH_TOKEN_REVOKED = None, "invalid_grant", 400, Cause.CLIENT
+    # The operator, or the identity provider by a logout, has revoked it since the login.
+    GRANT_REVOKED = None, "invalid_grant", 400, Cause.USER
     STORE_FAILED = None, "temporarily_unavailable", 503, Cause.SERVER
     # The identity provider does not respond, so it was not asked: the code or token remains valid.
     CIRCUIT_OPEN = None, "temporarily_unavailable", 503, Cause.IDP
@@ -53,6 +55,11 @@ class TokenOutcome(Outcome):
     IDP_UNAUTHORIZED_CLIENT = None, "unauthorized_client", 400, Cause.SERVER
     # It refused *our* credentials. On invalid_client a client would register again, for ever.
     IDP_REFUSED_OUR_CREDENTIALS = None, "server_error", 502, Cause.SERVER
+    # Its ID token is not for this server, or the user is another one than before (OpenID Connect Core §3.1.3.7, §12.2).
+    IDP_BAD_ID_TOKEN = None, "server_error", 502, Cause.IDP
+    IDP_WRONG_SUBJECT = None, "server_error", 502, Cause.IDP
+    # The access rules do not let the user in any more; the grant is revoked.
+    NOT_ALLOWED = None, "invalid_grant", 400, Cause.USER
     # Temporary failures: never invalid_grant, on which clients discard valid tokens.
     IDP_UNREACHABLE = None, "temporarily_unavailable", 503, Cause.IDP
     IDP_TIMEOUT = None, "temporarily_unavailable", 503, Cause.IDP
@@ -110,3 +117,29 @@ class RevocationOutcome(Outcome):
     CANCELLED = None, "server_error", 503, Cause.USER
     UNEXPECTED = None, "server_error", 500, Cause.SERVER
     REVOKED = None, None, 200, None
+
+
+class LogoutOutcome(Outcome):
+    """`/oauth/backchannel-logout` (OpenID Connect Back-Channel Logout 1.0), where the identity provider is the client.
+
+    Anybody can send something here, so what is not signed by it is never the operator's business. A logout that fails
+    is answered 400, whoever has to act (§2.8).
+    """
+
+    METHOD_NOT_ALLOWED = None, "invalid_request", 405, Cause.CLIENT
+    RATE_LIMITED = None, "temporarily_unavailable", 429, Cause.CLIENT
+    BODY_TOO_LARGE = None, "invalid_request", 413, Cause.CLIENT
+    MALFORMED_REQUEST = None, "invalid_request", 400, Cause.CLIENT
+    MISSING_PARAMETER = None, "invalid_request", 400, Cause.CLIENT
+    BAD_LOGOUT_TOKEN = None, "invalid_request", 400, Cause.CLIENT
+    WRONG_ISSUER = None, "invalid_request", 400, Cause.CLIENT
+    WRONG_AUDIENCE = None, "invalid_request", 400, Cause.CLIENT
+    # The signature is good, so it is the identity provider's clock or ours, or somebody repeats what they have seen.
+    EXPIRED = None, "invalid_request", 400, Cause.IDP
+    REPLAYED = None, "invalid_request", 400, Cause.CLIENT
+    NOT_CONFIGURED = None, "server_error", 400, Cause.SERVER
+    IDP_UNAVAILABLE = None, "temporarily_unavailable", 400, Cause.IDP
+    STORE_FAILED = None, "temporarily_unavailable", 400, Cause.SERVER
+    CANCELLED = None, "server_error", 503, Cause.USER
+    UNEXPECTED = None, "server_error", 500, Cause.SERVER
+    LOGGED_OUT = None, None, 200, None

@@ -14,6 +14,7 @@ from seed_oauth.outcomes import (
     CallbackOutcome,
     ConsentOutcome,
     EndpointOutcomes,
+    LogoutOutcome,
     Outcome,
     RegistrationOutcome,
     RevocationOutcome,
@@ -42,6 +43,7 @@ _Limited = (
     | type[TokenOutcome]
     | type[RegistrationOutcome]
     | type[RevocationOutcome]
+    | type[LogoutOutcome]
 )
 
 
@@ -171,7 +173,7 @@ class RateLimits:
             authorize: requests by address, at each step of a login in the browser.
             register: registrations by address.
             token: requests to the token and revocation endpoints by code or token.
-            token_address: the same by address.
+            token_address: the same by address, and back-channel logouts.
             trusted_proxies: see `ClientAddresses`.
             now: counts seconds since the epoch.
         """
@@ -181,6 +183,7 @@ class RateLimits:
         limited: list[tuple[_Limited, Sequence[Window], Sequence[Window]]] = [
             (TokenOutcome, users, uses),
             (RevocationOutcome, users, uses),
+            (LogoutOutcome, windows("backchannel_logout", token_address, now), ()),
             (RegistrationOutcome, windows("register", register, now), ()),
             (AuthorizationOutcome, windows("authorize", authorize, now), ()),
             (ConsentOutcome, windows("consent", authorize, now), ()),

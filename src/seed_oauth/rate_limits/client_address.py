@@ -26,6 +26,7 @@ _NAT64 = ip_network("64:ff9b::/96")
 class _Hop(NamedTuple):
     """One address on the way of a request."""
 
+    address: str
     key: bytes
     is_trusted: bool
     is_public: bool
@@ -50,13 +51,21 @@ class ClientAddresses:
         if hop is None:
             return None
         if hop.is_trusted:
-            return self._behind(hop, scope)
+            return self._behind(hop, scope).key
         if self._trusted or hop.is_public:
             return hop.key
         self._warn_of_a_proxy(scope)
         return None
 
-    def _behind(self, proxy: _Hop, scope: Scope) -> bytes:
+    def text_of(self, scope: Scope) -> str | None:
+        """The address of the client, or of the reverse proxy that is not trusted to name it; None if it has none."""
+        client = scope.get("client")
+        hop = self._hop(client[0]) if client else None
+        if hop is not None and hop.is_trusted:
+            hop = self._behind(hop, scope)
+        return hop and hop.address
+
+    def _behind(self, proxy: _Hop, scope: Scope) -> _Hop:
         """The client behind a trusted proxy: the last untrusted address, or else the last readable one."""
         hop = proxy
         for text in _forwarded_for(scope):
@@ -71,7 +80,7 @@ class ClientAddresses:
                 "a trusted proxy sends no X-Forwarded-For: all of its clients share one limit",
                 "have it append the client's address to X-Forwarded-For",
             )
-        return hop.key
+        return hop
 
     def _warn_of_a_proxy(self, scope: Scope) -> None:
         if any(name == b"x-forwarded-for" for name, _ in scope["headers"]):
@@ -98,7 +107,7 @@ class ClientAddresses:
         address = _plain(address)
         is_trusted = any(address in network for network in self._trusted)
         key = address.packed if address.version == 4 else address.packed[:_IPV6_NETWORK]  # noqa: PLR2004 - IPv4
-        return _Hop(key, is_trusted, address.is_global)
+        return _Hop(str(address), key, is_trusted, address.is_global)
 
 
 def _forwarded_for(scope: Scope) -> Iterator[str]:

@@ -36,6 +36,18 @@ class VerifiedToken:
     idp_token: str | None = field(default=None, repr=False)
     """The identity provider's access token inside our own, for the MCP server's own use only."""
     grant_id: str | None = None
-    """The grant behind our own token; None for the identity provider's, which cannot be revoked here."""
+    """The grant behind our own token; None for the identity provider's."""
     issued_at: float = 0.0
-    """When our own token was issued, in seconds since the epoch."""
+    """When the token was issued, in seconds since the epoch; 0 when the identity provider does not say."""
+    token_id: str | None = None
+    """The ID of the identity provider's token (`jti`)."""
+    session_id: str | None = None
+    """The user's session at the identity provider (`sid`), if its token says it."""
+    email: str | None = None
+    """The user's e-mail address, if the identity provider has verified it."""
+    name: str | None = None
+    """The user's name; None when the token does not say."""
+    groups: tuple[str, ...] = ()
+    """The user's groups, all of them; empty, too, if the token does not say."""
+    tenant: str | None = None
+    """The user's tenant; None when the token does not say."""

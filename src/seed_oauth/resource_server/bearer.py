@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from time import monotonic, time
 
+from seed_oauth.access.identity import ClaimNames
 from seed_oauth.envelopes.access_token import AccessToken
 from seed_oauth.envelopes.seal import ExpiredError, Sealer, SealError
 from seed_oauth.flows.revocations import Revocations
@@ -32,6 +33,8 @@ from seed_oauth.resource_server.claims import (
 )
 from seed_oauth.resource_server.introspection import REMEMBERED_FOR, Introspection
 
+_STANDARD = ClaimNames()
+
 
 class BearerTokens:
     """Verifies access tokens."""
@@ -46,6 +49,7 @@ class BearerTokens:
         *,
         idp_client_id: str | None = None,
         audiences: Collection[str] = (),
+        claim_names: ClaimNames = _STANDARD,
         introspection: bool = True,
         revocations: Revocations | None = None,
         now: Callable[[], float] = time,
@@ -54,13 +58,15 @@ class BearerTokens:
         """Verify the tokens that `sealer` opens, which are `issuer`'s own, and those of the identity provider.
 
         `idp_client_id` is the audience of its ID tokens, `audiences` are those of its access tokens besides the
-        resource, and `introspection` allows asking about opaque ones (RFC 7662). Without `revocations`, our own tokens
-        are valid until they expire. `now` counts seconds since the epoch; `clock` counts seconds and never goes back.
+        resource, `claim_names` are the claims that say who a user is, and `introspection` allows asking about opaque
+        ones (RFC 7662). Without `revocations`, tokens are valid until they expire. `now` counts seconds since the
+        epoch; `clock` counts seconds and never goes back.
         """
         self._issuer = issuer
         self._sealer = sealer
         self._idp_client_id = idp_client_id
         self._audiences = audiences
+        self._claim_names = claim_names
         self._introspects = introspection
         self._metadata = metadata
         self._introspection = Introspection(identity_provider, clock)
@@ -86,8 +92,8 @@ class BearerTokens:
             flow_id=(verified.grant_id or "")[:FLOW_ID],
             subject=self._sealer.pseudonym(verified.subject),
         )
-        is_own = verified.grant_id is not None
-        if is_own and self._revocations is not None and await self._revocations.cover(verified):
+        log_fields.fact(subject=verified.subject, grant_id=verified.grant_id, scopes=verified.scopes, resource=resource)
+        if self._revocations is not None and await self._revocations.cover(verified):
             raise AccessTokenError(
                 ResourceOutcome.REVOKED_TOKEN, "the access token was revoked: use the refresh token, or log in again"
             )
@@ -102,7 +108,7 @@ class BearerTokens:
                 left = token.expires_at - self._now()
                 timer = asyncio.get_running_loop().call_later(left if left > 0 else left + CLOCK_SKEW, end)
                 watching.callback(timer.cancel)
-            if self._revocations is not None and token.grant_id is not None:
+            if self._revocations is not None:
                 watching.enter_context(self._revocations.watching(token, end))
             yield
 
@@ -128,6 +134,10 @@ class BearerTokens:
             idp_token=opened.idp_access_token,
             grant_id=opened.grant_id,
             issued_at=opened.issued_at,
+            email=opened.email,
+            name=opened.name,
+            groups=opened.groups,
+            tenant=opened.tenant,
         )
 
     async def _verify_jwt(self, token: str, resource: str) -> VerifiedToken:
@@ -159,7 +169,7 @@ class BearerTokens:
             client_id=self._idp_client_id,
             now=self._now(),
         )
-        return token_of(claims, expires_at, issuer)
+        return token_of(claims, expires_at, issuer, self._claim_names)
 
     async def _ask(self, token: str, resource: str) -> VerifiedToken:
         metadata = await self._metadata.get()
@@ -177,7 +187,7 @@ class BearerTokens:
         # `exp` is optional, too; without it the answer is valid for as long as it is remembered.
         claims = {"exp": self._now() + REMEMBERED_FOR, **answer}
         check_audience(claims, resource, self._audiences)
-        return token_of(claims, check_times(claims, self._now()), issuer)
+        return token_of(claims, check_times(claims, self._now()), issuer, self._claim_names)
 
 
 def _issuer_of(metadata: ProviderMetadata) -> str:

@@ -2,6 +2,8 @@
 
 from collections.abc import Collection, Mapping
 
+from seed_oauth.access.identity import ClaimNames, Identity
+from seed_oauth.flows.revoked import token_id
 from seed_oauth.outcomes import ResourceOutcome
 from seed_oauth.protocol.issuer import is_issuer
 from seed_oauth.protocol.jwk import SIGNING_ALGORITHMS
@@ -170,10 +172,10 @@ def scopes_of(claims: Claims) -> frozenset[str]:
     return frozenset(scope for text in texts for scope in text.split())
 
 
-def token_of(claims: Claims, expires_at: float, issuer: str) -> VerifiedToken:
+def token_of(claims: Claims, expires_at: float, issuer: str, claim_names: ClaimNames) -> VerifiedToken:
     """The token with these claims, once they are checked."""
     names = (claims.get(name) for name in ("client_id", "azp", "appid"))
-    subject = claims.get("sub")
+    subject, session_id = claims.get("sub"), claims.get("sid")
     return VerifiedToken(
         subject=subject if isinstance(subject, str) else None,
         client_id=next((name for name in names if isinstance(name, str)), None),
@@ -181,6 +183,10 @@ def token_of(claims: Claims, expires_at: float, issuer: str) -> VerifiedToken:
         expires_at=expires_at,
         issuer=issuer,
         claims=claims,
+        **Identity.of(claims, claim_names, issuer).profile,
+        issued_at=_number(claims.get("iat")) or 0.0,
+        token_id=token_id(claims),
+        session_id=session_id if isinstance(session_id, str) else None,
     )
 
 

@@ -2,12 +2,20 @@
 
 import re
 from collections.abc import Container, Iterable
+from urllib.parse import quote
+
+from seed_oauth.resource_server import VerifiedToken
 
 Headers = list[tuple[bytes, bytes]]
 """Names and values, as in ASGI."""
 
 IDENTITY_PREFIX = b"x-seed-oauth-"
 """The prefix of all identity header fields."""
+
+VISIBLE = "".join(map(chr, range(0x21, 0x7F)))
+"""The visible characters of ASCII."""
+_UNESCAPED = VISIBLE.replace("%", "")
+_UNESCAPED_IN_LIST = _UNESCAPED.replace(",", "")
 
 _NOT_ALPHANUMERIC = re.compile(rb"[^a-z0-9]")
 
@@ -31,3 +39,25 @@ def without_identity(
         if spelt != b"authorization" and spelt not in names and not spelt.startswith(unwanted):
             kept.append((name, value))
     return kept
+
+
+def identity_headers(token: VerifiedToken, issuer: str, *, send_token: bool) -> dict[str, str | None]:
+    """The identity header fields; None for what the token does not say.
+
+    `issuer` is this server, and `send_token` passes the identity provider's access token, too.
+    """
+    return {
+        "X-Seed-OAuth-Subject": _encoded(token.subject),
+        "X-Seed-OAuth-Email": _encoded(token.email),
+        "X-Seed-OAuth-Name": _encoded(token.name),
+        "X-Seed-OAuth-Groups": ",".join(quote(group, safe=_UNESCAPED_IN_LIST) for group in token.groups),
+        "X-Seed-OAuth-Tenant": _encoded(token.tenant),
+        # In a token of the identity provider it would be this server's own client_id there.
+        "X-Seed-OAuth-Client-Id": _encoded(token.client_id if token.issuer == issuer else None),
+        "X-Seed-OAuth-Scope": " ".join(quote(scope, safe=_UNESCAPED) for scope in sorted(token.scopes)),
+        "X-Seed-OAuth-IdP-Token": _encoded(token.idp_token if send_token else None),
+    }
+
+
+def _encoded(value: str | None) -> str | None:
+    return None if value is None else quote(value, safe=_UNESCAPED)

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Sequence
 from time import time
 
+from seed_oauth.access.tools import OperationScopes
 from seed_oauth.envelopes.seal import Sealer
 from seed_oauth.flows.revocations import Revocations
-from seed_oauth.identity_provider.open import OpenIdentityProvider
+from seed_oauth.identity_provider.open import OpenIdentityProvider, claim_names
 from seed_oauth.protocol.scope import ScopeHierarchy
 from seed_oauth.resource_server.bearer import BearerTokens
 from seed_oauth.resource_server.guard import Guard
@@ -31,6 +32,7 @@ def open_guard(
         idp.keys,
         idp_client_id=settings.idp_client_id,
         audiences=settings.idp_audiences,
+        claim_names=claim_names(settings),
         introspection=settings.introspects,
         revocations=revocations,
         now=now,
@@ -40,5 +42,7 @@ def open_guard(
         tokens,
         required=required,
         advertised=settings.advertised_scopes,
+        operations=OperationScopes(settings.tool_scopes, settings.method_scopes),
         hierarchy=ScopeHierarchy(settings.scope_hierarchy),
+        names_tools=settings.audit_tool_calls and bool(settings.audit_log),
     )

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 
 from starlette.requests import ClientDisconnect, Request
-from starlette.types import Scope
+from starlette.types import Message, Scope
 
 from seed_oauth.http.parameters import MalformedRequestError
 from seed_oauth.http.scope_keys import HALF_CLOSED
@@ -33,26 +33,57 @@ class RequestStream:
         self._scope = request.scope
         self._receive = request.receive
         self._limit = limit
+        self._size = 0
+        self.whole: bytes | None = None
+        """The body, once `read` has read it."""
+        self._passed_on = False
         self._has_sent = asyncio.Event()
         if not self.sends_body:
             self._has_sent.set()
 
+    async def read(self) -> bytes:
+        """The whole body, which `body` does not have afterwards.
+
+        Raises:
+            OAuthError: it exceeds the limit.
+            ClientDisconnect: the client disconnected before it was complete.
+        """
+        chunks, more = [], self.sends_body
+        while more:
+            chunk, more = await self._next()
+            chunks.append(chunk)
+        self.whole = b"".join(chunks)
+        return self.whole
+
+    async def receive_again(self) -> Message:
+        """What an ASGI app receives: the body that was read, and after it what comes."""
+        if self._passed_on or self.whole is None:
+            return await self._receive()
+        self._passed_on = True
+        return {"type": "http.request", "body": self.whole, "more_body": False}
+
     async def body(self) -> AsyncIterator[bytes]:
         """The body, chunk by chunk."""
-        size, more = 0, True
+        more = True
         while more:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                self._has_sent.set()
-                raise self._failed(ClientDisconnect())
-            chunk, more = message.get("body", b""), message.get("more_body", False)
-            size += len(chunk)
-            if size > self._limit:
-                # A chunked body may have no end, so the connection is closed. One with a length is read to its end.
-                raise self._failed(_too_large(self._limit, {"Connection": "close"}))
+            chunk, more = await self._next()
             if chunk:
                 yield chunk
-        self._has_sent.set()
+
+    async def _next(self) -> tuple[bytes, bool]:
+        """The next chunk, which may be empty, and whether there are more."""
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            self._has_sent.set()
+            raise self._failed(ClientDisconnect())
+        chunk, more = message.get("body", b""), message.get("more_body", False)
+        self._size += len(chunk)
+        if self._size > self._limit:
+            # A chunked body may have no end, so the connection is closed. One with a length is read to its end.
+            raise self._failed(_too_large(self._limit, {"Connection": "close"}))
+        if not more:
+            self._has_sent.set()
+        return chunk, more
 
     async def leaves(self) -> None:
         """Return when the client has disconnected.

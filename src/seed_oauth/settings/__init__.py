@@ -8,17 +8,19 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from seed_oauth.settings import cross_checks, defaults, environment, presets, rate_limits, validators
+from seed_oauth.settings import cross_checks, defaults, environment, presets, rate_limits, tools, validators
+from seed_oauth.settings.access import AccessSettings
+from seed_oauth.settings.audit import AuditSettings
 from seed_oauth.settings.environment import FromEnvironment
 from seed_oauth.settings.errors import PREFIX, SettingsError, readable, refuse_unknown_variables
 from seed_oauth.settings.mcp_server import McpServerUrl, path_of, script_origins
-from seed_oauth.settings.presets import Preset
+from seed_oauth.settings.preset import Preset
 from seed_oauth.settings.store_url import StoreUrl
 
 __all__ = ["PREFIX", "Settings", "SettingsError"]
 
 
-class Settings(FromEnvironment, BaseSettings):
+class Settings(AccessSettings, FromEnvironment, AuditSettings, BaseSettings):
     """All settings, from keyword arguments or from `SEED_OAUTH_*` environment variables.
 
     Raises:
@@ -98,6 +100,11 @@ class Settings(FromEnvironment, BaseSettings):
     """Scopes that an access token must have, all of them, to reach `mcp_server`."""
     scope_hierarchy: validators.ScopeHierarchy = {}
     """Scopes that include others, for example `{"files:write": ["files:read"]}` (JSON)."""
+    tool_scopes: tools.ToolScopes = {}
+    """Scopes that calling a tool needs, for example `{"files:write": ["write_file", "delete_*"]}` (JSON). A tool needs
+    every scope that lists it; one that no scope lists needs only `required_scopes`."""
+    method_scopes: tools.MethodScopes = {}
+    """Scopes that other methods of MCP need, for example `{"files:read": ["resources/read"]}` (JSON)."""
     scope_descriptions: dict[str, str] = {}
     """What the consent page says for scopes, for example `{"files:read": "see your files"}` (JSON)."""
     server_name: Annotated[str, Field(max_length=60)] = ""
@@ -113,7 +120,8 @@ class Settings(FromEnvironment, BaseSettings):
     registration_tokens: validators.SecretKeys = ()
     """Initial access tokens (RFC 7591 §3): at least 32 random characters each, separated by commas."""
     contact: str | None = None
-    """Whom users ask to allow a client: an e-mail address, a name, or the https URL of a page. Error pages show it."""
+    """Whom users ask to allow a client, or themselves: an e-mail address, a name, or the https URL of a page. Error
+    pages show it."""
     redirect_hosts: validators.HostPatterns = ()
     """Hosts of allowed https redirect URIs, separated by commas: `app.example.com`, or `*.example.com` for every host
     below a domain; empty allows all. Trusted clients and loopback redirect URIs are not restricted."""
@@ -159,6 +167,10 @@ class Settings(FromEnvironment, BaseSettings):
     access_token_seconds: Annotated[int, Field(ge=60, le=86_400)] = 3600
     """Seconds until an `own` access token expires; it never outlives the identity provider's."""
 
+    revoke_before: validators.PastTime = None
+    """Whatever was issued before this time is refused: codes, refresh tokens, access tokens. In ISO 8601 with a time
+    zone: `2027-01-31T12:00:00Z`."""
+
     secret_keys: validators.SecretKeys = ()
     """Keys that encrypt codes, tokens and cookies: at least 32 random characters each, separated by commas. The first
     one encrypts, all of them decrypt. With a loopback issuer the default is a random key, lost at restart."""
@@ -171,7 +183,8 @@ class Settings(FromEnvironment, BaseSettings):
     rate_limit_token: rate_limits.RateLimit = "20/minute"  # noqa: S105 - a limit
     """Uses of one code or token per client address at the token and revocation endpoints."""
     rate_limit_token_address: rate_limits.RateLimit = "6000/minute"  # noqa: S105 - a limit
-    """Requests per client address to the token and revocation endpoints, for all users of a vendor together."""
+    """Requests per client address to the token and revocation endpoints, for all users of a vendor together; and to
+    the back-channel logout endpoint."""
     trusted_proxies: rate_limits.Networks = ()
     """Addresses and networks of the reverse proxies whose X-Forwarded-For header is trusted."""
 

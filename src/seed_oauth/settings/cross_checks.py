@@ -5,7 +5,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from seed_oauth.protocol.redirect_uri import RedirectUriRules
 from seed_oauth.protocol.resource import canonical
-from seed_oauth.settings import mcp_server, preregistered, store_url
+from seed_oauth.settings import access, mcp_server, preregistered, store_url, tools
 from seed_oauth.settings.errors import PREFIX
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def check(settings: "Settings") -> None:
     if settings.idp_client_secret and not settings.idp_client_id:
         raise ValueError(f"{PREFIX}IDP_CLIENT_ID is missing: set it together with {PREFIX}IDP_CLIENT_SECRET")
     _check_identity_provider(settings)
+    access.check(settings)
     _check_clients(settings)
     if settings.flow == "broker" and not settings.secret_keys:
         # With a random key per process, a login that began in one would fail in another.
@@ -33,6 +34,7 @@ def check(settings: "Settings") -> None:
             'python -c "import secrets; print(secrets.token_urlsafe(32))" prints one'
         )
     _check_resources(settings)
+    tools.check(settings)
 
 
 def _check_resources(settings: "Settings") -> None:

@@ -8,6 +8,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource
 
+from seed_oauth.settings.access import AccessSettings
 from seed_oauth.settings.errors import PREFIX
 
 if TYPE_CHECKING:
@@ -54,7 +55,9 @@ def variables(settings: BaseSettings) -> dict[str, str]:
         elif name == "clients":
             value = json.dumps([client.revealed() for client in value])
         elif isinstance(value, tuple):
-            value = " ".join(one.get_secret_value() if isinstance(one, SecretStr) else one for one in value)
+            listed = [one.get_secret_value() if isinstance(one, SecretStr) else one for one in value]
+            # Names of groups may have spaces and commas.
+            value = json.dumps(listed) if name in AccessSettings.model_fields else " ".join(listed)
         if value is not None:
             found[PREFIX + name.upper()] = str(value)
     return found

@@ -3,14 +3,11 @@
 Settings of the operator always override a preset; `SEED_OAUTH_IDP_PRESET=none` switches presets off.
 """
 
-import re
-from collections.abc import Mapping, MutableMapping
-from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Literal
-from urllib.parse import urlsplit
 
-_GUID = "[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+from seed_oauth.settings.preset import RULE_SCOPES, Preset
+
+__all__ = ["PRESETS", "RESOURCE", "RULE_SCOPES", "Name", "find"]
 
 Name = Literal[
     "auto", "none", "entra", "b2c", "google", "okta", "auth0", "keycloak", "github", "cognito", "authentik", "zitadel"
@@ -18,56 +15,6 @@ Name = Literal[
 
 RESOURCE = "{resource}"
 """Value of an authorization parameter that is replaced by the requested resource."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Preset:
-    """One kind of identity provider."""
-
-    name: str
-    hosts: tuple[str, ...] = ()
-    """Hosts of its issuers, as patterns in which `*` matches anything. Empty matches any host."""
-    paths: tuple[str, ...] = ("",)
-    """Prefixes of the paths of its issuers."""
-    defaults: Mapping[str, object]
-    """Defaults of settings. Parameters are merged with those of the operator, other settings are overridden."""
-    has_metadata: bool = True
-    """False if the identity provider publishes no metadata; `defaults` has all endpoints."""
-    supports_s256: bool = False
-    """Whether PKCE with S256 works although its metadata does not list it."""
-    published_issuers: Mapping[str, str] = field(default_factory=dict)
-    """The issuer in the metadata, by a pattern of the issuers at which it is read: the exceptions to RFC 8414 §3.3.
-    `{host}` is the host that it is read from, and `{guid}` any GUID."""
-    error_codes: Mapping[str, str] = field(default_factory=dict)
-    """Non-standard error codes of its token endpoint, and the codes of RFC 6749 §5.2 they stand for."""
-    scope_separator: str = " "
-    """Separator of `scope` in its token responses; RFC 6749 §3.3 has a space."""
-
-    def recognises(self, issuer: str) -> bool:
-        """Whether the issuer belongs to this kind of identity provider."""
-        url = urlsplit(issuer)
-        host = url.hostname or ""
-        known = not self.hosts or any(fnmatchcase(host, pattern) for pattern in self.hosts)
-        return known and url.path.startswith(self.paths)
-
-    def publishes(self, issuer: str, published: str) -> bool:
-        """Whether the metadata at `issuer` may name the issuer `published`."""
-        host = urlsplit(issuer).hostname or ""
-        allowed = [
-            template.replace("{host}", host)
-            for pattern, template in self.published_issuers.items()
-            if re.fullmatch(pattern, issuer)
-        ]
-        return published in allowed or re.sub(_GUID, "{guid}", published) in allowed
-
-    def fill_in(self, values: MutableMapping[str, object]) -> None:
-        """Add the defaults to the settings that have no value."""
-        for name, default in self.defaults.items():
-            given = values.get(name)
-            if given is None:
-                values[name] = default
-            elif isinstance(default, dict) and isinstance(given, dict):
-                values[name] = {**default, **given}
 
 
 def find(name: object, issuer: object) -> Preset | None:
@@ -99,11 +46,21 @@ ENTRA = Preset(
         # A request without scope is refused, and refresh tokens require offline_access:
         # https://learn.microsoft.com/entra/identity-platform/scopes-oidc
         "idp_scopes": ("openid", "offline_access"),
+        # https://learn.microsoft.com/entra/identity-platform/id-token-claims-reference (tid)
+        "idp_tenant_claim": "tid",
     },
     # Its metadata has no code_challenge_methods_supported, but S256 is documented:
     # https://learn.microsoft.com/entra/identity-platform/v2-oauth2-auth-code-flow
     # https://github.com/vercel/ai/issues/18674
     supports_s256=True,
+    # https://learn.microsoft.com/entra/identity-platform/v2-protocols-oidc#find-your-apps-openid-configuration-document-uri
+    open_to_anybody=r"https://login\.[^/]+/(common|organizations|consumers)(/.*)?",
+    # It is on Microsoft Graph, whose access tokens are others.
+    has_userinfo=False,
+    # `email` is what the user or an administrator of any tenant has written, unless the optional claim says otherwise:
+    # https://learn.microsoft.com/entra/identity-platform/migrate-off-email-claim-authorization
+    email_verified_claim="xms_edov",
+    selects_account=True,
     # For more than one tenant the issuer is a template, and `consumers` is the name of a tenant:
     # https://learn.microsoft.com/entra/identity-platform/v2-protocols-oidc
     # https://github.com/MicrosoftDocs/azure-docs/issues/38427
@@ -137,6 +94,10 @@ B2C = Preset(
     },
     # https://learn.microsoft.com/azure/active-directory-b2c/authorization-code-flow (code_challenge_method)
     supports_s256=True,
+    # Its claim `emails` does not say which are verified:
+    # https://learn.microsoft.com/azure/active-directory-b2c/user-profile-attributes
+    lacks=frozenset({"email"}),
+    has_userinfo=False,
     # The metadata of a user flow has the tenant's ID and not the flow, unless that is set ("Compatibility"):
     # https://learn.microsoft.com/azure/active-directory-b2c/tokens-overview
     # https://github.com/coreos/go-oidc/issues/121
@@ -167,7 +128,14 @@ GOOGLE = Preset(
         # Its access tokens are opaque and for Google's own APIs:
         # https://developers.google.com/identity/protocols/oauth2#size
         "access_tokens": "own",
+        # The domain of a Workspace account: https://developers.google.com/identity/openid-connect/openid-connect#hd-param
+        "idp_tenant_claim": "hd",
     },
+    open_to_anybody=".*",
+    # Not among the claims in https://developers.google.com/identity/openid-connect/openid-connect#an-id-tokens-payload
+    lacks=frozenset({"groups"}),
+    # https://developers.google.com/identity/openid-connect/openid-connect#authenticationuriparameters
+    selects_account=True,
 )
 
 OKTA = Preset(
@@ -181,6 +149,8 @@ OKTA = Preset(
         # https://developer.okta.com/docs/guides/refresh-tokens/main/ (offline_access at /authorize)
         "idp_scopes": ("openid", "offline_access"),
     },
+    # https://developer.okta.com/docs/guides/customize-tokens-groups-claim/main/
+    rule_scopes={**RULE_SCOPES, "groups": ("groups",)},
 )
 
 AUTH0 = Preset(
@@ -198,7 +168,11 @@ AUTH0 = Preset(
         "idp_token_auth_method": "client_secret_post",
         # https://auth0.com/docs/secure/tokens/refresh-tokens/get-refresh-tokens
         "idp_scopes": ("openid", "offline_access"),
+        # https://auth0.com/docs/manage-users/organizations/using-tokens
+        "idp_tenant_claim": "org_id",
     },
+    # New users can sign up unless that is disabled: https://auth0.com/docs/authenticate/database-connections
+    open_to_anybody=".*",
 )
 
 KEYCLOAK = Preset(
@@ -223,6 +197,8 @@ GITHUB = Preset(
         # https://docs.github.com/en/apps/oauth-apps/building-oauth-apps/authorizing-oauth-apps
         "idp_authorization_url": "https://github.com/login/oauth/authorize",
         "idp_token_url": "https://github.com/login/oauth/access_token",
+        # https://docs.github.com/en/rest/users/users#get-the-authenticated-user
+        "idp_userinfo_url": "https://api.github.com/user",
         # The same page: client_id and client_secret are parameters, `resource` is not.
         "idp_token_auth_method": "client_secret_post",
         "idp_send_resource": False,
@@ -248,6 +224,12 @@ GITHUB = Preset(
     # "access_token=gho_…&scope=repo%2Cgist&token_type=bearer":
     # https://docs.github.com/en/apps/oauth-apps/building-oauth-apps/authorizing-oauth-apps
     scope_separator=",",
+    open_to_anybody=".*",
+    lacks=frozenset({"groups", "tenant"}),
+    # https://docs.github.com/en/apps/oauth-apps/building-oauth-apps/scopes-for-oauth-apps
+    rule_scopes={"email": ("user:email",), "github_orgs": ("read:org",), "github_teams": ("read:org",)},
+    # https://docs.github.com/en/apps/oauth-apps/building-oauth-apps/authorizing-oauth-apps (prompt)
+    selects_account=True,
 )
 
 COGNITO = Preset(
@@ -263,6 +245,8 @@ COGNITO = Preset(
         # Not among the scopes there, and refresh tokens come without it:
         # https://docs.aws.amazon.com/cognito/latest/developerguide/token-endpoint.html
         "idp_dropped_scopes": ("offline_access",),
+        # https://docs.aws.amazon.com/cognito/latest/developerguide/amazon-cognito-user-pools-using-the-id-token.html
+        "idp_groups_claim": "cognito:groups",
     },
     # Its metadata has no code_challenge_methods_supported, but S256 is documented:
     # https://docs.aws.amazon.com/cognito/latest/developerguide/using-pkce-in-authorization-code.html
@@ -278,6 +262,8 @@ AUTHENTIK = Preset(
         # The same page: refresh tokens come with offline_access only.
         "idp_scopes": ("openid", "offline_access"),
     },
+    # The same page: the scope `profile` has the groups.
+    rule_scopes={**RULE_SCOPES, "groups": ("profile",)},
 )
 
 ZITADEL = Preset(
@@ -287,6 +273,14 @@ ZITADEL = Preset(
     defaults={
         # https://zitadel.com/docs/apis/openidoauth/scopes (offline_access for refresh tokens)
         "idp_scopes": ("openid", "offline_access"),
+        # https://zitadel.com/docs/apis/openidoauth/claims
+        "idp_groups_claim": "urn:zitadel:iam:org:project:roles",
+        "idp_tenant_claim": "urn:zitadel:iam:user:resourceowner:id",
+    },
+    rule_scopes={
+        **RULE_SCOPES,
+        "groups": ("urn:zitadel:iam:org:projects:roles",),
+        "tenant": ("urn:zitadel:iam:user:resourceowner",),
     },
 )
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Annotated
 from urllib.parse import parse_qsl, urlsplit
 
@@ -29,6 +30,8 @@ _WEB_SCHEMES = frozenset({"http", "https", "javascript", "data", "file", "vbscri
 
 _MAXIMUM_LOGO = 48 * 1024
 _LOGO = re.compile(r"data:image/(?:png|jpeg|webp|svg\+xml);base64,[A-Za-z0-9+/]+={0,2}")
+
+_TIME = "must be a time in ISO 8601 with a time zone, such as 2027-01-31T12:00:00Z"
 
 _SCOPE_TOKEN = re.compile(r"[!#-\[\]-~]+")
 
@@ -171,6 +174,22 @@ def _origins(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+def _past_time(value: object) -> float | None:
+    """In seconds since the epoch."""
+    if not value:
+        return None
+    try:
+        time = datetime.fromisoformat(str(value))
+    except ValueError:
+        raise ValueError(_TIME) from None
+    if time.tzinfo is None:
+        raise ValueError(_TIME)
+    if time > datetime.now(UTC):
+        # Whatever is issued until then would be refused at once, so nobody could log in.
+        raise ValueError("must not be in the future")
+    return time.timestamp()
+
+
 def _split(value: object) -> object:
     return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
 
@@ -189,6 +208,7 @@ AuthorizationUrl = Annotated[OptionalUrl, AfterValidator(authorization_url)]
 Parameters = Annotated[dict[str, str], AfterValidator(_parameters)]
 Urls = Annotated[tuple[Url, ...], NoDecode, BeforeValidator(_split)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+PastTime = Annotated[float | None, BeforeValidator(_past_time)]
 Scopes = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_scope_tokens)]
 ScopeHierarchy = Annotated[dict[str, tuple[str, ...]], AfterValidator(_hierarchy)]
 Logo = Annotated[str, AfterValidator(_logo)]

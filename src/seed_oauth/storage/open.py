@@ -9,7 +9,7 @@ from seed_oauth.clients.archive import DocumentStore
 from seed_oauth.clients.assertion import UsedAssertions
 from seed_oauth.flows.grants import GrantStore
 from seed_oauth.flows.held_responses import HeldResponseStore
-from seed_oauth.flows.revocations import RevocationStore
+from seed_oauth.flows.revoked import RevocationStore
 from seed_oauth.settings import Settings
 from seed_oauth.settings.store_url import is_redis
 from seed_oauth.storage.sqlite.assertions import SqliteUsedAssertions

@@ -17,6 +17,7 @@ from seed_oauth.outcomes import (
     ClientFamily,
     ConsentOutcome,
     GrantType,
+    LogoutOutcome,
     Outcome,
     RegistrationOutcome,
     ResourceOutcome,
@@ -40,6 +41,8 @@ class Operation(StrEnum):
     JWKS = "jwks"
     DISCOVERY = "discovery"
     INTROSPECTION = "introspection"
+    USERINFO = "userinfo"
+    """Who a user is: userinfo, or GitHub's API."""
 
 
 class IdpOutcome(StrEnum):
@@ -91,22 +94,28 @@ class Step(StrEnum):
     """Received tokens for a refresh token."""
     ABANDONED = "abandoned"
     """Never came for the tokens of a login that had returned; broker flow only."""
+    STEPPED_UP = "stepped_up"
+    """Was asked to log in again with more scopes, which an operation needs; of any client."""
 
 
 STEPS: Mapping[Outcome, tuple[Step, ...]] = {
     **dict.fromkeys(AuthorizationOutcome, (Step.REQUESTED,)),
     AuthorizationOutcome.REDIRECTED_TO_IDP: (Step.REQUESTED, Step.REDIRECTED),
     ConsentOutcome.APPROVED: (Step.REDIRECTED,),
+    CallbackOutcome.CONSENT_ASKED: (Step.RETURNED,),
     CallbackOutcome.RETURNED: (Step.RETURNED,),
     TokenOutcome.EXCHANGED: (Step.EXCHANGED,),
     TokenOutcome.REFRESHED: (Step.REFRESHED,),
     RegistrationOutcome.REGISTERED: (Step.REGISTERED,),
+    ResourceOutcome.STEP_UP_REQUIRED: (Step.STEPPED_UP,),
 }
 """The steps that are counted for an outcome."""
 
 DECISIONS: Mapping[Outcome, Decision] = {
     ConsentOutcome.APPROVED: Decision.APPROVED,
+    ConsentOutcome.APPROVED_AFTER_LOGIN: Decision.APPROVED,
     ConsentOutcome.DENIED: Decision.DENIED,
+    ConsentOutcome.DENIED_AFTER_LOGIN: Decision.DENIED,
 }
 """The consent decision that is counted for an outcome."""
 
@@ -124,6 +133,7 @@ ENDPOINTS: Mapping[type[Outcome], str] = {
     TokenOutcome: "token",
     RegistrationOutcome: "register",
     RevocationOutcome: "revoke",
+    LogoutOutcome: "backchannel-logout",
     ResourceOutcome: "resource",
 }
 """The value of the label `endpoint` for each table of outcomes."""

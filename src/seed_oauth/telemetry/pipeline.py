@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable
-from importlib.metadata import version
 from urllib.parse import quote
 
 import httpx
@@ -11,7 +10,7 @@ import structlog
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 from opentelemetry.sdk.metrics import MeterProvider as SdkMeterProvider
-from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, SERVICE_VERSION, Resource
+from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID
 from opentelemetry.trace import TracerProvider
 from prometheus_client import CollectorRegistry, ProcessCollector
 from starlette.middleware import Middleware
@@ -20,11 +19,18 @@ from seed_oauth.telemetry.client_instrumentation import InstrumentedTransport
 from seed_oauth.telemetry.contract import WORKER_UP
 from seed_oauth.telemetry.forwarding import ForwardingMeterProvider, Replay
 from seed_oauth.telemetry.instruments import Telemetry, views
-from seed_oauth.telemetry.push import exemplar_filter, is_disabled, push_readers, pushing_tracer_provider, shut_down
+from seed_oauth.telemetry.push import (
+    VERSION,
+    exemplar_filter,
+    is_disabled,
+    own_resource,
+    push_readers,
+    pushing_tracer_provider,
+    shut_down,
+)
 from seed_oauth.telemetry.tracing import ServerSpans, context_source, is_tracing
 
 _SCOPE = "seed_oauth"
-_VERSION = version("seed-oauth")
 
 
 class Recording:
@@ -38,7 +44,7 @@ class Recording:
     ) -> None:
         self._meter_provider = meter_provider
         self._tracer_provider = tracer_provider
-        self._meter = meter_provider.get_meter(_SCOPE, _VERSION)
+        self._meter = meter_provider.get_meter(_SCOPE, VERSION)
         self.telemetry = Telemetry(self._meter, context_source(tracer_provider), on_outcome)
 
     def instrument(self, transport: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
@@ -77,7 +83,7 @@ class Pipeline(Recording):
         # prometheus_client has the standard process metrics, OpenTelemetry does not.
         ProcessCollector(registry=self.registry)
         self._observe_other_workers = observe_workers
-        resource = _resource()
+        resource = own_resource()
         self._instance_id = str(resource.attributes[SERVICE_INSTANCE_ID])
         tracer_provider = tracer_provider or pushing_tracer_provider(resource)
         pushing = push_readers()
@@ -134,7 +140,7 @@ class ForwardingPipeline(Recording):
         self._forwarding = ForwardingMeterProvider(pipe)
         super().__init__(
             self._forwarding,
-            tracer_provider or pushing_tracer_provider(_resource()),
+            tracer_provider or pushing_tracer_provider(own_resource()),
             # Sent at once, so that an answered request is counted even if this process is killed next.
             on_outcome=self._forwarding.send,
         )
@@ -149,12 +155,3 @@ class ForwardingPipeline(Recording):
         """Push the last spans and send the last measurements to the supervisor."""
         shut_down(self._tracer_provider)
         self._forwarding.send()
-
-
-def _resource() -> Resource:
-    """The OpenTelemetry resource; OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES override the name."""
-    named = Resource.create()
-    ours = {SERVICE_VERSION: _VERSION}
-    if str(named.attributes[SERVICE_NAME]).startswith("unknown_service"):
-        ours[SERVICE_NAME] = "seed-oauth"
-    return named.merge(Resource(ours))

@@ -1,6 +1,7 @@
-"""OTLP push in addition to scrapes, configured by the environment variables of OpenTelemetry."""
+"""OTLP push in addition to scrapes and files, configured by the environment variables of OpenTelemetry."""
 
 import os
+from importlib.metadata import version
 from threading import Thread
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -14,13 +15,16 @@ from opentelemetry.sdk.metrics import (
     TraceBasedExemplarFilter,
 )
 from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
-from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
 from opentelemetry.trace import NoOpTracerProvider, TracerProvider
 
 from seed_oauth.settings import SettingsError
 
 if TYPE_CHECKING:
     import requests
+    from opentelemetry.sdk._logs import LoggerProvider
+
+VERSION = version("seed-oauth")
 
 _EXEMPLAR_FILTERS: dict[str, type[ExemplarFilter]] = {
     "always_on": AlwaysOnExemplarFilter,
@@ -70,7 +74,25 @@ def pushing_tracer_provider(resource: Resource) -> TracerProvider:
     return provider
 
 
-def shut_down(*providers: MeterProvider | TracerProvider) -> None:
+def pushing_logger_provider() -> "LoggerProvider":
+    """A provider that pushes OpenTelemetry logs to OTEL_EXPORTER_OTLP_ENDPOINT.
+
+    Raises:
+        SettingsError: there is no endpoint, or it or the protocol is invalid.
+    """
+    if not _is_wanted("LOGS"):
+        raise SettingsError("SEED_OAUTH_AUDIT_LOG=otlp needs OTEL_EXPORTER_OTLP_ENDPOINT, the Collector's endpoint")
+    from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter  # noqa: PLC0415
+    from opentelemetry.sdk._logs import LoggerProvider  # noqa: PLC0415
+    from opentelemetry.sdk._logs.export import BatchLogRecordProcessor  # noqa: PLC0415
+
+    provider = LoggerProvider(resource=own_resource(), shutdown_on_exit=False)
+    # The queue is bounded: while the Collector is unreachable, records are dropped. A file keeps them.
+    provider.add_log_record_processor(BatchLogRecordProcessor(OTLPLogExporter(session=_session())))
+    return provider
+
+
+def shut_down(*providers: "MeterProvider | TracerProvider | LoggerProvider") -> None:
     """Push the latest data within `SHUTDOWN_TIMEOUT`; what remains is lost.
 
     The SDK has a timeout for metrics only; for spans it waits for all retries.
@@ -101,8 +123,17 @@ def exemplar_filter(*, tracing: bool) -> ExemplarFilter:
     return AlwaysOffExemplarFilter() if wanted == "trace_based" and not tracing else _EXEMPLAR_FILTERS[wanted]()
 
 
+def own_resource() -> Resource:
+    """The OpenTelemetry resource; OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES override the name."""
+    named = Resource.create()
+    ours = {SERVICE_VERSION: VERSION}
+    if str(named.attributes[SERVICE_NAME]).startswith("unknown_service"):
+        ours[SERVICE_NAME] = "seed-oauth"
+    return named.merge(Resource(ours))
+
+
 def _is_wanted(signal: str) -> bool:
-    """Whether the environment configures a push of METRICS or TRACES."""
+    """Whether the environment configures a push of METRICS, TRACES or LOGS."""
     variables = (f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
     variable = next((name for name in variables if os.environ.get(name)), None)
     # The scrape endpoint is always there, so prometheus means that nothing is pushed.

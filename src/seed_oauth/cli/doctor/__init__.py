@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import httpx
 
+from seed_oauth.cli.doctor.access import check_access
 from seed_oauth.cli.doctor.client_documents import check_client_documents
 from seed_oauth.cli.doctor.finding import Finding, failed, ok, skipped, warning
 from seed_oauth.cli.doctor.identity_provider import check_identity_provider
@@ -41,6 +42,7 @@ async def examine(
             _settings(settings),
             check_secret_keys(settings),
             *await check_identity_provider(settings, transport, now),
+            check_access(settings),
             await check_store(settings),
             await check_mcp_server(settings),
             check_rate_limits(settings),

@@ -8,6 +8,7 @@ from functools import partial
 
 import httpx
 
+from seed_oauth.cli.doctor.access import check_claims
 from seed_oauth.cli.doctor.finding import Finding, failed, ok, skipped, unknown, warning
 from seed_oauth.cli.doctor.redirect_uri import check_redirect_uri
 from seed_oauth.http import paths
@@ -80,7 +81,7 @@ async def _check_metadata(
         return [read, failed("IdP metadata", str(unusable), f"see {well_known_urls(issuer)[0]}")], None, headers
     if metadata.ignored:
         read = warning("IdP metadata", f"ignored in part: {'; '.join(metadata.ignored)}", "set them, or leave them out")
-    return [read, _issuer(metadata)], metadata, headers
+    return [read, _issuer(settings, metadata), *check_claims(settings, document)], metadata, headers
 
 
 def _unreadable(issuer: str, failure: IdentityProviderError) -> Finding:
@@ -94,12 +95,13 @@ def _unreadable(issuer: str, failure: IdentityProviderError) -> Finding:
     )
 
 
-def _issuer(metadata: ProviderMetadata) -> Finding:
-    if metadata.issuer and "{tenantid}" in metadata.issuer:
+def _issuer(settings: Settings, metadata: ProviderMetadata) -> Finding:
+    if settings.allow_everybody and metadata.issuer and "{tenantid}" in metadata.issuer:
         return warning(
             "issuer",
             "the issuer covers every tenant: users of any organization can log in",
-            f"to allow a single tenant, set {PREFIX}IDP_ISSUER to https://login.microsoftonline.com/<tenant id>/v2.0",
+            f"set {PREFIX}ALLOWED_TENANTS in place of {PREFIX}ALLOW_EVERYBODY, or {PREFIX}IDP_ISSUER to "
+            "https://login.microsoftonline.com/<tenant id>/v2.0",
         )
     return ok("issuer", f"the issuer in the metadata matches {PREFIX}IDP_ISSUER")
 

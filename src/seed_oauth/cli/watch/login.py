@@ -52,7 +52,9 @@ def came_back(flow: FlowState) -> str:
 
 def _funnel(flow: FlowState) -> Table:
     recent = flow.best_known(FLOW_STEPS.name)
-    taken = {step: recent.total(FLOW_STEPS.name, step=step) for step in Step}
+    # A login with more scopes takes the other steps again.
+    steps = (step for step in Step if step is not Step.STEPPED_UP)
+    taken = {step: recent.total(FLOW_STEPS.name, step=step) for step in steps}
     most = max(taken.values()) or 1
     table = columns(10, None, -7, -7)
     for step, times in taken.items():

@@ -10,6 +10,7 @@ from seed_oauth.outcomes import (
     AuthorizationOutcome,
     CallbackOutcome,
     ConsentOutcome,
+    LogoutOutcome,
     RegistrationOutcome,
     ResourceOutcome,
     RevocationOutcome,
@@ -55,6 +56,7 @@ def _endpoints(settings: Settings) -> dict[str, object]:
     }
     if settings.flow == "broker":
         paths |= {our_paths.CONSENT: {"post": _consent(settings)}, our_paths.CALLBACK: {"get": _callback(settings)}}
+        paths[our_paths.BACKCHANNEL_LOGOUT] = {"post": _backchannel_logout(settings)}
     if settings.can_revoke:
         paths[our_paths.REVOKE] = {"post": _revoke(settings)}
     if settings.mcp_server:
@@ -127,6 +129,15 @@ def _revoke(settings: Settings) -> dict[str, object]:
         "security": _BY_BASIC_OR_IN_THE_FORM,
         "requestBody": _body(_FORM, ref("RevocationRequest")),
         "responses": responses(RevocationOutcome, settings, description="The token is revoked or was not valid"),
+    }
+
+
+def _backchannel_logout(settings: Settings) -> dict[str, object]:
+    return {
+        "operationId": "backchannelLogout",
+        "summary": "Log a user out; for the identity provider only (OpenID Connect Back-Channel Logout 1.0)",
+        "requestBody": _body(_FORM, ref("LogoutRequest")),
+        "responses": responses(LogoutOutcome, settings, description="The grants are revoked"),
     }
 
 

@@ -126,6 +126,12 @@ REVOCATION_REQUEST = of_object(
     **_ONE_AUTH_METHOD,
 )
 
+LOGOUT_REQUEST = of_object(
+    {"logout_token": described(VISIBLE, "A JWT, signed by the identity provider.")},
+    "logout_token",
+    description="Log a user out (OpenID Connect Back-Channel Logout 1.0 §2.5).",
+)
+
 TOKEN_RESPONSE = of_object(
     {
         "access_token": TEXT,
@@ -243,6 +249,7 @@ SCHEMAS: Mapping[str, Schema] = {
     "CodeRequest": CODE_REQUEST,
     "RefreshRequest": REFRESH_REQUEST,
     "RevocationRequest": REVOCATION_REQUEST,
+    "LogoutRequest": LOGOUT_REQUEST,
     "TokenResponse": TOKEN_RESPONSE,
     "ClientMetadata": CLIENT_METADATA,
     "ClientInformation": CLIENT_INFORMATION,

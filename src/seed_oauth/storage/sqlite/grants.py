@@ -1,8 +1,9 @@
 """Grants in SQLite."""
 
 import sqlite3
+from collections.abc import Sequence
 
-from seed_oauth.flows.grants import GRACE, RefreshLease
+from seed_oauth.flows.grants import GRACE, PER_SUBJECT, RefreshLease, Selection, StoredGrant, to_the_hour
 from seed_oauth.storage.sqlite.database import Database
 
 _FORGOTTEN_AT_ONCE = 100  # rows, so that no single request has to delete everything that has expired
@@ -18,23 +19,65 @@ _TABLE = """
         expires_at REAL NOT NULL
     ) STRICT, WITHOUT ROWID
 """
-_INDEX = "CREATE INDEX IF NOT EXISTS grants_by_expiry ON grants (expires_at)"
+_DESCRIBED = {
+    "client_id": "TEXT",
+    "client_name": "TEXT",
+    "client_family": "TEXT",
+    "subject_hash": "TEXT",
+    "session_hash": "TEXT",
+    "scope": "TEXT",
+    "resource": "TEXT",
+    "issued_at": "INTEGER",
+    "used_at": "INTEGER",
+    "address": "TEXT",
+    "token_hash": "TEXT",
+}
+"""The columns that say who has access. They came later; a grant from before, and one that is revoked, has none."""
+_INDEXES = (
+    "CREATE INDEX IF NOT EXISTS grants_by_expiry ON grants (expires_at)",
+    """
+    CREATE INDEX IF NOT EXISTS grants_by_subject ON grants (subject_hash, expires_at) WHERE subject_hash IS NOT NULL
+    """,
+    """
+    CREATE INDEX IF NOT EXISTS grants_by_session ON grants (session_hash) WHERE session_hash IS NOT NULL
+    """,
+)
 
 _SELECT = "SELECT generation, taken_until, answered_at, answer, revoked FROM grants WHERE grant_id = ?"
+_COLUMNS = ", ".join(StoredGrant._fields)
+_ADD = f"""
+    INSERT INTO grants ({_COLUMNS}, expires_at, generation) VALUES ({"?, " * len(StoredGrant._fields)}?, 0)
+    ON CONFLICT DO NOTHING
+"""  # noqa: S608 - made of names in this module and of `StoredGrant`
+_SEARCH = f"""
+    SELECT {_COLUMNS} FROM grants WHERE client_id IS NOT NULL AND expires_at >= :now
+        AND (:grant_id IS NULL OR grant_id = :grant_id)
+        AND (:client_id IS NULL OR client_id = :client_id)
+        AND (:issued_before IS NULL OR issued_at < :issued_before)
+"""  # noqa: S608 - the same
+# Only a condition by itself lets SQLite use the index.
+_NARROWED = {name: f" AND {name} = :{name}" for name in ("subject_hash", "session_hash")}
+_LAST_USED_FIRST = " ORDER BY used_at DESC, issued_at DESC, grant_id"
+_SURPLUS = f"""
+    SELECT grant_id, expires_at FROM grants WHERE subject_hash = ?
+    ORDER BY expires_at DESC LIMIT -1 OFFSET {PER_SUBJECT}
+"""  # noqa: S608 - the same
 _TAKE = """
-    INSERT INTO grants (grant_id, generation, taken_until, expires_at) VALUES (?, ?, ?, ?)
+    INSERT INTO grants (grant_id, generation, taken_until, expires_at, used_at) VALUES (?, ?, ?, ?, ?)
     ON CONFLICT (grant_id) DO UPDATE SET
-        generation = excluded.generation, taken_until = excluded.taken_until, expires_at = excluded.expires_at
+        generation = excluded.generation, taken_until = excluded.taken_until, expires_at = excluded.expires_at,
+        used_at = max(issued_at, excluded.used_at)
 """
 _FINISH = """
-    UPDATE grants SET generation = ? + 1, taken_until = NULL, answered_at = ?, answer = ?
-    WHERE grant_id = ? AND generation = ?
+    UPDATE grants SET generation = ? + 1, taken_until = NULL, answered_at = ?, answer = ?, token_hash = ?
+    WHERE grant_id = ? AND generation = ? AND NOT revoked
 """
 _ABANDON = "UPDATE grants SET taken_until = NULL WHERE grant_id = ? AND generation = ?"
-_REVOKE = """
+_NOTHING = ", ".join(f"{name} = NULL" for name in _DESCRIBED)
+_REVOKE = f"""
     INSERT INTO grants (grant_id, generation, revoked, expires_at) VALUES (?, 0, 1, ?)
-    ON CONFLICT (grant_id) DO UPDATE SET revoked = 1, answer = NULL, expires_at = excluded.expires_at
-"""
+    ON CONFLICT (grant_id) DO UPDATE SET revoked = 1, answer = NULL, expires_at = excluded.expires_at, {_NOTHING}
+"""  # noqa: S608 - the same
 _FORGET = """
     DELETE FROM grants WHERE grant_id IN (SELECT grant_id FROM grants WHERE expires_at < ? LIMIT ?)
 """
@@ -46,6 +89,29 @@ class SqliteGrantStore:
     def __init__(self, database: Database) -> None:
         database.on_connect(_set_up)
         self._database = database
+
+    async def add(self, grant: StoredGrant, *, expires_at: float) -> None:
+        """Store a new grant, and revoke one of the same user if there are too many."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            with connection:  # commits, or rolls back
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute(_FORGET, (grant.issued_at, _FORGOTTEN_AT_ONCE))
+                connection.execute(_ADD, (*grant, expires_at))
+                for surplus in connection.execute(_SURPLUS, (grant.subject_hash,)).fetchall():
+                    connection.execute(_REVOKE, surplus)
+
+        await self._database.write(work)
+
+    async def search(self, chosen: Selection, *, now: float) -> Sequence[StoredGrant]:
+        """The grants that are neither revoked nor expired."""
+        narrowed = "".join(sql for name, sql in _NARROWED.items() if getattr(chosen, name) is not None)
+        parameters = {**chosen._asdict(), "now": now}
+        return self._database.read(
+            lambda connection: [
+                StoredGrant(*row) for row in connection.execute(f"{_SEARCH}{narrowed}{_LAST_USED_FIRST}", parameters)
+            ]
+        )
 
     async def take_lease(
         self, grant_id: str, generation: int, *, now: float, until: float, expires_at: float
@@ -59,16 +125,18 @@ class SqliteGrantStore:
                 lease = RefreshLease.YOURS if row is None else _lease(row, generation, now)
                 if lease is RefreshLease.YOURS:
                     connection.execute(_FORGET, (now, _FORGOTTEN_AT_ONCE))
-                    connection.execute(_TAKE, (grant_id, generation, until, expires_at))
+                    connection.execute(_TAKE, (grant_id, generation, until, expires_at, to_the_hour(now)))
                 elif lease is RefreshLease.SPENT:
                     connection.execute(_REVOKE, (grant_id, expires_at))
                 return lease
 
         return await self._database.write(take)
 
-    async def finish(self, grant_id: str, generation: int, answer: str, *, now: float) -> None:
+    async def finish(
+        self, grant_id: str, generation: int, answer: str, *, now: float, token_hash: str | None = None
+    ) -> None:
         """Store the answer; the next generation is the newest from now on."""
-        parameters = (generation, now, answer, grant_id, generation)
+        parameters = (generation, now, answer, token_hash, grant_id, generation)
         await self._database.write(lambda connection: connection.execute(_FINISH, parameters))
 
     async def abandon(self, grant_id: str, generation: int) -> None:
@@ -82,7 +150,23 @@ class SqliteGrantStore:
 
 def _set_up(connection: sqlite3.Connection) -> None:
     connection.execute(_TABLE)
-    connection.execute(_INDEX)
+    if not _is_current(connection):
+        with connection:  # commits, or rolls back
+            connection.execute("BEGIN IMMEDIATE")
+            known = _columns(connection)  # another process may have been first
+            for name, kind in _DESCRIBED.items():
+                if name not in known:
+                    connection.execute(f"ALTER TABLE grants ADD COLUMN {name} {kind}")
+    for index in _INDEXES:
+        connection.execute(index)
+
+
+def _is_current(connection: sqlite3.Connection) -> bool:
+    return _DESCRIBED.keys() <= _columns(connection)
+
+
+def _columns(connection: sqlite3.Connection) -> set[str]:
+    return {name for _, name, *_ in connection.execute("PRAGMA table_info(grants)")}
 
 
 def _lease(

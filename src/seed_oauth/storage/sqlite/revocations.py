@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Sequence
 
-from seed_oauth.flows.revocations import KEPT, Revocation
+from seed_oauth.flows.revoked import CAPACITY, KEPT, Revocation, Revoked, epoch_after
 from seed_oauth.storage.sqlite.database import Database
 
 _AT_ONCE = 1000  # rows that are read, and that are deleted
@@ -23,6 +23,12 @@ _INSERT = "INSERT INTO revocations (kind, name, before, revoked_at) VALUES (?, ?
 _FORGET = """
     DELETE FROM revocations WHERE number IN (SELECT number FROM revocations WHERE revoked_at < ? LIMIT ?)
 """
+# Each in a query of its own, which reads one row.
+_FIRST, _LAST = (
+    "SELECT number FROM revocations ORDER BY number LIMIT 1",
+    "SELECT number FROM revocations ORDER BY number DESC LIMIT 1",
+)
+_FORGET_OLDEST = "DELETE FROM revocations WHERE number < ? RETURNING revoked_at"
 _NEWEST = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'revocations'"
 _UNREAD = "SELECT number, kind, name, before, revoked_at FROM revocations WHERE number > ? ORDER BY number LIMIT ?"
 
@@ -30,9 +36,11 @@ _UNREAD = "SELECT number, kind, name, before, revoked_at FROM revocations WHERE 
 class SqliteRevocationStore:
     """A `RevocationStore` in one SQLite database."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, capacity: int = CAPACITY) -> None:
+        """About `capacity` revocations are kept at most."""
         database.on_connect(_set_up)
         self._database = database
+        self._capacity = capacity
         self._read_to = 0
 
     async def add(self, revocation: Revocation) -> None:
@@ -43,8 +51,17 @@ class SqliteRevocationStore:
                 connection.execute("BEGIN IMMEDIATE")
                 connection.execute(_INSERT, revocation)
                 connection.execute(_FORGET, (revocation.revoked_at - KEPT, _AT_ONCE))
+                self._forget_oldest(connection, revocation.revoked_at)
 
         await self._database.write(work)
+
+    def _forget_oldest(self, connection: sqlite3.Connection, now: float) -> None:
+        """Where there are too many, forget some, and revoke everything that was issued before."""
+        ((first,), (last,)) = (connection.execute(end).fetchone() for end in (_FIRST, _LAST))
+        if last - first >= self._capacity:
+            forgotten = connection.execute(_FORGET_OLDEST, (first + min(_AT_ONCE, self._capacity),)).fetchall()
+            epoch = epoch_after(max(revoked_at for (revoked_at,) in forgotten), now)
+            connection.execute(_INSERT, Revocation(Revoked.ALL, "", epoch, now))
 
     async def unread(self) -> Sequence[Revocation]:
         """The next revocations that this object has not returned yet."""

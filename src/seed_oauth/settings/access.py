@@ -1,0 +1,215 @@
+"""The settings that say who may come in, and their checks."""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator
+from pydantic_settings import BaseSettings, NoDecode
+
+from seed_oauth.protocol import email_address
+from seed_oauth.settings import presets, validators
+from seed_oauth.settings.errors import PREFIX
+
+if TYPE_CHECKING:
+    from seed_oauth.settings import Settings
+
+RULES: Mapping[str, str] = MappingProxyType(
+    {
+        "emails": "email",
+        "email_domains": "email",
+        "groups": "groups",
+        "subjects": "subject",
+        "tenants": "tenant",
+        "github_orgs": "github_orgs",
+        "github_teams": "github_teams",
+    }
+)
+"""The kinds of rules, by the end of their settings' names, and what each needs to know of a user."""
+
+_GITHUB = frozenset({"github_orgs", "github_teams"})
+
+# https://docs.github.com/en/enterprise-cloud@latest/admin/managing-iam/iam-configuration-reference (logins)
+_ORG = re.compile(r"[a-z0-9_-]+")
+_TEAM = re.compile(r"[a-z0-9_-]+/[a-z0-9._-]+")
+
+
+def _listed(value: object) -> object:
+    """Names of groups have spaces, so commas separate them; where they have commas, too, a JSON list does."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        try:
+            return json.loads(value)
+        except ValueError:
+            raise ValueError('must be a JSON list, ["one", "another"], or be separated by commas') from None
+    return tuple(one.strip() for one in value.split(",") if one.strip())
+
+
+def _not_empty(value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    # Whoever empties a list may mean everybody or nobody.
+    if value is not None and not all(value or [""]):
+        raise ValueError("must not be empty: list whom the rule is about, or remove it")
+    return value
+
+
+def _emails(value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    return _each(value, email_address.canonical, "must be e-mail addresses such as ann@example.com")
+
+
+def _domains(value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    return _each(value, email_address.canonical_domain, "must be whole domains such as example.com, without @ and *")
+
+
+def _orgs(value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    return _each(value, lambda one: _matching(_ORG, one), "must be names of organizations, as in github.com/NAME")
+
+
+def _teams(value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    return _each(value, lambda one: _matching(_TEAM, one), "must be organization/team, as in github.com/orgs/…/teams/…")
+
+
+def _matching(pattern: re.Pattern[str], name: str) -> str | None:
+    return name.lower() if pattern.fullmatch(name.lower()) else None
+
+
+def _each(value: tuple[str, ...] | None, form: Callable[[str], str | None], problem: str) -> tuple[str, ...] | None:
+    forms = [form(one) for one in value or ()]
+    if None in forms:
+        raise ValueError(problem)
+    return None if value is None else tuple(one for one in forms if one is not None)
+
+
+Listed = Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(_listed), AfterValidator(_not_empty)]
+Emails = Annotated[Listed, AfterValidator(_emails)]
+Domains = Annotated[Listed, AfterValidator(_domains)]
+Orgs = Annotated[Listed, AfterValidator(_orgs)]
+Teams = Annotated[Listed, AfterValidator(_teams)]
+
+
+class AccessSettings(BaseSettings):
+    """Who may come in. A user comes in whom one `ALLOWED_` rule allows and no `DENIED_` rule denies."""
+
+    allow_everybody: bool = False
+    """Whether everybody with an account at the identity provider may come in. Must be set, or an `ALLOWED_` rule, for
+    the presets `google`, `github` and `auth0`, and for `entra` with more than one tenant: there, everybody can have an
+    account."""
+    allowed_emails: Emails = None
+    """E-mail addresses of users who may come in, separated by commas. Only verified addresses count."""
+    allowed_email_domains: Domains = None
+    """Domains of the e-mail addresses of users who may come in: `example.com`, which does not include its subdomains.
+    Only verified addresses count."""
+    allowed_groups: Listed = None
+    """Groups whose members may come in, by the names or IDs in the claim `IDP_GROUPS_CLAIM`, separated by commas;
+    as a JSON list if a name has one."""
+    allowed_subjects: Listed = None
+    """Users who may come in, by the identity provider's `sub`; at GitHub by the number of the account."""
+    allowed_tenants: Listed = None
+    """Tenants whose users may come in, by the claim `IDP_TENANT_CLAIM`."""
+    allowed_github_orgs: Orgs = None
+    """GitHub organizations whose members may come in."""
+    allowed_github_teams: Teams = None
+    """GitHub teams whose members may come in, written `organization/team`."""
+    denied_emails: Emails = None
+    """E-mail addresses of users who may not come in, whatever allows them."""
+    denied_email_domains: Domains = None
+    """Domains of the e-mail addresses of users who may not come in."""
+    denied_groups: Listed = None
+    """Groups whose members may not come in. Users whose groups are not known may not come in either."""
+    denied_subjects: Listed = None
+    """Users who may not come in, written like `allowed_subjects`."""
+    denied_tenants: Listed = None
+    """Tenants whose users may not come in."""
+    denied_github_orgs: Orgs = None
+    """GitHub organizations whose members may not come in."""
+    denied_github_teams: Teams = None
+    """GitHub teams whose members may not come in."""
+    idp_groups_claim: str = "groups"
+    """The claim with the groups of a user: a list of names, or an object whose keys are the names."""
+    idp_roles_claim: str = "roles"
+    """The claim with the roles of a user; `realm_access.roles` is the claim `roles` inside `realm_access`."""
+    idp_tenant_claim: validators.OptionalText = None
+    """The claim with the tenant of a user; the presets `entra` (`tid`), `google` (`hd`), `auth0` (`org_id`) and
+    `zitadel` set it."""
+    idp_userinfo_url: validators.OptionalUrl = None
+    """Userinfo endpoint of the identity provider (OpenID Connect Core §5.3), for what its ID token does not say; by
+    default from its metadata. With the preset `github` the URL of `/user` in its API."""
+
+    def rules(self, effect: str) -> dict[str, frozenset[str]]:
+        """The rules with the effect `allowed` or `denied`, by their kind."""
+        lists = {kind: getattr(self, f"{effect}_{kind}") for kind in RULES}
+        return {kind: frozenset(listed) for kind, listed in lists.items() if listed is not None}
+
+    @property
+    def rule_needs(self) -> frozenset[str]:
+        """What the rules need to know of a user; empty where there are no rules."""
+        kinds = self.rules("allowed").keys() | self.rules("denied").keys()
+        return frozenset({"subject", *(RULES[kind] for kind in kinds)}) if kinds else frozenset()
+
+
+def rule_scopes(settings: "Settings") -> tuple[str, ...]:
+    """The scopes that the identity provider has to be asked for because a rule needs them."""
+    scopes = settings.preset.rule_scopes if settings.preset else presets.RULE_SCOPES
+    return tuple(dict.fromkeys(scope for need in sorted(settings.rule_needs) for scope in scopes.get(need, ())))
+
+
+def check(settings: "Settings") -> None:
+    """Refuse rules that nobody could pass or everybody would, and a door that is open without saying so.
+
+    Raises:
+        ValueError: names the setting to change.
+    """
+    if settings.allow_everybody and settings.rules("allowed"):
+        raise ValueError(f"{PREFIX}ALLOW_EVERYBODY and an {PREFIX}ALLOWED_ rule contradict each other: remove one")
+    if settings.rule_needs and settings.flow == "relay":
+        raise ValueError(
+            f"{PREFIX}ALLOWED_ and {PREFIX}DENIED_ rules need {PREFIX}FLOW=broker: in the relay flow the identity "
+            "provider sends its code to the client itself"
+        )
+    says_who = settings.allow_everybody or settings.rules("allowed")
+    if not says_who and _is_open_to_anybody(settings):
+        raise ValueError(
+            f"{settings.idp_issuer or settings.idp_preset} has accounts for everybody, and everybody could come in: "
+            f"say who may, with {', '.join(_possible(settings))}, or set {PREFIX}ALLOW_EVERYBODY=true"
+        )
+    if settings.preset and settings.preset.name == "github" and _sends_token_elsewhere(settings):
+        raise ValueError(
+            f"{PREFIX}IDP_USERINFO_URL is that of github.com, which must not be sent the tokens of another host: set "
+            "it to the API of your GitHub Enterprise Server, https://HOST/api/v3/user"
+        )
+    for effect in ("allowed", "denied"):
+        for kind in settings.rules(effect):
+            if problem := _impossible(settings, RULES[kind]):
+                raise ValueError(f"{PREFIX}{effect.upper()}_{kind.upper()} cannot be used: {problem}")
+
+
+def _is_open_to_anybody(settings: "Settings") -> bool:
+    issuer = settings.idp_issuer or ""
+    # Also where presets are switched off: who has an account there does not depend on it.
+    known = settings.preset or presets.find("auto", issuer)
+    return known is not None and known.is_open_at(issuer)
+
+
+def _sends_token_elsewhere(settings: "Settings") -> bool:
+    hosts = [urlsplit(url or "").hostname for url in (settings.idp_token_url, settings.idp_userinfo_url)]
+    return hosts[0] != "github.com" and hosts[1] == "api.github.com"
+
+
+def _impossible(settings: "Settings", need: str) -> str | None:
+    """Why the identity provider can never say what a rule needs; None if it may."""
+    preset = settings.preset
+    name = preset.name if preset else "none"
+    if need in _GITHUB:
+        return None if name == "github" else f"only the preset github knows it, and the preset is {name}"
+    if need == "tenant" and settings.idp_tenant_claim is None:
+        return f"set {PREFIX}IDP_TENANT_CLAIM to the claim that has the tenant"
+    if preset and need in preset.lacks:
+        return f"{name} does not tell the {need} of its users"
+    return None
+
+
+def _possible(settings: "Settings") -> list[str]:
+    return [f"{PREFIX}ALLOWED_{kind.upper()}" for kind, need in RULES.items() if _impossible(settings, need) is None]

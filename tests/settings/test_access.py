@@ -1,0 +1,146 @@
+"""Who may come in, as the operator says it: the notation of the rules, and when the server refuses to start."""
+
+import pytest
+
+from seed_oauth import Settings
+from seed_oauth.settings import SettingsError
+from seed_oauth.settings.access import rule_scopes
+from tests.settings.test_presets import ISSUERS
+
+OPEN = {
+    "google": ISSUERS["google"],
+    "github": ISSUERS["github"],
+    "auth0": ISSUERS["auth0"],
+    **{name: f"https://login.microsoftonline.com/{name}/v2.0" for name in ("common", "organizations", "consumers")},
+}
+
+
+def refused(**given: object) -> str:
+    with pytest.raises(SettingsError) as refusal:
+        Settings.load(**given)
+    return str(refusal.value)
+
+
+@pytest.mark.parametrize("issuer", OPEN.values(), ids=OPEN)
+@pytest.mark.parametrize("preset", ["auto", "none"])
+def test_where_everybody_can_have_an_account_the_server_starts_only_if_it_is_told_who_may_come_in(
+    issuer: str, preset: str
+) -> None:
+    """THREATS 36"""
+    told = refused(idp_issuer=issuer, idp_preset=preset)
+    assert "SEED_OAUTH_ALLOW_EVERYBODY=true" in told
+    assert "SEED_OAUTH_ALLOWED_SUBJECTS" in told
+    assert ("ALLOWED_GITHUB_ORGS" in told) == (issuer == OPEN["github"] and preset == "auto")
+    assert "SEED_OAUTH_ALLOW_EVERYBODY=true" in refused(idp_issuer=issuer, denied_subjects="7")
+    assert Settings.load(idp_issuer=issuer, allow_everybody=True, denied_subjects="7").rule_needs == {"subject"}
+    assert Settings.load(idp_issuer=issuer, allowed_subjects="7").rules("allowed") == {"subjects": {"7"}}
+
+
+def test_a_named_preset_needs_no_issuer_to_be_open() -> None:
+    assert "github has accounts for everybody" in refused(idp_preset="github")
+
+
+@pytest.mark.parametrize("name", ["entra", "okta", "keycloak", "cognito", "authentik", "zitadel", "b2c"])
+def test_where_accounts_are_given_no_rule_is_needed(name: str) -> None:
+    assert Settings(idp_issuer=ISSUERS[name]).rule_needs == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("setting", "text", "listed"),
+    [
+        ("allowed_emails", "Ann@Example.com, bob@bücher.example",
+         {"ann@example.com", "bob@xn--bcher-kva.example"}),
+        ("allowed_email_domains", "Example.com,BÜCHER.example", {"example.com", "xn--bcher-kva.example"}),
+        ("allowed_groups", "Sales Team, /staff", {"Sales Team", "/staff"}),
+        ("allowed_groups", '["Sales, EMEA", "b"]', {"Sales, EMEA", "b"}),
+        ("allowed_subjects", "7", {"7"}),
+        ("denied_groups", "x", {"x"}),
+    ],
+)  # fmt: skip
+def test_lists_are_separated_by_commas_or_are_json(
+    setting: str, text: str, listed: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"SEED_OAUTH_{setting.upper()}", text)
+    settings = Settings.load()
+    effect, _, kind = setting.partition("_")
+    assert settings.rules(effect) == {kind: listed}
+    monkeypatch.undo()
+    for name, value in settings.as_environment().items():
+        monkeypatch.setenv(name, value)
+    assert Settings.load().rules(effect) == {kind: listed}
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "told"),
+    [
+        ("allowed_emails", "", "must not be empty"),
+        ("allowed_groups", " , ", "must not be empty"),
+        ("denied_subjects", "[]", "must not be empty"),
+        ("allowed_groups", '["a", ""]', "must not be empty"),
+        ("allowed_groups", '["a"', "must be a JSON list"),
+        ("allowed_emails", "ann", "must be e-mail addresses"),
+        ("allowed_email_domains", "@example.com", "must be whole domains"),
+        ("allowed_email_domains", "*.example.com", "must be whole domains"),
+        ("denied_email_domains", "ann@example.com", "must be whole domains"),
+        ("allowed_github_orgs", "github.com/acme", "must be names of organizations"),
+        ("allowed_github_teams", "core", "must be organization/team"),
+    ],
+)
+def test_a_list_that_means_something_else_than_its_author_thinks_is_refused(
+    setting: str, value: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"SEED_OAUTH_{setting.upper()}", value)
+    assert f"SEED_OAUTH_{setting.upper()} {told}" in refused(idp_preset="github", allow_everybody=True)
+
+
+@pytest.mark.parametrize(
+    ("issuer", "rule", "told"),
+    [
+        ("google", {"allowed_groups": "a"}, "google does not tell the groups of its users"),
+        ("google", {"allowed_github_orgs": "a"}, "only the preset github knows it, and the preset is google"),
+        ("keycloak", {"denied_github_teams": "a/b"}, "only the preset github knows it, and the preset is keycloak"),
+        ("keycloak", {"allowed_tenants": "a"}, "set SEED_OAUTH_IDP_TENANT_CLAIM"),
+        ("github", {"allowed_groups": "a"}, "github does not tell the groups of its users"),
+        ("b2c", {"allowed_emails": "a@b.example"}, "b2c does not tell the email of its users"),
+    ],
+)
+def test_a_rule_that_the_identity_provider_cannot_serve_is_refused(
+    issuer: str, rule: dict[str, str], told: str
+) -> None:
+    name = next(iter(rule)).upper()
+    given = {**rule, **({} if "allowed" in next(iter(rule)) else {"allow_everybody": True})}
+    assert f"SEED_OAUTH_{name} cannot be used: {told}" in refused(idp_issuer=ISSUERS[issuer], **given)
+
+
+def test_everybody_and_somebody_contradict_each_other_and_the_relay_flow_has_no_rules() -> None:
+    assert "contradict each other" in refused(allow_everybody=True, allowed_subjects="7")
+    assert "need SEED_OAUTH_FLOW=broker" in refused(flow="relay", allowed_subjects="7")
+
+
+def test_the_tokens_of_github_enterprise_server_are_not_sent_to_github() -> None:
+    there = {"idp_preset": "github", "allow_everybody": True, "idp_authorization_url": "https://git.example/authorize"}
+    told = refused(**there, idp_token_url="https://git.example/token")
+    assert "https://HOST/api/v3/user" in told
+    own = "https://git.example/api/v3/user"
+    settings = Settings.load(**there, idp_token_url="https://git.example/token", idp_userinfo_url=own)
+    assert settings.idp_userinfo_url == own
+
+
+@pytest.mark.parametrize(
+    ("issuer", "rule", "scopes"),
+    [
+        ("keycloak", {"allowed_subjects": "7"}, ("openid",)),
+        ("keycloak", {"allowed_emails": "a@b.example"}, ("email", "openid")),
+        ("okta", {"allowed_groups": "a"}, ("groups", "openid")),
+        ("authentik", {"allowed_groups": "a"}, ("profile", "openid")),
+        ("zitadel", {"allowed_tenants": "a"}, ("openid", "urn:zitadel:iam:user:resourceowner")),
+        ("github", {"allowed_subjects": "7"}, ()),
+        ("github", {"allowed_emails": "a@b.example"}, ("user:email",)),
+        ("github", {"allowed_github_orgs": "a", "denied_github_teams": "a/b"}, ("read:org",)),
+        ("keycloak", {}, ()),
+    ],
+)
+def test_the_identity_provider_is_asked_for_the_scopes_that_the_rules_need(
+    issuer: str, rule: dict[str, str], scopes: tuple[str, ...]
+) -> None:
+    assert rule_scopes(Settings.load(idp_issuer=ISSUERS[issuer], **rule)) == scopes
