@@ -168,3 +168,30 @@ async def test_the_trace_goes_on_to_the_identity_provider() -> None:
     assert from_client.attributes is not None
     assert "url.query" not in from_client.attributes
     assert sent.headers["authorization"].startswith("Basic ")
+
+
+async def test_probes_leave_no_span() -> None:
+    spans = InMemorySpanExporter()
+    tracer_provider = TracerProvider()
+    tracer_provider.add_span_processor(SimpleSpanProcessor(spans))
+    async with RelayDoor(pipeline=Pipeline(tracer_provider)) as door:
+        for path in "/healthz", "/readyz", "/.well-known/oauth-authorization-server":
+            assert (await door.http.get(path)).status_code == 200
+    assert [span.name for span in spans.get_finished_spans()] == ["GET /.well-known/oauth-authorization-server"]
+
+
+@pytest.mark.parametrize("attributes", [None, "deployment.environment.name=test", "service.instance.id=a%2Cb"])
+async def test_a_worker_is_part_of_the_instance_of_its_supervisor(
+    monkeypatch: pytest.MonkeyPatch, attributes: str | None
+) -> None:
+    if attributes is not None:
+        monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", attributes)
+
+    async def instance(pipeline: Pipeline) -> dict[str, str]:
+        target = {name: dict(labels) for name, labels in await RelayDoor(pipeline=pipeline).samples()}["target_info"]
+        return {key: value for key, value in target.items() if key.startswith(("service", "deployment"))}
+
+    supervisor = Pipeline()
+    for name, value in supervisor.worker_environment().items():
+        monkeypatch.setenv(name, value)
+    assert await instance(Pipeline()) == await instance(supervisor)

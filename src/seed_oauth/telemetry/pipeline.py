@@ -3,12 +3,14 @@
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable
+from urllib.parse import quote
 
 import httpx
 import structlog
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 from opentelemetry.sdk.metrics import MeterProvider as SdkMeterProvider
+from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID
 from opentelemetry.trace import TracerProvider
 from prometheus_client import CollectorRegistry, ProcessCollector
 from starlette.middleware import Middleware
@@ -82,6 +84,7 @@ class Pipeline(Recording):
         ProcessCollector(registry=self.registry)
         self._observe_other_workers = observe_workers
         resource = own_resource()
+        self._instance_id = str(resource.attributes[SERVICE_INSTANCE_ID])
         tracer_provider = tracer_provider or pushing_tracer_provider(resource)
         pushing = push_readers()
         self._pushes = bool(pushing)
@@ -97,6 +100,14 @@ class Pipeline(Recording):
         self._meter.create_observable_gauge(
             WORKER_UP.name, callbacks=[self._observe_workers], unit=WORKER_UP.unit, description=WORKER_UP.help
         )
+
+    def worker_environment(self) -> dict[str, str]:
+        """The variables with which the spans of a worker are those of this instance, as its metrics are."""
+        attributes = [
+            os.environ.get("OTEL_RESOURCE_ATTRIBUTES", ""),
+            f"{SERVICE_INSTANCE_ID}={quote(self._instance_id)}",
+        ]
+        return {"OTEL_RESOURCE_ATTRIBUTES": ",".join(filter(None, attributes))}
 
     def replay(self, pipe: int) -> Replay:
         """Records here what the `ForwardingPipeline` of a worker writes to the other end of `pipe`."""

@@ -105,15 +105,6 @@ def shut_down(*providers: "MeterProvider | TracerProvider | LoggerProvider") -> 
         thread.join(max(0, until - monotonic()))
 
 
-def own_resource() -> Resource:
-    """The OpenTelemetry resource; OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES override the name."""
-    named = Resource.create()
-    ours = {SERVICE_VERSION: VERSION}
-    if str(named.attributes[SERVICE_NAME]).startswith("unknown_service"):
-        ours[SERVICE_NAME] = "seed-oauth"
-    return named.merge(Resource(ours))
-
-
 def is_disabled() -> bool:
     """Whether OTEL_SDK_DISABLED leaves every signal without data, the scrape too."""
     return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
@@ -130,6 +121,15 @@ def exemplar_filter(*, tracing: bool) -> ExemplarFilter:
         raise SettingsError(f"OTEL_METRICS_EXEMPLAR_FILTER must be one of {', '.join(_EXEMPLAR_FILTERS)}")
     # Without tracing no measurement belongs to a trace, and a filter that is off costs less.
     return AlwaysOffExemplarFilter() if wanted == "trace_based" and not tracing else _EXEMPLAR_FILTERS[wanted]()
+
+
+def own_resource() -> Resource:
+    """The OpenTelemetry resource; OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES override the name."""
+    named = Resource.create()
+    ours = {SERVICE_VERSION: VERSION}
+    if str(named.attributes[SERVICE_NAME]).startswith("unknown_service"):
+        ours[SERVICE_NAME] = "seed-oauth"
+    return named.merge(Resource(ours))
 
 
 def _is_wanted(signal: str) -> bool:
