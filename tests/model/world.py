@@ -118,7 +118,7 @@ class World:
     async def _generous_idp(self, request: httpx.Request) -> httpx.Response:
         """The identity provider, which grants one scope more than it is asked for, and knows who is in which group."""
         if request.url.path == "/userinfo":
-            return httpx.Response(200, json={"sub": "somebody", "groups": [GROUP] if self.model.is_member else []})
+            return httpx.Response(200, json={"sub": SUBJECT, "groups": [GROUP] if self.model.is_member else []})
         response = await httpx.ASGITransport(self.provider.app).handle_async_request(request)
         content = await response.aread()
         if response.status_code != 200 or not content:

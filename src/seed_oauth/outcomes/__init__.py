@@ -10,7 +10,7 @@ The columns of a row: the `result` label of its endpoint's counter, the wire `er
 
 from seed_oauth.outcomes.login import AccountOutcome, AuthorizationOutcome, CallbackOutcome, ConsentOutcome
 from seed_oauth.outcomes.resource import ResourceOutcome
-from seed_oauth.outcomes.row import Cause, ClientFamily, GrantType, Outcome
+from seed_oauth.outcomes.row import Cause, Check, ClientFamily, GrantType, Outcome
 from seed_oauth.outcomes.tokens import LogoutOutcome, RegistrationOutcome, RevocationOutcome, TokenOutcome
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "AuthorizationOutcome",
     "CallbackOutcome",
     "Cause",
+    "Check",
     "ClientFamily",
     "ConsentOutcome",
     "EndpointOutcomes",
