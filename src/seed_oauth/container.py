@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import httpx
 
+from seed_oauth.access.group_scopes import GroupScopes
 from seed_oauth.access.rules import AccessRules
 from seed_oauth.clients import ClientStore
 from seed_oauth.clients.archive import DocumentArchive
@@ -50,7 +51,7 @@ from seed_oauth.resource_server.claims import Claims, is_acceptable
 from seed_oauth.resource_server.open import open_guard
 from seed_oauth.resource_server.reverse_proxy import ReverseProxy
 from seed_oauth.settings import Settings
-from seed_oauth.settings.access import rule_scopes
+from seed_oauth.settings.access import is_github, rule_scopes
 from seed_oauth.settings.store_url import is_redis
 from seed_oauth.storage.open import open_stores
 from seed_oauth.telemetry import Recording
@@ -164,7 +165,11 @@ class Container:
         )
         if settings.flow == "broker":
             tokens_of_clients = TokenIssuer(
-                sealer, settings.access_tokens, settings.access_token_seconds, _accepting(settings, now)
+                sealer,
+                # A token of the identity provider does not have the scopes that groups bring.
+                "own" if settings.group_scopes else settings.access_tokens,
+                settings.access_token_seconds,
+                _accepting(settings, now),
             )
             scopes = idp_scopes(settings)
             idp_authorization = IdpAuthorization(
@@ -260,11 +265,13 @@ def idp_parameters(settings: Settings) -> IdpParameters:
 
 def idp_scopes(settings: Settings) -> IdpScopes:
     """The scopes that the identity provider is asked for."""
+    hierarchy = ScopeHierarchy(settings.scope_hierarchy)
     return IdpScopes(
         settings.idp_scopes,
         settings.idp_dropped_scopes,
-        ScopeHierarchy(settings.scope_hierarchy),
+        hierarchy,
         needed=rule_scopes(settings),
+        by_group=GroupScopes(settings.group_scopes, hierarchy, ignores_case=is_github(settings)),
     )
 
 

@@ -34,6 +34,7 @@ def open_guard(
         audiences=settings.idp_audiences,
         claim_names=claim_names(settings),
         introspection=settings.introspects,
+        own_scopes={scope for scopes in settings.group_scopes.values() for scope in scopes},
         revocations=revocations,
         now=now,
     )
