@@ -127,7 +127,7 @@ class Container:
             documents if settings.client_id_metadata_documents else None,
             keys,
         )
-        self.readiness = Readiness(settings, self.clients, self.metadata)
+        self.readiness = Readiness(settings, self.clients, idp, pipeline.telemetry.record_ready)
         verifier = ClientAssertions(settings.issuer, keys, assertions or stores.assertions, now)
         self.authentication = ClientAuthentication(self.clients, verifier)
 

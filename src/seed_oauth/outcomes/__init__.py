@@ -10,13 +10,14 @@ The columns of a row: the `result` label of its endpoint's counter, the wire `er
 
 from seed_oauth.outcomes.login import AuthorizationOutcome, CallbackOutcome, ConsentOutcome
 from seed_oauth.outcomes.resource import ResourceOutcome
-from seed_oauth.outcomes.row import Cause, ClientFamily, GrantType, Outcome
+from seed_oauth.outcomes.row import Cause, Check, ClientFamily, GrantType, Outcome
 from seed_oauth.outcomes.tokens import LogoutOutcome, RegistrationOutcome, RevocationOutcome, TokenOutcome
 
 __all__ = [
     "AuthorizationOutcome",
     "CallbackOutcome",
     "Cause",
+    "Check",
     "ClientFamily",
     "ConsentOutcome",
     "EndpointOutcomes",
