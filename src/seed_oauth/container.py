@@ -22,6 +22,7 @@ from seed_oauth.endpoints.backchannel_logout import BackchannelLogoutEndpoint
 from seed_oauth.endpoints.health import Readiness
 from seed_oauth.envelopes.seal import Sealer
 from seed_oauth.flows import Flow, IdpParameters
+from seed_oauth.flows.account import Account
 from seed_oauth.flows.broker import BrokerFlow
 from seed_oauth.flows.consent import ConsentPages
 from seed_oauth.flows.grant_revocation import GrantRevocation
@@ -128,15 +129,22 @@ class Container:
             documents if settings.client_id_metadata_documents else None,
             keys,
         )
-        self.readiness = Readiness(settings, self.clients, self.metadata)
+        self.readiness = Readiness(settings, self.clients, idp, pipeline.telemetry.record_ready)
         verifier = ClientAssertions(settings.issuer, keys, assertions or stores.assertions, now)
         self.authentication = ClientAuthentication(self.clients, verifier)
 
         revocations = Revocations(stores.revocations, now, epoch=settings.revoke_before)
         parameters = idp_parameters(settings)
-        rotation = _rotation(settings, grants or stores.grants, sealer, now)
         lifetime = settings.refresh_token_days * _DAY
         grants = grants or stores.grants
+        rotation = Rotation(
+            grants,
+            sealer,
+            now,
+            exchange_timeout=settings.idp_timeout,
+            lifetime=lifetime,
+            login_lifetime=settings.login_days * _DAY,
+        )
         revocation = GrantRevocation(grants, revocations, now, lifetime=lifetime)
         revoker = Revoker(
             sealer, rotation, revocations, revocation, metadata=self.metadata, identity_provider=idp.client, now=now
@@ -150,6 +158,7 @@ class Container:
         )
         held_responses = HeldResponses(held or stores.held, revoker, pipeline.telemetry.record_abandoned, now)
         self.broker: BrokerFlow | None = None
+        self.account: Account | None = None
         self.flow: Flow = RelayFlow(parameters, self.metadata, idp.client)
         self.presentation = Presentation(
             name=settings.server_name, logo=settings.server_logo, scopes=settings.scope_descriptions
@@ -163,23 +172,35 @@ class Container:
                 _accepting(settings, now),
             )
             scopes = idp_scopes(settings)
+            idp_authorization = IdpAuthorization(
+                paths.url(settings.issuer, paths.CALLBACK),
+                parameters,
+                scopes,
+                self.metadata,
+                idp.client,
+                identification=idp.identification,
+                rules=AccessRules(settings.rules("allowed"), settings.rules("denied")),
+                contact=settings.contact,
+                selects_account=settings.preset is not None and settings.preset.selects_account,
+                tokens=tokens_of_clients,
+                sealer=sealer,
+                now=now,
+            )
+            self.account = Account(
+                settings.issuer,
+                parameters.default_resource,
+                idp_authorization,
+                sealer=sealer,
+                grants=grants,
+                revocation=revocation,
+                server=self.presentation,
+                configured=settings.can_authorize,
+                now=now,
+            )
             self.flow = self.broker = BrokerFlow(
                 settings.issuer,
                 parameters.default_resource,
-                IdpAuthorization(
-                    paths.url(settings.issuer, paths.CALLBACK),
-                    parameters,
-                    scopes,
-                    self.metadata,
-                    idp.client,
-                    identification=idp.identification,
-                    rules=AccessRules(settings.rules("allowed"), settings.rules("denied")),
-                    contact=settings.contact,
-                    selects_account=settings.preset is not None and settings.preset.selects_account,
-                    tokens=tokens_of_clients,
-                    sealer=sealer,
-                    now=now,
-                ),
+                idp_authorization,
                 scopes=scopes,
                 sealer=sealer,
                 tokens=tokens_of_clients,
@@ -270,17 +291,6 @@ def _accepting(settings: Settings, now: Callable[[], float]) -> Accepts:
         )
 
     return accepts
-
-
-def _rotation(settings: Settings, grants: GrantStore, sealer: Sealer, now: Callable[[], float]) -> Rotation:
-    return Rotation(
-        grants,
-        sealer,
-        now,
-        exchange_timeout=settings.idp_timeout,
-        lifetime=settings.refresh_token_days * _DAY,
-        login_lifetime=settings.login_days * _DAY,
-    )
 
 
 def _sharing(limits: RateLimits, store_url: str) -> "SharedLimits | None":

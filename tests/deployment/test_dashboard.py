@@ -16,7 +16,8 @@ from tests.real_parts import path_of
 
 DASHBOARD = Path(__file__).parents[2] / "grafana" / "seed-mcp-server-dashboard.json"
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
-FILTER = 'job=~"$job", instance=~"$instance"'
+SOURCE = 'cluster=~"$cluster", namespace=~"$namespace", job=~"$job"'
+FILTER = f'{SOURCE}, instance=~"$instance"'
 COLUMNS = 24
 TOP_OF_LITERAL_PANELS = 62
 
@@ -141,19 +142,23 @@ def test_one_datasource_variable_feeds_every_panel_target_and_variable() -> None
     (datasource,) = [variable for variable in variables if variable["type"] == "datasource"]
     assert (datasource["name"], datasource["query"]) == ("datasource", "prometheus")
     looked_up = [variable for variable in variables if variable["type"] == "query"]
-    assert [variable["name"] for variable in looked_up] == ["job", "instance"]
+    assert [variable["name"] for variable in looked_up] == ["cluster", "namespace", "job", "instance"]
     targets = [target for panel in panels() for target in panel["targets"]]
     assert targets
     assert [user for user in (*panels(), *targets, *looked_up) if user["datasource"] != DATASOURCE] == []
 
 
-def test_job_and_instance_take_several_values_or_all_from_an_oauth_series() -> None:
+def test_each_variable_takes_several_values_or_all_from_an_oauth_series_of_those_before() -> None:
     series = CONTRACT[0].name
-    _, job, instance = dashboard()["templating"]["list"]
-    assert job["query"]["query"] == f"label_values({series}, job)"
-    assert instance["query"]["query"] == f'label_values({series}{{job=~"$job"}}, instance)'
-    assert all(variable["multi"] and variable["includeAll"] for variable in (job, instance))
-    assert instance["allValue"] == ".*"
+    _, cluster, namespace, job, instance = dashboard()["templating"]["list"]
+    within = ", ".join(SOURCE.split(", ")[:2])
+    assert cluster["query"]["query"] == f"label_values({series}, cluster)"
+    assert namespace["query"]["query"] == f'label_values({series}{{cluster=~"$cluster"}}, namespace)'
+    assert job["query"]["query"] == f"label_values({series}{{{within}}}, job)"
+    assert instance["query"]["query"] == f"label_values({series}{{{SOURCE}}}, instance)"
+    assert all(variable["multi"] and variable["includeAll"] for variable in (cluster, namespace, job, instance))
+    # Also matches series without such a label, as outside of Kubernetes.
+    assert all(variable["allValue"] == ".*" for variable in (cluster, namespace, instance))
     # `up` and the process series exist in every job, so All must mean the jobs that have the oauth series.
     assert "allValue" not in job
 
@@ -243,7 +248,7 @@ def oauth_matchers(query: str) -> Iterator[tuple[Series, str, str, str]]:
     """Each matcher on a label of an oauth series: the series, the label, the operator, the value."""
     for name, matchers in SELECTOR.findall(query):
         for label, operator, value in MATCHER.findall(matchers):
-            if name in SERIES and label not in {"job", "instance", "le"}:
+            if name in SERIES and label not in {"cluster", "namespace", "job", "instance", "le"}:
                 yield SERIES[name], label, operator, value
 
 
@@ -309,7 +314,7 @@ def test_every_variable_in_a_query_is_defined() -> None:
 @pytest.mark.real_parts("prometheus")
 def test_prometheus_parses_every_query(tmp_path: Path) -> None:
     promtool = path_of("promtool")
-    values = {"$__rate_interval": "5m", "$job": ".*", "$instance": ".*"}
+    values = {"$__rate_interval": "5m", **dict.fromkeys(("$cluster", "$namespace", "$job", "$instance"), ".*")}
     rules = [
         {"record": name, "expr": re.sub(r"\$\w+", lambda variable: values[variable[0]], query)}
         for name, query in queries().items()

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from seed_oauth.telemetry.contract import CONTRACT, Attributes, Series
+from seed_oauth.telemetry.contract import CONTRACT, ERRORS, Attributes, Series
 from tests.real_parts import path_of
 
 OTEL = Path(__file__).parents[2] / "otel"
@@ -42,7 +42,7 @@ SERIES = {
 """The contract by the names that a scrape has."""
 
 # Of the scrape, of a histogram, of the SDK, and the one that a rule makes.
-OTHER_LABELS = {"job", "instance", "le", "__name__", "otel_metric_overflow", "series"}
+OTHER_LABELS = {"cluster", "namespace", "job", "instance", "le", "__name__", "otel_metric_overflow", "series"}
 
 NAME = re.compile(r"(?<![\w:/])oauth_\w+(?![\w:])")
 RECORDED_NAME = re.compile(r"\b[a-z_]+:oauth_\w+:\w+")
@@ -207,18 +207,35 @@ def test_the_order_of_evaluation_names_every_group(file: str) -> None:
 # PromQL
 
 
+SOURCE = "cluster, namespace, job"
+"""What tells one installation from another: a namespace may have a job that another one has, too."""
+
+
+def test_every_rule_and_query_keeps_apart_what_comes_from_different_installations() -> None:
+    for expr in EXPRESSIONS:
+        # Inside the others, or global, or the list of all targets.
+        groupings = re.findall(r"\b(?:by|on) \((?:le, )?([^)]*)\)", expr)
+        assert all(grouping == "" or grouping.startswith(SOURCE) for grouping in groupings), expr
+    muted = (OTEL / "alertmanager.yaml").read_text(encoding="utf-8")
+    for labels in re.findall(r"(?:group_by|equal): \[(.*)\]", muted):
+        assert {"cluster", "namespace"} <= set(labels.split(", ")), labels
+
+
 def test_every_rate_is_summed_over_the_instances_of_a_job() -> None:
     # Division joins equal label sets only: unaggregated, success / all gives 1 or nothing.
     for rule in (*RECORDED, *ALERTS):
         rates = re.findall(r"\b(?:rate|increase)\(", rule.expr)
-        summed = re.findall(r"\bsum by \((?:le, )?job(?:, grant_type)?\) \( ?(?:rate|increase)\(", rule.expr)
+        summed = re.findall(rf"\bsum by \((?:le, )?{SOURCE}(?:, grant_type)?\) \( ?(?:rate|increase)\(", rule.expr)
         assert len(summed) == len(rates), rule.name
 
 
-def test_nothing_matches_a_bucket() -> None:
-    # A direct scrape writes le="5.0", an OpenTelemetry Collector le="5": a match misses one of them.
+def test_no_rule_matches_a_bucket_by_one_spelling() -> None:
+    # A direct scrape writes le="2.0", an OpenTelemetry Collector le="2": an exact match misses one of them.
     for expr in EXPRESSIONS:
-        assert "le" not in {label for label, _, _ in MATCHER.findall(expr)}, expr
+        for label, operator, value in MATCHER.findall(expr):
+            if label == "le":
+                assert operator == "=~", expr
+                assert all(re.fullmatch(value, spelling) for spelling in ("2", "2.0")), expr
 
 
 @pytest.mark.parametrize("objective", ["Authorization", "Exchange"])
@@ -329,3 +346,48 @@ def test_an_alert_says_how_urgent_it_is_what_users_feel_and_where_its_runbook_is
     assert re.search(r'^ {10}summary: ".{20,}"$', body, re.MULTILINE)
     assert re.search(r"^ {10}description: >-\n(?: {12}.+\n){2,}", body, re.MULTILINE)
     assert f"\n          runbook_url: otel/runbooks.md#{alert.name.lower()}\n" in body
+
+
+# Outages
+
+
+OUTAGES = [story for story in STORIES if story.name.endswith("for six hours")]
+
+
+@pytest.mark.parametrize(
+    "outage",
+    [
+        "OAuthResourceFailing fires and recovers: the MCP server is down",
+        "OAuthResourceFailing fires and recovers: access tokens cannot be checked",
+        "OAuthTokensRefused fires and recovers: every login gets a token for another audience",
+        "OAuthLoginsNotReturning fires and recovers: the redirect_uri is gone from the identity provider",
+        "OAuthAuthorizationsRefused fires and recovers: every client asks for a resource that is not protected here",
+        "OAuthRevocationFailing fires and recovers: the identity provider revokes nothing",
+        "OAuthWorkerDown fires and recovers: one of two workers hangs",
+        "OAuthWorkerDown fires and recovers: no worker starts",
+    ],
+)
+def test_an_outage_of_six_hours_has_its_alert_from_early_on_to_its_end(outage: str) -> None:
+    (story,) = [story for story in OUTAGES if story.name == f"{outage} for six hours"]
+    before, *during, after = story.counts
+    assert (before, after) == (0, 0)
+    assert len(during) == 2
+    assert all(during)
+
+
+def test_no_alert_counts_the_request_without_a_token_with_which_every_login_begins() -> None:
+    challenge = {"endpoint": "resource", "reason": "no_token", "cause": "client"}
+    for where, series, matchers in selectors():
+        if series is ERRORS and where != "runbooks":
+            assert not all(holds(matcher, challenge) for matcher in matchers), where
+
+
+def test_what_alertmanager_mutes_are_alerts() -> None:
+    rules = (OTEL / "alertmanager.yaml").read_text(encoding="utf-8").partition("inhibit_rules:")[2]
+    named = {
+        name if name.startswith("OAuth") else f"OAuth{name}"
+        for value in re.findall(r'alertname=~?"([^"]+)"', rules)
+        for name in value.replace("OAuth(", "").removesuffix(")").split("|")
+    }
+    assert named
+    assert named <= set(ALERT_NAMES)

@@ -1,7 +1,16 @@
 import asyncio
+import os
 
+import httpx
 import pytest
 
+from seed_oauth import Pipeline, Settings
+from seed_oauth.endpoints.health import Readiness
+from seed_oauth.identity_provider.open import open_identity_provider
+from seed_oauth.outcomes import Check
+from seed_oauth.storage.sqlite.clients import SqliteClientStore
+from seed_oauth.storage.sqlite.database import Database
+from seed_oauth.telemetry import ForwardingPipeline
 from tests.cli.test_cli import free_port
 from tests.harness import BrokenStore, FrontDoor, json_of
 from tests.integration.real_parts import eventually
@@ -71,3 +80,66 @@ async def test_many_probes_do_not_flood_the_mcp_server() -> None:
 
 async def test_the_public_port_never_serves_metrics(door: FrontDoor) -> None:
     assert (await door.http.get("/metrics")).status_code == 404
+
+
+async def ready(pipeline: Pipeline) -> dict[str, float]:
+    """`seed_oauth_ready` by check."""
+    samples = await FrontDoor(pipeline=pipeline).samples()
+    return {dict(labels)["check"]: value for (name, labels), value in samples.items() if name == "seed_oauth_ready"}
+
+
+async def test_each_check_is_recorded_without_any_request() -> None:
+    settings = {
+        "idp_client_id": None,
+        "idp_client_secret": None,
+        "mcp_server": f"http://127.0.0.1:{free_port()}/mcp",
+        "access_tokens": "own",
+    }
+    async with FrontDoor(settings=settings, clients=BrokenStore()) as door:
+
+        async def is_recorded() -> bool:
+            return await ready(door.pipeline) == {"settings": 0, "store": 0, "idp": 1, "mcp_server": 0}
+
+        assert await eventually(is_recorded)
+
+
+async def test_an_identity_provider_that_is_gone_is_noticed_without_any_login_although_its_metadata_is_known() -> None:
+    is_up = True
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if not is_up:
+            raise httpx.ConnectError("refused", request=request)
+        urls = {f"{name}_endpoint": f"https://idp.example/{name}" for name in ("authorization", "token")}
+        return httpx.Response(200, json={"issuer": "https://idp.example", **urls})
+
+    pipeline = Pipeline()
+    settings = Settings(idp_issuer="https://idp.example")
+    clients = SqliteClientStore(Database("sqlite:///:memory:"))
+    idp = open_identity_provider(settings, pipeline, transport=httpx.MockTransport(answer))
+    readiness = Readiness(settings, clients, idp, pipeline.telemetry.record_ready, interval=0.01)
+    readiness.start()
+    try:
+        for is_up in True, False, True:
+
+            async def is_noticed(expected: float = float(is_up)) -> bool:
+                return (await ready(pipeline)).get("idp") == expected
+
+            assert await eventually(is_noticed)
+    finally:
+        await readiness.aclose()
+        await idp.aclose()
+        await clients.aclose()
+
+
+async def test_the_last_check_of_any_worker_counts() -> None:
+    supervisor = Pipeline()
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    worker, replay = ForwardingPipeline(writing), supervisor.replay(reading)
+    for passed in True, False:
+        worker.telemetry.record_ready(Check.STORE, passed)
+        worker.give_sign_of_life()
+        replay.read()
+        assert await ready(supervisor) == {"store": passed}
+    replay.close()
+    os.close(writing)

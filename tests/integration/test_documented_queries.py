@@ -126,7 +126,14 @@ def test_every_series_in_the_documented_queries_is_in_the_contract() -> None:
 
 def panel_queries() -> dict[str, str]:
     """Every query of the dashboard as Grafana sends it with all jobs and instances chosen, by panel."""
-    variables = {"$job": ".*", "$instance": ".*", "$__rate_interval": "1m", "$__interval": "15s"}
+    variables = {
+        "$cluster": ".*",
+        "$namespace": ".*",
+        "$job": ".*",
+        "$instance": ".*",
+        "$__rate_interval": "1m",
+        "$__interval": "15s",
+    }
     panels = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
     return {
         f"{panel['id']}{target['refId']} {panel['title']}": re.sub(

@@ -121,10 +121,18 @@ async def test_a_slow_exchange_leads_from_its_bucket_to_its_trace_and_tells_no_s
             return spans if len(spans) == 2 else []
 
         spans = {span["name"]: span for span in await eventually(spans_of_the_slow_exchange)}
-        assert spans.keys() == {"POST", "POST /oauth/token"}
-        assert spans["POST"]["parentSpanId"] == spans["POST /oauth/token"]["spanId"] == slow["spanId"]
+        assert spans.keys() == {"POST", "GET /oauth/callback"}
+        assert spans["POST"]["parentSpanId"] == spans["GET /oauth/callback"]["spanId"] == slow["spanId"]
         (asked,) = [request for request in requests if SLOW.encode() in request]
         assert f"traceparent: 00-{slow['traceId']}-{spans['POST']['spanId']}-".encode() in asked
+
+        instances = {
+            attribute["value"]["stringValue"]
+            for resource in everything_under("resource", received(receiver))
+            for attribute in resource["attributes"]
+            if attribute["key"] == "service.instance.id"
+        }
+        assert len(instances) == 1  # the workers' spans and the supervisor's metrics
 
         text = receiver.received.read_text()
         assert "/oauth/authorize" in text

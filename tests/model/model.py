@@ -60,9 +60,8 @@ class Ended:
     before: float
 
     def has(self, grant: Granted) -> bool:
-        if self.how == "user":
-            return has_user(grant)
-        return self.how == "everybody" or grant.asked.client is self.of.asked.client
+        # There is one person only, and userinfo names them in every login.
+        return self.how in {"user", "everybody"} or grant.asked.client is self.of.asked.client
 
 
 class Opened(Enum):
@@ -344,11 +343,6 @@ class Model:
 def granted(scope: str | None) -> str:
     """The scope that a client gets which asks for `scope`: no more than it named, and all there is if it named none."""
     return UNASKED if scope is None else scope
-
-
-def has_user(grant: Granted) -> bool:
-    """Whether the door knows who it is: there is an ID token, which always names the same person."""
-    return "openid" in scopes_of(grant.asked.scope)
 
 
 def host_of(asked: Asked) -> str:

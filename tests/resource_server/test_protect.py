@@ -176,7 +176,9 @@ async def test_each_way_not_to_get_through_has_its_answer_and_is_counted_once(ca
         token = value.partition(" ")[2].strip()
         assert not token or token not in response.text + repr(response.headers)
     row = f'oauth_errors_total{{cause="{case.row.cause}",endpoint="resource",reason="{case.row.reason}"}}'
-    assert {name: by for name, by in grown.items() if not name.startswith("oauth_idp")} == {row: 1}
+    result = "challenged" if case.row is ResourceOutcome.NO_TOKEN else "refused"
+    requests = f'oauth_resource_requests_total{{result="{result}"}}'
+    assert {name: by for name, by in grown.items() if not name.startswith("oauth_idp")} == {row: 1, requests: 1}
     if case.row.status in {400, 401, 403}:
         challenge = case.challenge + re.escape(f'resource_metadata="{METADATA_URL}", scope="files:read files:write"')
         assert re.fullmatch(f"Bearer {challenge}", response.headers["www-authenticate"])
@@ -547,3 +549,17 @@ def test_whatever_is_sent_for_a_token_is_refused_cleanly(sent: list[bytes], quer
     for name, value in answered[0]["headers"]:
         assert re.fullmatch(rb"[a-z-]+", name)
         assert re.fullmatch(rb"[\x20-\x7e]+", value)
+
+
+async def test_requests_are_counted_by_result_so_that_failures_have_a_denominator() -> None:
+    async with Protected() as server:
+        before = await FrontDoor(pipeline=server.pipeline).samples()
+        await server.get()
+        await server.get("Bearer none.of.ours")
+        for _ in range(2):
+            assert (await server.get(f"Bearer {good_token()}")).status_code == 200
+        grown = increases(before, await FrontDoor(pipeline=server.pipeline).samples())
+    assert {name: by for name, by in grown.items() if name.startswith("oauth_resource_requests")} == {
+        f'oauth_resource_requests_total{{result="{result}"}}': by
+        for result, by in {"challenged": 1, "refused": 1, "allowed": 2}.items()
+    }

@@ -103,6 +103,17 @@ async def code_for_client(door: BrokerDoor, asked: Mapping[str, str], answer: Ma
     return query_of(returned.headers["location"])["code"]
 
 
+async def error_for_client(door: BrokerDoor, asked: Mapping[str, str], row: str) -> str:
+    """The error that the client gets for a code which the identity provider does not take: counted as this row."""
+    if door.settings["flow"] == "relay":
+        response = await door.token(code_request(code=ACCEPTED["code"]))
+        assert await door.error_count(TokenOutcome[row]) == 1
+        return str(json_of(response)["error"])
+    returned = await door.person.returns(state=asked["state"], **ACCEPTED)
+    assert await door.error_count(CallbackOutcome[row]) == 1
+    return query_of(returned.headers["location"])["error"]
+
+
 async def log_in(
     door: BrokerDoor, idp: RealisticIdp, answer: Mapping[str, str] = ACCEPTED, **asked: str | None
 ) -> tuple[Refusal, dict[str, Any]]:
@@ -150,8 +161,13 @@ async def test_entra_is_sent_no_resource_at_authorize_and_token(flow: str) -> No
         assert (refusal, "refresh_token" in tokens) == (None, True)
         await refreshed(door, tokens)
     async with door_to(idp, flow, idp_preset="none", idp_token_auth_method="client_secret_post") as door:
-        refusal, tokens = await log_in(door, idp)
-        assert (refusal, tokens["error"]) == ("AADSTS901002", "invalid_target")
+        query = await asked_of_idp(door, resource=RESOURCE)
+        assert idp.authorize(query) == "AADSTS901002"
+        if flow == "relay":
+            token = await door.token(code_request(code="the code", resource=RESOURCE))
+            assert json_of(token)["error"] == "invalid_target"
+        else:
+            assert await error_for_client(door, query, "IDP_INVALID_TARGET") == "invalid_target"
 
 
 async def test_entra_gets_the_scopes_required_for_login_and_refresh_tokens() -> None:
@@ -343,9 +359,8 @@ async def test_keycloaks_error_for_a_wrong_client_secret_is_a_server_error(flow:
     settings = {"flow": flow, "idp_preset": "keycloak"}
     answer = httpx.Response(401, json={"error": "unauthorized_client"})
     async with BrokerDoor(idp=lambda _: answer, settings=settings) as door:
-        code = await code_for_client(door, await asked_of_idp(door))
-        assert (await door.token(code_request(code=code))).status_code == 502
-        assert await door.error_count(TokenOutcome.IDP_REFUSED_OUR_CREDENTIALS) == 1
+        error = await error_for_client(door, await asked_of_idp(door), "IDP_REFUSED_OUR_CREDENTIALS")
+        assert error == "server_error"
 
 
 @pytest.mark.parametrize("flow", FLOWS)
@@ -360,9 +375,8 @@ async def test_github_has_no_metadata_and_responds_200_to_a_bad_code(flow: str) 
         onward = await door.person.reaches_idp(resource=RESOURCE)
         assert onward.startswith("https://github.com/login/oauth/authorize?")
         assert "resource" not in query_of(onward)
-        token = await door.token(code_request(code=await code_for_client(door, query_of(onward))))
-        assert (token.status_code, json_of(token)["error"]) == (400, "invalid_grant")
-        assert await door.error_count(TokenOutcome.IDP_INVALID_GRANT) == 1
+        error = await error_for_client(door, query_of(onward), "IDP_INVALID_GRANT")
+        assert error == ("invalid_grant" if flow == "relay" else "access_denied")
         assert json_of(await door.http.get("/readyz")) == {"status": "ready"}
 
 
@@ -370,9 +384,8 @@ async def test_github_has_no_metadata_and_responds_200_to_a_bad_code(flow: str) 
 async def test_githubs_error_for_wrong_credentials_is_a_server_error(flow: str) -> None:
     answer = {"error": "incorrect_client_credentials"}
     async with door_to(lambda _: httpx.Response(200, json=answer), flow, idp_issuer=ISSUERS["github"]) as door:
-        code = await code_for_client(door, await asked_of_idp(door))
-        assert (await door.token(code_request(code=code))).status_code == 502
-        assert await door.error_count(TokenOutcome.IDP_REFUSED_OUR_CREDENTIALS) == 1
+        error = await error_for_client(door, await asked_of_idp(door), "IDP_REFUSED_OUR_CREDENTIALS")
+        assert error == "server_error"
 
 
 @pytest.mark.parametrize("flow", FLOWS)

@@ -62,7 +62,7 @@ def only(trail: Path, event: Event) -> Record:
 
 def door(trail: Path, **settings: Any) -> BrokerDoor:
     """A front door whose identity provider is that of the demo."""
-    return BrokerDoor(settings={"audit_log": str(trail), **settings})
+    return BrokerDoor(settings={"audit_log": str(trail), "access_tokens": "own", **settings})
 
 
 def test_every_row_that_lets_in_or_refuses_is_in_the_catalogue() -> None:

@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from seed_oauth import Pipeline, create_metrics_app
-from seed_oauth.outcomes import GrantType
+from seed_oauth.outcomes import Check, GrantType
 from seed_oauth.telemetry.contract import CONTRACT, ENDPOINTS, ExchangeResult, IdpOutcome, Kind, Operation
 from tests.broker import BrokerDoor
 from tests.harness import FrontDoor, RelayDoor, code_request, refresh_request, samples_of
@@ -35,6 +35,7 @@ async def test_a_scrape_has_the_contracts_names_types_labels_and_help() -> None:
     async with BrokerDoor() as door:
         tokens = await door.login()
         await door.token(refresh_request(refresh_token=tokens["refresh_token"]))
+        door.pipeline.telemetry.record_ready(Check.STORE, True)
         text = await door.scrape()
     for series in CONTRACT:
         assert f"# TYPE {series.name} {series.kind}\n" in text
@@ -167,3 +168,30 @@ async def test_the_trace_goes_on_to_the_identity_provider() -> None:
     assert from_client.attributes is not None
     assert "url.query" not in from_client.attributes
     assert sent.headers["authorization"].startswith("Basic ")
+
+
+async def test_probes_leave_no_span() -> None:
+    spans = InMemorySpanExporter()
+    tracer_provider = TracerProvider()
+    tracer_provider.add_span_processor(SimpleSpanProcessor(spans))
+    async with RelayDoor(pipeline=Pipeline(tracer_provider)) as door:
+        for path in "/healthz", "/readyz", "/.well-known/oauth-authorization-server":
+            assert (await door.http.get(path)).status_code == 200
+    assert [span.name for span in spans.get_finished_spans()] == ["GET /.well-known/oauth-authorization-server"]
+
+
+@pytest.mark.parametrize("attributes", [None, "deployment.environment.name=test", "service.instance.id=a%2Cb"])
+async def test_a_worker_is_part_of_the_instance_of_its_supervisor(
+    monkeypatch: pytest.MonkeyPatch, attributes: str | None
+) -> None:
+    if attributes is not None:
+        monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", attributes)
+
+    async def instance(pipeline: Pipeline) -> dict[str, str]:
+        target = {name: dict(labels) for name, labels in await RelayDoor(pipeline=pipeline).samples()}["target_info"]
+        return {key: value for key, value in target.items() if key.startswith(("service", "deployment"))}
+
+    supervisor = Pipeline()
+    for name, value in supervisor.worker_environment().items():
+        monkeypatch.setenv(name, value)
+    assert await instance(Pipeline()) == await instance(supervisor)

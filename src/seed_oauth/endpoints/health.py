@@ -1,7 +1,7 @@
 """`/healthz`: the process answers. `/readyz`: logins can succeed, or what is missing."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import NamedTuple
 
 import structlog
@@ -12,7 +12,8 @@ from seed_oauth.clients import ClientStore
 from seed_oauth.http.answer import json_response
 from seed_oauth.http_client.single_flight import SingleFlight
 from seed_oauth.identity_provider.failures import IdentityProviderError
-from seed_oauth.identity_provider.metadata import MetadataSource
+from seed_oauth.identity_provider.open import OpenIdentityProvider
+from seed_oauth.outcomes import Check
 from seed_oauth.outcomes.errors import StoreError, in_words
 from seed_oauth.resource_server.reachability import connect
 from seed_oauth.settings import PREFIX, Settings
@@ -20,6 +21,7 @@ from seed_oauth.settings.store_url import place
 
 _PATIENCE = 1.0  # seconds that a probe waits for the identity provider; the attempt continues without it
 _FRESH = 1.0  # seconds for which the MCP server is not connected to again, however many probes there are
+_INTERVAL = 60.0  # seconds between two looks in the background
 
 
 async def healthz(_: Request) -> Response:
@@ -32,15 +34,27 @@ class Problem(NamedTuple):
 
     text: str
     where: str
+    check: Check
 
 
 class Readiness:
     """Looks for what keeps requests from succeeding."""
 
-    def __init__(self, settings: Settings, clients: ClientStore, metadata: MetadataSource) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clients: ClientStore,
+        idp: OpenIdentityProvider,
+        record: Callable[[Check, bool], None],
+        *,
+        interval: float = _INTERVAL,
+    ) -> None:
+        """Every `interval` seconds, `record` is told which checks pass."""
         self._settings = settings
         self._clients = clients
-        self._metadata = metadata
+        self._idp = idp
+        self._record = record
+        self._interval = interval
         self._connecting: SingleFlight[None] = SingleFlight(_connected, lambda *_: _FRESH, stale=0)
         self._looking: asyncio.Task[None] | None = None
 
@@ -48,28 +62,29 @@ class Readiness:
         """Everything that has to be solved now."""
         settings = self._settings
         for name in settings.missing():
-            yield Problem(f"{name} is not set", "the settings")
+            yield Problem(f"{name} is not set", "the settings", Check.SETTINGS)
         try:
             await self._clients.check()
         except StoreError as failure:
-            yield Problem(f"the store ({PREFIX}STORE_URL) cannot be used: {failure}", place(settings.store_url))
+            text = f"the store ({PREFIX}STORE_URL) cannot be used: {failure}"
+            yield Problem(text, place(settings.store_url), Check.STORE)
         try:
             async with asyncio.timeout(_PATIENCE):
-                await self._metadata.get()
+                await self._idp.metadata.get()
         except (IdentityProviderError, TimeoutError) as failure:
             reason = str(failure) or "timeout"
             text = f"the identity provider's metadata ({PREFIX}IDP_ISSUER) has not been read yet: {reason}"
-            yield Problem(text, settings.idp_issuer or "")
+            yield Problem(text, settings.idp_issuer or "", Check.IDP)
         if settings.mcp_server:
             try:
                 await self._connecting.get(settings.mcp_server)
             except OSError as failure:
                 text = f"the MCP server ({PREFIX}MCP_SERVER) cannot be reached: {in_words(failure)}"
-                yield Problem(text, settings.mcp_server)
+                yield Problem(text, settings.mcp_server, Check.MCP_SERVER)
 
     def start(self) -> None:
-        """Look once, in the background, and log every problem."""
-        self._looking = asyncio.create_task(self._warn())
+        """Look in the background from now on: log the problems of the first time, and record whether there are any."""
+        self._looking = asyncio.create_task(self._keep_looking())
 
     async def aclose(self) -> None:
         """Cancel what is under way."""
@@ -78,10 +93,22 @@ class Readiness:
             self._looking.cancel()
             await asyncio.gather(self._looking, return_exceptions=True)
 
-    async def _warn(self) -> None:
+    async def _keep_looking(self) -> None:
         log = structlog.get_logger("seed_oauth")
-        async for problem in self.problems():
+        problems = [problem async for problem in self.problems()]
+        for problem in problems:
             log.warning("not ready", problem=problem.text, where=problem.where)
+        failed = {problem.check for problem in problems}
+        while True:
+            for check in Check:
+                self._record(check, check not in failed)
+            await asyncio.sleep(self._interval)
+            failed = {problem.check async for problem in self.problems()}
+            # Requests make do with metadata that is known, so few of them ask an identity provider that is gone.
+            try:
+                await self._idp.check()
+            except IdentityProviderError:
+                failed.add(Check.IDP)
 
 
 class ReadinessEndpoint:

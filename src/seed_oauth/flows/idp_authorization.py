@@ -169,7 +169,7 @@ class IdpAuthorization:
             CallbackOutcome.NOT_ALLOWED,
             f"this account may not use this server: {self._whom_to_ask}",
             # The browser stays here: whoever is sent back to their application cannot read why.
-            recipient=replace(begun.recipient, automatic=False),
+            recipient=replace(begun.recipient, automatic=False) if begun.client_id else None,
             client_family=begun.family,
             log_fields={"access": refusal},
             other_account=await self.url(begun, prompt="select_account") if self._selects_account else None,

@@ -99,6 +99,17 @@ class SingleFlight(Generic[Value]):
             raise outcome.error.with_traceback(None)
         return outcome.value
 
+    async def reload(self, key: str) -> None:
+        """Load `key` now, or wait for the load that is under way.
+
+        Raises:
+            Exception: what `load` raised, also where there is an older value to use.
+        """
+        outcome = await asyncio.shield(self.start(key))
+        failure = outcome.error if isinstance(outcome, _Failed) else outcome.failure
+        if failure is not None:
+            raise failure.with_traceback(None)
+
     def peek(self, key: str) -> Value | None:
         """The value of `key` as it was loaded last, if there is one."""
         known = self._known.get(key)

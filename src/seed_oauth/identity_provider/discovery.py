@@ -95,6 +95,14 @@ class Discovery:
             failure.retry_after = ceil(self._cache.seconds_to_next_load(self._issuer))
             raise
 
+    async def check(self) -> None:
+        """Read the metadata now.
+
+        Raises:
+            IdentityProviderError: they cannot be read, also where older ones are known.
+        """
+        await self._cache.reload(self._issuer)
+
     def start(self) -> "asyncio.Task[object]":
         """Read the metadata in the background, unless that is under way."""
         return self._cache.start(self._issuer)

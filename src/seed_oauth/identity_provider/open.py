@@ -38,6 +38,15 @@ class OpenIdentityProvider:
         if isinstance(self.metadata, Discovery):
             self.metadata.start()
 
+    async def check(self) -> None:
+        """Read the metadata now, if it is to be read.
+
+        Raises:
+            IdentityProviderError: it cannot be read, also where an older one is known.
+        """
+        if isinstance(self.metadata, Discovery):
+            await self.metadata.check()
+
     async def aclose(self) -> None:
         """Cancel what is under way, and close the connections."""
         if isinstance(self.metadata, Discovery):

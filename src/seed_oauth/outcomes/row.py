@@ -36,6 +36,17 @@ class ClientFamily(StrEnum):
     OTHER = "other"
 
 
+class Check(StrEnum):
+    """Label `check` of `seed_oauth_ready`: what requests need."""
+
+    SETTINGS = "settings"
+    STORE = "store"
+    IDP = "idp"
+    """The identity provider answers with its metadata, where they are read from an issuer."""
+    MCP_SERVER = "mcp_server"
+    """The MCP server behind the reverse proxy, if there is one, accepts connections."""
+
+
 class Outcome(Enum):
     """A row of the table. Each endpoint has its own enum of them, below."""
 

@@ -93,7 +93,7 @@ class Worker:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "seed_oauth.server.worker", str(self._listening.fileno()), str(writing),
                 pass_fds=(self._listening.fileno(), writing),
-                env={**os.environ, **self._settings.as_environment()},
+                env={**os.environ, **self._settings.as_environment(), **pipeline.worker_environment()},
                 # The supervisor passes Ctrl-C on; a worker that got it twice would end at once.
                 start_new_session=True,
             )  # fmt: skip

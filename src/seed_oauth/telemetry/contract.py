@@ -11,8 +11,10 @@ from enum import StrEnum
 from itertools import product
 
 from seed_oauth.outcomes import (
+    AccountOutcome,
     AuthorizationOutcome,
     CallbackOutcome,
+    Check,
     ClientFamily,
     ConsentOutcome,
     GrantType,
@@ -67,6 +69,16 @@ class Decision(StrEnum):
     DENIED = "denied"
 
 
+class ResourceResult(StrEnum):
+    """Label `result` of `oauth_resource_requests_total`."""
+
+    ALLOWED = "allowed"
+    CHALLENGED = "challenged"
+    """Sent no token, as at the beginning of every login, and learned where to get one."""
+    REFUSED = "refused"
+    """Not answered by the MCP server; `oauth_errors_total` has the reason."""
+
+
 class Step(StrEnum):
     """Label `step` of `oauth_flow_steps_total`: the progress of a login."""
 
@@ -108,10 +120,18 @@ DECISIONS: Mapping[Outcome, Decision] = {
 }
 """The consent decision that is counted for an outcome."""
 
+RESOURCE_RESULTS: Mapping[Outcome, ResourceResult] = {
+    **dict.fromkeys(ResourceOutcome, ResourceResult.REFUSED),
+    ResourceOutcome.NO_TOKEN: ResourceResult.CHALLENGED,
+    ResourceOutcome.ALLOWED: ResourceResult.ALLOWED,
+}
+"""The result that is counted for a request to the protected resource."""
+
 ENDPOINTS: Mapping[type[Outcome], str] = {
     AuthorizationOutcome: "authorize",
     ConsentOutcome: "consent",
     CallbackOutcome: "callback",
+    AccountOutcome: "account",
     TokenOutcome: "token",
     RegistrationOutcome: "register",
     RevocationOutcome: "revoke",
@@ -239,11 +259,25 @@ FLOW_STEPS = Series(
     labels=("step", "client_family"),
     known=_label_sets(step=Step, client_family=ClientFamily),
 )
+RESOURCE_REQUESTS = Series(
+    name="oauth_resource_requests_total",
+    help="Requests to the protected resource, by result",
+    labels=("result",),
+    known=_label_sets(result=ResourceResult),
+)
 WORKER_UP = Series(
     name="seed_oauth_worker_up",
     help="Whether a worker process reported within the last seconds",
     labels=("worker",),
     known=_label_sets(worker=["0"]),
+    kind=Kind.GAUGE,
+)
+
+READY = Series(
+    name="seed_oauth_ready",
+    help="Whether a check of the readiness passed when it was made last, once a minute",
+    labels=("check",),
+    known=_label_sets(check=Check),
     kind=Kind.GAUGE,
 )
 
@@ -259,5 +293,7 @@ CONTRACT: tuple[Series, ...] = (
     CALLBACKS,
     AUTHORIZATION_WAIT,
     FLOW_STEPS,
+    RESOURCE_REQUESTS,
     WORKER_UP,
+    READY,
 )

@@ -14,6 +14,8 @@ from typing import Any
 import orjson
 from opentelemetry.context import Context
 from opentelemetry.metrics import Counter, Histogram, Meter, MeterProvider, NoOpCounter, NoOpHistogram, NoOpMeter
+from opentelemetry.metrics import _Gauge as Gauge
+from opentelemetry.metrics import _NoOpGauge as NoOpGauge
 
 from seed_oauth.telemetry.tracing import context_of, exemplar_of
 
@@ -47,7 +49,7 @@ class ForwardingMeterProvider(MeterProvider):
         schema_url: str | None = None,
         attributes: Mapping[str, Any] | None = None,
     ) -> Meter:
-        """A meter that forwards counters and histograms."""
+        """A meter that forwards counters, gauges and histograms; of a gauge the last value of any worker counts."""
         return _ForwardingMeter(self, name, version, schema_url)
 
     def send(self) -> None:
@@ -93,6 +95,10 @@ class _ForwardingMeter(NoOpMeter):
         number = self._provider.make("counter", *self._scope, name, unit, description, None)
         return _ForwardingCounter(self._provider, number, name)
 
+    def create_gauge(self, name: str, unit: str = "", description: str = "") -> Gauge:
+        number = self._provider.make("gauge", *self._scope, name, unit, description, None)
+        return _ForwardingGauge(self._provider, number, name)
+
     def create_histogram(
         self,
         name: str,
@@ -116,6 +122,16 @@ class _ForwardingCounter(NoOpCounter):
         self._provider.measure(self._number, amount, attributes)
 
 
+class _ForwardingGauge(NoOpGauge):
+    def __init__(self, provider: ForwardingMeterProvider, number: int, name: str) -> None:
+        super().__init__(name)
+        self._provider = provider
+        self._number = number
+
+    def set(self, amount: float, attributes: Mapping[str, Any] | None = None, context: object = None) -> None:
+        self._provider.measure(self._number, amount, attributes)
+
+
 class _ForwardingHistogram(NoOpHistogram):
     def __init__(self, provider: ForwardingMeterProvider, number: int, name: str) -> None:
         super().__init__(name)
@@ -135,7 +151,7 @@ class Replay:
         """`pipe` is the file descriptor of the read end of a non-blocking pipe."""
         self._pipe = pipe
         self._meter_provider = meter_provider
-        self._instruments: list[Counter | Histogram] = []
+        self._instruments: list[Counter | Gauge | Histogram] = []
         self._begun = b""
         self._closed = False
         self._lock = Lock()  # push readers collect in their own thread
@@ -176,6 +192,8 @@ class Replay:
         instrument = self._instruments[number]
         if isinstance(instrument, Counter):
             instrument.add(value, attributes)
+        elif isinstance(instrument, Gauge):
+            instrument.set(value, attributes)
         else:
             instrument.record(value, attributes, context_of(exemplar))
 
@@ -189,9 +207,11 @@ class Replay:
         unit: str,
         description: str,
         buckets: Sequence[float] | None,
-    ) -> Counter | Histogram:
+    ) -> Counter | Gauge | Histogram:
         # The SDK returns the same instrument for the same scope and name, so workers share it.
         meter = self._meter_provider.get_meter(scope, version, schema_url)
         if kind == "counter":
             return meter.create_counter(name, unit, description)
+        if kind == "gauge":
+            return meter.create_gauge(name, unit, description)
         return meter.create_histogram(name, unit, description, explicit_bucket_boundaries_advisory=buckets)

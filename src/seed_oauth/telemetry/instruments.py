@@ -12,6 +12,7 @@ from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, V
 from seed_oauth.outcomes import (
     AuthorizationOutcome,
     CallbackOutcome,
+    Check,
     ClientFamily,
     ConsentOutcome,
     GrantType,
@@ -31,6 +32,9 @@ from seed_oauth.telemetry.contract import (
     FLOW_STEPS,
     IDP_REQUEST_DURATION,
     IDP_REQUESTS,
+    READY,
+    RESOURCE_REQUESTS,
+    RESOURCE_RESULTS,
     STEPS,
     TOKEN_EXCHANGE_DURATION,
     TOKEN_EXCHANGES,
@@ -63,8 +67,7 @@ Item = TypeVar("Item")
 def views() -> list[View]:
     """One View per histogram of the contract, with its explicit buckets."""
     return [
-        # False: Prometheus does not have minimum and maximum.
-        View(instrument_name=series.name, aggregation=ExplicitBucketHistogramAggregation(series.buckets, False))
+        View(instrument_name=series.name, aggregation=ExplicitBucketHistogramAggregation(series.buckets))
         for series in CONTRACT
         if series.kind is Kind.HISTOGRAM
     ]
@@ -98,6 +101,7 @@ class Telemetry:
         self._idp_request_duration = histograms[IDP_REQUEST_DURATION]
         self._flow_steps = counters[FLOW_STEPS]
         self._authorization_wait = histograms[AUTHORIZATION_WAIT]
+        self._ready = meter.create_gauge(READY.name, unit=READY.unit, description=READY.help)
         self._of_outcome = {outcome: _increments(outcome, counters) for outcomes in ENDPOINTS for outcome in outcomes}
         self._context = context
         self._on_outcome = on_outcome
@@ -139,6 +143,10 @@ class Telemetry:
     def record_abandoned(self, client_family: ClientFamily, times: int) -> None:
         """Count logins whose client never came for its tokens."""
         self._flow_steps.add(times, {"step": Step.ABANDONED.value, "client_family": client_family.value})
+
+    def record_ready(self, check: Check, passed: bool) -> None:
+        """Record the outcome of a check of the readiness."""
+        self._ready.set(int(passed), {"check": check.value})
 
     def flush(self) -> None:
         """Record the buffered measurements in the instruments."""
@@ -192,6 +200,8 @@ def _increments(outcome: Outcome, counters: Mapping[Series, Counter]) -> list[tu
         increments.append((counters[ERRORS], error_attributes(outcome)))
     if outcome in DECISIONS:
         increments.append((counters[CONSENT_DECISIONS], {"decision": DECISIONS[outcome].value}))
+    if outcome in RESOURCE_RESULTS:
+        increments.append((counters[RESOURCE_REQUESTS], {"result": RESOURCE_RESULTS[outcome].value}))
     return increments
 
 

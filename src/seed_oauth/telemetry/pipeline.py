@@ -3,12 +3,14 @@
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable
+from urllib.parse import quote
 
 import httpx
+import structlog
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
-from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, TraceBasedExemplarFilter
 from opentelemetry.sdk.metrics import MeterProvider as SdkMeterProvider
+from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID
 from opentelemetry.trace import TracerProvider
 from prometheus_client import CollectorRegistry, ProcessCollector
 from starlette.middleware import Middleware
@@ -17,7 +19,15 @@ from seed_oauth.telemetry.client_instrumentation import InstrumentedTransport
 from seed_oauth.telemetry.contract import WORKER_UP
 from seed_oauth.telemetry.forwarding import ForwardingMeterProvider, Replay
 from seed_oauth.telemetry.instruments import Telemetry, views
-from seed_oauth.telemetry.push import VERSION, own_resource, push_readers, pushing_tracer_provider, shut_down
+from seed_oauth.telemetry.push import (
+    VERSION,
+    exemplar_filter,
+    is_disabled,
+    own_resource,
+    push_readers,
+    pushing_tracer_provider,
+    shut_down,
+)
 from seed_oauth.telemetry.tracing import ServerSpans, context_source, is_tracing
 
 _SCOPE = "seed_oauth"
@@ -65,11 +75,16 @@ class Pipeline(Recording):
         Raises:
             SettingsError: an environment variable of OpenTelemetry is invalid.
         """
+        if is_disabled():
+            structlog.get_logger("seed_oauth").warning(
+                "OTEL_SDK_DISABLED is set: no metrics are recorded, and the scrape is empty"
+            )
         self.registry = CollectorRegistry()
         # prometheus_client has the standard process metrics, OpenTelemetry does not.
         ProcessCollector(registry=self.registry)
         self._observe_other_workers = observe_workers
         resource = own_resource()
+        self._instance_id = str(resource.attributes[SERVICE_INSTANCE_ID])
         tracer_provider = tracer_provider or pushing_tracer_provider(resource)
         pushing = push_readers()
         self._pushes = bool(pushing)
@@ -78,14 +93,21 @@ class Pipeline(Recording):
             metric_readers=[PrometheusMetricReader(scope_info_enabled=False, registry=self.registry), *pushing],
             resource=resource,
             views=views(),
-            # Exemplars link to traces, so without tracing there are none.
-            exemplar_filter=TraceBasedExemplarFilter() if is_tracing(tracer_provider) else AlwaysOffExemplarFilter(),
+            exemplar_filter=exemplar_filter(tracing=is_tracing(tracer_provider)),
             shutdown_on_exit=False,
         )
         super().__init__(self._sdk_meter_provider, tracer_provider)
         self._meter.create_observable_gauge(
             WORKER_UP.name, callbacks=[self._observe_workers], unit=WORKER_UP.unit, description=WORKER_UP.help
         )
+
+    def worker_environment(self) -> dict[str, str]:
+        """The variables with which the spans of a worker are those of this instance, as its metrics are."""
+        attributes = [
+            os.environ.get("OTEL_RESOURCE_ATTRIBUTES", ""),
+            f"{SERVICE_INSTANCE_ID}={quote(self._instance_id)}",
+        ]
+        return {"OTEL_RESOURCE_ATTRIBUTES": ",".join(filter(None, attributes))}
 
     def replay(self, pipe: int) -> Replay:
         """Records here what the `ForwardingPipeline` of a worker writes to the other end of `pipe`."""

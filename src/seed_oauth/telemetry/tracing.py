@@ -16,7 +16,10 @@ from opentelemetry.trace import (
 from starlette.middleware.opentelemetry import OpenTelemetryMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from seed_oauth.http import paths
+
 _QUERY = "seed_oauth.query_string"
+_UNTRACED = frozenset({paths.HEALTH, paths.READINESS})  # probes, every few seconds
 _NO_TRACE = Context()
 
 
@@ -33,11 +36,15 @@ class ServerSpans:
             scope["query_string"] = scope.pop(_QUERY, scope.get("query_string"))
             await app(scope, receive, send)
 
+        self._app = app
         self._spans = OpenTelemetryMiddleware(with_query, tracer_provider=tracer_provider)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request inside a span."""
+        """Answer one request inside a span, unless it is a probe."""
         if scope["type"] == "http":
+            if scope["path"] in _UNTRACED:
+                await self._app(scope, receive, send)
+                return
             _hide_query(scope)
         await self._spans(scope, receive, send)
 

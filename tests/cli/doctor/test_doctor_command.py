@@ -37,6 +37,7 @@ async def test_the_doctor_checks_a_running_server_and_its_identity_provider(tmp_
         "redirect URI": "skipped",
         "credentials": "ok",
         "clock": "skipped",
+        "access rules": "ok",
         "store": "ok",
         "MCP server": "skipped",
         "rate limits": "ok",
