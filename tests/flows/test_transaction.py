@@ -28,7 +28,7 @@ DAY = 86_400.0
 text = st.text(max_size=40)
 transactions = st.builds(
     Transaction,
-    client_id=text,
+    client_id=st.text(min_size=1, max_size=40),
     client_family=text,
     redirect_uri=text,
     state=st.none() | text,
