@@ -111,7 +111,7 @@ def revoke(
         record(Event.CLIENT_REVOKED, {"client_id": client_id, "client_name": called})
     show_text(
         "The client is revoked. Running servers refuse it within five seconds, and the access tokens that they have "
-        "issued to it within one. Access tokens of the identity provider remain valid until they expire."
+        "issued to it within one. Access tokens that the identity provider issued before remain valid at other servers."
     )
 
 
