@@ -35,7 +35,7 @@ from seed_oauth.flows.revocations import Revocations
 from seed_oauth.flows.revoker import Revoker
 from seed_oauth.flows.rotation import Rotation
 from seed_oauth.flows.scopes import IdpScopes
-from seed_oauth.flows.tokens import Accepts, TokenIssuer
+from seed_oauth.flows.tokens import TokenIssuer
 from seed_oauth.http import paths
 from seed_oauth.http.pages import Presentation
 from seed_oauth.http.requested_resource import ProtectedResources
@@ -47,8 +47,7 @@ from seed_oauth.protocol.redirect_uri import RedirectUriRules
 from seed_oauth.protocol.scope import ScopeHierarchy
 from seed_oauth.rate_limits import RateLimits
 from seed_oauth.rate_limits.client_address import ClientAddresses
-from seed_oauth.resource_server.claims import Claims, is_acceptable
-from seed_oauth.resource_server.open import open_guard
+from seed_oauth.resource_server.open import accepting, open_guard
 from seed_oauth.resource_server.reverse_proxy import ReverseProxy
 from seed_oauth.settings import Settings
 from seed_oauth.settings.access import is_github, rule_scopes
@@ -169,7 +168,7 @@ class Container:
                 # A token of the identity provider does not have the scopes that groups bring.
                 "own" if settings.group_scopes else settings.access_tokens,
                 settings.access_token_seconds,
-                _accepting(settings, now),
+                accepting(settings, now),
             )
             scopes = idp_scopes(settings)
             idp_authorization = IdpAuthorization(
@@ -273,24 +272,6 @@ def idp_scopes(settings: Settings) -> IdpScopes:
         needed=rule_scopes(settings),
         by_group=GroupScopes(settings.group_scopes, hierarchy, ignores_case=is_github(settings)),
     )
-
-
-def _accepting(settings: Settings, now: Callable[[], float]) -> Accepts:
-    """What the guard of a protected resource says of an access token, whether it stands here or elsewhere."""
-
-    def accepts(header: Claims, claims: Claims, issuer: str | None, resource: str) -> bool:
-        return is_acceptable(
-            header,
-            claims,
-            issuer=issuer,
-            resource=resource,
-            audiences=settings.idp_audiences,
-            client_id=settings.idp_client_id,
-            required=settings.required_scopes,
-            now=now(),
-        )
-
-    return accepts
 
 
 def _sharing(limits: RateLimits, store_url: str) -> "SharedLimits | None":
