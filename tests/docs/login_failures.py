@@ -25,6 +25,7 @@ from tests.harness import (
     CALLBACK,
     DOCUMENT_DOWN,
     SETTINGS,
+    TOKENS,
     BrokenStore,
     FrontDoor,
     RelayDoor,
@@ -69,6 +70,12 @@ def asking(door: Door, ask: Callable[[Door], Awaitable[object]]) -> Scenario:
 
 async def redeem(door: FrontDoor) -> None:
     await door.token(code_request())
+
+
+async def open_account(door: BrokerDoor) -> None:
+    """Log in to the account page."""
+    at_idp = (await door.person.http.get("/oauth/account")).headers["location"]
+    await door.person.returns(state=query_of(at_idp)["state"], code="idp code")
 
 
 async def store_down_at_refresh() -> None:
@@ -315,6 +322,14 @@ SECTIONS: dict[str, list[Failure]] = {
             cause="Azure AD B2C issues no access token, because no API is among the scopes.",
             remedy="Expose a scope of an API there, and add it to `SEED_OAUTH_IDP_SCOPES`.",
             scenario=exchanging_at_callback(200, id_token="a.b.c"),
+        ),
+        Failure(
+            outcome=CallbackOutcome.NO_SUBJECT,
+            seen="Clients can log in, and `/oauth/account` is a page that says that the user is not known.",
+            cause="The identity provider does not say who has logged in.",
+            remedy="Add `openid` to `SEED_OAUTH_IDP_SCOPES`, where the identity provider knows it. Otherwise end "
+            "access with `seed-oauth grants revoke`.",
+            scenario=asking(BrokerDoor(idp=lambda _: httpx.Response(200, json=TOKENS)), open_account),
         ),
         Failure(
             outcome=CallbackOutcome.IDP_UNAUTHORIZED_CLIENT,

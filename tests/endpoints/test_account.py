@@ -249,6 +249,7 @@ FORMS = [
 
 @pytest.mark.parametrize("case", FORMS, ids=lambda case: f"{case.row.reason}-{case.changes}-{case.by}")
 async def test_a_form_that_is_not_the_users_own_revokes_nothing(case: Case) -> None:
+    """THREATS 38."""
     idp, clock = Idp(), Clock(time())
     async with door_of(idp, now=clock) as door:
         tokens = await connects(door)
