@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import httpx
 
+from seed_oauth.access.group_scopes import GroupScopes
 from seed_oauth.access.rules import AccessRules
 from seed_oauth.clients import ClientStore
 from seed_oauth.clients.archive import DocumentArchive
@@ -34,7 +35,7 @@ from seed_oauth.flows.revocations import Revocations
 from seed_oauth.flows.revoker import Revoker
 from seed_oauth.flows.rotation import Rotation
 from seed_oauth.flows.scopes import IdpScopes
-from seed_oauth.flows.tokens import Accepts, TokenIssuer
+from seed_oauth.flows.tokens import TokenIssuer
 from seed_oauth.http import paths
 from seed_oauth.http.pages import Presentation
 from seed_oauth.http.requested_resource import ProtectedResources
@@ -46,11 +47,10 @@ from seed_oauth.protocol.redirect_uri import RedirectUriRules
 from seed_oauth.protocol.scope import ScopeHierarchy
 from seed_oauth.rate_limits import RateLimits
 from seed_oauth.rate_limits.client_address import ClientAddresses
-from seed_oauth.resource_server.claims import Claims, is_acceptable
-from seed_oauth.resource_server.open import open_guard
+from seed_oauth.resource_server.open import accepting, open_guard
 from seed_oauth.resource_server.reverse_proxy import ReverseProxy
 from seed_oauth.settings import Settings
-from seed_oauth.settings.access import rule_scopes
+from seed_oauth.settings.access import is_github, rule_scopes
 from seed_oauth.settings.store_url import is_redis
 from seed_oauth.storage.open import open_stores
 from seed_oauth.telemetry import Recording
@@ -164,7 +164,11 @@ class Container:
         )
         if settings.flow == "broker":
             tokens_of_clients = TokenIssuer(
-                sealer, settings.access_tokens, settings.access_token_seconds, _accepting(settings, now)
+                sealer,
+                # A token of the identity provider does not have the scopes that groups bring.
+                "own" if settings.group_scopes else settings.access_tokens,
+                settings.access_token_seconds,
+                accepting(settings, now),
             )
             scopes = idp_scopes(settings)
             idp_authorization = IdpAuthorization(
@@ -260,30 +264,14 @@ def idp_parameters(settings: Settings) -> IdpParameters:
 
 def idp_scopes(settings: Settings) -> IdpScopes:
     """The scopes that the identity provider is asked for."""
+    hierarchy = ScopeHierarchy(settings.scope_hierarchy)
     return IdpScopes(
         settings.idp_scopes,
         settings.idp_dropped_scopes,
-        ScopeHierarchy(settings.scope_hierarchy),
+        hierarchy,
         needed=rule_scopes(settings),
+        by_group=GroupScopes(settings.group_scopes, hierarchy, ignores_case=is_github(settings)),
     )
-
-
-def _accepting(settings: Settings, now: Callable[[], float]) -> Accepts:
-    """What the guard of a protected resource says of an access token, whether it stands here or elsewhere."""
-
-    def accepts(header: Claims, claims: Claims, issuer: str | None, resource: str) -> bool:
-        return is_acceptable(
-            header,
-            claims,
-            issuer=issuer,
-            resource=resource,
-            audiences=settings.idp_audiences,
-            client_id=settings.idp_client_id,
-            required=settings.required_scopes,
-            now=now(),
-        )
-
-    return accepts
 
 
 def _sharing(limits: RateLimits, store_url: str) -> "SharedLimits | None":

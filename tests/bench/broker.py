@@ -60,7 +60,7 @@ class Logins:
             return client_id
 
     async def authorize(self, client_id: str) -> str:
-        """Ask for authorization; where the browser is sent. The first time of a client its consent is remembered."""
+        """Ask for authorization; where the browser is sent. A client's first login has its consent remembered."""
         query = {
             "response_type": "code",
             "client_id": client_id,
@@ -149,7 +149,9 @@ async def measured(server: str, base: str, pid: int, logins: int) -> dict[str, f
     async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
         on = Logins(base, "" if server == "fastmcp" else "/oauth", session)
         known = await on.register()
-        await on.authorize(known)
+        at_identity_provider = await on.authorize(known)
+        if server != "relay":
+            await on.come_back(at_identity_provider)  # with us consent is remembered from now on
         refresh_tokens: list[str] = []
 
         async def login(_: int) -> None:

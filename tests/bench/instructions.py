@@ -83,7 +83,9 @@ async def counted(server: str, base: str, callgrind: Callgrind, paths: Collectio
             client_id = await on.register()
         if server == "relay":  # it is the same in both flows
             await counting.count("register", lambda _: on.register())
-        await on.authorize(client_id)  # in the broker flow consent is remembered from now on
+        at_identity_provider = await on.authorize(client_id)
+        if server == "broker":
+            await on.come_back(at_identity_provider)  # consent is remembered from now on
         locations = await counting.count("authorize", lambda _: on.authorize(client_id))
 
         async def get_codes(first: int) -> None:

@@ -318,13 +318,13 @@ class World:
     def got_tokens_again(self, response: httpx.Response, sent: Refresh, predicted: Predicted) -> None:
         """Check the answer to a refresh token, and keep the next one."""
         if response.status_code == 200:
+            if not predicted.again:
+                invariants.nobody_is_refreshed_whom_the_rules_keep_out(is_member=self.model.is_member)
             token, tokens = sent.token, json_of(response)
             grant = token.grant
             invariants.no_refresh_once_the_grant_is_revoked(grant)
             invariants.no_token_once_the_operator_has_ended_access(self.model.is_ended(grant, grant.login_at))
             invariants.no_refresh_token_works_twice_or_for_others(sent, token, tokens, self.model.now())
-            if not predicted.again:
-                invariants.nobody_is_refreshed_whom_the_rules_keep_out(is_member=self.model.is_member)
             self.ends(response, predicted, None)
             if not predicted.again:
                 exchange = [request for request in self._idp_requests if request.url.path == "/token"][-1]

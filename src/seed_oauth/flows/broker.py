@@ -146,7 +146,7 @@ class BrokerFlow:
             raise OAuthError(ConsentOutcome.NO_DECISION, "decision must be approve or deny", client_family=begun.family)
         try:
             onward = begun._replace(remember=remember, client_name="")
-            location = self._with_code(begun) if has_logged_in else await self._idp.url(onward)
+            location = self._with_code(Code.waiting(begun), begun) if has_logged_in else await self._idp.url(onward)
         except IdentityProviderError as failure:
             raise OAuthError(
                 ConsentOutcome.IDP_UNAVAILABLE,
@@ -180,21 +180,21 @@ class BrokerFlow:
         except IdentityProviderError as failure:
             raise as_oauth_error(failure, CallbackOutcome, begun.recipient, family) from failure
         code, user = Code.of(response.grant, begun), subject_hash(response.grant.subject)
-        begun = begun._replace(login=(code.secret, code.grant_id))
         if begun.consented_as not in {None, user}:
             # The consent that this browser remembers is somebody else's, so this user is asked as well.
             await self._held.hold(code, response, begun, seconds=DECISION_LIFETIME + CODE_LIFETIME)
-            page = self._consent.page(begun._replace(consented_as=user), self._now())
+            waiting = begun._replace(login=(code.secret, code.grant_id), consented_as=user)
+            page = self._consent.page(waiting, self._now())
             return Answer(CallbackOutcome.CONSENT_ASKED, page, family, waited)
         await self._held.hold(code, response, begun)
-        sent_back = found(self._with_code(begun))
+        sent_back = found(self._with_code(code, begun))
         if begun.remember:
             browser.remember(Consent.to(begun), sent_back, self._now(), user)
         return Answer(CallbackOutcome.RETURNED, sent_back, family, waited)
 
-    def _with_code(self, begun: Transaction) -> str:
+    def _with_code(self, code: Code, begun: Transaction) -> str:
         """The client's redirect URI with the code of a user who has logged in."""
-        answer = {"code": Code.waiting(begun).sealed(self._sealer, self._now())}
+        answer = {"code": code.sealed(self._sealer, self._now())}
         if begun.state is not None:
             answer["state"] = begun.state
         # RFC 9207 §2

@@ -123,20 +123,19 @@ class Revocations:
 
     async def read(self) -> None:
         """Read what is new in the store."""
-        log = structlog.get_logger("seed_oauth")
         try:
             while self._store is not None and (found := await self._store.unread()):
                 self._learn(found)
         except StoreError as failure:
             if not self._out_of_touch:
-                log.warning(
+                structlog.get_logger("seed_oauth").warning(
                     "revocations cannot be read: access tokens that are revoked meanwhile work until they expire",
                     reason=str(failure),
                 )
             self._out_of_touch = True
             return
         if self._out_of_touch:
-            log.info("revocations are read again")
+            structlog.get_logger("seed_oauth").info("revocations are read again")
         self._out_of_touch = False
 
     async def aclose(self) -> None:

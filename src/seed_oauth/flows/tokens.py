@@ -77,10 +77,10 @@ class TokenIssuer:
         if scope is not None:
             members["scope"] = scope
         # An identity provider that does not rotate its refresh token sends none: the old one remains valid.
-        idp_refresh_token = idp.get("refresh_token") or grant.idp_refresh_token
-        if idp_refresh_token:
-            kept = grant._replace(idp_refresh_token=str(idp_refresh_token))
-            members["refresh_token"] = kept.sealed(self._sealer, now)
+        if idp.get("refresh_token"):
+            grant = grant._replace(idp_refresh_token=str(idp["refresh_token"]))
+        if grant.idp_refresh_token:
+            members["refresh_token"] = grant.sealed(self._sealer, now)
         return members
 
     def _access_token(

@@ -121,11 +121,6 @@ class Code(NamedTuple):
     code_challenge: str
     resource: str
 
-    @property
-    def flow_id(self) -> str:
-        """What the log lines of the login have in common."""
-        return flow_id(self.client_id, self.code_challenge)
-
     @classmethod
     def of(cls, grant: "Grant", transaction: Transaction) -> Self:
         """The code for a login that has succeeded, with a new secret."""
@@ -190,8 +185,8 @@ class Grant(NamedTuple):
     ) -> Self:
         """The grant of a login that has succeeded, of the scope that the identity provider has granted."""
         grant_id = begun.flow_id + secrets.token_urlsafe(16)
-        grant = cls(grant_id, 0, begun.client_id, scope, begun.resource, None, int(now))
-        return grant._replace(requested=begun.scope, idp_scope=idp_scope).of(user)
+        granted = (grant_id, 0, begun.client_id, scope, begun.resource, None, int(now))
+        return cls(*granted, requested=begun.scope, idp_scope=idp_scope).of(user)
 
     def of(self, user: Identity | None) -> Self:
         """The grant with what is known of its user now."""
