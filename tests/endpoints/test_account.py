@@ -249,6 +249,7 @@ FORMS = [
 
 @pytest.mark.parametrize("case", FORMS, ids=lambda case: f"{case.row.reason}-{case.changes}-{case.by}")
 async def test_a_form_that_is_not_the_users_own_revokes_nothing(case: Case) -> None:
+    """THREATS 38."""
     idp, clock = Idp(), Clock(time())
     async with door_of(idp, now=clock) as door:
         tokens = await connects(door)
@@ -314,7 +315,7 @@ async def test_a_login_that_fails_ends_on_a_page_and_not_in_a_circle() -> None:
         returned = await comes_back(door.person, error="access_denied")
         assert returned.headers["location"].startswith(f"{PAGE}?error=access_denied&")
         page = await door.person.http.get(returned.headers["location"])
-        assert (page.status_code, link_in(page)) == (403, PAGE)
+        assert (page.status_code, link_in(page)) == (400, PAGE)
         assert await door.error_count(CallbackOutcome.DENIED) == 1
         assert await door.error_count(Row.LOGIN_FAILED) == 1
 

@@ -31,6 +31,7 @@ VIEW = ConsentView(
     action="/oauth/consent",
     request="sealed-request",
     remember_days=30,
+    account="https://mcp.example.com/oauth/account",
     server=Presentation(name="Example Tools"),
 )
 DENY, ALLOW = "button[value=deny]", "button[value=approve]"

@@ -14,6 +14,7 @@ import pytest
 from playwright.async_api import Browser, ViewportSize
 from starlette.responses import Response
 
+from seed_oauth.http.account_page import AccountView, Application, account_page
 from seed_oauth.http.pages import (
     ConsentView,
     ErrorView,
@@ -40,8 +41,27 @@ ERROR = ErrorView(
 )
 
 
+CLAUDE = Application(
+    grant_id="grant of Claude",
+    client_name="Claude",
+    client_url="https://claude.ai/client",
+    scopes=("openid", "files:read"),
+    resource="https://mcp.example.com/mcp",
+    issued_at=1_795_000_000,
+    used_at=1_795_003_200,
+    address="2600:1f14:1:2::/64",
+)
+ACCOUNT = AccountView(
+    applications=[CLAUDE, replace(CLAUDE, grant_id="other grant", client_name="W" * 300, client_url=None, scopes=())],
+    action="/oauth/account",
+    request="sealed-request",
+    server=VIEW.server,
+)
+
+
 def every_page() -> dict[str, Response]:
     return {
+        "account": account_page(ACCOUNT),
         "local program": consent_page(VIEW),
         "metadata document": consent_page(
             replace(VIEW, client_url="https://claude.ai/client", redirect_uri="https://claude.ai/callback", scopes=())
@@ -126,6 +146,17 @@ async def test_a_screen_reader_is_told_what_is_seen(chromium: Browser, site: Sit
             "It wants to",
             "After you sign in, you are sent to",
         ]
+
+
+async def test_by_keyboard_alone_a_user_revokes_one_application(chromium: Browser, site: Site) -> None:
+    site.pages = every_page()
+    async with opened(chromium, f"{site.url}/account", viewport=PHONE) as tab:
+        button = tab.page.get_by_role("region", name="Claude", exact=True).get_by_role("button", name="Revoke")
+        assert await button.count() == 1
+        await tab.tab_to("other grant")
+        await tab.page.keyboard.press("Enter")
+        await tab.page.wait_for_url(f"{site.program}/**")
+    assert site.posted == [{"request": "sealed-request", "grant": "other grant"}]
 
 
 async def test_nothing_moves(chromium: Browser, site: Site) -> None:

@@ -126,13 +126,13 @@ class AccountOutcome(Outcome):
     MALFORMED_REQUEST = None, "invalid_request", 400, Cause.CLIENT
     NOT_CONFIGURED = None, "server_error", 503, Cause.SERVER
     # The callback has counted why.
-    LOGIN_FAILED = None, "access_denied", 403, Cause.USER
+    LOGIN_FAILED = None, "invalid_request", 400, Cause.USER
     IDP_UNAVAILABLE = None, "temporarily_unavailable", 503, Cause.IDP
     # The form was not made here, or for another browser: somebody may be forging the request (RFC 6749 §10.12).
     BAD_FORM = None, "invalid_request", 400, Cause.CLIENT
     OTHER_BROWSER = None, "access_denied", 403, Cause.USER
     # The session has ended, or somebody else has signed in since the page was shown.
-    EXPIRED = None, "access_denied", 403, Cause.USER
+    EXPIRED = None, "invalid_request", 400, Cause.USER
     STORE_FAILED = None, "temporarily_unavailable", 503, Cause.SERVER
     CANCELLED = None, "server_error", 503, Cause.USER
     UNEXPECTED = None, "server_error", 500, Cause.SERVER
