@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from seed_oauth.clients import ClientStore
 from seed_oauth.clients.assertion import UsedAssertions
 from seed_oauth.container import Container
+from seed_oauth.endpoints.account import AccountEndpoint
 from seed_oauth.endpoints.authorization import AuthorizationEndpoint
 from seed_oauth.endpoints.boundary import Boundary, Endpoint
 from seed_oauth.endpoints.callback import CallbackEndpoint
@@ -34,6 +35,7 @@ from seed_oauth.http.pages import Presentation, not_found_page
 from seed_oauth.http.security_headers import SecurityHeaders
 from seed_oauth.identity_provider.metadata import MetadataSource
 from seed_oauth.outcomes import (
+    AccountOutcome,
     AuthorizationOutcome,
     CallbackOutcome,
     ConsentOutcome,
@@ -192,9 +194,12 @@ def _endpoints(settings: Settings, pipeline: Recording, container: Container) ->
         counted(paths.TOKEN, token, TokenOutcome, "POST"),
         counted(paths.AUTHORIZE, authorization, AuthorizationOutcome, "GET", "POST", cors=None),
     ]
-    if container.broker:
+    if container.broker and container.account:
+        callback = CallbackEndpoint(container.broker, container.account)
+        account = AccountEndpoint(container.account)
         endpoints += [
-            counted(paths.CALLBACK, CallbackEndpoint(container.broker), CallbackOutcome, "GET", cors=None),
+            counted(paths.CALLBACK, callback, CallbackOutcome, "GET", cors=None),
+            counted(paths.ACCOUNT, account, AccountOutcome, "GET", "POST", cors=None),
             counted(paths.CONSENT, ConsentEndpoint(container.broker), ConsentOutcome, "POST", cors=None),
             counted(paths.BACKCHANNEL_LOGOUT, container.backchannel_logout, LogoutOutcome, "POST", cors=None),
         ]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import httpx
 
+from seed_oauth.access.group_scopes import GroupScopes
 from seed_oauth.access.rules import AccessRules
 from seed_oauth.clients import ClientStore
 from seed_oauth.clients.archive import DocumentArchive
@@ -21,6 +22,7 @@ from seed_oauth.endpoints.backchannel_logout import BackchannelLogoutEndpoint
 from seed_oauth.endpoints.health import Readiness
 from seed_oauth.envelopes.seal import Sealer
 from seed_oauth.flows import Flow, IdpParameters
+from seed_oauth.flows.account import Account
 from seed_oauth.flows.broker import BrokerFlow
 from seed_oauth.flows.consent import ConsentPages
 from seed_oauth.flows.grant_revocation import GrantRevocation
@@ -33,7 +35,7 @@ from seed_oauth.flows.revocations import Revocations
 from seed_oauth.flows.revoker import Revoker
 from seed_oauth.flows.rotation import Rotation
 from seed_oauth.flows.scopes import IdpScopes
-from seed_oauth.flows.tokens import Accepts, TokenIssuer
+from seed_oauth.flows.tokens import TokenIssuer
 from seed_oauth.http import paths
 from seed_oauth.http.pages import Presentation
 from seed_oauth.http.requested_resource import ProtectedResources
@@ -45,11 +47,10 @@ from seed_oauth.protocol.redirect_uri import RedirectUriRules
 from seed_oauth.protocol.scope import ScopeHierarchy
 from seed_oauth.rate_limits import RateLimits
 from seed_oauth.rate_limits.client_address import ClientAddresses
-from seed_oauth.resource_server.claims import Claims, is_acceptable
-from seed_oauth.resource_server.open import open_guard
+from seed_oauth.resource_server.open import accepting, open_guard
 from seed_oauth.resource_server.reverse_proxy import ReverseProxy
 from seed_oauth.settings import Settings
-from seed_oauth.settings.access import rule_scopes
+from seed_oauth.settings.access import is_github, rule_scopes
 from seed_oauth.settings.store_url import is_redis
 from seed_oauth.storage.open import open_stores
 from seed_oauth.telemetry import Recording
@@ -133,9 +134,16 @@ class Container:
 
         revocations = Revocations(stores.revocations, now, epoch=settings.revoke_before)
         parameters = idp_parameters(settings)
-        rotation = _rotation(settings, grants or stores.grants, sealer, now)
         lifetime = settings.refresh_token_days * _DAY
         grants = grants or stores.grants
+        rotation = Rotation(
+            grants,
+            sealer,
+            now,
+            exchange_timeout=settings.idp_timeout,
+            lifetime=lifetime,
+            login_lifetime=settings.login_days * _DAY,
+        )
         revocation = GrantRevocation(grants, revocations, now, lifetime=lifetime)
         revoker = Revoker(
             sealer, rotation, revocations, revocation, metadata=self.metadata, identity_provider=idp.client, now=now
@@ -149,32 +157,49 @@ class Container:
         )
         held_responses = HeldResponses(held or stores.held, revoker, pipeline.telemetry.record_abandoned, now)
         self.broker: BrokerFlow | None = None
+        self.account: Account | None = None
         self.flow: Flow = RelayFlow(parameters, self.metadata, idp.client)
         self.presentation = Presentation(
             name=settings.server_name, logo=settings.server_logo, scopes=settings.scope_descriptions
         )
         if settings.flow == "broker":
             tokens_of_clients = TokenIssuer(
-                sealer, settings.access_tokens, settings.access_token_seconds, _accepting(settings, now)
+                sealer,
+                # A token of the identity provider does not have the scopes that groups bring.
+                "own" if settings.group_scopes else settings.access_tokens,
+                settings.access_token_seconds,
+                accepting(settings, now),
             )
             scopes = idp_scopes(settings)
+            idp_authorization = IdpAuthorization(
+                paths.url(settings.issuer, paths.CALLBACK),
+                parameters,
+                scopes,
+                self.metadata,
+                idp.client,
+                identification=idp.identification,
+                rules=AccessRules(settings.rules("allowed"), settings.rules("denied")),
+                contact=settings.contact,
+                selects_account=settings.preset is not None and settings.preset.selects_account,
+                tokens=tokens_of_clients,
+                sealer=sealer,
+                now=now,
+            )
+            self.account = Account(
+                settings.issuer,
+                parameters.default_resource,
+                idp_authorization,
+                sealer=sealer,
+                grants=grants,
+                revocation=revocation,
+                server=self.presentation,
+                configured=settings.can_authorize,
+                now=now,
+            )
             self.flow = self.broker = BrokerFlow(
                 settings.issuer,
                 parameters.default_resource,
-                IdpAuthorization(
-                    paths.url(settings.issuer, paths.CALLBACK),
-                    parameters,
-                    scopes,
-                    self.metadata,
-                    idp.client,
-                    identification=idp.identification,
-                    rules=AccessRules(settings.rules("allowed"), settings.rules("denied")),
-                    contact=settings.contact,
-                    selects_account=settings.preset is not None and settings.preset.selects_account,
-                    tokens=tokens_of_clients,
-                    sealer=sealer,
-                    now=now,
-                ),
+                idp_authorization,
                 scopes=scopes,
                 sealer=sealer,
                 tokens=tokens_of_clients,
@@ -239,40 +264,13 @@ def idp_parameters(settings: Settings) -> IdpParameters:
 
 def idp_scopes(settings: Settings) -> IdpScopes:
     """The scopes that the identity provider is asked for."""
+    hierarchy = ScopeHierarchy(settings.scope_hierarchy)
     return IdpScopes(
         settings.idp_scopes,
         settings.idp_dropped_scopes,
-        ScopeHierarchy(settings.scope_hierarchy),
+        hierarchy,
         needed=rule_scopes(settings),
-    )
-
-
-def _accepting(settings: Settings, now: Callable[[], float]) -> Accepts:
-    """What the guard of a protected resource says of an access token, whether it stands here or elsewhere."""
-
-    def accepts(header: Claims, claims: Claims, issuer: str | None, resource: str) -> bool:
-        return is_acceptable(
-            header,
-            claims,
-            issuer=issuer,
-            resource=resource,
-            audiences=settings.idp_audiences,
-            client_id=settings.idp_client_id,
-            required=settings.required_scopes,
-            now=now(),
-        )
-
-    return accepts
-
-
-def _rotation(settings: Settings, grants: GrantStore, sealer: Sealer, now: Callable[[], float]) -> Rotation:
-    return Rotation(
-        grants,
-        sealer,
-        now,
-        exchange_timeout=settings.idp_timeout,
-        lifetime=settings.refresh_token_days * _DAY,
-        login_lifetime=settings.login_days * _DAY,
+        by_group=GroupScopes(settings.group_scopes, hierarchy, ignores_case=is_github(settings)),
     )
 
 

@@ -71,6 +71,11 @@ async def redeem(door: FrontDoor) -> None:
     await door.token(code_request())
 
 
+async def opens_account_page(door: BrokerDoor) -> None:
+    page = await door.person.http.get("/oauth/account")
+    await door.person.logs_in(page.headers["location"])
+
+
 async def store_down_at_refresh() -> None:
     grants = PlayedGrants()
     async with BrokerDoor(grants=grants) as door:
@@ -308,6 +313,13 @@ SECTIONS: dict[str, list[Failure]] = {
             remedy="Set a new secret; try the other value of `SEED_OAUTH_IDP_TOKEN_AUTH_METHOD`. "
             "`seed-oauth doctor` checks both.",
             scenario=exchanging_at_callback(401, error="invalid_client"),
+        ),
+        Failure(
+            outcome=CallbackOutcome.NO_SUBJECT,
+            seen="After a login at `/oauth/account` the browser shows that it is not known who the user is.",
+            cause="The identity provider sends no ID token, and nothing else says who has logged in.",
+            remedy="Set `SEED_OAUTH_IDP_ISSUER` instead of single URLs, or add `openid` to `SEED_OAUTH_IDP_SCOPES`.",
+            scenario=asking(BrokerDoor(), opens_account_page),
         ),
         Failure(
             outcome=CallbackOutcome.IDP_ID_TOKEN_ALONE,

@@ -160,12 +160,22 @@ async def test_the_app_mounts_as_shown_and_its_mcp_server_is_protected(
     assert 'oauth_errors_total{cause="client",endpoint="resource",reason="no_token"} 1.0' in scrape
 
 
-def test_the_example_of_tools_that_need_scopes_is_valid(monkeypatch: pytest.MonkeyPatch) -> None:
-    for word in shlex.split(block(read("how-to/scopes-and-tools.md"), "tables")):
+def settings_in(page: str, name: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The settings that a block of a page exports."""
+    for word in shlex.split(block(read(page), name)):
         variable, is_assigned, value = word.partition("=")
         if is_assigned:
             monkeypatch.setenv(variable, value)
-    settings = Settings.load()
+    return Settings.load()
+
+
+def test_the_example_of_scopes_that_groups_bring_is_valid(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings_in("how-to/scopes-and-tools.md", "groups", monkeypatch)
+    assert settings.tool_scopes.keys() == {scope for scopes in settings.group_scopes.values() for scope in scopes}
+
+
+def test_the_example_of_tools_that_need_scopes_is_valid(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings_in("how-to/scopes-and-tools.md", "tables", monkeypatch)
     table = OperationScopes(settings.tool_scopes, settings.method_scopes)
     assert table.needed_by(Operation("tools/call", "delete_file")) == ["files:write"]
     assert table.needed_by(Operation("resources/read", "file:///a")) == ["files:read"]

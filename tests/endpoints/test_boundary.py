@@ -13,6 +13,7 @@ from starlette.types import Message
 from structlog.testing import LogCapture
 
 from seed_oauth.outcomes import (
+    AccountOutcome,
     AuthorizationOutcome,
     CallbackOutcome,
     ConsentOutcome,
@@ -50,6 +51,7 @@ ENDPOINTS: list[tuple[str, EndpointOutcomes]] = [
     ("authorize", AuthorizationOutcome),
     ("consent", ConsentOutcome),
     ("callback", CallbackOutcome),
+    ("account", AccountOutcome),
     ("token", TokenOutcome),
     ("register", RegistrationOutcome),
     ("revoke", RevocationOutcome),
@@ -87,6 +89,8 @@ async def send(door: FrontDoor, name: str, content: bytes, content_type: str = F
 async def begin(door: BrokerDoor, name: str) -> httpx.Request:
     """What a good request to an endpoint is, after everything that has to come before it."""
     path = f"/oauth/{name}"
+    if name == "account":
+        return door.http.build_request("GET", path)
     if name == "register":
         return door.http.build_request("POST", path, json=registration_request())
     if name == "consent":
@@ -125,7 +129,9 @@ async def test_a_method_that_is_not_allowed_is_answered_405(
     before = await broker.samples()
     response = await broker.http.request("DELETE", f"/oauth/{name}")
     assert response.status_code == 405
-    assert response.headers["allow"] == {"authorize": "GET, POST", "callback": "GET"}.get(name, "POST")
+    assert response.headers["allow"] == {"authorize": "GET, POST", "callback": "GET", "account": "GET, POST"}.get(
+        name, "POST"
+    )
     assert json_of(response)["error"] == "invalid_request"
     assert increases(before, await broker.samples()) == counted_once(name, outcomes.METHOD_NOT_ALLOWED)
 
@@ -154,7 +160,7 @@ async def test_a_query_that_nobody_asked_for_is_not_looked_at(door: FrontDoor, p
     assert (plain.status_code, plain.content) == (long.status_code, long.content)
 
 
-FIRST_READ = {"consent": b"request", "callback": b"state", "backchannel-logout": b"logout_token"}
+FIRST_READ = {"consent": b"request", "account": b"request", "callback": b"state", "backchannel-logout": b"logout_token"}
 
 
 @every_endpoint
@@ -206,7 +212,7 @@ async def test_an_unforeseen_exception_is_a_500_that_tells_nothing(
 ) -> None:
     """THREATS 18."""
     failure = RuntimeError("password=hunter2")
-    in_a_login = name in {"consent", "callback"}
+    in_a_login = name in {"consent", "callback", "account"}
     metadata = PlayedMetadata()
     async with BrokerDoor(clients=None if in_a_login else BrokenStore(failure), metadata=metadata) as door:
         request = await begin(door, name)

@@ -165,6 +165,14 @@ async def test_an_operation_reaches_the_server_with_all_its_scopes_and_not_witho
     assert await server.steps() == 1
 
 
+async def test_a_scope_of_a_group_counts_in_our_own_tokens_alone(kind: str) -> None:
+    """THREATS 36: the identity provider may grant it to anybody; behind `protect` the tokens here are its own."""
+    async with site(kind, group_scopes={"ops": ["files:write"]}) as server:
+        answer = await server.send(call("write_file"), "files:write files:read")
+        assert (answer.status_code, len(server.bodies)) == ((200, 1) if kind == "proxy" else (403, 0))
+        assert (await server.send(call("read_file"), "files:write files:read")).status_code == 200
+
+
 async def test_a_challenge_names_what_the_token_has_already_too(kind: str) -> None:
     """Clients that ask for what is named there, and nothing else, would lose it (TypeScript SDK 1.x)."""
     async with site(kind, required_scopes="mcp", scopes="mail") as server:

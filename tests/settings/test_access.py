@@ -4,7 +4,7 @@ import pytest
 
 from seed_oauth import Settings
 from seed_oauth.settings import SettingsError
-from seed_oauth.settings.access import rule_scopes
+from seed_oauth.settings.access import rule_needs, rule_scopes
 from tests.settings.test_presets import ISSUERS
 
 OPEN = {
@@ -32,7 +32,7 @@ def test_where_everybody_can_have_an_account_the_server_starts_only_if_it_is_tol
     assert "SEED_OAUTH_ALLOWED_SUBJECTS" in told
     assert ("ALLOWED_GITHUB_ORGS" in told) == (issuer == OPEN["github"] and preset == "auto")
     assert "SEED_OAUTH_ALLOW_EVERYBODY=true" in refused(idp_issuer=issuer, denied_subjects="7")
-    assert Settings.load(idp_issuer=issuer, allow_everybody=True, denied_subjects="7").rule_needs == {"subject"}
+    assert rule_needs(Settings.load(idp_issuer=issuer, allow_everybody=True, denied_subjects="7")) == {"subject"}
     assert Settings.load(idp_issuer=issuer, allowed_subjects="7").rules("allowed") == {"subjects": {"7"}}
 
 
@@ -42,7 +42,7 @@ def test_a_named_preset_needs_no_issuer_to_be_open() -> None:
 
 @pytest.mark.parametrize("name", ["entra", "okta", "keycloak", "cognito", "authentik", "zitadel", "b2c"])
 def test_where_accounts_are_given_no_rule_is_needed(name: str) -> None:
-    assert Settings(idp_issuer=ISSUERS[name]).rule_needs == frozenset()
+    assert rule_needs(Settings(idp_issuer=ISSUERS[name])) == frozenset()
 
 
 @pytest.mark.parametrize(
@@ -144,3 +144,50 @@ def test_the_identity_provider_is_asked_for_the_scopes_that_the_rules_need(
     issuer: str, rule: dict[str, str], scopes: tuple[str, ...]
 ) -> None:
     assert rule_scopes(Settings.load(idp_issuer=ISSUERS[issuer], **rule)) == scopes
+
+
+ADMIN = {"group_scopes": {"ops": ["mcp:admin"]}, "tool_scopes": {"mcp:admin": ["restart"]}}
+
+
+def test_the_scopes_of_groups_come_from_the_environment_and_need_the_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEED_OAUTH_GROUP_SCOPES", '{"ops": ["mcp:admin"], "Sales, EMEA": ["crm"]}')
+    monkeypatch.setenv("SEED_OAUTH_SCOPES", "mcp:admin crm")
+    settings = Settings.load(idp_issuer=ISSUERS["keycloak"])
+    assert settings.group_scopes == {"ops": ("mcp:admin",), "Sales, EMEA": ("crm",)}
+    assert rule_needs(settings) == {"subject", "groups"}
+
+
+def test_at_github_the_groups_are_organizations_and_teams() -> None:
+    given = {"idp_preset": "github", "allow_everybody": True, "scopes": "mcp:admin"}
+    for group, need in (("acme", "github_orgs"), ("acme/ops", "github_teams")):
+        settings = Settings.load(**given, group_scopes={group: ["mcp:admin"]})
+        assert rule_needs(settings) == {"subject", need}
+        assert rule_scopes(settings) == ("read:org",)
+    assert "organization/team, in lower case" in refused(**given, group_scopes={"Acme/ops": ["mcp:admin"]})
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"group_scopes": {"ops": []}}, "must have a list of scopes for each group"),
+        ({"group_scopes": {" ": ["mcp:admin"]}}, "must have a list of scopes for each group"),
+        ({"group_scopes": {"ops": ["two words"]}}, "must have a list of scopes for each group"),
+        ({"access_tokens": "idp"}, "cannot be used: SEED_OAUTH_ACCESS_TOKENS=idp gives clients tokens that cannot"),
+        ({"idp_scopes": "mcp:admin"}, "cannot be used: it must not list mcp:admin, a scope of OpenID Connect"),
+        ({"idp_dropped_scopes": "mcp:admin"}, "cannot be used: it must not list mcp:admin, a scope of OpenID Connect"),
+        ({"group_scopes": {"ops": ["openid"]}}, "cannot be used: it must not list openid"),
+        ({"scope_hierarchy": {"super": ["root"], "root": ["mcp:admin"]}},
+         "cannot be used: root, super includes one of its scopes in SEED_OAUTH_SCOPE_HIERARCHY"),
+        ({"group_scopes": {"ops": ["mcp:admn"]}}, "cannot be used: no other setting has the scope mcp:admn"),
+        ({"idp_issuer": ISSUERS["google"], "allow_everybody": True}, "cannot be used: google does not tell the groups"),
+    ],
+)  # fmt: skip
+def test_scopes_of_groups_that_would_not_do_what_their_author_thinks_are_refused(
+    given: dict[str, object], told: str
+) -> None:
+    """THREATS 36"""
+    assert f"SEED_OAUTH_GROUP_SCOPES {told}" in refused(**{**ADMIN, **given})
+
+
+def test_the_relay_flow_has_no_scopes_of_groups() -> None:
+    assert "SEED_OAUTH_GROUP_SCOPES need SEED_OAUTH_FLOW=broker" in refused(flow="relay", **ADMIN)

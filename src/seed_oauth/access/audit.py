@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 
 from seed_oauth.outcomes import (
+    AccountOutcome,
     AuthorizationOutcome,
     CallbackOutcome,
     ConsentOutcome,
@@ -34,7 +35,7 @@ class Event(Enum):
     GRANT_REFUSED = "authentication", "denied", "A client received no tokens."
     GRANT_REFRESHED = "session", "info", "A client received new tokens for a refresh token."
     GRANT_REUSED = "session", "end", "A code or refresh token was used twice, and its grant was revoked."
-    GRANT_REVOKED = "session", "end", "A client, an operator or the identity provider ended grants."
+    GRANT_REVOKED = "session", "end", "A client, a user, an operator or the identity provider ended grants."
     ACCESS_DENIED = "api", "denied", "A person, a client or an access token was refused."
     TOOL_CALL = "api", "access", "A tool was called."
 
@@ -61,6 +62,7 @@ AUDITED: Mapping[Outcome, Event] = {
     TokenOutcome.REFRESH_TOKEN_REUSED: Event.GRANT_REUSED,
     RevocationOutcome.REVOKED: Event.GRANT_REVOKED,
     LogoutOutcome.LOGGED_OUT: Event.GRANT_REVOKED,
+    AccountOutcome.REVOKED: Event.GRANT_REVOKED,
     ResourceOutcome.ALLOWED: Event.TOOL_CALL,
     **_all(
         Event.GRANT_REFUSED,

@@ -38,6 +38,11 @@ class Purpose(StrEnum):
     REMEMBERED_CONSENT = "remembered consent"
     STATE = "state"
     """The transaction while its user is at the identity provider."""
+    ACCOUNT_STATE = "account state"
+    """The login to the account page while its user is at the identity provider."""
+    ACCOUNT_SESSION = "account session"
+    """Who has signed in to the account page."""
+    ACCOUNT_FORM = "account form"
     CODE = "code"
     REFRESH_TOKEN = "refresh token"  # noqa: S105 - the name of a purpose
     REFRESH_ANSWER = "refresh answer"

@@ -1,4 +1,4 @@
-"""Two kinds of cookies: one recognises the browser, the others remember what its user has consented to.
+"""Three kinds of cookies: for the browser, for what its user has consented to, and for who sees the account page.
 
 Everything that is handed out during a login is bound to the browser, so that nobody can begin a login in their own
 browser and have it finished in somebody else's, or the other way round (RFC 9700 §4.7; MCP Security Best Practices,
@@ -17,7 +17,7 @@ from starlette.requests import Request, cookie_parser
 from starlette.responses import Response
 
 from seed_oauth.envelopes.seal import Purpose, Sealer, SealError
-from seed_oauth.flows.transaction import Transaction
+from seed_oauth.flows.transaction import SESSION_LIFETIME, Transaction
 from seed_oauth.outcomes import CallbackOutcome, ClientFamily, ConsentOutcome
 from seed_oauth.outcomes.errors import OAuthError
 
@@ -63,6 +63,7 @@ class BrowserCookies:
         # browser accepts it over http on loopback.
         self._prefix = "__Host-seed-oauth" if self._secure else "seed-oauth"
         self._consents = f"{self._prefix}-consent-"
+        self._session = f"{self._prefix}-account"
         self._cookies = _cookies(request)
         self._sealer = sealer
         self._days = consent_days
@@ -133,6 +134,20 @@ class BrowserCookies:
         for oldest in others[: 1 - _MOST_REMEMBERED]:
             self._set(response, oldest, "", 0)
 
+    def sign_in(self, subject: str, response: Response, now: float) -> None:
+        """Set the cookie with which this browser sees the account page of `subject`."""
+        session = self._sealer.seal(Purpose.ACCOUNT_SESSION, [subject, self.binding], now)
+        self._set(response, self._session, session, SESSION_LIFETIME)
+
+    def signed_in(self, now: float) -> str | None:
+        """The subject whose account page this browser sees; None for nobody."""
+        cookie = self._cookies.get(self._session, "")
+        try:
+            subject, binding = self._sealer.open(Purpose.ACCOUNT_SESSION, cookie, lifetime=SESSION_LIFETIME, now=now)
+        except SealError:
+            return None
+        return subject if self.is_bound_by(binding) else None
+
     def _given(self, client_id: str, host: str, now: float) -> tuple[list[str], str, str] | None:
         """The scopes and the resource of a consent that it remembers, and who gave it."""
         cookie = self._cookies.get(self._name_of(client_id, host))
@@ -148,7 +163,7 @@ class BrowserCookies:
         return (scopes, resource, subject[0] if subject else "") if known else None
 
     def _is_own(self, name: str) -> bool:
-        return name.startswith(self._prefix) and not name.startswith(self._consents)
+        return name.startswith(self._prefix) and name != self._session and not name.startswith(self._consents)
 
     def _name_of(self, client_id: str, host: str) -> str:
         named = f"{client_id}\n{host}"

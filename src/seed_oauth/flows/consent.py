@@ -27,6 +27,7 @@ class ConsentPages:
         """A consent can be remembered for `days`."""
         self.days = days
         self._action = paths.url(issuer, paths.CONSENT)
+        self._account = paths.url(issuer, paths.ACCOUNT)
         self._sealer = sealer
         self._server = server
 
@@ -41,6 +42,7 @@ class ConsentPages:
             action=self._action,
             request=begun.awaiting_decision(self._sealer, now),
             remember_days=int(self.days) if begun.consent_can_be_remembered else 0,
+            account=self._account,
             server=self._server,
         )
         return consent_page(view)

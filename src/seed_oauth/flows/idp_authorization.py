@@ -114,7 +114,7 @@ class IdpAuthorization:
         scope = self._scopes.told(idp_scope, begun.scope, asked)
         passed_on = self._tokens.passes_on(tokens.members, begun.resource, metadata.issuer)
         if not passed_on:
-            scope = self._scopes.consented(scope, begun.scope)
+            scope = self._scopes.with_groups(self._scopes.consented(scope, begun.scope), begun.scope, user)
         now = self._now()
         grant = Grant.by(begun, scope, user, now, idp_scope=self._scopes.kept(idp_scope, asked))
         note_grant(grant, self._sealer)
@@ -159,6 +159,8 @@ class IdpAuthorization:
         passed_on = self._tokens.passes_on(tokens.members, grant.resource, metadata.issuer)
         if not passed_on:
             scope = self._scopes.consented(scope, narrowed, grant.requested)
+            scope = self._scopes.with_groups(scope, narrowed or grant.requested, user)
+            log_fields.fact(scopes=(scope or "").split())
         refreshed = grant.refreshed().of(user)
         return self._tokens.members(tokens.members, refreshed, scope, self._now(), passed_on=passed_on)
 
@@ -167,7 +169,7 @@ class IdpAuthorization:
             CallbackOutcome.NOT_ALLOWED,
             f"this account may not use this server: {self._whom_to_ask}",
             # The browser stays here: whoever is sent back to their application cannot read why.
-            recipient=replace(begun.recipient, automatic=False),
+            recipient=replace(begun.recipient, automatic=False) if begun.client_id else None,
             client_family=begun.family,
             log_fields={"access": refusal},
             other_account=await self.url(begun, prompt="select_account") if self._selects_account else None,

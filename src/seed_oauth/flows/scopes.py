@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
+from seed_oauth.access.group_scopes import GroupScopes
+from seed_oauth.access.identity import Identity
 from seed_oauth.flows.transaction import Grant
 from seed_oauth.protocol.scope import ScopeHierarchy
 
@@ -19,15 +21,18 @@ class IdpScopes:
         hierarchy: ScopeHierarchy | None = None,
         *,
         needed: Sequence[str] = (),
+        by_group: GroupScopes | None = None,
     ) -> None:
         """`added` are requested in every login, by default those that the metadata suggests; `dropped` are never.
 
         `needed` are requested besides, whatever else is: without them nobody would know whether the user may come in.
+        The scopes of `by_group` are not requested: this server grants them.
         """
         self._needed = tuple(needed)
         self._added = tuple(added)
         self._dropped = frozenset(dropped)
         self._hierarchy = hierarchy or ScopeHierarchy()
+        self._by_group = by_group or GroupScopes()
 
     def asked_for(self, scope: str | None, defaults: Sequence[str] = ()) -> list[str]:
         """What to ask the identity provider for when a client asks for `scope`.
@@ -36,7 +41,7 @@ class IdpScopes:
         that does not know one of them refuses the whole login.
         """
         wanted = [*(scope or "").split(), *(() if self._added else defaults)]
-        kept = [one for one in wanted if one not in self._dropped]
+        kept = [one for one in wanted if one not in self._dropped | self._by_group.scopes]
         return list(dict.fromkeys([*kept, *self._added, *self._needed]))
 
     def told(self, idp_scope: object, scope: str | None, asked: Sequence[str]) -> str | None:
@@ -60,6 +65,15 @@ class IdpScopes:
             if one is not None:
                 scopes = self._hierarchy.common(scopes, one.split())
         return _joined(scopes)
+
+    def with_groups(self, scope: str | None, asked: str | None, user: Identity | None) -> str | None:
+        """`scope`, with those scopes of the user's groups that the client has `asked` for.
+
+        What the identity provider says of the scopes of groups does not count.
+        """
+        brought = self._by_group.of(user)
+        granted = [one for one in (scope or "").split() if one not in self._by_group.scopes]
+        return _joined([*granted, *(one for one in dict.fromkeys((asked or "").split()) if one in brought)])
 
     def kept(self, idp_scope: object, asked: Sequence[str]) -> str | None:
         """What to ask for when the grant is refreshed: what was asked for, less what was evidently not granted.

@@ -18,6 +18,8 @@ DECISION_LIFETIME = 600
 """Seconds that a person has to answer the consent page."""
 LOGIN_LIFETIME = 1800
 """Seconds that a person may spend at the identity provider: some have to find their phone first."""
+SESSION_LIFETIME = 600
+"""Seconds for which a user who has signed in can use the account page."""
 CODE_LIFETIME = 60
 """Seconds in which a client has to redeem its code (RFC 6749 §4.1.2 allows ten minutes at most)."""
 
@@ -29,6 +31,7 @@ class Transaction(NamedTuple):
     """An authorization request in progress."""
 
     client_id: str
+    """Empty where no client has asked: the user signs in to the account page."""
     client_family: str
     redirect_uri: str
     state: str | None
@@ -93,16 +96,17 @@ class IdpLogin(NamedTuple):
 
     def state(self, sealer: Sealer, now: float) -> str:
         """The `state` that the identity provider is given and gives back."""
-        return sealer.seal(Purpose.STATE, [self.secret, self.begun_at, *self.transaction], now)
+        purpose = Purpose.STATE if self.transaction.client_id else Purpose.ACCOUNT_STATE
+        return sealer.seal(purpose, [self.secret, self.begun_at, *self.transaction], now)
 
     @classmethod
-    def returned(cls, sealer: Sealer, state: str, now: float) -> Self:
+    def returned(cls, sealer: Sealer, state: str, now: float, purpose: Purpose = Purpose.STATE) -> Self:
         """The login that the identity provider sends back.
 
         Raises:
             SealError: it was not sealed here, or has expired.
         """
-        secret, begun_at, *transaction = sealer.open(Purpose.STATE, state, lifetime=LOGIN_LIFETIME, now=now)
+        secret, begun_at, *transaction = sealer.open(purpose, state, lifetime=LOGIN_LIFETIME, now=now)
         return cls(Transaction(*transaction), secret, begun_at)
 
 

@@ -29,8 +29,17 @@ class Answer:
 
 def found(location: str) -> Response:
     """302 to `location`, which is never cached and never becomes a Referer (RFC 9700 §4.2.4)."""
+    return _redirect(302, location)
+
+
+def see_other(location: str) -> Response:
+    """303 to the page that shows what a form has done (RFC 9110 §15.4.4)."""
+    return _redirect(303, location)
+
+
+def _redirect(status: int, location: str) -> Response:
     headers = {"Location": location, "Referrer-Policy": "no-referrer", **NO_STORE}
-    return Response(status_code=302, headers=headers)
+    return Response(status_code=status, headers=headers)
 
 
 def json_response(content: Mapping[str, object], status: int, headers: Mapping[str, str] = NO_STORE) -> Response:

@@ -5,15 +5,24 @@ from collections.abc import Mapping
 from starlette.requests import Request
 from starlette.responses import Response
 
+from seed_oauth.http import paths
 from seed_oauth.http.answer import NO_STORE, found, json_response
 from seed_oauth.http.pages import ErrorView, error_page, onward_page
 from seed_oauth.http.parameters import add_to_query
-from seed_oauth.outcomes import AuthorizationOutcome, CallbackOutcome, Cause, ConsentOutcome, ResourceOutcome
+from seed_oauth.outcomes import (
+    AccountOutcome,
+    AuthorizationOutcome,
+    CallbackOutcome,
+    Cause,
+    ConsentOutcome,
+    Outcome,
+    ResourceOutcome,
+)
 from seed_oauth.outcomes.errors import JsonRpcError, OAuthError, Recipient
 
 _RETRY_AFTER = "5"  # seconds; a value of the identity provider's takes precedence
 
-_FOR_A_PERSON = (AuthorizationOutcome, ConsentOutcome, CallbackOutcome, ResourceOutcome)
+_FOR_A_PERSON = (AuthorizationOutcome, ConsentOutcome, CallbackOutcome, AccountOutcome, ResourceOutcome)
 """The endpoints that a browser navigates to; to the protected resource by mistake."""
 
 _DENIED = frozenset({ConsentOutcome.DENIED, ConsentOutcome.DENIED_AFTER_LOGIN})
@@ -57,6 +66,7 @@ def error_response(error: OAuthError, request: Request, *, issuer: str, correlat
             correlation_id=correlation_id,
             location=location,
             other_account=error.other_account,
+            account=paths.url(issuer, paths.ACCOUNT) if _can_sign_in_again(outcome) else None,
         )
         return error_page(view, outcome.status, headers)
     content: Mapping[str, object] = {"error": code, "error_description": error.description}
@@ -74,10 +84,16 @@ def _in_words(error: OAuthError) -> tuple[str, str, str]:
     if isinstance(outcome, ResourceOutcome):
         description = "Add the URL of this page to your MCP client, which then opens the login"
         return "This address is for MCP clients", description, ""
+    if isinstance(outcome, AccountOutcome):
+        return "Nothing was changed", error.description, ""
     if outcome.cause is Cause.CLIENT and outcome not in _SAYS_WHAT_TO_DO:
         mistake = "The application that sent you here made a mistake, which only its developer can fix"
         return "This login cannot continue", mistake, error.description
     return "This login cannot continue", error.description, ""
+
+
+def _can_sign_in_again(outcome: Outcome) -> bool:
+    return isinstance(outcome, AccountOutcome) and outcome.cause is Cause.USER
 
 
 def _location(recipient: Recipient, error: OAuthError, issuer: str) -> str:

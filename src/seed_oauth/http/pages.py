@@ -1,77 +1,15 @@
-"""The pages that a person sees: consent, redirect, and error.
+"""The pages that a person sees during a login: consent, redirect, and error."""
 
-They run no script and load nothing. Text that others wrote, above all a client's name, is escaped and shown
-separately, so that it cannot pass for our own words.
-"""
-
-import re
-import unicodedata
-from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
-from hashlib import sha256
 from html import escape
-from importlib.resources import files
 from string import Template
-from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from starlette.responses import HTMLResponse, Response
 
-from seed_oauth.http.answer import NO_STORE
+from seed_oauth.http.page import HEADERS, HEADERS_WITH_LOGO, name_of, page, permissions, shown
 from seed_oauth.protocol.host import LOOPBACK_HOSTS
-
-_MAXIMUM_NAME = 256  # characters, as in a registration
-
-_STYLE = files("seed_oauth.http").joinpath("pages.css").read_text(encoding="utf-8")
-
-# The style is allowed by its hash, so that no other can be injected. 'self' is the origin that the browser
-# loaded the page from, so the form also works behind a reverse proxy and below an issuer's path.
-_POLICY = (
-    f"default-src 'none'; style-src 'sha256-{b64encode(sha256(_STYLE.encode()).digest()).decode()}'; "
-    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
-)
-_HEADERS = {
-    "Content-Security-Policy": _POLICY,
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    **NO_STORE,
-}
-_WITH_LOGO = {**_HEADERS, "Content-Security-Policy": f"{_POLICY}; img-src data:"}
-
-# Characters that are invisible although their Unicode category is not: fillers, blanks, variation selectors.
-_BLANK = re.compile(
-    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U0001d159\U000e0100-\U000e01ef]"
-)
-
-_IN_WORDS = MappingProxyType(
-    {
-        "openid": "know who you are",
-        "profile": "see your name and profile",
-        "email": "see your e-mail address",
-        "address": "see your postal address",
-        "phone": "see your telephone number",
-        "offline_access": "keep access while you are away",
-    }
-)
-"""The scopes with a standard meaning (OpenID Connect Core §5.4, §11)."""
-
-_PAGE = Template("""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">$head
-<title>$title</title>
-<style>$style</style>
-</head>
-<body>
-<main>
-$logo<h1 id="title">$heading</h1>
-$content</main>
-</body>
-</html>
-""")
 
 _CONSENT = Template("""<p class="note">The application chose this name itself$unverified.
 Allow this only if you have just started it yourself. If not, choose Deny, and it gets no access.</p>
@@ -87,6 +25,10 @@ $remember<div class="choice">
 <button class="button" name="decision" value="approve">Allow</button>
 </div>
 </form>
+$account""")
+
+_ACCOUNT = Template("""<p class="note">You can take access back at any time:
+<a href="$location">see which applications have access</a>.</p>
 """)
 
 _PUBLISHER = Template("""<div><dt>Published at</dt><dd>$url</dd>
@@ -110,7 +52,7 @@ _BACK = Template("""<p>If you came from <strong>$destination</strong>, you can g
 <p><a class="button" href="$location">Go back</a></p>
 """)
 
-_OTHER_ACCOUNT = Template("""<p><a class="button" href="$location">Sign in with another account</a></p>
+_SIGN_IN = Template("""<p><a class="button" href="$location">$words</a></p>
 """)
 
 _NOT_FOUND = Template("""<p>$name is for MCP clients. Add this URL to your client, which then opens the login:</p>
@@ -150,6 +92,8 @@ class ConsentView:
     """The sealed authorization request, for the field `request`."""
     remember_days: int
     """For how many days the decision can be remembered; 0 omits the checkbox."""
+    account: str | None = None
+    """The URL of the account page; None omits the link."""
     server: Presentation = Presentation()
 
 
@@ -169,6 +113,8 @@ class ErrorView:
     """The client's redirect URI with the error, for a link."""
     other_account: str | None = None
     """Where the user can log in with another account."""
+    account: str | None = None
+    """The account page, where the user can sign in again."""
 
 
 def consent_page(view: ConsentView) -> Response:
@@ -178,22 +124,23 @@ def consent_page(view: ConsentView) -> Response:
     checkbox activates the first button, which denies. A click on Allow has no effect at first (see pages.css).
     """
     server = view.server.name or urlsplit(view.resource).netloc
-    name = _shown(view.client_name, _MAXIMUM_NAME) or "Unnamed application"
+    name = name_of(view.client_name)
     content = _CONSENT.substitute(
         unverified="" if view.client_url else ", and nobody has verified it",
-        publisher=_PUBLISHER.substitute(url=_shown(view.client_url)) if view.client_url else "",
-        resource=_shown(view.resource),
-        scopes=_permissions(view.scopes, {**_IN_WORDS, **view.server.scopes}),
+        publisher=_PUBLISHER.substitute(url=shown(view.client_url)) if view.client_url else "",
+        resource=shown(view.resource),
+        scopes=permissions(view.scopes, view.server.scopes),
         destination=_destination(view.redirect_uri),
         caution=_caution(view.redirect_uri),
         action=escape(view.action),
         request=escape(view.request),
         remember=_REMEMBER.substitute(days=_days(view.remember_days)) if view.remember_days else "",
+        account=_ACCOUNT.substitute(location=escape(view.account)) if view.account else "",
     )
     heading = f'<span class="name">{name}</span> wants to use {escape(server)}'
     logo = f'<img class="logo" alt="" src="{escape(view.server.logo)}">\n' if view.server.logo else ""
-    page = _page(f"Access to {server}", content, heading=heading, logo=logo)
-    return HTMLResponse(page, headers=_WITH_LOGO if logo else _HEADERS)
+    html = page(f"Access to {server}", content, heading=heading, logo=logo)
+    return HTMLResponse(html, headers=HEADERS_WITH_LOGO if logo else HEADERS)
 
 
 def onward_page(location: str, *, title: str = "One moment") -> Response:
@@ -204,14 +151,16 @@ def onward_page(location: str, *, title: str = "One moment") -> Response:
     """
     refresh = f'\n<meta http-equiv="refresh" content="0;url={escape(location)}">'
     content = _ONWARD.substitute(destination=_destination(location), location=escape(location))
-    return HTMLResponse(_page(title, content, refresh), headers=_HEADERS)
+    return HTMLResponse(page(title, content, refresh), headers=HEADERS)
 
 
 def error_page(view: ErrorView, status: int, headers: Mapping[str, str]) -> Response:
     """Tells the user why the login failed, what to do, and what to quote to the operator."""
     more = f'<p class="note">For its developer: {escape(view.detail)}</p>\n' if view.detail else ""
     if view.other_account is not None:
-        more += _OTHER_ACCOUNT.substitute(location=escape(view.other_account))
+        more += _SIGN_IN.substitute(location=escape(view.other_account), words="Sign in with another account")
+    if view.account is not None:
+        more += _SIGN_IN.substitute(location=escape(view.account), words="Sign in again")
     if view.location is not None:
         more += _BACK.substitute(destination=_destination(view.location), location=escape(view.location))
     content = _ERROR.substitute(
@@ -220,54 +169,24 @@ def error_page(view: ErrorView, status: int, headers: Mapping[str, str]) -> Resp
         error=escape(view.error),
         correlation_id=escape(view.correlation_id),
     )
-    return HTMLResponse(_page(view.title, content), status, {**headers, **_HEADERS})
+    return HTMLResponse(page(view.title, content), status, {**headers, **HEADERS})
 
 
 def not_found_page(server: Presentation, resources: Iterable[str]) -> Response:
     """Tells a person who comes by browser what the server is for."""
     listed = "".join(f"<li><code>{escape(resource)}</code></li>" for resource in resources)
     content = _NOT_FOUND.substitute(name=escape(server.name or "This server"), resources=listed)
-    return HTMLResponse(_page("There is nothing to see here", content), 404, _HEADERS)
-
-
-def _page(title: str, content: str, head: str = "", *, heading: str = "", logo: str = "") -> str:
-    title = escape(title)
-    return _PAGE.substitute(title=title, heading=heading or title, logo=logo, content=content, head=head, style=_STYLE)
-
-
-def _shown(text: str, maximum: int | None = None) -> str:
-    """Text that somebody else wrote, as one line of escaped HTML.
-
-    Control, bidi and other invisible characters are dropped (Unicode TR 36 §2.5, §3.5), and `<bdi>` keeps
-    right-to-left letters from reordering their surroundings. Empty when nothing visible remains.
-    """
-    line = " ".join(_BLANK.sub("", text).split())
-    visible = "".join(character for character in line if unicodedata.category(character)[0] != "C").strip()
-    if maximum and len(visible) > maximum:
-        visible = f"{visible[:maximum].rstrip()}…"
-    return f"<bdi>{escape(visible)}</bdi>" if visible else ""
-
-
-def _permissions(scopes: tuple[str, ...], in_words: Mapping[str, str]) -> str:
-    # All of them: nothing that is granted may be hidden behind an ellipsis.
-    permissions = [_permission(scope, in_words) for scope in scopes]
-    permissions = permissions or ["do everything there that the server lets it do for you: it named no scopes"]
-    return f"<ul>{''.join(f'<li>{permission}</li>' for permission in permissions)}</ul>"
-
-
-def _permission(scope: str, in_words: Mapping[str, str]) -> str:
-    code = f"<code>{_shown(scope)}</code>"
-    return f"{escape(in_words[scope])} ({code})" if scope in in_words else f"use {code}"
+    return HTMLResponse(page("There is nothing to see here", content), 404, HEADERS)
 
 
 def _destination(uri: str) -> str:
     # Never truncated: the end of a host name says who owns it.
     url = urlsplit(uri)
     if url.scheme not in {"http", "https"}:
-        return f"the program that opens {_shown(f'{url.scheme}:')} links on this device"
+        return f"the program that opens {shown(f'{url.scheme}:')} links on this device"
     if url.hostname in LOOPBACK_HOSTS:
-        return f"a program on this computer ({_shown(url.netloc)})"
-    return _shown(url.netloc)
+        return f"a program on this computer ({shown(url.netloc)})"
+    return shown(url.netloc)
 
 
 def _caution(redirect_uri: str) -> str:

@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 AUTHORIZE = "/oauth/authorize"
 CONSENT = "/oauth/consent"
 CALLBACK = "/oauth/callback"
+ACCOUNT = "/oauth/account"
 TOKEN = "/oauth/token"  # noqa: S105 - a path
 REGISTER = "/oauth/register"
 REVOKE = "/oauth/revoke"

@@ -18,6 +18,7 @@ from seed_oauth.identity_provider.jwks import IssuerKeys
 from seed_oauth.identity_provider.metadata import ConfiguredMetadata, MetadataSource, ProviderMetadata
 from seed_oauth.identity_provider.timed import TimedIdentityProvider
 from seed_oauth.settings import Settings
+from seed_oauth.settings.access import rule_needs
 from seed_oauth.telemetry import Recording, Telemetry
 
 Transport = httpx.AsyncBaseTransport
@@ -87,7 +88,7 @@ def open_identity_provider(
             client,
             IdTokens(settings.idp_client_id or "", keys, now),
             claim_names(settings),
-            needs=settings.rule_needs,
+            needs=rule_needs(settings),
             has_userinfo=preset is None or preset.has_userinfo,
             is_github=preset is not None and preset.name == "github",
         ),

@@ -8,12 +8,13 @@ wire is public and vague.
 The columns of a row: the `result` label of its endpoint's counter, the wire `error`, the HTTP status, the cause.
 """
 
-from seed_oauth.outcomes.login import AuthorizationOutcome, CallbackOutcome, ConsentOutcome
+from seed_oauth.outcomes.login import AccountOutcome, AuthorizationOutcome, CallbackOutcome, ConsentOutcome
 from seed_oauth.outcomes.resource import ResourceOutcome
 from seed_oauth.outcomes.row import Cause, Check, ClientFamily, GrantType, Outcome
 from seed_oauth.outcomes.tokens import LogoutOutcome, RegistrationOutcome, RevocationOutcome, TokenOutcome
 
 __all__ = [
+    "AccountOutcome",
     "AuthorizationOutcome",
     "CallbackOutcome",
     "Cause",
@@ -34,6 +35,7 @@ EndpointOutcomes = (
     type[AuthorizationOutcome]
     | type[ConsentOutcome]
     | type[CallbackOutcome]
+    | type[AccountOutcome]
     | type[TokenOutcome]
     | type[RegistrationOutcome]
     | type[RevocationOutcome]

@@ -107,7 +107,37 @@ class CallbackOutcome(Outcome):
     NOT_ALLOWED = "denied", "access_denied", 403, Cause.USER
     # The tokens cannot be kept for the client.
     STORE_FAILED = "error", "temporarily_unavailable", 302, Cause.SERVER
+    # Nobody's page can be shown to a user who is not known.
+    NO_SUBJECT = "error", "server_error", 403, Cause.SERVER
     CANCELLED = "error", "server_error", 503, Cause.USER
     UNEXPECTED = "error", "server_error", 500, Cause.SERVER
     CONSENT_ASKED = "success", None, 200, None
     RETURNED = "success", None, 302, None
+    # To the account page, which is no client: there is no code.
+    SIGNED_IN = "success", None, 302, None
+
+
+class AccountOutcome(Outcome):
+    """`/oauth/account`, where users see which applications have access and revoke it."""
+
+    METHOD_NOT_ALLOWED = None, "invalid_request", 405, Cause.CLIENT
+    RATE_LIMITED = None, "temporarily_unavailable", 429, Cause.CLIENT
+    BODY_TOO_LARGE = None, "invalid_request", 413, Cause.CLIENT
+    MALFORMED_REQUEST = None, "invalid_request", 400, Cause.CLIENT
+    NOT_CONFIGURED = None, "server_error", 503, Cause.SERVER
+    # The callback has counted why.
+    LOGIN_FAILED = None, "access_denied", 403, Cause.USER
+    IDP_UNAVAILABLE = None, "temporarily_unavailable", 503, Cause.IDP
+    # The form was not made here, or for another browser: somebody may be forging the request (RFC 6749 §10.12).
+    BAD_FORM = None, "invalid_request", 400, Cause.CLIENT
+    OTHER_BROWSER = None, "access_denied", 403, Cause.USER
+    # The session has ended, or somebody else has signed in since the page was shown.
+    EXPIRED = None, "access_denied", 403, Cause.USER
+    STORE_FAILED = None, "temporarily_unavailable", 503, Cause.SERVER
+    CANCELLED = None, "server_error", 503, Cause.USER
+    UNEXPECTED = None, "server_error", 500, Cause.SERVER
+    REDIRECTED_TO_IDP = None, None, 302, None
+    SHOWN = None, None, 200, None
+    # The user has no such grant, or it has been revoked before.
+    NOTHING_TO_REVOKE = None, None, 303, None
+    REVOKED = None, None, 303, None

@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 from seed_oauth.clients.published import requesting_address
 from seed_oauth.http.parameters import BodyTooLargeError, MalformedRequestError, read_form
 from seed_oauth.outcomes import (
+    AccountOutcome,
     AuthorizationOutcome,
     CallbackOutcome,
     ConsentOutcome,
@@ -40,6 +41,7 @@ _Limited = (
     type[AuthorizationOutcome]
     | type[ConsentOutcome]
     | type[CallbackOutcome]
+    | type[AccountOutcome]
     | type[TokenOutcome]
     | type[RegistrationOutcome]
     | type[RevocationOutcome]
@@ -188,6 +190,7 @@ class RateLimits:
             (AuthorizationOutcome, windows("authorize", authorize, now), ()),
             (ConsentOutcome, windows("consent", authorize, now), ()),
             (CallbackOutcome, windows("callback", authorize, now), ()),
+            (AccountOutcome, windows("account", authorize, now), ()),
         ]
         self.windows = {window.name: window for _, *both in limited for some in both for window in some}
         """Every window by its name."""

@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from time import monotonic, time
 
-from seed_oauth.access.identity import ClaimNames
+from seed_oauth.access.identity import ClaimNames, Claims
 from seed_oauth.envelopes.access_token import AccessToken
 from seed_oauth.envelopes.seal import ExpiredError, Sealer, SealError
 from seed_oauth.flows.revocations import Revocations
@@ -51,6 +52,7 @@ class BearerTokens:
         audiences: Collection[str] = (),
         claim_names: ClaimNames = _STANDARD,
         introspection: bool = True,
+        own_scopes: Collection[str] = (),
         revocations: Revocations | None = None,
         now: Callable[[], float] = time,
         clock: Callable[[], float] = monotonic,
@@ -59,8 +61,8 @@ class BearerTokens:
 
         `idp_client_id` is the audience of its ID tokens, `audiences` are those of its access tokens besides the
         resource, `claim_names` are the claims that say who a user is, and `introspection` allows asking about opaque
-        ones (RFC 7662). Without `revocations`, tokens are valid until they expire. `now` counts seconds since the
-        epoch; `clock` counts seconds and never goes back.
+        ones (RFC 7662). Only `issuer`'s own tokens can have the scopes in `own_scopes`. Without `revocations`, tokens
+        are valid until they expire. `now` counts seconds since the epoch; `clock` counts seconds and never goes back.
         """
         self._issuer = issuer
         self._sealer = sealer
@@ -68,6 +70,7 @@ class BearerTokens:
         self._audiences = audiences
         self._claim_names = claim_names
         self._introspects = introspection
+        self._own_scopes = frozenset(own_scopes)
         self._metadata = metadata
         self._introspection = Introspection(identity_provider, clock)
         self._keys = keys
@@ -169,7 +172,7 @@ class BearerTokens:
             client_id=self._idp_client_id,
             now=self._now(),
         )
-        return token_of(claims, expires_at, issuer, self._claim_names)
+        return self._of_idp(claims, expires_at, issuer)
 
     async def _ask(self, token: str, resource: str) -> VerifiedToken:
         metadata = await self._metadata.get()
@@ -187,7 +190,11 @@ class BearerTokens:
         # `exp` is optional, too; without it the answer is valid for as long as it is remembered.
         claims = {"exp": self._now() + REMEMBERED_FOR, **answer}
         check_audience(claims, resource, self._audiences)
-        return token_of(claims, check_times(claims, self._now()), issuer, self._claim_names)
+        return self._of_idp(claims, check_times(claims, self._now()), issuer)
+
+    def _of_idp(self, claims: Claims, expires_at: float, issuer: str) -> VerifiedToken:
+        token = token_of(claims, expires_at, issuer, self._claim_names)
+        return replace(token, scopes=token.scopes - self._own_scopes)
 
 
 def _issuer_of(metadata: ProviderMetadata) -> str:

@@ -6,9 +6,11 @@ from time import time
 from seed_oauth.access.tools import OperationScopes
 from seed_oauth.envelopes.seal import Sealer
 from seed_oauth.flows.revocations import Revocations
+from seed_oauth.flows.tokens import Accepts
 from seed_oauth.identity_provider.open import OpenIdentityProvider, claim_names
 from seed_oauth.protocol.scope import ScopeHierarchy
 from seed_oauth.resource_server.bearer import BearerTokens
+from seed_oauth.resource_server.claims import Claims, is_acceptable
 from seed_oauth.resource_server.guard import Guard
 from seed_oauth.settings import Settings
 
@@ -34,6 +36,7 @@ def open_guard(
         audiences=settings.idp_audiences,
         claim_names=claim_names(settings),
         introspection=settings.introspects,
+        own_scopes={scope for scopes in settings.group_scopes.values() for scope in scopes},
         revocations=revocations,
         now=now,
     )
@@ -46,3 +49,21 @@ def open_guard(
         hierarchy=ScopeHierarchy(settings.scope_hierarchy),
         names_tools=settings.audit_tool_calls and bool(settings.audit_log),
     )
+
+
+def accepting(settings: Settings, now: Callable[[], float]) -> Accepts:
+    """What the guard of a protected resource says of an access token, whether it stands here or elsewhere."""
+
+    def accepts(header: Claims, claims: Claims, issuer: str | None, resource: str) -> bool:
+        return is_acceptable(
+            header,
+            claims,
+            issuer=issuer,
+            resource=resource,
+            audiences=settings.idp_audiences,
+            client_id=settings.idp_client_id,
+            required=settings.required_scopes,
+            now=now(),
+        )
+
+    return accepts

@@ -277,7 +277,7 @@ class Settings(AccessSettings, FromEnvironment, AuditSettings, BaseSettings):
     @cached_property
     def can_check_tokens(self) -> bool:
         """Whether this server can validate the access tokens of its clients."""
-        seals_them = self.flow == "broker" and self.access_tokens == "own"
+        seals_them = self.flow == "broker" and (self.access_tokens == "own" or bool(self.group_scopes))
         asks = self.idp_introspection and self.idp_introspection_url is not None
         verifies = self.idp_issuer or (self.idp_issuer_claim and self.idp_jwks_url)
         return seals_them or asks or bool(verifies)

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator
 from pydantic_settings import BaseSettings, NoDecode
 
 from seed_oauth.protocol import email_address
+from seed_oauth.protocol.scope import ScopeHierarchy, is_valid
 from seed_oauth.settings import presets, validators
 from seed_oauth.settings.errors import PREFIX
 
@@ -31,6 +32,8 @@ RULES: Mapping[str, str] = MappingProxyType(
 """The kinds of rules, by the end of their settings' names, and what each needs to know of a user."""
 
 _GITHUB = frozenset({"github_orgs", "github_teams"})
+
+_OPENID = frozenset({"openid", "profile", "email", "offline_access"})
 
 # https://docs.github.com/en/enterprise-cloud@latest/admin/managing-iam/iam-configuration-reference (logins)
 _ORG = re.compile(r"[a-z0-9_-]+")
@@ -83,6 +86,15 @@ def _each(value: tuple[str, ...] | None, form: Callable[[str], str | None], prob
     return None if value is None else tuple(one for one in forms if one is not None)
 
 
+def _group_scopes(table: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    scopes = [scope for listed in table.values() for scope in listed]
+    if not all(group.strip() and listed for group, listed in table.items()) or not all(
+        is_valid(scope) and " " not in scope for scope in scopes
+    ):
+        raise ValueError('must have a list of scopes for each group: {"ops": ["mcp:admin"]}')
+    return table
+
+
 Listed = Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(_listed), AfterValidator(_not_empty)]
 Emails = Annotated[Listed, AfterValidator(_emails)]
 Domains = Annotated[Listed, AfterValidator(_domains)]
@@ -127,6 +139,9 @@ class AccessSettings(BaseSettings):
     """GitHub organizations whose members may not come in."""
     denied_github_teams: Teams = None
     """GitHub teams whose members may not come in."""
+    group_scopes: Annotated[dict[str, tuple[str, ...]], AfterValidator(_group_scopes)] = {}
+    """Scopes that only members of a group are granted, for example `{"ops": ["mcp:admin"]}` (JSON). The identity
+    provider is not asked for them, and clients get the access tokens of this server."""
     idp_groups_claim: str = "groups"
     """The claim with the groups of a user: a list of names, or an object whose keys are the names."""
     idp_roles_claim: str = "roles"
@@ -143,17 +158,25 @@ class AccessSettings(BaseSettings):
         lists = {kind: getattr(self, f"{effect}_{kind}") for kind in RULES}
         return {kind: frozenset(listed) for kind, listed in lists.items() if listed is not None}
 
-    @property
-    def rule_needs(self) -> frozenset[str]:
-        """What the rules need to know of a user; empty where there are no rules."""
-        kinds = self.rules("allowed").keys() | self.rules("denied").keys()
-        return frozenset({"subject", *(RULES[kind] for kind in kinds)}) if kinds else frozenset()
+
+def rule_needs(settings: "Settings") -> frozenset[str]:
+    """What the rules and the scopes of groups need to know of a user; empty where there are none."""
+    needs = {RULES[kind] for effect in ("allowed", "denied") for kind in settings.rules(effect)}
+    for group in settings.group_scopes:
+        team_or_org = "github_teams" if "/" in group else "github_orgs"
+        needs.add(team_or_org if is_github(settings) else "groups")
+    return frozenset({"subject", *needs}) if needs else frozenset()
+
+
+def is_github(settings: "Settings") -> bool:
+    """Whether groups are GitHub's organizations and teams."""
+    return settings.preset is not None and settings.preset.name == "github"
 
 
 def rule_scopes(settings: "Settings") -> tuple[str, ...]:
     """The scopes that the identity provider has to be asked for because a rule needs them."""
     scopes = settings.preset.rule_scopes if settings.preset else presets.RULE_SCOPES
-    return tuple(dict.fromkeys(scope for need in sorted(settings.rule_needs) for scope in scopes.get(need, ())))
+    return tuple(dict.fromkeys(scope for need in sorted(rule_needs(settings)) for scope in scopes.get(need, ())))
 
 
 def check(settings: "Settings") -> None:
@@ -164,10 +187,10 @@ def check(settings: "Settings") -> None:
     """
     if settings.allow_everybody and settings.rules("allowed"):
         raise ValueError(f"{PREFIX}ALLOW_EVERYBODY and an {PREFIX}ALLOWED_ rule contradict each other: remove one")
-    if settings.rule_needs and settings.flow == "relay":
+    if rule_needs(settings) and settings.flow == "relay":
         raise ValueError(
-            f"{PREFIX}ALLOWED_ and {PREFIX}DENIED_ rules need {PREFIX}FLOW=broker: in the relay flow the identity "
-            "provider sends its code to the client itself"
+            f"{PREFIX}ALLOWED_ and {PREFIX}DENIED_ rules and {PREFIX}GROUP_SCOPES need {PREFIX}FLOW=broker: in the "
+            "relay flow the identity provider sends its code to the client itself"
         )
     says_who = settings.allow_everybody or settings.rules("allowed")
     if not says_who and _is_open_to_anybody(settings):
@@ -175,7 +198,7 @@ def check(settings: "Settings") -> None:
             f"{settings.idp_issuer or settings.idp_preset} has accounts for everybody, and everybody could come in: "
             f"say who may, with {', '.join(_possible(settings))}, or set {PREFIX}ALLOW_EVERYBODY=true"
         )
-    if settings.preset and settings.preset.name == "github" and _sends_token_elsewhere(settings):
+    if is_github(settings) and _sends_token_elsewhere(settings):
         raise ValueError(
             f"{PREFIX}IDP_USERINFO_URL is that of github.com, which must not be sent the tokens of another host: set "
             "it to the API of your GitHub Enterprise Server, https://HOST/api/v3/user"
@@ -184,6 +207,34 @@ def check(settings: "Settings") -> None:
         for kind in settings.rules(effect):
             if problem := _impossible(settings, RULES[kind]):
                 raise ValueError(f"{PREFIX}{effect.upper()}_{kind.upper()} cannot be used: {problem}")
+    if settings.group_scopes and (problem := _misuse_of_groups(settings)):
+        raise ValueError(f"{PREFIX}GROUP_SCOPES cannot be used: {problem}")
+
+
+def _misuse_of_groups(settings: "Settings") -> str | None:
+    """What is wrong with the scopes of groups; None if nothing is."""
+    if settings.access_tokens == "idp":
+        return f"{PREFIX}ACCESS_TOKENS=idp gives clients tokens that cannot have its scopes: remove it"
+    if not is_github(settings) and (problem := _impossible(settings, "groups")):
+        return problem
+    if is_github(settings) and not all(_ORG.fullmatch(one) or _TEAM.fullmatch(one) for one in settings.group_scopes):
+        return "at GitHub a group is an organization or organization/team, in lower case"
+    scopes = {scope for listed in settings.group_scopes.values() for scope in listed}
+    asked = {*settings.idp_scopes, *settings.idp_dropped_scopes, *rule_scopes(settings), *_OPENID}
+    if ours := sorted(scopes & asked):
+        return (
+            f"it must not list {', '.join(ours)}, a scope of OpenID Connect, of the access rules, of "
+            f"{PREFIX}IDP_SCOPES or of {PREFIX}IDP_DROPPED_SCOPES"
+        )
+    hierarchy = ScopeHierarchy(settings.scope_hierarchy)
+    if over := sorted(one for one in {*settings.scope_hierarchy} - scopes if hierarchy.expanded([one]) & scopes):
+        # Whoever gets it from the identity provider would be in no group.
+        return f"{', '.join(over)} includes one of its scopes in {PREFIX}SCOPE_HIERARCHY: give it to groups, too"
+    used = {*settings.advertised_scopes, *settings.tool_scopes, *settings.method_scopes, *settings.scope_descriptions}
+    if unused := sorted(scopes - hierarchy.expanded(used | {*settings.scope_hierarchy})):
+        # A misspelt scope would leave the right one to the identity provider.
+        return f"no other setting has the scope {', '.join(unused)}: add it to {PREFIX}SCOPES, or correct it"
+    return None
 
 
 def _is_open_to_anybody(settings: "Settings") -> bool:

@@ -11,6 +11,7 @@ from enum import StrEnum
 from itertools import product
 
 from seed_oauth.outcomes import (
+    AccountOutcome,
     AuthorizationOutcome,
     CallbackOutcome,
     Check,
@@ -130,6 +131,7 @@ ENDPOINTS: Mapping[type[Outcome], str] = {
     AuthorizationOutcome: "authorize",
     ConsentOutcome: "consent",
     CallbackOutcome: "callback",
+    AccountOutcome: "account",
     TokenOutcome: "token",
     RegistrationOutcome: "register",
     RevocationOutcome: "revoke",

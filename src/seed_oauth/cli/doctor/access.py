@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from seed_oauth.cli.doctor.finding import Finding, ok, warning
 from seed_oauth.settings import PREFIX, Settings
-from seed_oauth.settings.access import rule_scopes
+from seed_oauth.settings.access import rule_needs, rule_scopes
 
 
 def check_access(settings: Settings) -> Finding:
@@ -36,7 +36,7 @@ def check_claims(settings: Settings, document: Mapping[str, object]) -> list[Fin
     ]
     claims = {"groups": settings.idp_groups_claim, "tenant": settings.idp_tenant_claim}
     problems += [
-        f"the claim {claims[need]}, which the rules about {need}s need" for need in claims.keys() & settings.rule_needs
+        f"the claim {claims[need]}, which the rules about {need}s need" for need in claims.keys() & rule_needs(settings)
         if _lacks(document, "claim", str(claims[need]))
     ]  # fmt: skip
     if not problems:

@@ -7,6 +7,7 @@ from seed_oauth.endpoints.openapi.responses import HEADERS, responses
 from seed_oauth.endpoints.openapi.schemas import AUTHORIZATION_REQUEST, SCHEMAS, TEXT, VISIBLE, Schema, ref
 from seed_oauth.http import paths as our_paths
 from seed_oauth.outcomes import (
+    AccountOutcome,
     AuthorizationOutcome,
     CallbackOutcome,
     ConsentOutcome,
@@ -56,6 +57,7 @@ def _endpoints(settings: Settings) -> dict[str, object]:
     }
     if settings.flow == "broker":
         paths |= {our_paths.CONSENT: {"post": _consent(settings)}, our_paths.CALLBACK: {"get": _callback(settings)}}
+        paths[our_paths.ACCOUNT] = _account(settings)
         paths[our_paths.BACKCHANNEL_LOGOUT] = {"post": _backchannel_logout(settings)}
     if settings.can_revoke:
         paths[our_paths.REVOKE] = {"post": _revoke(settings)}
@@ -119,6 +121,24 @@ def _callback(settings: Settings) -> dict[str, object]:
         "responses": responses(
             CallbackOutcome, settings, description="Redirect to the client with code, state and iss"
         ),
+    }
+
+
+def _account(settings: Settings) -> dict[str, object]:
+    answers = responses(AccountOutcome, settings, _PAGE, "The applications that have access, or the login before it")
+    return {
+        "get": {
+            "operationId": "account",
+            "summary": "Show which applications have access; for browsers only, after a login",
+            "parameters": [_in_query(name, VISIBLE) for name in ("error", "error_description", "iss")],
+            "responses": answers,
+        },
+        "post": {
+            "operationId": "takeBack",
+            "summary": "Submit the account page; for browsers only, bound by a cookie",
+            "requestBody": _body(_FORM, ref("AccountForm")),
+            "responses": answers,
+        },
     }
 
 

@@ -5,6 +5,7 @@ from itertools import groupby
 
 from seed_oauth.endpoints.openapi.schemas import TEXT, URI, Schema, ref
 from seed_oauth.outcomes import (
+    AccountOutcome,
     AuthorizationOutcome,
     CallbackOutcome,
     ConsentOutcome,
@@ -14,7 +15,7 @@ from seed_oauth.outcomes import (
 )
 from seed_oauth.settings import Settings
 
-_FOR_BROWSERS = (AuthorizationOutcome, ConsentOutcome, CallbackOutcome)
+_FOR_BROWSERS = (AuthorizationOutcome, ConsentOutcome, CallbackOutcome, AccountOutcome)
 
 _BROKER_FLOW_ONLY: Collection[Outcome] = {
     AuthorizationOutcome.CONSENT_ASKED,
@@ -29,6 +30,7 @@ _BROKER_FLOW_ONLY: Collection[Outcome] = {
 _UNAUTHORIZED = 401
 _TEMPORARY = frozenset({429, 502, 503})
 _REDIRECT = 302
+_REDIRECTS = frozenset({_REDIRECT, 303})
 _DELIVERED = frozenset({200, _REDIRECT})  # the error goes to the client by a page or a redirect
 
 _PAGE: Schema = {"text/html": {"schema": TEXT}}
@@ -71,11 +73,11 @@ def _can_be_answered(row: Outcome, outcomes: EndpointOutcomes, settings: Setting
 
 def _response(status: int, rows: list[Outcome], success: Schema | None, description: str) -> dict[str, object]:
     errors = [row for row in rows if row.error is not None]
-    content = dict(success or {}) if len(errors) < len(rows) and status != _REDIRECT else {}
+    content = dict(success or {}) if len(errors) < len(rows) and status not in _REDIRECTS else {}
     if errors and status not in _DELIVERED:
         content |= _error_content(errors)
     names = ["X-Correlation-Id"]
-    names += ["Location"] if status == _REDIRECT else []
+    names += ["Location"] if status in _REDIRECTS else []
     names += ["Retry-After"] if status in _TEMPORARY else []
     names += ["WWW-Authenticate"] if status == _UNAUTHORIZED else []
     headers = {name: {"$ref": f"#/components/headers/{name}"} for name in names}

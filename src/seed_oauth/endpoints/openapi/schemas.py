@@ -68,6 +68,16 @@ CONSENT_DECISION = of_object(
     description="The decision on the consent page, from the browser that it was shown in.",
 )
 
+ACCOUNT_FORM = of_object(
+    {
+        "request": described(VISIBLE, "The encrypted request from the form of the account page."),
+        "grant": described(VISIBLE, "The ID of the grant to revoke, or `all`."),
+    },
+    "request",
+    "grant",
+    description="What to revoke, from the browser that the account page was shown in.",
+)
+
 # RFC 6749 §2.3.1, RFC 7521 §4.2; omitted with an Authorization header.
 _CLIENT: Mapping[str, Schema] = {
     "client_id": CLIENT_ID,
@@ -246,6 +256,7 @@ ERROR = of_object(
 SCHEMAS: Mapping[str, Schema] = {
     "AuthorizationRequest": AUTHORIZATION_REQUEST,
     "ConsentDecision": CONSENT_DECISION,
+    "AccountForm": ACCOUNT_FORM,
     "CodeRequest": CODE_REQUEST,
     "RefreshRequest": REFRESH_REQUEST,
     "RevocationRequest": REVOCATION_REQUEST,
