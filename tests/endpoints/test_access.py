@@ -289,7 +289,25 @@ async def test_userinfo_that_fails_lets_nobody_in_and_never_ends_a_grant(
         assert (refused.status_code in {502, 503}, json_of(refused)["error"]) == (True, error)
         assert await door.error_count(TokenOutcome[row]) == 1
         idp.claims = dict(ANN)
+        user = {"sub": "10769150350006150715113082367", **ANN}
+        idp.answers["https://openidconnect.googleapis.com/v1/userinfo"] = lambda _: httpx.Response(200, json=user)
         assert (await door.token(refresh_request(refresh_token=refresh_token))).status_code == 200
+
+
+async def test_a_look_up_that_fails_does_not_cost_the_refresh_token_that_the_identity_provider_takes_once() -> None:
+    """RFC 9700 §4.14.2: it answers with a successor, and refuses the first one from then on."""
+    idp = Google(dict(ANN))
+    userinfo = "https://openidconnect.googleapis.com/v1/userinfo"
+    async with door_to(idp, **FOR_EXAMPLE) as door:
+        refresh_token = (await tokens_after(door, await logs_in(door, idp)))["refresh_token"]
+        idp.claims = {}
+        idp.answers[userinfo] = lambda _: httpx.Response(503)
+        for _ in range(2):
+            assert (await door.token(refresh_request(refresh_token=refresh_token))).status_code == 502
+        idp.answers[userinfo] = lambda _: httpx.Response(200, json={"sub": "10769150350006150715113082367", **ANN})
+        assert (await door.token(refresh_request(refresh_token=refresh_token))).status_code == 200
+        grants = [form_of(sent)["grant_type"] for sent in door.idp_requests if sent.url.host == "oauth2.googleapis.com"]
+        assert grants == ["authorization_code", "refresh_token"]
 
 
 async def test_who_has_left_the_group_is_out_at_the_next_refresh() -> None:

@@ -18,11 +18,18 @@ from seed_oauth.flows.tokens import TokenIssuer, claims_of
 from seed_oauth.flows.transaction import Grant, IdpLogin, Transaction
 from seed_oauth.http import log_fields
 from seed_oauth.http.parameters import add_to_query
-from seed_oauth.identity_provider.client import IdentityProvider
+from seed_oauth.identity_provider.client import IdentityProvider, TokenResponse
+from seed_oauth.identity_provider.failures import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.identity_provider.identification import Identification
 from seed_oauth.identity_provider.metadata import MetadataSource
 from seed_oauth.outcomes import CallbackOutcome, GrantType, TokenOutcome
 from seed_oauth.outcomes.errors import OAuthError
+
+_MOST_UNJUDGED = 1000  # responses to refreshes whose users could not be looked up; the oldest is dropped first
+_KEPT_FOR = 300.0  # seconds
+
+_IS_OF_NO_USE = frozenset({IdentityProviderFailure.BAD_ID_TOKEN, IdentityProviderFailure.WRONG_SUBJECT})
+"""What a response itself is refused for, so that the next try needs another one."""
 
 
 class IdpAuthorization:
@@ -60,6 +67,7 @@ class IdpAuthorization:
         self._tokens = tokens
         self._sealer = sealer
         self._now = now
+        self._unjudged: dict[str, tuple[TokenResponse, float]] = {}
 
     async def url(self, begun: Transaction, *, prompt: str = "") -> str:
         """The authorization request, as the URL to send the browser to; `prompt` is added to that of the settings.
@@ -140,12 +148,16 @@ class IdpAuthorization:
         narrowed, asked = self._scopes.refreshed(asked_scope, grant, metadata.default_scopes)
         if asked:
             parameters["scope"] = " ".join(asked)
-        tokens = await self._identity_provider.exchange(
+        tokens = self._kept(grant) or await self._identity_provider.exchange(
             metadata.token_endpoint or "", GrantType.REFRESH_TOKEN, parameters
         )
-        fresh = await self._identification.identify(
-            tokens.members, metadata, has_asked="openid" in asked, subject=grant.subject
-        )
+        try:
+            fresh = await self._identification.identify(
+                tokens.members, metadata, has_asked="openid" in asked, subject=grant.subject
+            )
+        except IdentityProviderError as failure:
+            self._keep(grant, tokens, failure)
+            raise
         # An identity provider that says nothing anew is taken at its last word: the rules may have changed since.
         user = fresh or grant.identity or Identity(metadata.issuer, grant.subject)
         if refusal := self._rules.refusal(user):
@@ -163,6 +175,20 @@ class IdpAuthorization:
             log_fields.fact(scopes=(scope or "").split())
         refreshed = grant.refreshed().of(user)
         return self._tokens.members(tokens.members, refreshed, scope, self._now(), passed_on=passed_on)
+
+    def _keep(self, grant: Grant, tokens: TokenResponse, failure: IdentityProviderError) -> None:
+        """Keep the response for the client's next try: the identity provider may take its refresh token only once.
+
+        Each process keeps its own. Where another one gets the next try, the user may have to log in again.
+        """
+        if failure.failure not in _IS_OF_NO_USE:
+            self._unjudged[grant.idp_refresh_token] = tokens, self._now()
+            if len(self._unjudged) > _MOST_UNJUDGED:
+                del self._unjudged[next(iter(self._unjudged))]
+
+    def _kept(self, grant: Grant) -> TokenResponse | None:
+        tokens, at = self._unjudged.pop(grant.idp_refresh_token, (None, 0.0))
+        return tokens if self._now() - at < _KEPT_FOR else None
 
     async def _not_allowed(self, begun: Transaction, refusal: str) -> OAuthError:
         return OAuthError(
