@@ -385,7 +385,6 @@ async def out_of_files(at: Environment) -> str:
 @fault(
     name="the clock steps back an hour in the middle of a login",
     outcome=TokenOutcome.EXCHANGED,
-    idp=IdpOutcome.OK,
     client_sees="200",
     afterwards="earlier envelopes open, no wait is recorded as negative, and tokens are refreshed; deadlines and "
     "durations use the monotonic clock",

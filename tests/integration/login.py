@@ -33,6 +33,11 @@ async def returned_from(client_id: str, door: str) -> str:
         return onward(await browser.open(onward(await browser.open(at_idp))))
 
 
+async def back_from_idp(browser: Browser, http: httpx.AsyncClient, door: str) -> str:
+    """The callback, as the identity provider sends a browser there whose user has logged in."""
+    return onward(await browser.open(await sent_to_idp(browser, door, client_id=await client_id_from(http, door))))
+
+
 async def code_from(http: httpx.AsyncClient, door: str) -> dict[str, str]:
     """The same for a client that registers first."""
     return await code_for(await client_id_from(http, door), door)
