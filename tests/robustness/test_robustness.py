@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from urllib.parse import urlencode
 
 import anyio
+import anyio.lowlevel
 import httpx
 import orjson
 import pytest
@@ -249,6 +250,9 @@ async def test_ten_thousand_strange_requests_leave_the_number_of_series_where_it
     async with RelayDoor(idp=refusing) as door:
         await door.token(code_request())
         await door.token(refresh_request())
+        with anyio.fail_after(10):  # for the first check of readiness, which has a series of its own
+            while not any(name == "seed_oauth_ready" for name, _ in await door.samples()):
+                await anyio.lowlevel.checkpoint()
         before = (await door.samples()).keys()
         for number in range(10_000):
             odd = f"odd-{number}"
