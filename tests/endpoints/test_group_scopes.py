@@ -146,7 +146,7 @@ async def test_a_look_up_of_the_groups_that_fails_changes_no_grant() -> None:
         idp.answers[USERINFO] = lambda _: httpx.Response(500)
         refused = await door.token(refresh_request(refresh_token=tokens["refresh_token"]))
         assert (refused.status_code, json_of(refused)["error"]) == (502, "temporarily_unavailable")
-        idp.claims = {"groups": ["ops"]}
+        idp.answers[USERINFO] = lambda _: httpx.Response(200, json={"sub": SUBJECT, "groups": ["ops"]})
         assert told_by(door, await refreshed(door, tokens)) == {"mail", "mcp:admin", "mcp:read"}
 
 
