@@ -253,9 +253,11 @@ async def after_failures(idp: FaultyServer, door: FrontDoor, form: dict[str, str
 @asynccontextmanager
 async def among_many(idp: FaultyServer, door: FrontDoor, form: dict[str, str]) -> AsyncIterator[None]:
     """As many requests as may be are waiting for an answer; in the end they give up."""
+    # A refresh token is exchanged once at a time, so each request has its own.
+    forms = [form] if form["grant_type"] == "authorization_code" else await Replica().refreshes(MOST_IN_FLIGHT)
     async with behaving(idp, hangs), anyio.create_task_group() as group:
-        for _ in range(MOST_IN_FLIGHT):
-            group.start_soon(door.token, form)
+        for number in range(MOST_IN_FLIGHT):
+            group.start_soon(door.token, forms[number % len(forms)])
         with anyio.fail_after(PATIENCE):
             while len(idp.requests) < MOST_IN_FLIGHT:
                 await anyio.sleep(0.01)
@@ -302,14 +304,23 @@ class Replica:
 
     async def form(self, grant: str) -> dict[str, str]:
         """A good token request; no two have the same code within."""
-        self.made += 1
         if grant == "authorization_code":
+            self.made += 1
             return code_request(code=f"code-{self.made}-of-the-idp")
+        (form,) = await self.refreshes(1)
+        return form
+
+    async def refreshes(self, number: int) -> list[dict[str, str]]:
+        """As many requests to refresh, each with a token of its own."""
+        forms = []
         async with BrokerDoor(idp=lambda _: httpx.Response(200, json=TOKENS)) as door:
-            state = query_of(await door.person.reaches_idp())["state"]
-            returned = await door.person.returns(state=state, code=f"code-{self.made}-of-the-idp")
-            code = code_request(code=query_of(returned.headers["location"])["code"])
-            return refresh_request(refresh_token=json_of(await door.token(code))["refresh_token"])
+            for _ in range(number):
+                self.made += 1
+                state = query_of(await door.person.reaches_idp())["state"]
+                returned = await door.person.returns(state=state, code=f"code-{self.made}-of-the-idp")
+                code = code_request(code=query_of(returned.headers["location"])["code"])
+                forms.append(refresh_request(refresh_token=json_of(await door.token(code))["refresh_token"]))
+        return forms
 
 
 @asynccontextmanager
