@@ -1,11 +1,13 @@
 """The audit trail of a whole run of the demo: every record is of the catalogue, and no secret is in it (THREATS 12)."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 import pytest
+import structlog
 from typer.testing import CliRunner
 
 from seed_oauth.access.audit import Event
@@ -30,6 +32,17 @@ def parameters_of(response: httpx.Response) -> Iterator[tuple[str, str]]:
             yield from ((name, value) for name, value in members.items() if isinstance(value, str))
     for cookie in response.headers.get_list("set-cookie"):
         yield "state", cookie.partition(";")[0].partition("=")[2]
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """The command logs errors alone; other tests read warnings."""
+    handlers, level = logging.root.handlers[:], logging.root.level
+    yield
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
+    logging.getLogger("uvicorn.error").setLevel(logging.NOTSET)
+    structlog.reset_defaults()
 
 
 def test_the_audit_trail_of_a_demo_keeps_to_the_catalogue_and_tells_no_secret(
