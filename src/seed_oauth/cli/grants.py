@@ -120,8 +120,7 @@ def revoke(
     with auditing() as record:
         revoked = ask(lambda stores: grant_revocation(stores).revoke(chosen))
         for grant in found:
-            facts = {name: getattr(grant, name) for name in ("grant_id", "client_id", "client_name", "resource")}
-            record(Event.GRANT_REVOKED, {**facts, "subject": subject})
+            record(Event.GRANT_REVOKED, {**grant.facts, "subject": subject})
     show_text(
         f"{_count(revoked)} revoked. Running servers refuse their refresh tokens at once, and their access tokens "
         "within a second. Access tokens that the identity provider issued before remain valid at other servers."

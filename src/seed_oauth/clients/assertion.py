@@ -6,7 +6,7 @@ from typing import Protocol
 
 from seed_oauth.clients import Client
 from seed_oauth.clients.keys import ClientKeys
-from seed_oauth.protocol.jwk import SIGNING_ALGORITHMS, BadSignatureError, unverified, verify
+from seed_oauth.protocol.jwk import SIGNING_ALGORITHMS, BadSignatureError, key_id_of, unverified, verify
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 """The only supported `client_assertion_type` (RFC 7523 §2.2)."""
@@ -68,8 +68,7 @@ class ClientAssertions:
             raise BadAssertionError("the client_assertion is not a signed JWT") from None
         if header.get("alg") not in SIGNING_ALGORITHMS:
             raise BadAssertionError(f"the client_assertion must be signed with one of {', '.join(SIGNING_ALGORITHMS)}")
-        key_id = header.get("kid")
-        keys = await self._keys.find(client, key_id if isinstance(key_id, str) else None)
+        keys = await self._keys.find(client, key_id_of(header))
         try:
             return verify(assertion, keys)
         except BadSignatureError:

@@ -191,8 +191,7 @@ class Account:
         log_fields.fact(subject=subject)
         if grant_id != ALL:
             (grant,) = grants
-            facts = {name: getattr(grant, name) for name in ("grant_id", "client_id", "client_name", "resource")}
-            log_fields.fact(**facts)
+            log_fields.fact(**grant.facts)
         return Answer(AccountOutcome.REVOKED, see_other(self._url))
 
     def _submitted_by(self, envelope: str, request: Request) -> str:

@@ -35,7 +35,7 @@ from seed_oauth.flows.revoker import Revoker
 from seed_oauth.flows.rotation import Rotation
 from seed_oauth.flows.scopes import IdpScopes
 from seed_oauth.flows.tokens import TokenIssuer
-from seed_oauth.flows.transaction import CODE_LIFETIME, DECISION_LIFETIME, Code, Transaction, subject_hash
+from seed_oauth.flows.transaction import CODE_LIFETIME, DECISION_LIFETIME, Code, Transaction, consenting
 from seed_oauth.http.answer import Answer, found
 from seed_oauth.http.pages import onward_page
 from seed_oauth.http.parameters import add_to_query
@@ -179,7 +179,7 @@ class BrokerFlow:
             response = await self._idp.exchange(login, parameters)
         except IdentityProviderError as failure:
             raise as_oauth_error(failure, CallbackOutcome, begun.recipient, family) from failure
-        code, user = Code.of(response.grant, begun), subject_hash(response.grant.subject)
+        code, user = Code.of(response.grant, begun), consenting(response.grant.subject)
         if begun.consented_as not in {None, user}:
             # The consent that this browser remembers is somebody else's, so this user is asked as well.
             await self._held.hold(code, response, begun, seconds=DECISION_LIFETIME + CODE_LIFETIME)

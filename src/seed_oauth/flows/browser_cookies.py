@@ -102,7 +102,7 @@ class BrowserCookies:
         return response
 
     def remembers(self, consent: Consent, now: float) -> str | None:
-        """Who has consented to at least this, no longer ago than `consent_days`: their `subject_hash`; None for nobody.
+        """Who consented to at least this in the last `consent_days`, by their name of `consenting`; None for nobody.
 
         It is empty as long as the login in which they consented has not ended.
         """
@@ -121,7 +121,7 @@ class BrowserCookies:
     def remember(self, consent: Consent, response: Response, now: float, subject: str = "") -> None:
         """Set the cookie that remembers what the user has consented to, if it can be remembered.
 
-        `subject` is their `subject_hash`, once they have logged in.
+        `subject` is their name by `consenting`, once they have logged in.
         """
         if not consent.can_be_remembered or self._days == 0:
             return

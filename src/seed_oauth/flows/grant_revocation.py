@@ -64,18 +64,18 @@ class GrantRevocation:
         Raises:
             StoreError: as `revoke`.
         """
-        stored = await self._grants.search(Selection(grant_id=grant_id), now=self._now())
-        await self._grants.revoke(grant_id, expires_at=self._now() + self._lifetime)
-        await self._revocations.revoke(Revoked.GRANT, grant_id)
-        for token_hash in filter(None, (grant.token_hash for grant in stored)):
-            await self._revocations.revoke(Revoked.TOKEN, token_hash)
+        if not await self._end(await self._grants.search(Selection(grant_id=grant_id), now=self._now())):
+            await self._end_one(grant_id, token_hash=None)
 
     async def _end(self, grants: Iterable[StoredGrant]) -> int:
         ended = 0
         for grant in grants:
-            await self._grants.revoke(grant.grant_id, expires_at=self._now() + self._lifetime)
-            await self._revocations.revoke(Revoked.GRANT, grant.grant_id)
-            if grant.token_hash is not None:
-                await self._revocations.revoke(Revoked.TOKEN, grant.token_hash)
+            await self._end_one(grant.grant_id, grant.token_hash)
             ended += 1
         return ended
+
+    async def _end_one(self, grant_id: str, token_hash: str | None) -> None:
+        await self._grants.revoke(grant_id, expires_at=self._now() + self._lifetime)
+        await self._revocations.revoke(Revoked.GRANT, grant_id)
+        if token_hash is not None:
+            await self._revocations.revoke(Revoked.TOKEN, token_hash)

@@ -55,6 +55,16 @@ class StoredGrant(NamedTuple):
     token_hash: str | None = None
     """Of the newest access token of the identity provider that was passed on to the client, by its `jti`."""
 
+    @property
+    def facts(self) -> dict[str, object]:
+        """What the audit trail has of it once it is revoked; the keys are those of `access.audit.FACTS`."""
+        return {
+            "grant_id": self.grant_id,
+            "client_id": self.client_id,
+            "client_name": self.client_name,
+            "resource": self.resource,
+        }
+
 
 class Selection(NamedTuple):
     """Some grants: those that agree with everything that is not None."""

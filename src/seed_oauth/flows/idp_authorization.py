@@ -12,7 +12,6 @@ from seed_oauth.envelopes.seal import Sealer
 from seed_oauth.flows import IdpParameters, TokenMembers, idp_response, transaction
 from seed_oauth.flows.held_responses import HeldResponse
 from seed_oauth.flows.issued_grants import login_address
-from seed_oauth.flows.presented import note_grant
 from seed_oauth.flows.scopes import IdpScopes
 from seed_oauth.flows.tokens import TokenIssuer, claims_of
 from seed_oauth.flows.transaction import Grant, IdpLogin, Transaction
@@ -125,7 +124,6 @@ class IdpAuthorization:
             scope = self._scopes.with_groups(self._scopes.consented(scope, begun.scope), begun.scope, user)
         now = self._now()
         grant = Grant.by(begun, scope, user, now, idp_scope=self._scopes.kept(idp_scope, asked))
-        note_grant(grant, self._sealer)
         session_id = claims.get("sid") if user else None  # only of an ID token that was verified
         return HeldResponse.of(
             tokens.members,

@@ -44,7 +44,7 @@ class Transaction(NamedTuple):
     remember: bool = False
     """Whether its user wants the consent to be remembered."""
     consented_as: str | None = None
-    """Whose consent the browser remembers (`subject_hash`), empty for one whose login never ended; None if its user has
+    """Whose consent the browser remembers (`consenting`), empty for one whose login never ended; None if its user has
     consented in this login, or need not."""
     client_name: str = ""
     """What the client calls itself, where its user may still be asked."""
@@ -215,7 +215,7 @@ class Grant(NamedTuple):
         return cls(*sealer.open(Purpose.REFRESH_TOKEN, refresh_token, lifetime=lifetime, now=now))
 
 
-def subject_hash(subject: str | None) -> str:
+def consenting(subject: str | None) -> str:
     """What a remembered consent has of the user who gave it."""
     return sha256(f"subject:{subject or ''}".encode()).hexdigest()[:16]
 

@@ -10,7 +10,7 @@ from seed_oauth.identity_provider.failures import IdentityProviderError, Identit
 from seed_oauth.identity_provider.jwks import IssuerKeys, UnknownKeyError
 from seed_oauth.identity_provider.metadata import ProviderMetadata
 from seed_oauth.protocol.issuer import is_issuer
-from seed_oauth.protocol.jwk import SIGNING_ALGORITHMS, BadSignatureError, unverified
+from seed_oauth.protocol.jwk import SIGNING_ALGORITHMS, BadSignatureError, key_id_of, unverified
 
 Claims = Mapping[str, object]
 
@@ -46,9 +46,8 @@ class IdTokens:
             return claims
         if algorithm not in SIGNING_ALGORITHMS or "crit" in header:
             raise _bad("is not signed with a public key: choose RS256 or ES256 for this client")
-        key_id = header.get("kid")
         try:
-            return await self._keys.verify(metadata.jwks_uri, id_token, key_id if isinstance(key_id, str) else None)
+            return await self._keys.verify(metadata.jwks_uri, id_token, key_id_of(header))
         except (BadSignatureError, UnknownKeyError):
             raise _bad("is not signed with a key that the identity provider publishes") from None
 

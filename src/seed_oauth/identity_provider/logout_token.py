@@ -8,7 +8,7 @@ from seed_oauth.identity_provider.metadata import MetadataSource, ProviderMetada
 from seed_oauth.outcomes import LogoutOutcome
 from seed_oauth.outcomes.errors import NOT_CONFIGURED, OAuthError
 from seed_oauth.protocol.issuer import is_issuer
-from seed_oauth.protocol.jwk import SIGNING_ALGORITHMS, BadSignatureError, unverified
+from seed_oauth.protocol.jwk import SIGNING_ALGORITHMS, BadSignatureError, key_id_of, unverified
 
 LIFETIME = 600
 """Seconds for which a logout token is accepted, and for which its use must be stored: two minutes are recommended."""
@@ -64,9 +64,8 @@ class LogoutTokens:
             raise OAuthError(LogoutOutcome.NOT_CONFIGURED, NOT_CONFIGURED)
         # Before any key is fetched, so that tokens from elsewhere cause no request to the identity provider.
         self._check_parties(said, metadata)
-        key_id = header.get("kid")
         try:
-            claims = await self._keys.verify(metadata.jwks_uri, token, key_id if isinstance(key_id, str) else None)
+            claims = await self._keys.verify(metadata.jwks_uri, token, key_id_of(header))
         except (BadSignatureError, UnknownKeyError):
             raise _bad("is not signed with a key of the identity provider") from None
         self._check_times(claims)

@@ -114,6 +114,12 @@ def unverified(signed: str) -> tuple[dict[str, object], dict[str, object]]:
     return compact.headers(), claims
 
 
+def key_id_of(header: Mapping[str, object]) -> str | None:
+    """The key that a JWT names (RFC 7515 §4.1.4); None if it names none."""
+    key_id = header.get("kid")
+    return key_id if isinstance(key_id, str) else None
+
+
 def _read_key(jwk: object) -> "PublicKey | str":
     """The key, or why it cannot be used."""
     from joserfc.jwk import ECKey, JWKRegistry, OKPKey, RSAKey  # noqa: PLC0415 - see above

@@ -17,7 +17,7 @@ from seed_oauth.identity_provider.failures import IdentityProviderError, Identit
 from seed_oauth.identity_provider.jwks import IssuerKeys, UnknownKeyError
 from seed_oauth.identity_provider.metadata import MetadataSource, ProviderMetadata
 from seed_oauth.outcomes import ResourceOutcome
-from seed_oauth.protocol.jwk import BadSignatureError, unverified
+from seed_oauth.protocol.jwk import BadSignatureError, key_id_of, unverified
 from seed_oauth.protocol.resource import canonical
 from seed_oauth.resource_server import AccessTokenError, VerifiedToken
 from seed_oauth.resource_server.claims import (
@@ -155,9 +155,8 @@ class BearerTokens:
         issuer = _issuer_of(metadata)
         # Before any key is fetched, so that tokens from elsewhere cause no request to the identity provider.
         check_issuer(said, issuer)
-        key_id = header.get("kid")
         try:
-            claims = await self._keys.verify(metadata.jwks_uri, token, key_id if isinstance(key_id, str) else None)
+            claims = await self._keys.verify(metadata.jwks_uri, token, key_id_of(header))
         except BadSignatureError:
             raise bad_token() from None
         except UnknownKeyError:
