@@ -2,15 +2,19 @@
 
 import asyncio
 import gc
+import socket
 import sys
 from collections.abc import Iterator
 
 import pytest
 from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Route
 
 from seed_oauth.server.listener import Listener, listen
 from seed_oauth.server.process_limits import MOST_CONNECTIONS, OTHER_FILES, most_connections
 from seed_oauth.server.single import run_together
+from tests.cli.test_cli import PATIENCE
 
 pytestmark = pytest.mark.anyio
 
@@ -34,6 +38,26 @@ async def test_the_garbage_collector_leaves_alone_what_was_there_before_the_firs
         assert gc.get_threshold()[0] == 10_000
         front_door.should_exit = True
         await serving
+
+
+async def test_whoever_is_connected_when_the_listener_stops_is_served_although_nobody_has_accepted_them_yet() -> None:
+    """The kernel completes connections by itself, and resets them with the listening socket."""
+    with listen("127.0.0.1", 0, "PORT") as listening:
+        front_door = Listener(Starlette(routes=[Route("/", lambda _: Response("served"))]), listening)
+        serving = asyncio.create_task(front_door.run_until_stopped())
+        while not front_door.started:
+            await asyncio.sleep(0)
+        # As if the event loop had been busy until now.
+        asyncio.get_running_loop().remove_reader(listening)
+        clients = [socket.create_connection(listening.getsockname()) for _ in range(3)]
+        front_door.should_exit = True
+        for client in clients:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        await serving
+        for client in clients:
+            with client:
+                client.settimeout(PATIENCE)
+                assert client.recv(65536).endswith(b"served")
 
 
 ENOUGH = 2 * MOST_CONNECTIONS + OTHER_FILES

@@ -96,6 +96,8 @@ class Connection(HttpToolsProtocol):
         if len(self.connections) > self._limits.connections and not self._pool.make_room():
             self.app = partial(full, self.app)
         self._awaited[self] = monotonic()
+        if self._pool.draining.is_set():
+            self.shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._awaited.pop(self, None)

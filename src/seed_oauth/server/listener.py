@@ -3,8 +3,9 @@
 import asyncio
 import socket
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from ipaddress import ip_address
 
 import uvicorn
@@ -89,7 +90,17 @@ class Listener(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept no more connections, and let requests in progress finish."""
         self._connections.draining.set()
+        await self._accept_backlog()
         await super().shutdown(sockets)
+
+    async def _accept_backlog(self) -> None:
+        """Accept the clients that are connected already; the kernel would reset them with the listening socket."""
+        made = partial(Connection, self.config, self._connections, self.lifespan.state)
+        with suppress(OSError):  # BlockingIOError after the last one
+            while True:
+                accepted, _ = self._listening.accept()
+                accepted.setblocking(False)
+                await asyncio.get_running_loop().connect_accepted_socket(made, accepted)
 
 
 def url_of(listening: socket.socket) -> str:
