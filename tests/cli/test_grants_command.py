@@ -124,7 +124,7 @@ def test_an_empty_store_is_listed_as_empty(url: str) -> None:
         (["--client", ""], ""),
         (["--older-than", "30d"], "bc"),
         (["--older-than", "1200h"], "c"),
-        (["--older-than", "5m"], "bc"),
+        (["--older-than", "720m"], "bc"),
         (["--subject", "alice", "--older-than", "1d"], "b"),
     ],
 )

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from seed_oauth.outcomes import AuthorizationOutcome, Outcome, RegistrationOutcome
+from tests.broker import request_in
 from tests.harness import json_of
 from tests.model.invariants import no_redirect_before_consent
 from tests.model.model import RESOURCES, Predicted
@@ -231,6 +232,37 @@ class Logins(RuleBasedStateMachine):
         with self.world.predictions():
             expected = is_known and consented
             assert response.is_redirect == expected, "an error goes to the client once it is known and trusted"
+
+    @rule(client=one_of("software"), browser=one_of("browsers"), twist=twists)
+    def asks_for_a_redirect_elsewhere(self, client: Software, browser: Browser, twist: str) -> None:
+        """THREATS 7: everything is right but for the redirect_uri. A user who were asked would deny it."""
+        asked = Asked(
+            client=client,
+            browser=browser,
+            redirect_uri=near(client.redirect_uris[0], twist),
+            state="state",
+            verifier=VERIFIERS[0],
+            scope=None,
+            resource="",
+        )
+        response = self.run(self.world.browses(browser, "GET", "/oauth/authorize", params=_parameters(asked)))
+        if response.status_code == 200:
+            form = {"request": request_in(response), "decision": "deny"}
+            response = self.run(self.world.browses(browser, "POST", "/oauth/consent", data=form))
+        self.world.ends(response, Predicted(row=AuthorizationOutcome.BAD_REDIRECT_URI), client, "state")
+
+    @there_are("questions")
+    @rule(question=one_of("questions"))
+    def asks_again_before_anybody_has_logged_in(self, question: Question) -> None:
+        """THREATS 4: a consent is remembered, and nobody knows whose; who logs in is asked once more."""
+        self.approves(question, remember=True)
+        asked = question.asked
+        self.run(self.world.asks(_parameters(asked, resource=asked.resource), asked))
+        if self.world.logins:
+            self.logs_in(self.world.logins[-1])
+            self.returns(self.world.idp_codes[-1])
+        if self.world.questions[-1].waiting is not None:
+            self.approves(self.world.questions[-1], remember=False)
 
     @there_are("questions")
     @rule(question=one_of("questions"), remember=rarely)

@@ -212,6 +212,22 @@ class FlowMachine(Logins):
         self._uses_all_of(token.grant)
 
     @there_are("refresh_tokens")
+    @rule(token=one_of("refresh_tokens"), scope=scopes)
+    def refreshes_narrowed(self, token: RefreshToken, scope: str | None) -> None:
+        """THREATS 17: everything is right, and the scope may be a part of what was granted."""
+        sent = Refresh(client=token.grant.asked.client, token=token, scope=scope, resource=None)
+        self._refreshes(sent, credentials(sent.client))
+
+    @there_are("refresh_tokens")
+    @rule(token=one_of("refresh_tokens"))
+    def refreshes_after_a_logout_at_the_identity_provider(self, token: RefreshToken) -> None:
+        """THREATS 17: which refuses to refresh until there is a session again."""
+        self.world.model.has_idp_session = False
+        self.refreshes(token, twice=False)
+        self.world.model.has_idp_session = True
+        self.refreshes(token, twice=False)
+
+    @there_are("refresh_tokens")
     @rule(
         token=one_of("refresh_tokens"),
         client=one_of("software") | st.none(),

@@ -120,6 +120,8 @@ class Model:
         self.ended: list[Ended] = []
         self.is_member = True
         """Whether the user is in the group whose members may come in."""
+        self.has_idp_session = True
+        """Whether the identity provider refreshes."""
 
     def now(self) -> float:
         """What the door's clock says."""
@@ -278,7 +280,9 @@ class Model:
         expires_at = now + REFRESH_TOKEN_DAYS * DAY
         row = token.grant.row = token.grant.row or Row(generation=0, expires_at=0)
         row.generation, row.expires_at = token.generation, expires_at
-        succeeded = not token.idp.gone and self.elapsed < token.idp.issued_at + _IDP_REFRESH_TOKEN
+        succeeded = (
+            self.has_idp_session and not token.idp.gone and self.elapsed < token.idp.issued_at + _IDP_REFRESH_TOKEN
+        )
         if not succeeded:
             return Predicted(row=TokenOutcome.IDP_INVALID_GRANT, exchange=(GrantType.REFRESH_TOKEN, False))
         token.idp.gone = True

@@ -17,7 +17,7 @@ class SeededBug:
     name: str
     changes: tuple[Change, ...]
     broken: str
-    """The promise that the model must find broken."""
+    """The promise that the model must find broken, as a regular expression: a bug may break two."""
 
 
 BUGS = (
@@ -71,7 +71,7 @@ BUGS = (
         broken="no code works twice",
     ),
     SeededBug(
-        name="a code that is used twice leaves its access tokens",
+        name="a code that is used twice leaves its tokens",
         changes=(
             Change(
                 module="flows/held_responses.py",
@@ -79,7 +79,7 @@ BUGS = (
                 after="pass",
             ),
         ),
-        broken="no access token works once its grant is revoked",
+        broken="no (access|refresh) token works once its grant is revoked",
     ),
     SeededBug(
         name="a refresh token can be spent by another client",
@@ -130,8 +130,8 @@ BUGS = (
         changes=(
             Change(
                 module="flows/grant_revocation.py",
-                before="self._grants.revoke(grant.grant_id, expires_at",
-                after="self._grants.search(Selection(), now",
+                before="        await self._grants.revoke(grant_id, expires_at=self._now() + self._lifetime)\n",
+                after="",
             ),
         ),
         broken="no refresh token works once its grant is revoked",

@@ -119,6 +119,9 @@ class World:
         """The identity provider, which grants one scope more than it is asked for, and knows who is in which group."""
         if request.url.path == "/userinfo":
             return httpx.Response(200, json={"sub": SUBJECT, "groups": [GROUP] if self.model.is_member else []})
+        refreshes = request.url.path == "/token" and form_of(request)["grant_type"] == "refresh_token"
+        if refreshes and not self.model.has_idp_session:
+            return httpx.Response(400, json={"error": "invalid_grant"})
         response = await httpx.ASGITransport(self.provider.app).handle_async_request(request)
         content = await response.aread()
         if response.status_code != 200 or not content:
@@ -322,9 +325,9 @@ class World:
                 invariants.nobody_is_refreshed_whom_the_rules_keep_out(is_member=self.model.is_member)
             token, tokens = sent.token, json_of(response)
             grant = token.grant
+            invariants.no_refresh_token_works_twice_or_for_others(sent, token, tokens, self.model.now())
             invariants.no_refresh_once_the_grant_is_revoked(grant)
             invariants.no_token_once_the_operator_has_ended_access(self.model.is_ended(grant, grant.login_at))
-            invariants.no_refresh_token_works_twice_or_for_others(sent, token, tokens, self.model.now())
             self.ends(response, predicted, None)
             if not predicted.again:
                 exchange = [request for request in self._idp_requests if request.url.path == "/token"][-1]
