@@ -14,6 +14,7 @@ from seed_oauth.outcomes import (
     ResourceOutcome,
     TokenOutcome,
 )
+from seed_oauth.outcomes.remedies import REMEDIES
 from tests.docs.login_failures import SECTIONS, Failure
 from tests.docs.pages import DOCS, expect
 from tests.test_secrets import logging_as
@@ -24,6 +25,9 @@ INTRODUCTION = """\
 Look for the log line of the failure; its `outcome` is the heading here. This page has the failures that an operator can
 cause, and is generated from tests that cause them. [Outcomes](../reference/outcomes.md) lists all of them, and
 [Faults](../reference/faults.md) what happens when something around the server fails.
+
+`seed-oauth explain` reads the log, and tells the whole login with the cause and the remedy from this page:
+[Explain a login](explain-a-login.md).
 
 How to find the line:
 
@@ -61,8 +65,8 @@ def section(failure: Failure, line: dict[str, Any]) -> str:
             f"### `{line['endpoint']}`: `{failure.outcome.reason}`",
             failure.seen,
             f"```json\n{json.dumps(line, ensure_ascii=False)}\n```",
-            f"**Cause.** {failure.cause}",
-            f"**Remedy.** {failure.remedy}",
+            f"**Cause.** {REMEDIES[failure.outcome].cause}",
+            f"**Remedy.** {REMEDIES[failure.outcome].remedy}",
         ]
     )
 
@@ -82,3 +86,7 @@ def test_every_failure_of_a_login_that_the_operator_causes_is_on_the_page() -> N
     )  # fmt: skip
     caused = {row for rows in endpoints for row in rows if row.cause is Cause.SERVER and row.name != "UNEXPECTED"}
     assert not caused - {failure.outcome for failure in FAILURES}
+
+
+def test_every_remedy_that_explain_tells_is_on_the_page() -> None:
+    assert REMEDIES.keys() == {failure.outcome for failure in FAILURES}

@@ -1,7 +1,9 @@
-"""The command line: `seed-oauth serve`, `demo`, `watch`, `doctor`, `clients` and `grants`."""
+"""The command line: `seed-oauth serve`, `demo`, `watch`, `doctor`, `explain`, `clients` and `grants`."""
 
 import logging
+import shutil
 import sys
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -143,6 +145,45 @@ def doctor(
     else:
         show(findings, Console())
     sys.exit(1 if has_failed(findings) else 0)
+
+
+@app.command()
+def explain(
+    identifier: Annotated[
+        str, typer.Argument(help="The reference on the error page, or a flow_id, correlation_id or grant_id.")
+    ],
+    log: Annotated[
+        typer.FileText,
+        typer.Argument(
+            errors="replace", help="The log as JSON lines, with or without what a log driver puts before each."
+        ),
+    ] = "-",  # type: ignore[assignment]  # typer opens it
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Tell what happened in one login, where it ended and who has to act, from the log on standard input or in a file.
+
+    For example: journalctl -u seed-oauth -o cat | seed-oauth explain 4be0f2b0c1a2
+    """
+    from rich.console import Console
+
+    from seed_oauth.cli.explain import show
+    from seed_oauth.cli.explain.log import ExplainError, lines_of
+    from seed_oauth.cli.explain.story import tell
+
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as copy:
+        # A pipe cannot be read twice.
+        shutil.copyfileobj(log, copy)
+        copy.seek(0)
+        try:
+            story = tell(lines_of(identifier, copy))
+        except ExplainError as error:
+            print(f"seed-oauth: {error}", file=sys.stderr)
+            sys.exit(1)
+    if as_json:
+        print(show.as_json(story))
+    else:
+        show.show(story, Console())
 
 
 def main() -> None:

@@ -1,0 +1,1 @@
+"""`seed-oauth explain`: what happened in one login, told from the log."""
