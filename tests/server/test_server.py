@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 
@@ -58,6 +59,23 @@ async def test_whoever_is_connected_when_the_listener_stops_is_served_although_n
             with client:
                 client.settimeout(PATIENCE)
                 assert client.recv(65536).endswith(b"served")
+
+
+@pytest.mark.parametrize(
+    ("pushing", "printed"), [(True, "served\n"), (False, "served\nfreed\n")], ids=["still pushing", "at rest"]
+)
+def test_the_end_does_not_free_what_a_thread_still_uses_that_pushes_to_a_collector(pushing: bool, printed: str) -> None:
+    program = f"""
+import atexit, threading
+from seed_oauth.server.signals import end_beside_threads
+if {pushing}:
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+atexit.register(print, "freed")
+print("served")
+end_beside_threads()
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)  # noqa: S603 - our own
+    assert ended.stdout == printed
 
 
 ENOUGH = 2 * MOST_CONNECTIONS + OTHER_FILES

@@ -55,13 +55,14 @@ def serve(
 ) -> None:
     """Run the front door. SEED_OAUTH_* environment variables set everything else."""
     from seed_oauth.server import single, supervisor
-    from seed_oauth.server.signals import run
+    from seed_oauth.server.signals import end_beside_threads, run
     from seed_oauth.telemetry import logs
 
     given = {"host": host, "port": port, "metrics_port": metrics_port, "workers": workers, "mcp_server": mcp_server}
     settings = Settings.load(**{name: value for name, value in given.items() if value is not None})
     logs.configure(settings)
     run(single.serve(settings) if settings.workers == 1 else supervisor.serve(settings))
+    end_beside_threads()
 
 
 @app.command()

@@ -1,8 +1,11 @@
 """Signals, and the event loop that they end."""
 
 import asyncio
+import logging
 import os
 import signal
+import sys
+import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -25,6 +28,18 @@ def on_signals(handler: Callable[[int, FrameType | None], object]) -> Iterator[N
 def end_at_once(number: int) -> NoReturn:
     """End this process with the status of a signal, also as process 1 of a container, which ignores signals."""
     os._exit(128 + number)
+
+
+def end_beside_threads() -> None:
+    """End this process at once if a thread still pushes to a Collector that does not answer.
+
+    Python stops such threads wherever they are while it frees what they use: in OpenSSL that is a crash.
+    """
+    if any(thread.daemon for thread in threading.enumerate()):
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:

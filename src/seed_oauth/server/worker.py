@@ -8,7 +8,7 @@ import sys
 from seed_oauth.app import create_app
 from seed_oauth.server.known_hosts import public_hosts
 from seed_oauth.server.listener import Listener
-from seed_oauth.server.signals import run
+from seed_oauth.server.signals import end_beside_threads, run
 from seed_oauth.server.single import run_together
 from seed_oauth.settings import Settings
 from seed_oauth.telemetry import ForwardingPipeline, logs
@@ -40,6 +40,7 @@ def main() -> None:
     settings = Settings.load()
     logs.configure(settings)
     run(work(settings, socket.socket(fileno=listening), pipe))
+    end_beside_threads()
 
 
 if __name__ == "__main__":
