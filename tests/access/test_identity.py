@@ -97,6 +97,7 @@ def test_names_are_read_from_every_form_that_identity_providers_have(claim: obje
         ("subject", {"sub": "7"}),
         ("email", {"email": "a@b.example", "email_verified": False}),
         ("groups", {"groups": []}),
+        ("roles", {"roles": []}),
         ("tenant", {"tid": "t"}),
     ],
 )

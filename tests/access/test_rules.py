@@ -13,6 +13,7 @@ ANN = Identity(
     email="Ann@Example.com",
     email_verified=True,
     groups=("staff", "Acme", "Acme/Core"),
+    roles=("admin",),
     tenant="t-1",
 )
 
@@ -26,6 +27,7 @@ MATCHING = {
     "emails": "ann@example.com",
     "email_domains": "example.com",
     "groups": "staff",
+    "roles": "admin",
     "subjects": "7",
     "tenants": "t-1",
     "github_orgs": "acme",

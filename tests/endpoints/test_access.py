@@ -223,6 +223,11 @@ class Entra(Google):
         ({"allowed_groups": "g"}, {}, "ALLOWED_GROUPS: the groups are not known"),
         ({"allowed_groups": "g"}, {"groups": ["x"]}, "ALLOWED_GROUPS: no match"),
         ({"denied_groups": "x"}, {"groups": ["g", "x"]}, "DENIED_GROUPS: matches"),
+        # Its tokens have no claim for users without a role.
+        ({"allowed_roles": "r"}, {}, "ALLOWED_ROLES: the roles are not known"),
+        ({"denied_roles": "r"}, {}, "DENIED_ROLES: the roles are not known"),
+        ({"allowed_roles": "r"}, {"roles": ["r", *map(str, range(200))]}, "ALLOWED_ROLES: the roles are not known"),
+        ({"allowed_roles": "r"}, {"roles": ["x"]}, "ALLOWED_ROLES: no match"),
         ({"allowed_groups": "g", "denied_subjects": "7"}, {"groups": ["g"], "sub": "7"}, "DENIED_SUBJECTS: matches"),
         # Anybody can write any address into a tenant of their own, and upn tells that it is another one.
         ({"allowed_emails": "ann@example.com"}, {**ANN, "upn": "mallory@evil.example"},

@@ -101,6 +101,7 @@ def test_a_list_that_means_something_else_than_its_author_thinks_is_refused(
         ("keycloak", {"denied_github_teams": "a/b"}, "only the preset github knows it, and the preset is keycloak"),
         ("keycloak", {"allowed_tenants": "a"}, "set SEED_OAUTH_IDP_TENANT_CLAIM"),
         ("github", {"allowed_groups": "a"}, "github does not tell the groups of its users"),
+        ("google", {"denied_roles": "a"}, "google does not tell the roles of its users"),
         ("b2c", {"allowed_emails": "a@b.example"}, "b2c does not tell the email of its users"),
     ],
 )

@@ -47,7 +47,8 @@ class Identity(NamedTuple):
     """The groups; GitHub's organizations as `organization` and its teams as `organization/team`. None if not known."""
     has_too_many_groups: bool = False
     """Whether the groups are not known because there are too many."""
-    roles: tuple[str, ...] = ()
+    roles: tuple[str, ...] | None = None
+    """The roles; None if not known."""
     tenant: str | None = None
 
     @classmethod
@@ -64,7 +65,7 @@ class Identity(NamedTuple):
             name=(_text(claims.get("name")) or "")[:_LONGEST] or None,
             groups=None if overage else groups,
             has_too_many_groups=overage,
-            roles=(names_in(find(claims, names.roles)) or ())[:MOST_GROUPS],
+            roles=_few(names_in(find(claims, names.roles))),
             tenant=_text(find(claims, names.tenant)),
         )
 
@@ -98,6 +99,8 @@ def lacks(claims: Claims, names: ClaimNames, need: str) -> bool:
     """Whether the claims leave open what a rule needs to know."""
     if need == "email":
         return "email" not in claims or names.email_verified not in claims
+    if need == "roles":
+        return find(claims, names.roles) is None
     if need == "groups":
         return find(claims, names.groups) is None and not _is_overage(claims, names.groups)
     return find(claims, names.tenant if need == "tenant" else "sub") is None
@@ -121,6 +124,10 @@ def names_in(value: object) -> tuple[str, ...] | None:
     if isinstance(value, list | Mapping):
         return tuple(dict.fromkeys(one for one in value if isinstance(one, str) and one))
     return None
+
+
+def _few(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    return None if names is None or len(names) > MOST_GROUPS else names
 
 
 def _is_overage(claims: Claims, name: str) -> bool:

@@ -60,6 +60,10 @@ def _known(kind: str, user: Identity, *, verified: bool) -> AbstractSet[str]:
     if kind == "tenants":
         # A user without one, such as one with a personal Google account, belongs to none.
         return {user.tenant} if user.tenant else set()
+    if kind == "roles":
+        if user.roles is None:
+            raise UnknownError("the roles are not known")
+        return set(user.roles)
     if user.groups is None:
         raise UnknownError("too many groups to be listed" if user.has_too_many_groups else "the groups are not known")
     return {group.lower() for group in user.groups} if kind.startswith("github") else set(user.groups)

@@ -23,6 +23,7 @@ RULES: Mapping[str, str] = MappingProxyType(
         "emails": "email",
         "email_domains": "email",
         "groups": "groups",
+        "roles": "roles",
         "subjects": "subject",
         "tenants": "tenant",
         "github_orgs": "github_orgs",
@@ -117,6 +118,9 @@ class AccessSettings(BaseSettings):
     allowed_groups: Listed = None
     """Groups whose members may come in, by the names or IDs in the claim `IDP_GROUPS_CLAIM`, separated by commas;
     as a JSON list if a name has one."""
+    allowed_roles: Listed = None
+    """Roles whose holders may come in, by the claim `IDP_ROLES_CLAIM`, such as app roles of Entra ID or realm roles of
+    Keycloak."""
     allowed_subjects: Listed = None
     """Users who may come in, by the identity provider's `sub`; at GitHub by the number of the account."""
     allowed_tenants: Listed = None
@@ -131,6 +135,8 @@ class AccessSettings(BaseSettings):
     """Domains of the e-mail addresses of users who may not come in."""
     denied_groups: Listed = None
     """Groups whose members may not come in. Users whose groups are not known may not come in either."""
+    denied_roles: Listed = None
+    """Roles whose holders may not come in. Users whose roles are not known may not come in either."""
     denied_subjects: Listed = None
     """Users who may not come in, written like `allowed_subjects`."""
     denied_tenants: Listed = None

@@ -133,7 +133,7 @@ GOOGLE = Preset(
     },
     open_to_anybody=".*",
     # Not among the claims in https://developers.google.com/identity/openid-connect/openid-connect#an-id-tokens-payload
-    lacks=frozenset({"groups"}),
+    lacks=frozenset({"groups", "roles"}),
     # https://developers.google.com/identity/openid-connect/openid-connect#authenticationuriparameters
     selects_account=True,
 )
@@ -186,6 +186,8 @@ KEYCLOAK = Preset(
         # It would make each login an offline session, which outlives logout and never expires by default:
         # https://www.keycloak.org/docs/latest/server_admin/#_offline-access
         "idp_dropped_scopes": ("offline_access",),
+        # The token claim name of the mapper `realm roles`, which has to be added to the ID token or userinfo first.
+        "idp_roles_claim": "realm_access.roles",
     },
 )
 
@@ -225,7 +227,7 @@ GITHUB = Preset(
     # https://docs.github.com/en/apps/oauth-apps/building-oauth-apps/authorizing-oauth-apps
     scope_separator=",",
     open_to_anybody=".*",
-    lacks=frozenset({"groups", "tenant"}),
+    lacks=frozenset({"groups", "roles", "tenant"}),
     # https://docs.github.com/en/apps/oauth-apps/building-oauth-apps/scopes-for-oauth-apps
     rule_scopes={"email": ("user:email",), "github_orgs": ("read:org",), "github_teams": ("read:org",)},
     # https://docs.github.com/en/apps/oauth-apps/building-oauth-apps/authorizing-oauth-apps (prompt)
