@@ -31,9 +31,9 @@ from seed_oauth.telemetry.contract import (
     TOKEN_EXCHANGE_DURATION,
     TOKEN_EXCHANGES,
     Series,
-    Step,
     error_attributes,
 )
+from seed_oauth.telemetry.steps import Step
 
 
 class Instance:

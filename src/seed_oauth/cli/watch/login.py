@@ -10,7 +10,8 @@ from rich.text import Text
 from seed_oauth.cli.watch.charts import NOTHING, Bar, count, goodness, per_second, percent
 from seed_oauth.cli.watch.flow import FlowState
 from seed_oauth.cli.watch.layout import columns, panel, quantile, title
-from seed_oauth.telemetry.contract import AUTHORIZATION_WAIT, CALLBACKS, CONSENT_DECISIONS, FLOW_STEPS, Series, Step
+from seed_oauth.telemetry.contract import AUTHORIZATION_WAIT, CALLBACKS, CONSENT_DECISIONS, FLOW_STEPS, Series
+from seed_oauth.telemetry.steps import Step
 
 DECISIONS = {"approved": "green", "denied": "blue"}
 CALLBACK_RESULTS = {"success": "green", "denied": "blue", "error": "red"}
