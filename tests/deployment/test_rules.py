@@ -225,7 +225,9 @@ def test_every_rate_is_summed_over_the_instances_of_a_job() -> None:
     # Division joins equal label sets only: unaggregated, success / all gives 1 or nothing.
     for rule in (*RECORDED, *ALERTS):
         rates = re.findall(r"\b(?:rate|increase)\(", rule.expr)
-        summed = re.findall(rf"\bsum by \((?:le, )?{SOURCE}(?:, (?:grant_type|client_family))?\) \( ?(?:rate|increase)\(", rule.expr)
+        summed = re.findall(
+            rf"\bsum by \((?:le, )?{SOURCE}(?:, (?:grant_type|client_family))?\) \( ?(?:rate|increase)\(", rule.expr
+        )
         assert len(summed) == len(rates), rule.name
 
 
