@@ -28,7 +28,8 @@ This page is generated from `src/seed_oauth/outcomes/`. It lists every way in wh
 
 `reason` is the label of `oauth_errors_total` and the name in the log. `error` and the status are what the client
 receives. Only the causes `idp` and `server` need the operator. `result` is the label of the endpoint's counter, and
-`steps` are the steps that the request adds to `oauth_flow_steps_total`.
+`steps` are the steps that the request adds to `oauth_flow_steps_total`; `used` is added by the first request of a login
+alone.
 """
 
 

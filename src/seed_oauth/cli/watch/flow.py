@@ -16,7 +16,7 @@ from seed_oauth.telemetry.contract import (
 )
 
 BEGINNING = ResourceOutcome.NO_TOKEN.reason
-"""A reason of `oauth_errors_total` that is no failure: every login begins with it."""
+"""The reason in `oauth_errors_total` with which every login begins; not a failure."""
 
 ACTIVITY = (AUTHORIZATION_REQUESTS, TOKEN_EXCHANGES, DCR_REGISTRATIONS, ERRORS, IDP_REQUESTS, FLOW_STEPS)
 """Counters of which every request increases at least one."""
