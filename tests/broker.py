@@ -112,6 +112,10 @@ class PlayedGrants:
         await self._reach("search")
         return await self._inner.search(chosen, now=now)
 
+    async def first_use(self, grant_id: str) -> str | None:
+        await self._reach("first_use")
+        return await self._inner.first_use(grant_id)
+
     async def finish(
         self, grant_id: str, generation: int, answer: str, *, now: float, token_hash: str | None = None
     ) -> None:
@@ -203,6 +207,17 @@ class Person:
         return query_of(returned.headers["location"])["code"]
 
 
+class AtProvider(httpx.AsyncBaseTransport):
+    """Connects to an identity provider in this process, which knows its own name from the Host field."""
+
+    def __init__(self, provider: DevelopmentIdentityProvider) -> None:
+        self._inner = httpx.ASGITransport(provider.app)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        request.headers["Host"] = request.url.host
+        return await self._inner.handle_async_request(request)
+
+
 @dataclass
 class BrokerDoor(FrontDoor):
     """The real app in the broker flow; behind it the demo's identity provider, unless `idp` plays it."""
@@ -212,8 +227,7 @@ class BrokerDoor(FrontDoor):
     def __post_init__(self) -> None:
         self.provider = DevelopmentIdentityProvider("proxy", "secret of the proxy")
         if self.idp is FrontDoor.idp:
-            at_provider = httpx.ASGITransport(self.provider.app)
-            self.idp = at_provider.handle_async_request
+            self.idp = AtProvider(self.provider).handle_async_request
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -17,7 +17,7 @@ from seed_oauth.clients.assertion import UsedAssertions
 from seed_oauth.container import Container
 from seed_oauth.endpoints.account import AccountEndpoint
 from seed_oauth.endpoints.authorization import AuthorizationEndpoint
-from seed_oauth.endpoints.boundary import Boundary, Endpoint
+from seed_oauth.endpoints.boundary import Boundary, Endpoint, document_route
 from seed_oauth.endpoints.callback import CallbackEndpoint
 from seed_oauth.endpoints.consent import ConsentEndpoint
 from seed_oauth.endpoints.health import ReadinessEndpoint, healthz
@@ -119,10 +119,7 @@ def _routes(settings: Settings, pipeline: Recording, container: Container) -> li
         *fallbacks,
         Route(paths.HEALTH, healthz),
         Route(paths.READINESS, ReadinessEndpoint(container.readiness).__call__),
-        *(
-            Route(path, document.__call__, methods=["GET", "OPTIONS"], middleware=[DOCUMENT_CORS])
-            for path, document in _documents(settings).items()
-        ),
+        *(document_route(path, document, pipeline.telemetry) for path, document in _documents(settings).items()),
         Route(
             paths.OPENAPI,
             ApiDescription(settings).__call__,

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Protocol
 
@@ -55,6 +56,7 @@ from seed_oauth.settings.store_url import is_redis
 from seed_oauth.storage.open import open_stores
 from seed_oauth.telemetry import Recording
 from seed_oauth.telemetry.audit import AuditTrail
+from seed_oauth.telemetry.steps import Step
 
 if TYPE_CHECKING:
     from seed_oauth.rate_limits.shared import SharedLimits
@@ -155,7 +157,8 @@ class Container:
             now,
             sealer.pseudonym,
         )
-        held_responses = HeldResponses(held or stores.held, revoker, pipeline.telemetry.record_abandoned, now)
+        count_abandoned = partial(pipeline.telemetry.record_step, Step.ABANDONED)
+        held_responses = HeldResponses(held or stores.held, revoker, count_abandoned, now)
         self.broker: BrokerFlow | None = None
         self.account: Account | None = None
         self.flow: Flow = RelayFlow(parameters, self.metadata, idp.client)
@@ -220,7 +223,8 @@ class Container:
                 settings.protected_resources[0],
                 idp,
                 sealer,
-                revocations,
+                revocations=revocations,
+                grants=grants,
                 required=settings.required_scopes,
                 now=now,
             )

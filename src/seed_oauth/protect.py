@@ -11,12 +11,12 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from seed_oauth.endpoints.boundary import Boundary
+from seed_oauth.endpoints.boundary import Boundary, document_route
 from seed_oauth.endpoints.metadata import protected_resource_metadata
 from seed_oauth.envelopes.seal import Sealer
 from seed_oauth.flows.revocations import Revocations
 from seed_oauth.http.answer import Answer
-from seed_oauth.http.cors import DOCUMENT_CORS, READABLE, resource_cors
+from seed_oauth.http.cors import READABLE, resource_cors
 from seed_oauth.http.paths import RESOURCE_METADATA, resource_metadata_path
 from seed_oauth.identity_provider.open import open_identity_provider
 from seed_oauth.outcomes import ResourceOutcome
@@ -30,7 +30,7 @@ from seed_oauth.resource_server.operations import LARGEST
 from seed_oauth.resource_server.request_stream import RequestStream, listens
 from seed_oauth.resource_server.tool_lists import ToolLists, uncompressed
 from seed_oauth.settings import PREFIX, Settings, SettingsError
-from seed_oauth.storage.open import open_stores
+from seed_oauth.storage.open import Stores, open_stores
 from seed_oauth.telemetry import Pipeline, Recording
 from seed_oauth.telemetry.audit import AuditTrail
 
@@ -126,7 +126,7 @@ class ProtectedApp:
         if self._guard.reads_bodies:
             passed_on.client = client = RequestStream(request, LARGEST)
             passed_on.tool_lists = await self._guard.check_operations(request, token, client)
-        return Answer(ResourceOutcome.ALLOWED, passed_on)
+        return await self._guard.allowed(request, token, passed_on)
 
 
 def protect(
@@ -148,7 +148,8 @@ def protect(
     be a message of MCP, and `app` receives the same bytes.
 
     Access tokens that the authorization server revokes are refused within a second if `settings.store_url`
-    is set, to the store that the authorization server has. Otherwise they are valid until they expire.
+    is set, to the store that the authorization server has. Otherwise they are valid until they expire. The store also
+    tells which login a request is the first use of, for the metrics; otherwise each process counts by itself.
 
     Args:
         app: the MCP server.
@@ -170,11 +171,22 @@ def protect(
     opened = AsyncExitStack()
     opened.push_async_callback(idp.aclose)
     sealer = Sealer([key.get_secret_value() for key in settings.secret_keys], settings.issuer)
-    guard = open_guard(settings, resource, idp, sealer, _revocations(settings, opened), required=required)
+    stores = _stores(settings, opened)
+    revocations = Revocations(stores.revocations if stores else None, epoch=settings.revoke_before)
+    opened.push_async_callback(revocations.aclose)
+    guard = open_guard(
+        settings,
+        resource,
+        idp,
+        sealer,
+        revocations=revocations,
+        grants=stores.grants if stores else None,
+        required=required,
+    )
     document = protected_resource_metadata(settings.issuer, resource, advertised)
     documents = Router(
         [
-            Route(path, document.__call__, methods=["GET", "OPTIONS"], middleware=[DOCUMENT_CORS])
+            document_route(path, document, pipeline.telemetry)
             for known in {resource_metadata_path(resource), RESOURCE_METADATA}
             for path in (known, f"{known}/")
         ]
@@ -188,15 +200,13 @@ def protect(
     )
 
 
-def _revocations(settings: Settings, opened: AsyncExitStack) -> Revocations:
+def _stores(settings: Settings, opened: AsyncExitStack) -> Stores | None:
     # The default is a file in this folder, where the authorization server need not have one.
     if "store_url" not in settings.model_fields_set:
-        return Revocations(None, epoch=settings.revoke_before)
+        return None
     stores = open_stores(settings)
-    revocations = Revocations(stores.revocations, epoch=settings.revoke_before)
     opened.push_async_callback(stores.aclose)
-    opened.push_async_callback(revocations.aclose)
-    return revocations
+    return stores
 
 
 def _resource(settings: Settings, resource: str | None) -> str:

@@ -225,7 +225,9 @@ def test_every_rate_is_summed_over_the_instances_of_a_job() -> None:
     # Division joins equal label sets only: unaggregated, success / all gives 1 or nothing.
     for rule in (*RECORDED, *ALERTS):
         rates = re.findall(r"\b(?:rate|increase)\(", rule.expr)
-        summed = re.findall(rf"\bsum by \((?:le, )?{SOURCE}(?:, grant_type)?\) \( ?(?:rate|increase)\(", rule.expr)
+        summed = re.findall(
+            rf"\bsum by \((?:le, )?{SOURCE}(?:, (?:grant_type|client_family))?\) \( ?(?:rate|increase)\(", rule.expr
+        )
         assert len(summed) == len(rates), rule.name
 
 
@@ -361,6 +363,7 @@ OUTAGES = [story for story in STORIES if story.name.endswith("for six hours")]
         "OAuthResourceFailing fires and recovers: access tokens cannot be checked",
         "OAuthTokensRefused fires and recovers: every login gets a token for another audience",
         "OAuthLoginsNotReturning fires and recovers: the redirect_uri is gone from the identity provider",
+        "OAuthTokensNeverUsed fires and recovers: a release of one client sends no request with its tokens",
         "OAuthAuthorizationsRefused fires and recovers: every client asks for a resource that is not protected here",
         "OAuthRevocationFailing fires and recovers: the identity provider revokes nothing",
         "OAuthWorkerDown fires and recovers: one of two workers hangs",

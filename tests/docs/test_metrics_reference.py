@@ -1,7 +1,8 @@
 """docs/reference/metrics.md is generated from the contract, docs/reference/outcomes.md from the outcome table."""
 
 from seed_oauth.outcomes import Outcome, ResourceOutcome
-from seed_oauth.telemetry.contract import CONTRACT, ENDPOINTS, STEPS, Kind, Series
+from seed_oauth.telemetry.contract import CONTRACT, ENDPOINTS, Kind, Series
+from seed_oauth.telemetry.steps import STEPS
 from tests.docs.pages import DOCS, code, expect, table
 
 METRICS = """\
@@ -27,7 +28,8 @@ This page is generated from `src/seed_oauth/outcomes/`. It lists every way in wh
 
 `reason` is the label of `oauth_errors_total` and the name in the log. `error` and the status are what the client
 receives. Only the causes `idp` and `server` need the operator. `result` is the label of the endpoint's counter, and
-`steps` are the steps that the request adds to `oauth_flow_steps_total`.
+`steps` are the steps that the request adds to `oauth_flow_steps_total`; `used` is added by the first request of a login
+alone.
 """
 
 

@@ -118,9 +118,9 @@ def test_the_demo_reaches_all_eight_points_of_an_authorization(samples: Samples)
         "client_lookup_failed": 1,
     }
     results = by_labels(samples, "oauth_authorization_requests_total", "result")
-    # Nine of the failures happen later in a login. A denied consent is an error too, including the one of the failures.
+    # Ten of the failures happen later in a login. A denied consent is an error too, including the one of the failures.
     assert results == {
-        ("success",): LOGINS + REMEMBERED + 9,
+        ("success",): LOGINS + REMEMBERED + 10,
         ("error",): 6 + DENIED_AT_FIRST + 1,
         ("invalid_client",): 1,
     }
@@ -128,14 +128,14 @@ def test_the_demo_reaches_all_eight_points_of_an_authorization(samples: Samples)
 
 def test_people_in_the_demo_approve_deny_and_come_again_unasked_where_that_is_safe(samples: Samples) -> None:
     assert by_labels(samples, "oauth_consent_decisions_total", "decision") == {
-        ("approved",): LOGINS + ASKED_AGAIN + 9,
+        ("approved",): LOGINS + ASKED_AGAIN + 10,
         ("denied",): DENIED_AT_FIRST + 1,
     }
 
 
 def test_the_demo_comes_back_from_the_identity_provider_with_every_result(samples: Samples) -> None:
-    # Of those nine one is given up there, one comes back in another browser, and the exchange of one fails.
-    returned = LOGINS + REMEMBERED + 6
+    # Of those ten one is given up there, one comes back in another browser, and the exchange of one fails.
+    returned = LOGINS + REMEMBERED + 7
     assert by_labels(samples, "oauth_callbacks_total", "result") == {
         ("success",): returned,
         ("denied",): 1,
@@ -157,6 +157,11 @@ def test_the_funnel_of_the_demo_is_what_its_requests_came_to(samples: Samples) -
     exchanges = by_labels(samples, "oauth_token_exchanges_total", "grant_type", "result")
     # One client leaves its code_verifier out, and gets no tokens.
     assert steps["exchanged",] == exchanges["authorization_code", "success"] - 1
+    # Each client begins with a request without a token, and reads both documents; logins that are to fail use no token.
+    challenged = by_labels(samples, "oauth_resource_requests_total", "result")["challenged",]
+    assert steps["challenged",] == steps["discovered_resource",] == steps["discovered_server",] == challenged
+    assert steps["consented",] == by_labels(samples, "oauth_consent_decisions_total", "decision")["approved",]
+    assert steps["used",] == LOGINS + REMEMBERED
     # One refresh was sent twice, and got the same answer without another exchange.
     assert steps["refreshed",] == exchanges["refresh_token", "success"] + 1
     assert {family for (family,) in by_labels(samples, "oauth_flow_steps_total", "client_family")} == set(ClientFamily)
@@ -164,8 +169,8 @@ def test_the_funnel_of_the_demo_is_what_its_requests_came_to(samples: Samples) -
 
 def test_the_demo_exchanges_both_grants_with_success_and_failure(samples: Samples) -> None:
     assert by_labels(samples, "oauth_token_exchanges_total", "grant_type", "result") == {
-        # Of those seven one fails at the identity provider.
-        ("authorization_code", "success"): LOGINS + REMEMBERED + 6,
+        # Of those eight one fails at the identity provider.
+        ("authorization_code", "success"): LOGINS + REMEMBERED + 7,
         ("authorization_code", "failure"): 1,
         ("refresh_token", "success"): 2 * LOGINS + 2,
         ("refresh_token", "failure"): 2,
@@ -173,9 +178,9 @@ def test_the_demo_exchanges_both_grants_with_success_and_failure(samples: Sample
 
 
 def test_the_demo_registers_with_every_result(samples: Samples) -> None:
-    # Seventeen failures begin with a registration that succeeds.
+    # Eighteen failures begin with a registration that succeeds.
     assert by_labels(samples, "oauth_dcr_registrations_total", "result") == {
-        ("success",): LOGINS + 17,
+        ("success",): LOGINS + 18,
         ("invalid",): 1,
         ("error",): 1,
     }
@@ -188,7 +193,7 @@ def test_exchanges_and_the_count_of_their_durations_agree_for_each_grant(samples
         exchanges
         == durations
         == {
-            ("authorization_code",): LOGINS + REMEMBERED + 7,
+            ("authorization_code",): LOGINS + REMEMBERED + 8,
             ("refresh_token",): 2 * LOGINS + 4,
         }
     )

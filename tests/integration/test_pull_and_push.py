@@ -10,10 +10,12 @@ import pytest
 
 from seed_oauth.telemetry.push import push_readers
 from tests.cli.test_cli import PATIENCE, Server, free_port, run, serving
-from tests.harness import Samples, authorization_request, samples_of
+from tests.harness import Samples, authorization_request, json_of, samples_of
+from tests.http_client.test_transport import listening
 from tests.integration.collector import collector
-from tests.integration.login import refresh_from
+from tests.integration.login import code_from
 from tests.integration.real_parts import eventually, identity_provider, idp_settings
+from tests.resource_server.test_reverse_proxy import Recorder
 
 pytestmark = pytest.mark.anyio
 
@@ -65,6 +67,47 @@ async def play(server: Server) -> None:
     await http.post(f"{url}/oauth/revoke", data={"token": "unknown", "client_id": client_id})
 
 
+async def login_and_calls(server: Server) -> None:
+    """A login from its first 401, and calls at once, each on a connection of its own that any worker may take."""
+    headers = {"User-Agent": "claude-code/2.1"}
+    for path in ("/mcp", "/.well-known/oauth-protected-resource/mcp", "/.well-known/oauth-authorization-server"):
+        await server.http.get(f"{server.url}{path}", headers=headers)
+    tokens = json_of(await server.http.post(f"{server.url}/oauth/token", data=await code_from(server.http, server.url)))
+
+    async def call() -> None:
+        async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as http:
+            called = await http.get(f"{server.url}/mcp", headers={"Authorization": f"Bearer {tokens['access_token']}"})
+            assert called.status_code == 200
+
+    async with anyio.create_task_group() as group:
+        for _ in range(40):
+            group.start_soon(call)
+
+
+STEPS = {
+    ("challenged", "claude"): 1,
+    ("discovered_resource", "claude"): 1,
+    ("discovered_server", "claude"): 1,
+    ("registered", "other"): 2,
+    # Those of `play` that go no further have sent no browser.
+    ("requested", "other"): 1,
+    ("consented", "other"): 1,
+    ("redirected", "other"): 1,
+    ("returned", "other"): 1,
+    ("exchanged", "other"): 1,
+    ("used", "other"): 1,
+}
+
+
+def steps(samples: Samples) -> dict[tuple[str, str], float]:
+    """The steps that were counted, by step and family."""
+    return {
+        (dict(labels)["step"], dict(labels)["client_family"]): value
+        for (name, labels), value in samples.items()
+        if name == "oauth_flow_steps_total" and value
+    }
+
+
 def pushing_to(receiver: str, idp: str, **more: str) -> Mapping[str, str]:
     return {
         **idp_settings(idp),
@@ -76,12 +119,18 @@ def pushing_to(receiver: str, idp: str, **more: str) -> Mapping[str, str]:
 
 
 @pytest.mark.real_parts("collector")
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", ["1", "2", "4"])
 async def test_pull_and_push_show_the_same_names_labels_counts_and_buckets(tmp_path: Path, workers: str) -> None:
+    """And the same login of which requests go to any worker: each of its steps once."""
     port = free_port()
     idp = f"http://127.0.0.1:{port}"
-    async with collector(tmp_path) as receiver, identity_provider(tmp_path, port):
-        environment = pushing_to(receiver.otlp, idp, SEED_OAUTH_WORKERS=workers)
+    async with (
+        collector(tmp_path) as receiver,
+        identity_provider(tmp_path, port),
+        listening(Recorder()) as mcp_port,
+    ):
+        more = {"SEED_OAUTH_WORKERS": workers, "SEED_OAUTH_MCP_SERVER": f"http://127.0.0.1:{mcp_port}/mcp"}
+        environment = pushing_to(receiver.otlp, idp, SEED_OAUTH_ACCESS_TOKENS="own", **more)
         async with serving(tmp_path, environment) as server:
 
             async def all_workers_are_up() -> bool:
@@ -91,8 +140,9 @@ async def test_pull_and_push_show_the_same_names_labels_counts_and_buckets(tmp_p
 
             await eventually(all_workers_are_up)
             await play(server)
-            await refresh_from(server.http, server.url)
+            await login_and_calls(server)
             pull = await scrape(server.http, server.metrics)
+            assert steps(pull) == STEPS
 
             async def is_the_same() -> bool:
                 return not difference(pull, await scrape(server.http, receiver.metrics))

@@ -28,14 +28,15 @@ _DECISIONS: dict[Outcome, str] = {
     ConsentOutcome.DENIED: "denied",
     ConsentOutcome.DENIED_AFTER_LOGIN: "denied",
 }
-_STEPS: dict[Outcome, str] = {
-    AuthorizationOutcome.REDIRECTED_TO_IDP: "redirected",
-    ConsentOutcome.APPROVED: "redirected",
-    CallbackOutcome.CONSENT_ASKED: "returned",
-    CallbackOutcome.RETURNED: "returned",
-    TokenOutcome.EXCHANGED: "exchanged",
-    TokenOutcome.REFRESHED: "refreshed",
-    RegistrationOutcome.REGISTERED: "registered",
+_STEPS: dict[Outcome, tuple[str, ...]] = {
+    AuthorizationOutcome.REDIRECTED_TO_IDP: ("redirected",),
+    ConsentOutcome.APPROVED: ("consented", "redirected"),
+    ConsentOutcome.APPROVED_AFTER_LOGIN: ("consented",),
+    CallbackOutcome.CONSENT_ASKED: ("returned",),
+    CallbackOutcome.RETURNED: ("returned",),
+    TokenOutcome.EXCHANGED: ("exchanged",),
+    TokenOutcome.REFRESHED: ("refreshed",),
+    RegistrationOutcome.REGISTERED: ("registered",),
 }
 
 
@@ -54,8 +55,8 @@ def counts_of(predicted: Predicted) -> Counts:
         count("oauth_consent_decisions_total", decision=_DECISIONS[row])
     if isinstance(row, AuthorizationOutcome):
         count("oauth_flow_steps_total", step="requested", client_family="other")
-    if row in _STEPS:
-        count("oauth_flow_steps_total", step=_STEPS[row], client_family="other")
+    for step in _STEPS.get(row, ()):
+        count("oauth_flow_steps_total", step=step, client_family="other")
     if row in {CallbackOutcome.CONSENT_ASKED, CallbackOutcome.RETURNED}:
         count("oauth_authorization_wait_seconds_count")
     if predicted.exchange is not None:

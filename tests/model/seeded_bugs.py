@@ -281,8 +281,8 @@ BUGS = (
         changes=(
             Change(
                 module="endpoints/boundary.py",
-                before="if request.method not in _UNCOUNTED_METHODS:",
-                after="if request.method not in _UNCOUNTED_METHODS and error is None:",
+                before="if request.method not in UNCOUNTED_METHODS:\n            self._record(",
+                after="if request.method not in UNCOUNTED_METHODS and error is None:\n            self._record(",
             ),
         ),
         broken="counts equal requests",

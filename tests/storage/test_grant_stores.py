@@ -300,6 +300,37 @@ async def test_of_one_user_too_many_grants_end_with_the_one_that_was_used_longes
     assert lease is RefreshLease.REVOKED
 
 
+async def test_of_fifty_first_uses_of_a_grant_one_is_the_first(store: Store) -> None:
+    await store.here.add(described("a"), expires_at=NOW + LIFETIME)
+    found: list[str | None] = []
+
+    async def use(number: int) -> None:
+        found.append(await (store.elsewhere if number % 2 else store.here).first_use("a"))
+
+    async with anyio.create_task_group() as group:
+        for number in range(50):
+            group.start_soon(use, number)
+    assert [family for family in found if family] == [described("a").client_family]
+    assert await everyone(store) == [described("a")]
+
+
+async def test_a_grant_that_is_unknown_or_revoked_or_was_refreshed_only_has_no_first_use(store: Store) -> None:
+    assert await store.here.first_use("a") is None
+    await store.here.add(described("a"), expires_at=NOW + LIFETIME)
+    await store.here.revoke("a", expires_at=NOW + LIFETIME)
+    assert await store.here.first_use("a") is None
+    await store.take(0)
+    assert await store.here.first_use("grant") is None, "this store did not see its login"
+
+
+async def test_a_grant_that_was_refreshed_before_it_was_used_still_has_its_first_use(store: Store) -> None:
+    await store.here.add(described("grant"), expires_at=NOW + LIFETIME)
+    await store.take(0)
+    await store.here.finish("grant", 0, "answer", now=NOW)
+    assert await store.here.first_use("grant") == described("grant").client_family
+    assert await store.here.first_use("grant") is None
+
+
 # SQLite
 
 
@@ -316,6 +347,7 @@ async def test_the_file_of_an_earlier_version_gets_the_columns_it_has_not(tmp_pa
         assert await store.take(1) is RefreshLease.SPENT
         await store.here.add(described("new"), expires_at=NOW + LIFETIME)
         assert await everyone(store) == [described("new")]
+        assert await store.here.first_use("grant") is None, "it may have been used before"
 
 
 def rows(path: Path) -> set[str]:
@@ -354,6 +386,7 @@ async def test_a_store_that_is_gone_says_so_and_is_used_again_when_it_is_back(tm
         lambda: store.revoke("grant", expires_at=NOW),
         lambda: store.add(described(), expires_at=NOW),
         lambda: store.search(Selection(), now=NOW),
+        lambda: store.first_use("grant"),
     ):
         with pytest.raises(StoreError):
             await attempt()

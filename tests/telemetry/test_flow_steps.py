@@ -83,6 +83,7 @@ async def test_each_step_of_the_broker_flow_is_taken_by_the_family_that_register
         assert await steps(door) == {
             ("registered", "cursor"): 1,
             ("requested", "cursor"): 2,
+            ("consented", "cursor"): 1,
             ("redirected", "cursor"): 2,
             ("returned", "cursor"): 1,
             ("exchanged", "cursor"): 1,

@@ -8,13 +8,18 @@ from time import perf_counter
 import structlog
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from seed_oauth.clients.family import family_of_user_agent
+from seed_oauth.endpoints.metadata import Document
 from seed_oauth.http import log_fields
 from seed_oauth.http.answer import Answer
+from seed_oauth.http.cors import DOCUMENT_CORS
 from seed_oauth.http.early_response import early_response
 from seed_oauth.http.error_response import error_response
 from seed_oauth.http.parameters import MAXIMUM_BODY, BodyTooLargeError, MalformedRequestError
+from seed_oauth.http.paths import RESOURCE_METADATA
 from seed_oauth.identity_provider.failures import IdentityProviderError
 from seed_oauth.outcomes import AuthorizationOutcome, Cause, EndpointOutcomes
 from seed_oauth.outcomes.errors import OAuthError
@@ -22,13 +27,11 @@ from seed_oauth.rate_limits import RateLimit
 from seed_oauth.telemetry import Telemetry
 from seed_oauth.telemetry.audit import AuditTrail
 from seed_oauth.telemetry.contract import ENDPOINTS
+from seed_oauth.telemetry.steps import UNCOUNTED_METHODS, Step
 
 Endpoint = Callable[[Request], Awaitable[Answer]]
 
 _OUR_TROUBLE = frozenset({Cause.IDP, Cause.SERVER})
-
-# A link preview or a preflight is not a login.
-_UNCOUNTED_METHODS = frozenset({"HEAD", "OPTIONS"})
 
 _NO_RESPONSE = Response(status_code=503)  # of a cancelled request: nobody sees it
 
@@ -78,7 +81,7 @@ class Boundary:
             # The server cancelled the request; it is still counted, and stays cancelled.
             self._record(request, Answer(self._outcomes.CANCELLED, _NO_RESPONSE), correlation_id, started)
             raise
-        if request.method not in _UNCOUNTED_METHODS:
+        if request.method not in UNCOUNTED_METHODS:
             self._record(request, answer, correlation_id, started, error)
         answer.response.raw_headers.append((b"x-correlation-id", correlation_id.encode()))
         if answer.outcome is self._outcomes.BODY_TOO_LARGE:
@@ -115,7 +118,7 @@ class Boundary:
         self, request: Request, answer: Answer, correlation_id: str, started: float, error: OAuthError | None = None
     ) -> None:
         outcome = answer.outcome
-        is_step = self._outcomes is not AuthorizationOutcome or not _is_by_program(request)
+        is_step = answer.is_step and (self._outcomes is not AuthorizationOutcome or not _is_by_program(request))
         self._telemetry.record(outcome, answer.client_family, answer.waited, is_step=is_step)
         if self._audit is not None:
             self._audit.record(outcome, request.scope)
@@ -126,6 +129,18 @@ class Boundary:
                 line |= error.__cause__.log_fields
         log = self._log.warning if outcome.cause in _OUR_TROUBLE else self._log.info
         log("request", **line, duration_ms=round((perf_counter() - started) * 1000, 2))
+
+
+def document_route(path: str, document: Document, telemetry: Telemetry) -> Route:
+    """Serves a metadata document. A client that reads it has taken a step, and there is no other outcome."""
+    step = Step.DISCOVERED_RESOURCE if path.startswith(RESOURCE_METADATA) else Step.DISCOVERED_SERVER
+
+    async def read(request: Request) -> Response:
+        if request.method not in UNCOUNTED_METHODS:
+            telemetry.record_step(step, family_of_user_agent(request.headers.get("user-agent")))
+        return await document(request)
+
+    return Route(path, read, methods=["GET", "OPTIONS"], middleware=[DOCUMENT_CORS])
 
 
 def _is_by_program(request: Request) -> bool:

@@ -99,6 +99,13 @@ class GrantStore(Protocol):
         """The grants that are neither revoked nor expired, the ones used last first."""
         ...
 
+    async def first_use(self, grant_id: str) -> str | None:
+        """The client_family of a new grant whose tokens have not been used yet, and have now; None for any other.
+
+        Of all callers in all processes, one gets it.
+        """
+        ...
+
     async def take_lease(
         self, grant_id: str, generation: int, *, now: float, until: float, expires_at: float
     ) -> RefreshLease | str:

@@ -25,6 +25,8 @@ class Answer:
     """The family of the client, where it is known."""
     waited: float | None = None
     """Seconds that the user spent at the identity provider; only of the callback."""
+    is_step: bool = True
+    """Whether the outcome is counted as a step of a login; of the MCP server only the first request of a grant is."""
 
 
 def found(location: str) -> Response:

@@ -4,17 +4,21 @@ import re
 from collections.abc import Mapping, Sequence
 
 from starlette.requests import Request
+from starlette.responses import Response
 
 from seed_oauth.access.tools import CALL, LIST, Operation, OperationScopes
+from seed_oauth.clients.family import family_of_user_agent
 from seed_oauth.http import log_fields
+from seed_oauth.http.answer import Answer
 from seed_oauth.http.cors import READABLE_HEADERS
 from seed_oauth.http.paths import resource_metadata_url
-from seed_oauth.outcomes import ResourceOutcome
+from seed_oauth.outcomes import ClientFamily, ResourceOutcome
 from seed_oauth.outcomes.errors import JsonRpcError, OAuthError
 from seed_oauth.protocol.scope import ScopeHierarchy
 from seed_oauth.resource_server import AccessTokenError, VerifiedToken
 from seed_oauth.resource_server.bearer import BearerTokens
 from seed_oauth.resource_server.claims import bad_token
+from seed_oauth.resource_server.first_use import FirstUses
 from seed_oauth.resource_server.operations import Asked, asked_by
 from seed_oauth.resource_server.request_stream import RequestStream
 from seed_oauth.resource_server.step_up import StepUps
@@ -46,6 +50,7 @@ class Guard:
         self,
         resource: str,
         tokens: BearerTokens,
+        first_uses: FirstUses,
         *,
         required: Sequence[str] = (),
         advertised: Sequence[str] = (),
@@ -60,6 +65,7 @@ class Guard:
         """
         self._resource = resource
         self.tokens = tokens
+        self._first_uses = first_uses
         self._required = tuple(required)
         self._wanted = self._required or advertised
         self._hierarchy = hierarchy or ScopeHierarchy()
@@ -82,8 +88,14 @@ class Guard:
             self._check_scopes(request, token)
         except AccessTokenError as error:
             headers = {**error.headers, **_READABLE, **self._challenge_for(error)}
-            raise OAuthError(error.outcome, error.description, headers) from error
+            family = family_of_user_agent(request.headers.get("user-agent"))
+            raise OAuthError(error.outcome, error.description, headers, client_family=family) from error
         return token
+
+    async def allowed(self, request: Request, token: VerifiedToken, response: Response) -> Answer:
+        """The answer to a request that was accepted, which is a step if it is the first use of its grant."""
+        family = await self._first_uses.family(request, token)
+        return Answer(ResourceOutcome.ALLOWED, response, family or ClientFamily.OTHER, is_step=family is not None)
 
     async def check_operations(self, request: Request, token: VerifiedToken, client: RequestStream) -> ToolLists | None:
         """Refuse what the token has not got the scopes for. The result filters the response, if that lists tools.

@@ -5,12 +5,14 @@ from time import time
 
 from seed_oauth.access.tools import OperationScopes
 from seed_oauth.envelopes.seal import Sealer
+from seed_oauth.flows.grants import GrantStore
 from seed_oauth.flows.revocations import Revocations
 from seed_oauth.flows.tokens import Accepts
 from seed_oauth.identity_provider.open import OpenIdentityProvider, claim_names
 from seed_oauth.protocol.scope import ScopeHierarchy
 from seed_oauth.resource_server.bearer import BearerTokens
 from seed_oauth.resource_server.claims import Claims, is_acceptable
+from seed_oauth.resource_server.first_use import FirstUses
 from seed_oauth.resource_server.guard import Guard
 from seed_oauth.settings import Settings
 
@@ -20,12 +22,16 @@ def open_guard(
     resource: str,
     idp: OpenIdentityProvider,
     sealer: Sealer,
-    revocations: Revocations | None,
     *,
+    revocations: Revocations | None,
+    grants: GrantStore | None,
     required: Sequence[str],
     now: Callable[[], float] = time,
 ) -> Guard:
-    """The guard of `resource`, which asks for the scopes in `required`; `now` counts seconds since the epoch."""
+    """The guard of `resource`, which asks for the scopes in `required`; `now` counts seconds since the epoch.
+
+    `grants` is the authorization server's store, or None where there is none to ask.
+    """
     tokens = BearerTokens(
         settings.issuer,
         sealer,
@@ -43,6 +49,8 @@ def open_guard(
     return Guard(
         resource,
         tokens,
+        # Nothing is stored of a login in the relay flow.
+        FirstUses(grants if settings.flow == "broker" else None, now),
         required=required,
         advertised=settings.advertised_scopes,
         operations=OperationScopes(settings.tool_scopes, settings.method_scopes),

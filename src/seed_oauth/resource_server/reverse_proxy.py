@@ -97,7 +97,7 @@ class ReverseProxy:
             await asyncio.wait({asking, leaving}, return_when=asyncio.FIRST_COMPLETED)
             if asking.done():
                 answer = ProxiedAnswer(asking.result(), self._guard, token, leaving, request, tool_lists=tool_lists)
-                return Answer(ResourceOutcome.ALLOWED, answer)
+                return await self._guard.allowed(request, token, answer)
         except BaseException:
             await _give_up(asking, leaving)
             raise

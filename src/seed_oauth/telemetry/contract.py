@@ -25,6 +25,7 @@ from seed_oauth.outcomes import (
     RevocationOutcome,
     TokenOutcome,
 )
+from seed_oauth.telemetry.steps import Step
 
 
 class ExchangeResult(StrEnum):
@@ -78,39 +79,6 @@ class ResourceResult(StrEnum):
     REFUSED = "refused"
     """Not answered by the MCP server; `oauth_errors_total` has the reason."""
 
-
-class Step(StrEnum):
-    """Label `step` of `oauth_flow_steps_total`: the progress of a login."""
-
-    REGISTERED = "registered"
-    REQUESTED = "requested"
-    """Sent an authorization request, with any result."""
-    REDIRECTED = "redirected"
-    """Redirected to the identity provider."""
-    RETURNED = "returned"
-    """Returned from it with a code; broker flow only, because in the relay flow it redirects to the client."""
-    EXCHANGED = "exchanged"
-    """Received tokens for a code: the login is complete."""
-    REFRESHED = "refreshed"
-    """Received tokens for a refresh token."""
-    ABANDONED = "abandoned"
-    """Never came for the tokens of a login that had returned; broker flow only."""
-    STEPPED_UP = "stepped_up"
-    """Was asked to log in again with more scopes, which an operation needs; of any client."""
-
-
-STEPS: Mapping[Outcome, tuple[Step, ...]] = {
-    **dict.fromkeys(AuthorizationOutcome, (Step.REQUESTED,)),
-    AuthorizationOutcome.REDIRECTED_TO_IDP: (Step.REQUESTED, Step.REDIRECTED),
-    ConsentOutcome.APPROVED: (Step.REDIRECTED,),
-    CallbackOutcome.CONSENT_ASKED: (Step.RETURNED,),
-    CallbackOutcome.RETURNED: (Step.RETURNED,),
-    TokenOutcome.EXCHANGED: (Step.EXCHANGED,),
-    TokenOutcome.REFRESHED: (Step.REFRESHED,),
-    RegistrationOutcome.REGISTERED: (Step.REGISTERED,),
-    ResourceOutcome.STEP_UP_REQUIRED: (Step.STEPPED_UP,),
-}
-"""The steps that are counted for an outcome."""
 
 DECISIONS: Mapping[Outcome, Decision] = {
     ConsentOutcome.APPROVED: Decision.APPROVED,

@@ -35,7 +35,6 @@ from seed_oauth.telemetry.contract import (
     READY,
     RESOURCE_REQUESTS,
     RESOURCE_RESULTS,
-    STEPS,
     TOKEN_EXCHANGE_DURATION,
     TOKEN_EXCHANGES,
     ExchangeResult,
@@ -43,9 +42,9 @@ from seed_oauth.telemetry.contract import (
     Kind,
     Operation,
     Series,
-    Step,
     error_attributes,
 )
+from seed_oauth.telemetry.steps import STEPS, Step
 
 _BATCH_SIZE = 256  # outcomes buffered before they are recorded; larger batches burden the garbage collector
 
@@ -140,9 +139,11 @@ class Telemetry:
         """Count one request to the IdP that is not a token exchange, and its duration."""
         self._durations[operation, outcome, None].append((seconds, self._context()))
 
-    def record_abandoned(self, client_family: ClientFamily, times: int) -> None:
-        """Count logins whose client never came for its tokens."""
-        self._flow_steps.add(times, {"step": Step.ABANDONED.value, "client_family": client_family.value})
+    def record_step(self, step: Step, client_family: ClientFamily, times: int = 1) -> None:
+        """Count a step that is not the outcome of a request to an endpoint."""
+        self._flow_steps.add(times, {"step": step.value, "client_family": client_family.value})
+        if self._on_outcome is not None:
+            self._on_outcome()
 
     def record_ready(self, check: Check, passed: bool) -> None:
         """Record the outcome of a check of the readiness."""

@@ -9,7 +9,7 @@ from seed_oauth.cli.demo.browser import Browser, has_form, next_url
 from seed_oauth.cli.demo.environment import Environment, open_environment
 from seed_oauth.cli.demo.traffic import APPLICATIONS, Traffic, play
 from seed_oauth.outcomes import ClientFamily
-from seed_oauth.telemetry.contract import Step
+from seed_oauth.telemetry.steps import Step
 from tests.harness import Samples, samples_of
 
 pytestmark = pytest.mark.anyio

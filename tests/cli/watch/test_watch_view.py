@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
@@ -16,7 +16,7 @@ from rich.text import Text
 
 from seed_oauth.cli.watch import FlowState, parse, render
 from seed_oauth.cli.watch.charts import NOTHING
-from seed_oauth.outcomes import AuthorizationOutcome, Outcome, RegistrationOutcome, TokenOutcome
+from seed_oauth.outcomes import AuthorizationOutcome, Outcome, RegistrationOutcome, ResourceOutcome, TokenOutcome
 from seed_oauth.telemetry.contract import (
     AUTHORIZATION_REQUESTS,
     AUTHORIZATION_WAIT,
@@ -28,12 +28,13 @@ from seed_oauth.telemetry.contract import (
     FLOW_STEPS,
     IDP_REQUEST_DURATION,
     IDP_REQUESTS,
+    RESOURCE_REQUESTS,
     TOKEN_EXCHANGE_DURATION,
     TOKEN_EXCHANGES,
     Series,
-    Step,
     error_attributes,
 )
+from seed_oauth.telemetry.steps import Step
 
 
 class Instance:
@@ -119,7 +120,7 @@ def flow(instance: Instance) -> FlowState:
     instance.exchange("authorization_code", 7.0, outcome="timeout")
     instance.fail(TokenOutcome.IDP_TIMEOUT)
     instance.exchange("refresh_token", 0.05, times=5)
-    for step, times in zip(Step, (3, 20, 15, 12, 9, 5, 3, 1), strict=True):
+    for step, times in zip(Step, (30, 8, 7, 3, 20, 8, 15, 12, 9, 6, 5, 3, 1), strict=True):
         instance.step(step, times)
     instance.count(CONSENT_DECISIONS, 8, decision="approved")
     instance.count(CONSENT_DECISIONS, 2, decision="denied")
@@ -193,16 +194,59 @@ def test_the_identity_provider_shows_by_outcome(flow: FlowState, width: int) -> 
 @pytest.mark.parametrize("width", [80, 120])
 def test_the_login_shows_its_funnel_and_user_decisions(flow: FlowState, width: int) -> None:
     assert "Login  45.0 % of requests get tokens" in "\n".join(lines(flow, width))
+    bar = "[█▏▎▍▌▋▊▉]+"
     for step, beside in (
-        ("registered █+[▏▎▍▌▋▊▉]? 0.30/s 3", "consent approved 0.80/s 8"),
-        ("requested █+[▏▎▍▌▋▊▉]? 2.00/s 20", "consent denied 0.20/s 2"),
-        ("redirected █+[▏▎▍▌▋▊▉]? 1.50/s 15", "callback success 1.20/s 12"),
-        ("returned █+[▏▎▍▌▋▊▉]? 1.20/s 12", "callback denied 0/s 0"),
-        ("exchanged █+[▏▎▍▌▋▊▉]? 0.90/s 9", "callback error 0.30/s 3"),
+        (f"challenged {bar} 30", "consent approved 0.80/s 8"),
+        (f"read resource {bar} 8", "consent denied 0.20/s 2"),
+        (f"read server {bar} 7", "callback success 1.20/s 12"),
+        (f"registered {bar} 3", "callback denied 0/s 0"),
+        (f"requested {bar} 20", "callback error 0.30/s 3"),
         # 10 of 12 between 10 and 30 s: the median at rank 6 of those.
-        ("refreshed █+[▏▎▍▌▋▊▉]? 0.50/s 5", "time away P50 22 s P95 102 s"),
+        (f"consented {bar} 8", "time away P50 22 s P95 102 s"),
     ):
-        assert re.search(f"{step} {beside} │", line_with(flow, width, step.split()[0], beside.split()[0]))
+        assert re.search(f"{step} {beside} │", line_with(flow, width, step.partition(f" {bar}")[0], beside.split()[1]))
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_funnel_shows_what_is_lost_at_each_step_that_every_login_takes(flow: FlowState, width: int) -> None:
+    for step, lost in (("redirected", "-25.0 % 15"), ("returned", "-20.0 % 12"), ("exchanged", "-25.0 % 9")):
+        assert re.search(rf"{step} █+[▏▎▍▌▋▊▉]? {lost} │", line_with(flow, width, step))
+    assert re.search(r"used █+[▏▎▍▌▋▊▉]? -33.3 % 6 │", line_with(flow, width, " used "))
+    assert "%" not in line_with(flow, width, "refreshed ")
+
+
+def lost(instance: Instance, steps: Mapping[Step, int]) -> str:
+    flow = FlowState()
+    flow.add(parse(instance.exposition(), taken_at=0))
+    for step, times in steps.items():
+        instance.step(step, times)
+    flow.add(parse(instance.exposition(), taken_at=10))
+    return "\n".join(lines(flow, 80))
+
+
+RELAY = {Step.REQUESTED: 4, Step.REDIRECTED: 4, Step.EXCHANGED: 3}
+
+
+def test_nothing_is_lost_at_a_step_that_is_not_taken_here(instance: Instance) -> None:
+    """Nobody returns in the relay flow, and this server is not in front of an MCP server."""
+    text = lost(instance, RELAY)
+    assert re.search(r"exchanged +█+[▏▎▍▌▋▊▉]? +-25.0 % +3 ", text)
+    assert text.count("-25.0 %") == text.count(" -") == 1
+
+
+def test_tokens_that_nobody_uses_are_lost(instance: Instance) -> None:
+    instance.count(RESOURCE_REQUESTS, 4, result="challenged")
+    assert re.search(r"used +-100 % +0 ", lost(instance, RELAY))
+
+
+def test_a_login_that_begins_is_no_error(instance: Instance) -> None:
+    flow = FlowState()
+    flow.add(parse(instance.exposition(), taken_at=0))
+    instance.fail(ResourceOutcome.NO_TOKEN, 70)
+    instance.fail(ResourceOutcome.BAD_TOKEN, 10)
+    flow.add(parse(instance.exposition(), taken_at=10))
+    assert "1.00/s · 10 0/s · 0 0/s · 0 0/s · 0" in line_with(flow, 80, "1.00/s · 10")
+    assert "no_token" not in "\n".join(lines(flow, 80))
 
 
 @pytest.mark.parametrize("width", [80, 120])
@@ -213,7 +257,7 @@ def test_consent_and_callback_are_in_the_borders(flow: FlowState, width: int) ->
 
 
 def test_a_low_terminal_shows_the_funnel_in_a_line(flow: FlowState) -> None:
-    assert "requested 20 · redirected 15 · returned 12 · exchanged 9" in lines(flow, 80, 24)
+    assert "requested 20 · redirected 15 · returned 12 · exchanged 9 · used 6" in lines(flow, 80, 24)
 
 
 def test_an_instance_in_the_relay_flow_has_no_consent_figures(instance: Instance) -> None:
@@ -277,9 +321,9 @@ def test_a_higher_terminal_shows_more(flow: FlowState) -> None:
     assert "≤ 0.1 s" not in "\n".join(lines(flow, 80, 24))
     assert "since start" not in "\n".join(lines(flow, 80, 24))
     assert "Login" not in "\n".join(lines(flow, 80, 24))
-    assert "Login" in "\n".join(lines(flow, 80, 33))
-    assert "since start" in "\n".join(lines(flow, 80, 39))
-    assert "≤ 0.1 s" in "\n".join(lines(flow, 80, 47))
+    assert "Login" in "\n".join(lines(flow, 80, 38))
+    assert "since start" in "\n".join(lines(flow, 80, 44))
+    assert "≤ 0.1 s" in "\n".join(lines(flow, 80, 52))
 
 
 def test_a_terminal_too_low_for_the_view_shows_its_upper_part(flow: FlowState) -> None:

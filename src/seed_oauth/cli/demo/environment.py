@@ -1,4 +1,4 @@
-"""The servers of the demo, all on loopback: an identity provider, three front doors, metrics, and a web client."""
+"""The servers of the demo, all on loopback: identity provider, MCP server, three front doors, metrics, a web client."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -9,6 +9,10 @@ from tempfile import TemporaryDirectory
 from time import perf_counter, time
 
 import anyio
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from seed_oauth.app import create_app
 from seed_oauth.cli.demo.identity_provider import DevelopmentIdentityProvider
@@ -28,6 +32,7 @@ class Environment:
     """The URLs of the servers."""
 
     front_door: str
+    """It stands in front of the MCP server."""
     unconfigured_door: str
     """A front door without settings for an identity provider."""
     storeless_door: str
@@ -65,19 +70,22 @@ async def open_environment(
         # The ports are bound first, so that nothing has started if one is in use.
         public = stack.enter_context(listen(_HOST, port, "PORT"))
         private = stack.enter_context(listen(_HOST, metrics_port, "METRICS_PORT"))
-        aside = [stack.enter_context(listen(_HOST, 0, "PORT")) for _ in range(4)]
+        aside = [stack.enter_context(listen(_HOST, 0, "PORT")) for _ in range(5)]
 
         idp = Listener(identity_provider.app, aside[0], _DRAIN)
         to_idp = {
             "idp_authorization_url": f"{idp.url}/authorize",
             "idp_token_url": f"{idp.url}/token",
             "idp_revocation_url": f"{idp.url}/revoke",
+            "idp_jwks_url": f"{idp.url}/jwks",
+            "idp_issuer_claim": idp.url,
             "idp_client_id": _CLIENT_ID,
             "idp_client_secret": _CLIENT_SECRET,
         }
+        mcp_server = Listener(Starlette(routes=[Route("/mcp", _pong, methods=["POST"])]), aside[4], _DRAIN)
         doors = []
         for listening, idp_settings, store in (
-            (public, to_idp, folder / "clients.db"),
+            (public, {**to_idp, "mcp_server": f"{mcp_server.url}/mcp"}, folder / "clients.db"),
             (aside[1], {}, folder / "clients.db"),
             # A folder cannot be opened as a database.
             (aside[2], to_idp, folder),
@@ -88,7 +96,7 @@ async def open_environment(
         metrics = Listener(create_metrics_app(pipeline.registry), private, _DRAIN)
         client = Listener(VisitingClient(doors[0].url).app, aside[3], _DRAIN)
 
-        await stack.enter_async_context(_running(idp, *doors, metrics, client))
+        await stack.enter_async_context(_running(idp, mcp_server, *doors, metrics, client))
         yield Environment(
             front_door=doors[0].url,
             unconfigured_door=doors[1].url,
@@ -98,6 +106,11 @@ async def open_environment(
             identity_provider_url=idp.url,
             visit=client.url,
         )
+
+
+async def _pong(_: Request) -> Response:
+    """An MCP server that answers a ping (MCP, "Ping")."""
+    return JSONResponse({"jsonrpc": "2.0", "id": 1, "result": {}})
 
 
 @asynccontextmanager

@@ -18,13 +18,13 @@ from seed_oauth.cli.demo.fault_injection import Behaviour
 from seed_oauth.cli.demo.user import Application, Sample, User
 
 APPLICATIONS = (
-    Application("Claude", "https://claude.ai/api/mcp/auth_callback"),
-    Application("Codex", "http://127.0.0.1:1455/auth/callback"),
-    Application("ChatGPT", "https://chatgpt.com/connector_platform_oauth_redirect"),
-    Application("Visual Studio Code", "http://127.0.0.1:33418/"),
-    Application("Cursor", "cursor://anysphere.cursor-mcp/oauth/callback"),
-    Application("MCP Inspector", "http://localhost:6274/oauth/callback"),
-    Application("Somebody's own agent", "http://127.0.0.1:53682/callback"),
+    Application("Claude", "https://claude.ai/api/mcp/auth_callback", "Claude-User"),
+    Application("Codex", "http://127.0.0.1:1455/auth/callback", "codex-mcp-client/0.151.0"),
+    Application("ChatGPT", "https://chatgpt.com/connector_platform_oauth_redirect", "openai-mcp/1.0.0"),
+    Application("Visual Studio Code", "http://127.0.0.1:33418/", "Visual Studio Code/1.107.0"),
+    Application("Cursor", "cursor://anysphere.cursor-mcp/oauth/callback", "Cursor/1.7.28"),
+    Application("MCP Inspector", "http://localhost:6274/oauth/callback", "mcp-inspector/0.17.2"),
+    Application("Somebody's own agent", "http://127.0.0.1:53682/callback", "node"),
 )
 """One of each client family; the redirect URIs are never requested."""
 
@@ -65,6 +65,7 @@ class Traffic:
             self._code_used_twice,
             self._consent_denied,
             self._unknown_client,
+            self._tokens_never_used,
             self._idp_fails_on_code,
             self._login_given_up,
             self._bad_redirect_uri,
@@ -92,7 +93,7 @@ class Traffic:
         return scenarios
 
     async def login(self, number: int) -> None:
-        """A complete login: register, consent, log in, exchange the code, refresh twice.
+        """A complete login: discover, register, consent, log in, exchange the code, call the MCP server, refresh twice.
 
         Some users deny first and approve later. Some let the browser remember their consent, and log in again
         without being asked.
@@ -101,6 +102,7 @@ class Traffic:
         session = [Behaviour(latency=latency) for latency in seconds]
         hesitates, remembers = number % 8 == 5, number % 4 == 1  # noqa: PLR2004 - shares of the users
         async with self._user(APPLICATIONS[number % len(APPLICATIONS)]) as user:
+            await user.discover()
             await user.register()
             if hesitates:
                 await user.decide(await user.authorize(), "deny")
@@ -109,9 +111,10 @@ class Traffic:
             for _ in range(2):
                 if "refresh_token" not in tokens:
                     return  # an injected fault
+                await user.call(tokens)
                 tokens = await user.refresh(tokens)
             if remembers:
-                await user.tokens()
+                await user.call(await user.tokens())
 
     # Failed authorization requests.
 
@@ -143,7 +146,7 @@ class Traffic:
         async with self._registered() as user:
             await user.authorize(door=self._environment.storeless_door)
 
-    # Logins that end before a code is issued.
+    # Logins that end before a code is issued, or whose tokens nobody uses.
 
     async def _consent_denied(self) -> None:
         async with self._registered() as user:
@@ -162,6 +165,10 @@ class Traffic:
     async def _forged_state(self) -> None:
         async with self._user() as user:
             await user.come_back(f"{self._environment.front_door}/oauth/callback?code=stolen&state=made-up")
+
+    async def _tokens_never_used(self) -> None:
+        async with self._registered() as user:
+            await user.tokens()
 
     # Failed exchanges with the identity provider.
 
@@ -227,6 +234,7 @@ class Traffic:
     @asynccontextmanager
     async def _registered(self) -> AsyncIterator[User]:
         async with self._user() as user:
+            await user.discover()
             await user.register()
             yield user
 

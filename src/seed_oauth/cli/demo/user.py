@@ -13,6 +13,7 @@ from seed_oauth.cli.demo.browser import Browser, has_form, next_url
 from seed_oauth.cli.demo.environment import Environment
 from seed_oauth.cli.demo.fault_injection import Behaviour
 from seed_oauth.flows.transaction import code_challenge
+from seed_oauth.http.paths import SERVER_METADATA, resource_metadata_path
 from seed_oauth.outcomes import GrantType
 
 Sample = tuple[str, tuple[str, ...]]
@@ -28,6 +29,7 @@ class Application:
 
     name: str
     redirect_uri: str
+    user_agent: str
 
 
 class User:
@@ -50,8 +52,25 @@ class User:
         self._browser = browser
         self._http = http
         self._tally = tally
+        self._headers = {"User-Agent": application.user_agent}
         self._code_verifier = secrets.token_urlsafe(48)
         self.client_id = ""
+
+    async def discover(self) -> None:
+        """Send a request without a token, and read where to get one."""
+        await self.call({})
+        for path in (resource_metadata_path(f"{self._environment.front_door}/mcp"), SERVER_METADATA):
+            await self._http.get(f"{self._environment.front_door}{path}", headers=self._headers)
+
+    async def call(self, tokens: Tokens) -> None:
+        """Send a request to the MCP server."""
+        sent = {"Authorization": f"Bearer {tokens['access_token']}"} if "access_token" in tokens else {}
+        ping = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+        answer = await self._http.post(
+            f"{self._environment.front_door}/mcp", json=ping, headers={**self._headers, **sent}
+        )
+        refused = "refused" if sent else "challenged"
+        self._saw("oauth_resource_requests_total", "allowed" if answer.is_success else refused)
 
     async def register(self, door: str | None = None, **changes: object) -> None:
         """Register as a public client."""

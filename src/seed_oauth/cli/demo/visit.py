@@ -64,7 +64,7 @@ class VisitingClient:
         return RedirectResponse(f"{self._front_door}/oauth/authorize?{urlencode(asked)}", 302)
 
     async def _finish(self, request: Request) -> Response:
-        """Exchange the code, and show the claims of the access token."""
+        """Exchange the code, send the MCP server a request, and show the claims of the access token."""
         answer = request.query_params
         begun = self._begun.take(answer.get("state", ""))
         if begun is None or "code" not in answer:
@@ -80,6 +80,8 @@ class VisitingClient:
         }
         async with httpx.AsyncClient(trust_env=False) as http:
             tokens = (await http.post(f"{self._front_door}/oauth/token", data=form)).json()
+            sent = {"Authorization": f"Bearer {tokens.get('access_token')}"}
+            await http.post(f"{self._front_door}/mcp", json={"jsonrpc": "2.0", "id": 1, "method": "ping"}, headers=sent)
         claims = json.dumps(claims_of(tokens.get("access_token")), indent=2)
         what = "This client received an access token for the MCP server. Its claims:"
         return HTMLResponse(_PAGE.format(title="You are logged in", what=what, details=escape(claims)))

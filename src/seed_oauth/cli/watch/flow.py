@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from seed_oauth.cli.watch.exposition import Snapshot
 from seed_oauth.cli.watch.samples import Samples
+from seed_oauth.outcomes import ResourceOutcome
 from seed_oauth.telemetry.contract import (
     AUTHORIZATION_REQUESTS,
     DCR_REGISTRATIONS,
@@ -13,6 +14,9 @@ from seed_oauth.telemetry.contract import (
     IDP_REQUESTS,
     TOKEN_EXCHANGES,
 )
+
+BEGINNING = ResourceOutcome.NO_TOKEN.reason
+"""The reason in `oauth_errors_total` with which every login begins; not a failure."""
 
 ACTIVITY = (AUTHORIZATION_REQUESTS, TOKEN_EXCHANGES, DCR_REGISTRATIONS, ERRORS, IDP_REQUESTS, FLOW_STEPS)
 """Counters of which every request increases at least one."""
@@ -114,6 +118,6 @@ class FlowState:
         lines = [
             ErrorLine(endpoint, reason, cause, recent.get((endpoint, reason, cause), 0.0), total)
             for (endpoint, reason, cause), total in self.since_start.by(ERRORS.name, *ERRORS.labels).items()
-            if total
+            if total and reason != BEGINNING
         ]
         return sorted(lines, key=lambda line: (-line.recent, -line.total, line.endpoint, line.reason))[:most]

@@ -1,6 +1,7 @@
-"""The login panel: how many users consent, return from the identity provider and get tokens."""
+"""The login panel: the funnel, and how many users consent and return from the identity provider."""
 
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 
 from rich.console import Group
 from rich.panel import Panel
@@ -10,11 +11,21 @@ from rich.text import Text
 from seed_oauth.cli.watch.charts import NOTHING, Bar, count, goodness, per_second, percent
 from seed_oauth.cli.watch.flow import FlowState
 from seed_oauth.cli.watch.layout import columns, panel, quantile, title
-from seed_oauth.telemetry.contract import AUTHORIZATION_WAIT, CALLBACKS, CONSENT_DECISIONS, FLOW_STEPS, Series, Step
+from seed_oauth.telemetry.contract import (
+    AUTHORIZATION_WAIT,
+    CALLBACKS,
+    CONSENT_DECISIONS,
+    FLOW_STEPS,
+    RESOURCE_REQUESTS,
+    Series,
+)
+from seed_oauth.telemetry.steps import Step
 
 DECISIONS = {"approved": "green", "denied": "blue"}
 CALLBACK_RESULTS = {"success": "green", "denied": "blue", "error": "red"}
-ON_THE_WAY = (Step.REQUESTED, Step.REDIRECTED, Step.RETURNED, Step.EXCHANGED)
+ON_THE_WAY = (Step.REQUESTED, Step.REDIRECTED, Step.RETURNED, Step.EXCHANGED, Step.USED)
+"""The steps that every login takes; clients keep documents and registrations, and browsers keep consents."""
+NAMES = {Step.DISCOVERED_RESOURCE: "read resource", Step.DISCOVERED_SERVER: "read server"}
 
 
 def login(flow: FlowState) -> Panel:
@@ -29,7 +40,7 @@ def login(flow: FlowState) -> Panel:
     beside.add_column(ratio=1)
     beside.add_column(ratio=1)
     beside.add_row(_funnel(flow), Group(_people(flow), _away(flow)))
-    return panel(head, beside, note="rate · total")
+    return panel(head, beside, note="lost since the step before or rate · total")
 
 
 def login_in_short(flow: FlowState) -> Text:
@@ -53,18 +64,30 @@ def came_back(flow: FlowState) -> str:
 def _funnel(flow: FlowState) -> Table:
     recent = flow.best_known(FLOW_STEPS.name)
     # A login with more scopes takes the other steps again.
-    steps = (step for step in Step if step is not Step.STEPPED_UP)
+    steps: list[Step] = [step for step in Step if step is not Step.STEPPED_UP]
     taken = {step: recent.total(FLOW_STEPS.name, step=step) for step in steps}
     most = max(taken.values()) or 1
-    table = columns(10, None, -7, -7)
+    lost = _lost(flow, taken)
+    table = columns(13, None, -8, -7)
     for step, times in taken.items():
         table.add_row(
-            Text(step, "bold" if step in ON_THE_WAY else ""),
+            Text(NAMES.get(step, step), "bold" if step in ON_THE_WAY else ""),
             Bar(times / most, "cyan"),
-            per_second(flow.rate(FLOW_STEPS.name, step=step)),
+            Text(f"-{percent(lost[step])}" if lost.get(step) else "", "yellow"),
             count(flow.since_start.total(FLOW_STEPS.name, step=step)),
         )
     return table
+
+
+def _lost(flow: FlowState, taken: Mapping[Step, float]) -> dict[Step, float]:
+    """The share of logins that did not get from the step before to this one."""
+    # In the relay flow nobody returns here, and not every authorization server is in front of an MCP server.
+    ever = flow.since_start
+    is_used_here = ever.total(RESOURCE_REQUESTS.name) > 0
+    here = [
+        step for step in ON_THE_WAY if ever.total(FLOW_STEPS.name, step=step) or (step is Step.USED and is_used_here)
+    ]
+    return {step: max(1 - taken[step] / taken[before], 0.0) for before, step in pairwise(here) if taken[before]}
 
 
 def _people(flow: FlowState) -> Table:

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from seed_oauth.cli.watch.charts import NOTHING, Bar, Sparkline, count, goodness, per_second, percent
-from seed_oauth.cli.watch.flow import FlowState
+from seed_oauth.cli.watch.flow import BEGINNING, FlowState
 from seed_oauth.cli.watch.layout import columns, panel, quantile, rated, title, words
 from seed_oauth.cli.watch.login import came_back, consented
 from seed_oauth.cli.watch.samples import Samples
@@ -117,8 +117,13 @@ def identity_provider(flow: FlowState, rows: int) -> Panel:
 
 
 def _rate_and_total(flow: FlowState, cause: str) -> str:
-    total = flow.since_start.total(ERRORS.name, cause=cause)
-    return f"{per_second(flow.rate(ERRORS.name, cause=cause))} · {count(total)}"
+    rate = _errors(flow.recent, cause) / flow.recent_seconds if flow.recent_seconds else None
+    return f"{per_second(rate)} · {count(_errors(flow.since_start, cause))}"
+
+
+def _errors(samples: Samples, cause: str) -> float:
+    beginnings = samples.total(ERRORS.name, cause=cause, reason=BEGINNING)
+    return samples.total(ERRORS.name, cause=cause) - beginnings
 
 
 def _results(flow: FlowState, series: Series, styles: Mapping[str, str]) -> Table:

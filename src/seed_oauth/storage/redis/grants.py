@@ -88,9 +88,14 @@ return grant
 # KEYS: the grant. ARGV: the grant, token_hash (empty for none), expires_at (rounded up).
 _ADD = """
 if redis.call('EXISTS', KEYS[1]) == 0 then
-  redis.call('HSET', KEYS[1], 'generation', 0, 'grant', ARGV[1], 'token_hash', ARGV[2])
+  redis.call('HSET', KEYS[1], 'generation', 0, 'grant', ARGV[1], 'token_hash', ARGV[2], 'unused', 1)
   redis.call('EXPIREAT', KEYS[1], ARGV[3])
 end
+"""
+
+# KEYS: the grant.
+_FIRST_USE = """
+return redis.call('HDEL', KEYS[1], 'unused') == 1 and redis.call('HGET', KEYS[1], 'grant')
 """
 
 # KEYS: a set. ARGV: grant_id, expires_at (rounded up), now, how many grants may be in it (0 for any number). Returns
@@ -130,6 +135,11 @@ class RedisGrantStore:
             rows = await self._database.run(_reading(grant_ids[first : first + _AT_ONCE]))
             found += filter(chosen.has, filter(None, map(_grant, rows)))
         return sorted(found, key=lambda grant: (-grant.used_at, -grant.issued_at, grant.grant_id))
+
+    async def first_use(self, grant_id: str) -> str | None:
+        """The client_family of a new grant, once."""
+        written = await self._database.command("EVAL", _FIRST_USE, 1, _keys(grant_id)[0])
+        return None if written is None else StoredGrant(*orjson.loads(written)).client_family
 
     async def take_lease(
         self, grant_id: str, generation: int, *, now: float, until: float, expires_at: float

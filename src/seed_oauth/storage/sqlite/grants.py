@@ -31,8 +31,10 @@ _DESCRIBED = {
     "used_at": "INTEGER",
     "address": "TEXT",
     "token_hash": "TEXT",
+    "unused": "INTEGER",
 }
-"""The columns that say who has access. They came later; a grant from before, and one that is revoked, has none."""
+"""The columns that say who has access, and that its tokens have not been used yet. They came later; a grant from
+before, and one that is revoked, has none."""
 _INDEXES = (
     "CREATE INDEX IF NOT EXISTS grants_by_expiry ON grants (expires_at)",
     """
@@ -46,7 +48,8 @@ _INDEXES = (
 _SELECT = "SELECT generation, taken_until, answered_at, answer, revoked FROM grants WHERE grant_id = ?"
 _COLUMNS = ", ".join(StoredGrant._fields)
 _ADD = f"""
-    INSERT INTO grants ({_COLUMNS}, expires_at, generation) VALUES ({"?, " * len(StoredGrant._fields)}?, 0)
+    INSERT INTO grants ({_COLUMNS}, expires_at, generation, unused)
+    VALUES ({"?, " * len(StoredGrant._fields)}?, 0, 1)
     ON CONFLICT DO NOTHING
 """  # noqa: S608 - made of names in this module and of `StoredGrant`
 _SEARCH = f"""
@@ -62,6 +65,8 @@ _SURPLUS = f"""
     SELECT grant_id, expires_at FROM grants WHERE subject_hash = ?
     ORDER BY expires_at DESC LIMIT -1 OFFSET {PER_SUBJECT}
 """  # noqa: S608 - the same
+_IS_UNUSED = "SELECT 1 FROM grants WHERE grant_id = ? AND unused"
+_FIRST_USE = "UPDATE grants SET unused = NULL WHERE grant_id = ? AND unused RETURNING client_family"
 _TAKE = """
     INSERT INTO grants (grant_id, generation, taken_until, expires_at, used_at) VALUES (?, ?, ?, ?, ?)
     ON CONFLICT (grant_id) DO UPDATE SET
@@ -112,6 +117,18 @@ class SqliteGrantStore:
                 StoredGrant(*row) for row in connection.execute(f"{_SEARCH}{narrowed}{_LAST_USED_FIRST}", parameters)
             ]
         )
+
+    async def first_use(self, grant_id: str) -> str | None:
+        """The client_family of a new grant, once."""
+        # Only a write takes the lock.
+        if self._database.read(lambda connection: connection.execute(_IS_UNUSED, (grant_id,)).fetchone()) is None:
+            return None
+
+        def work(connection: sqlite3.Connection) -> str | None:
+            row: tuple[str] | None = connection.execute(_FIRST_USE, (grant_id,)).fetchone()
+            return None if row is None else row[0]
+
+        return await self._database.write(work)
 
     async def take_lease(
         self, grant_id: str, generation: int, *, now: float, until: float, expires_at: float
