@@ -10,6 +10,7 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from starlette.requests import Request
 
 from seed_oauth import Settings
@@ -94,6 +95,11 @@ async def test_the_token_of_the_identity_provider_is_told_only_where_that_is_set
         assert identity(await asked.ask())["idp-token"] == "the%20token%20of%20the%20identity%20provider"
 
 
+def test_to_tell_that_token_to_nobody_is_a_mistake() -> None:
+    with pytest.raises(ValidationError, match="SEED_OAUTH_TRUSTED_PROXIES is missing"):
+        Settings(**{**OF_EVERY_DOOR, "verify_send_token": True})
+
+
 @pytest.mark.parametrize(("left", "seconds"), [(300, 5), (3.5, 3), (0.5, 0)])
 async def test_it_may_be_cached_for_seconds_and_never_longer_than_the_token_lives(left: float, seconds: int) -> None:
     async with door() as asked:
@@ -153,7 +159,7 @@ async def test_each_other_question_ends_in_a_row_and_is_counted_once(
 
 
 async def test_without_trusted_proxies_nobody_is_told_anything() -> None:
-    """THREATS: otherwise everybody could say which request is meant."""
+    """THREATS 41: otherwise everybody could say which request is meant."""
     async with door(trusted_proxies="") as asked:
         for peer in (PROXY, "127.0.0.1", "203.0.113.1"):
             answer = await asked.ask(peer=peer, authorization=None)
@@ -184,6 +190,7 @@ async def test_without_trusted_proxies_nobody_is_told_anything() -> None:
     ],
 )
 async def test_a_path_that_can_be_read_in_two_ways_is_refused_with_a_good_token(path: str, asked: Door) -> None:
+    """THREATS 43."""
     answer = await asked.ask(x_original_uri=path)
     assert answer.status_code == 403
     assert json_of(answer)["error"] == "invalid_request"
@@ -209,7 +216,7 @@ async def test_what_a_client_adds_to_the_fields_of_its_reverse_proxy_is_refused(
 
 
 async def test_a_method_override_changes_nothing(asked: Door) -> None:
-    """What counts is the method that the reverse proxy saw."""
+    """THREATS 44: what counts is the method that the reverse proxy saw."""
     refused = await asked.ask(x_original_method="OPTIONS", x_http_method_override="POST")
     assert refused.status_code == 405
     assert refused.headers["allow"] == "GET, POST, DELETE"

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import copytree
 from time import time
 from typing import Any
 
@@ -20,15 +21,27 @@ from seed_oauth import Pipeline, Settings, create_app
 from seed_oauth.flows.revocations import Revocations
 from seed_oauth.flows.revoked import Revoked
 from seed_oauth.storage.open import open_stores
-from tests.cli.test_cli import PATIENCE, free_port
+from tests.cli.test_cli import PATIENCE, free_port, serving
 from tests.faults.served import served
-from tests.harness import json_of
+from tests.harness import FrontDoor, json_of
+from tests.integration import reverse_proxies
+from tests.integration.identity_providers import SCOPE
+from tests.integration.mcp_programs import client_command, mcp_server, whole_path
+from tests.integration.oidc_provider import oidc_provider
+from tests.integration.person import Person
 from tests.integration.reverse_proxies import REVERSE_PROXIES, reverse_proxy
+from tests.integration.test_whole_path import TOLD
 from tests.resource_server.issuing import SECRET_KEY, own_token
 
 pytestmark = pytest.mark.anyio
 
 through_each = pytest.mark.parametrize("proxy", REVERSE_PROXIES)
+WHOLE_PATHS = [
+    pytest.param(client, *proxy.values, marks=proxy.marks)
+    for client in ("python", "typescript")
+    for proxy in REVERSE_PROXIES
+    if client == "python" or proxy.id in {"nginx", "caddy", "haproxy"}
+]
 
 
 async def told(request: Request) -> Response:
@@ -60,6 +73,7 @@ class Site:
     settings: Settings
     http: httpx.AsyncClient
     events: Events
+    pipeline: Pipeline
 
     def token(self, **changes: Any) -> str:
         good = {"resource": f"{self.url}/mcp", "issued_at": time(), "expires_at": int(time()) + 300}
@@ -96,16 +110,16 @@ async def site(proxy: str, folder: Path, **settings: Any) -> AsyncIterator[Site]
             **settings,
         }
     )
-    events = Events()
+    events, pipeline = Events(), Pipeline()
     mcp = Starlette(routes=[Route("/mcp/events", events.answer), Route("/{path:path}", told, methods=["GET", "POST"])])
     with anyio.fail_after(2 * PATIENCE):
         async with (
-            served(create_app(all_settings, pipeline=Pipeline())) as door,
+            served(create_app(all_settings, pipeline=pipeline)) as door,
             served(mcp) as mcp_server,
             reverse_proxy(proxy, folder, port, httpx.URL(door.url).port or 0, httpx.URL(mcp_server.url).port or 0),
             httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as http,
         ):
-            yield Site(url, all_settings, http, events)
+            yield Site(url, all_settings, http, events, pipeline)
 
 
 def received(answer: httpx.Response) -> dict[str, str]:
@@ -126,6 +140,8 @@ async def test_it_lets_in_who_has_a_token_and_says_who_that_is(proxy: str, tmp_p
         assert headers["x-seed-oauth-groups"] == "staff"
         assert headers["x-seed-oauth-scope"] == "files:read files:write"
         assert headers["x-harmless"] == "1"
+        # Caddy 2.6 sends what is not said as an empty value.
+        assert not any(headers.get(f"x-seed-oauth-{name}") for name in ("tenant", "name", "idp-token"))
         # The MCP server sees neither the client's token nor cookies of this host.
         assert not headers.get("authorization")
         assert not headers.get("cookie")
@@ -150,6 +166,7 @@ async def test_a_refusal_arrives_with_its_challenge(proxy: str, tmp_path: Path) 
 
 @through_each
 async def test_forged_identity_headers_do_not_arrive(proxy: str, tmp_path: Path) -> None:
+    """THREATS 42."""
     forged = ("X-Seed-OAuth-Subject", "X-Seed-OAuth-Email", "X_Seed_OAuth_Tenant", "x-seed-oauth-idp-token")
     async with site(proxy, tmp_path) as at:
         headers = received(await at.get(**dict.fromkeys(forged, "mallory")))
@@ -159,7 +176,7 @@ async def test_forged_identity_headers_do_not_arrive(proxy: str, tmp_path: Path)
 
 @through_each
 async def test_a_stranger_cannot_say_which_request_is_meant(proxy: str, tmp_path: Path) -> None:
-    """What a client sends in these fields never lets in who would not be let in otherwise."""
+    """THREATS 41: what a client sends in these fields never lets in who would not be let in otherwise."""
     names = ("X-Original-URI", "X-Forwarded-Uri", "X-Original-Method", "X-Forwarded-Method", "X-Forwarded-Host")
     async with site(proxy, tmp_path, resources=("http://127.0.0.1:1/mcp", "http://127.0.0.1:2/mcp")) as at:
         token = at.token(resource="http://127.0.0.1:1/mcp")
@@ -228,3 +245,63 @@ async def test_nobody_gets_the_answer_to_another_token(proxy: str, tmp_path: Pat
         for subject in ("alice", "bob", "alice"):
             assert received(await at.get(token=at.token(subject=subject)))["x-seed-oauth-subject"] == subject
         assert (await at.http.get(f"{at.url}/mcp")).status_code == 401
+
+
+@pytest.mark.real_parts("nginx")
+async def test_nginx_asks_once_while_it_may_cache_the_answer(tmp_path: Path) -> None:
+    async with site("nginx with its cache", tmp_path) as at:
+        token = at.token()
+        for _ in range(20):
+            assert received(await at.get(token=token))["x-seed-oauth-subject"] == "alice"
+        # Twice where the answer expired in between.
+        assert await allowed(at) in {1, 2}
+
+
+@pytest.mark.real_parts("nginx")
+async def test_a_token_that_is_about_to_expire_is_not_cached(tmp_path: Path) -> None:
+    async with site("nginx with its cache", tmp_path) as at:
+        token = at.token(expires_at=int(time()) + 1)
+        while (answer := await at.get(token=token)).status_code == 200:
+            await anyio.sleep(0.05)
+        assert answer.status_code == 401
+
+
+@pytest.mark.real_parts("nginx")
+async def test_a_cache_whose_key_has_no_token_mixes_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """THREATS 45: the answer says that it depends on the token (Vary)."""
+    shown = (reverse_proxies.SHOWN / "nginx-cache-location.conf").read_text(encoding="utf-8")
+    wrong = tmp_path / "shown"
+    copytree(reverse_proxies.SHOWN, wrong)
+    (wrong / "nginx-cache-location.conf").write_text(shown.replace("$http_authorization ", ""), encoding="utf-8")
+    monkeypatch.setattr(reverse_proxies, "SHOWN", wrong)
+    async with site("nginx with its cache", tmp_path) as at:
+        for subject in ("alice", "bob", "alice"):
+            assert received(await at.get(token=at.token(subject=subject)))["x-seed-oauth-subject"] == subject
+        assert (await at.http.get(f"{at.url}/mcp")).status_code == 401
+
+
+async def allowed(at: Site) -> float:
+    """How often the door has said that a request may pass."""
+    return await FrontDoor(pipeline=at.pipeline).value("oauth_resource_requests_total", result="allowed")
+
+
+@pytest.mark.real_parts("node")
+@pytest.mark.parametrize(("client", "proxy"), WHOLE_PATHS)
+async def test_an_sdk_takes_the_whole_path(client: str, proxy: str, tmp_path: Path) -> None:
+    """401, discovery, registration, login, a tool call, a refresh, and another call."""
+    port, door_port, mcp_port = free_port(), free_port(), free_port()
+    url = f"http://127.0.0.1:{port}"
+    async with oidc_provider(tmp_path, redirect_uris=[f"{url}/oauth/callback"], resource=f"{url}/mcp") as registration:
+        environment = {
+            **registration.settings,
+            "SEED_OAUTH_ISSUER": url,
+            "SEED_OAUTH_TRUSTED_PROXIES": "127.0.0.1",
+            "SEED_OAUTH_REQUIRED_SCOPES": SCOPE,
+        }
+        async with (
+            mcp_server(tmp_path, f"http://127.0.0.1:{mcp_port}/mcp"),
+            serving(tmp_path, environment, port=door_port),
+            reverse_proxy(proxy, tmp_path, port, door_port, mcp_port),
+            Person(registration.user) as person,
+        ):
+            assert await whole_path(client_command(client, tmp_path), f"{url}/mcp", person, tmp_path) == TOLD

@@ -56,7 +56,7 @@ class VerifyEndpoint:
         """200 with the identity header fields.
 
         Raises:
-            OAuthError: nobody may know, the URL is none of a protected resource, or the token is not valid there.
+            OAuthError: the peer is not trusted, nothing is protected at the URL, or the token is not valid there.
         """
         if not self._addresses.is_trusted_proxy(request.scope):
             raise OAuthError(
