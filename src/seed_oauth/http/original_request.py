@@ -7,6 +7,7 @@ from starlette.requests import Request
 
 from seed_oauth.http.paths import VERIFY
 
+_MEANINGS = ("uri", "method", "host", "scheme")
 _FIELDS = {
     b"x-original-uri": "uri",
     b"x-forwarded-uri": "uri",
@@ -16,9 +17,9 @@ _FIELDS = {
     b"x-forwarded-proto": "scheme",
 }
 
+# The host with a port, and segments that nobody decodes or resolves (RFC 3986 §3.3): without percent-encoding, `.`,
+# `..`, `;` and empty ones.
 _HOST = re.compile(r"[A-Za-z0-9._:\[\]-]+")
-
-# Segments that nobody decodes or resolves (RFC 3986 §3.3): without percent-encoding, `.`, `..`, `;` and empty ones.
 _PLAIN_PATH = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~!$&'()*+,=:@-]+)*/?")
 
 
@@ -43,23 +44,25 @@ def original_request(request: Request) -> OriginalRequest:
     Raises:
         AmbiguousRequestError: a field is missing, two of them differ, or the path can be read in more than one way.
     """
-    said: dict[str, set[str]] = {name: set() for name in _FIELDS.values()}
-    for name, value in request.headers.raw:
-        if name in _FIELDS:
-            said[_FIELDS[name]].add(value.decode("latin-1"))
-    path = request.scope.get("raw_path", b"").decode("latin-1").partition(VERIFY)[2]
-    if path:
-        # Envoy sends the request itself, without its body and with a longer path.
-        query = request.scope["query_string"].decode("latin-1")
-        said["uri"].add(f"{path}?{query}")
-        said["method"].add(request.method)
-        said["host"].update(request.headers.getlist("host"))
-    if not all(len(values) == 1 for values in said.values()):
+    fields = [(_FIELDS[name], value.decode("latin-1")) for name, value in request.headers.raw if name in _FIELDS]
+    fields += _of_itself(request)
+    said = dict(fields)
+    if len(said) < len(_MEANINGS) or len(said) < len(set(fields)):
         raise AmbiguousRequestError(
-            "the reverse proxy must send X-Original-URI, X-Original-Method, X-Forwarded-Host and X-Forwarded-Proto"
+            "the reverse proxy must send X-Original-URI, X-Original-Method, X-Forwarded-Host and X-Forwarded-Proto once"
         )
-    uri, method, host, scheme = (values.pop() for values in said.values())
-    path, _, query = uri.partition("?")
+    path, _, query = said["uri"].partition("?")
+    scheme, host = said["scheme"], said["host"]
     if scheme not in {"https", "http"} or not _HOST.fullmatch(host) or not _PLAIN_PATH.fullmatch(path):
         raise AmbiguousRequestError("the path must be plain: no percent-encoding, dot segments, empty segments or ;")
-    return OriginalRequest(method, f"{scheme}://{host}{path}", query.encode("latin-1"))
+    return OriginalRequest(said["method"], f"{scheme}://{host}{path}", query.encode("latin-1"))
+
+
+def _of_itself(request: Request) -> list[tuple[str, str]]:
+    """What Envoy says: it sends the request itself, without its body and with a longer path."""
+    path = request.scope.get("raw_path", b"").decode("latin-1").partition(VERIFY)[2]
+    if not path:
+        return []
+    query = request.scope["query_string"].decode("latin-1")
+    hosts = [("host", host) for host in request.headers.getlist("host")]
+    return [("uri", f"{path}?{query}"), ("method", request.method), *hosts]
