@@ -71,6 +71,20 @@ def identity(answer: httpx.Response) -> dict[str, str]:
     return {name.removeprefix(prefix): value for name, value in answer.headers.items() if name.startswith(prefix)}
 
 
+async def test_what_the_token_does_not_say_is_empty_so_that_it_replaces_what_the_client_says(asked: Door) -> None:
+    """THREATS 42: some reverse proxies replace only what the answer has."""
+    assert identity(await asked.ask()) == {
+        "subject": "alice",
+        "email": "",
+        "name": "",
+        "groups": "",
+        "tenant": "",
+        "client-id": "https://app.example/client.json",
+        "scope": "files:read files:write",
+        "idp-token": "",
+    }
+
+
 async def test_the_reverse_proxy_is_told_who_sent_the_request(asked: Door) -> None:
     before = await asked.samples()
     token = asked.token(email="alice@example.com", name="Älice", groups=("staff", "a,b"), tenant="t")
@@ -84,6 +98,7 @@ async def test_the_reverse_proxy_is_told_who_sent_the_request(asked: Door) -> No
         "tenant": "t",
         "client-id": "https://app.example/client.json",
         "scope": "files:read files:write",
+        "idp-token": "",
     }
     grown = increases(before, await asked.samples())
     assert grown == {'oauth_resource_requests_total{result="allowed"}': 1}

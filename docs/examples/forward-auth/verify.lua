@@ -36,7 +36,7 @@ core.register_action("verify", { "http-req" }, function(txn)
         txn:done(reply)
     end
     for name, field in pairs(answer.headers) do
-        if name:find("^x%-seed%-oauth%-") then
+        if name:find("^x%-seed%-oauth%-") and field[0] ~= "" then
             txn.http:req_set_header(name, field[0])
         end
     end

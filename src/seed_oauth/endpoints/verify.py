@@ -75,7 +75,8 @@ class VerifyEndpoint:
         said = identity_headers(token, self._issuer, send_token=self._sends_token)
         seconds = max(min(MAX_AGE, int(token.expires_at - self._now())), 0)
         headers = {
-            **{name: value for name, value in said.items() if value},
+            # All of them, because a reverse proxy that copies them replaces only what there is.
+            **{name: value or "" for name, value in said.items()},
             "Cache-Control": f"private, max-age={seconds}",
             # nginx caches nothing that is private, unless this tells it to.
             "X-Accel-Expires": str(seconds),
