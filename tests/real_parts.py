@@ -40,14 +40,20 @@ class Part:
 COLLECTOR = CACHE / f"otelcol-{_hash('otel/builder.yaml')}"
 KEYCLOAK = CACHE / "keycloak-26.4.0"
 KUSTOMIZE = CACHE / "kustomize-v5.7.1"
+_REVERSE_PROXIES = CACHE / f"reverse-proxies-{_hash('tests/integration/reverse_proxies.txt')}"
+ENVOY = _REVERSE_PROXIES / "envoy" / "_bin" / "envoy"
+TRAEFIK = _REVERSE_PROXIES / "bin" / "traefik"
 _NODE = "tests/integration/node"
 PYTHON_PACKAGES = CACHE / f"python-{_hash('tests/integration/python/requirements.txt')}"
 NODE_PACKAGES = CACHE / f"node-{_hash(f'{_NODE}/package.json', f'{_NODE}/package-lock.json')}"
 
 PARTS: Mapping[str, Part] = {
     "alertmanager": Part("apt-get install prometheus-alertmanager", ("prometheus-alertmanager", "amtool")),
+    "caddy": Part("apt-get install caddy", ("caddy",)),
     "chromium": Part("apt-get install chromium", ("chromium",)),
     "collector": Part("bash otel/build-collector.sh", files=(COLLECTOR,)),
+    "envoy and traefik": Part("bash tests/integration/install.sh", files=(ENVOY, TRAEFIK)),
+    "haproxy": Part("apt-get install haproxy", ("haproxy",)),
     "jdk": Part("apt-get install default-jdk-headless", ("java", "javac")),
     "keycloak": Part(
         "apt-get install default-jdk-headless maven && bash tests/integration/install.sh", ("java",), (KEYCLOAK,)

@@ -174,6 +174,11 @@ def _endpoints(settings: Settings, pipeline: Recording, container: Container) ->
         spellings = {settings.mcp_server_path, settings.mcp_server_path.rstrip("/") + "/"}
         cors = resource_cors(settings.script_origins)
         endpoints += [counted(path, container.proxy, ResourceOutcome, *METHODS, cors=cors) for path in spellings]
+    if settings.can_check_tokens:
+        endpoints += [
+            counted(paths.VERIFY, container.verify, ResourceOutcome, "GET", cors=None),
+            counted(paths.VERIFY_OF_PATH, container.verify, ResourceOutcome, *METHODS, cors=None),
+        ]
     clients, authentication, flow = container.clients, container.authentication, container.flow
     resources = container.resources
     authorization = AuthorizationEndpoint(

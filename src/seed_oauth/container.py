@@ -21,6 +21,7 @@ from seed_oauth.clients.policy import ClientPolicy
 from seed_oauth.clients.resolved import ResolvedClientStore
 from seed_oauth.endpoints.backchannel_logout import BackchannelLogoutEndpoint
 from seed_oauth.endpoints.health import Readiness
+from seed_oauth.endpoints.verify import VerifyEndpoint
 from seed_oauth.envelopes.seal import Sealer
 from seed_oauth.flows import Flow, IdpParameters
 from seed_oauth.flows.account import Account
@@ -48,7 +49,7 @@ from seed_oauth.protocol.redirect_uri import RedirectUriRules
 from seed_oauth.protocol.scope import ScopeHierarchy
 from seed_oauth.rate_limits import RateLimits
 from seed_oauth.rate_limits.client_address import ClientAddresses
-from seed_oauth.resource_server.open import accepting, open_guard
+from seed_oauth.resource_server.open import accepting, guards_without_bodies, open_guard
 from seed_oauth.resource_server.reverse_proxy import ReverseProxy
 from seed_oauth.settings import Settings
 from seed_oauth.settings.access import is_github, rule_scopes
@@ -108,9 +109,8 @@ class Container:
         self.metadata = idp.metadata
 
         sealer = Sealer([key.get_secret_value() for key in settings.secret_keys], settings.issuer)
-        self.audit: AuditTrail | None = None
-        if settings.audit_log:
-            self.audit = AuditTrail(settings, sealer.pseudonym, ClientAddresses(settings.trusted_proxies).text_of)
+        addresses = ClientAddresses(settings.trusted_proxies)
+        self.audit = AuditTrail(settings, sealer.pseudonym, addresses.text_of) if settings.audit_log else None
         client_documents = client_documents or GuardedTransport(allow_loopback=settings.client_documents_on_loopback)
         # What is not sealed is not archived; in the relay flow there may be no keys.
         archive = DocumentArchive(stores.documents, sealer, now) if settings.secret_keys else None
@@ -237,6 +237,14 @@ class Container:
                 send_token=settings.mcp_server_send_token,
                 origins=settings.script_origins,
             )
+
+        self.verify = VerifyEndpoint(
+            guards_without_bodies(settings, idp, sealer, revocations, now=now),
+            addresses,
+            settings.issuer,
+            send_token=settings.verify_send_token,
+            now=now,
+        )
 
         self._background: list[_Background] = [idp, self.readiness, *([sharing] if sharing else [])]
         # Closed in reverse order.

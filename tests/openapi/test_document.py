@@ -9,7 +9,7 @@ import pytest
 from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
 from starlette.routing import BaseRoute, Mount, Route
 
-from seed_oauth.http.paths import FALLBACKS
+from seed_oauth.http.paths import FALLBACKS, VERIFY_OF_PATH
 from seed_oauth.outcomes import RegistrationOutcome, TokenOutcome
 from tests.harness import ISSUER, FrontDoor, json_of
 
@@ -64,8 +64,9 @@ def paths_of(routes: list[BaseRoute], issuer_path: str) -> set[str]:
 async def test_it_has_exactly_the_served_paths(settings: Mapping[str, Any]) -> None:
     async with FrontDoor(settings=settings) as door:
         document = await document_of(door)
-        # The fallbacks are the same endpoints, for clients that read no document.
-        assert set(document["paths"]) == paths_of(door.app.routes, "/tenant") - set(FALLBACKS.values())
+        # The fallbacks are the same endpoints, for clients that read no document; and Envoy reads none, either.
+        undocumented = {*FALLBACKS.values(), VERIFY_OF_PATH}
+        assert set(document["paths"]) == paths_of(door.app.routes, "/tenant") - undocumented
 
 
 @doors

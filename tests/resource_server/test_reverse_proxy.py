@@ -709,6 +709,9 @@ def test_every_row_of_the_table_has_a_case() -> None:
         ResourceOutcome.MCP_SERVER_TIMEOUT,
         ResourceOutcome.MCP_SERVER_INVALID_RESPONSE,
         ResourceOutcome.FORBIDDEN_ORIGIN,
+        # tests/endpoints/test_verify.py
+        ResourceOutcome.UNTRUSTED_PROXY,
+        ResourceOutcome.NOT_A_RESOURCE,
         # test_tool_scopes.py
         ResourceOutcome.STEP_UP_REQUIRED,
         ResourceOutcome.SCOPE_NOT_GRANTED,

@@ -9,6 +9,9 @@ ACCOUNT = "/oauth/account"
 TOKEN = "/oauth/token"  # noqa: S105 - a path
 REGISTER = "/oauth/register"
 REVOKE = "/oauth/revoke"
+VERIFY = "/oauth/verify"
+VERIFY_OF_PATH = f"{VERIFY}/{{path:path}}"
+"""The same where the path that was asked for comes after it, as Envoy sends it."""
 BACKCHANNEL_LOGOUT = "/oauth/backchannel-logout"
 
 FALLBACKS = {AUTHORIZE: "/authorize", TOKEN: "/token", REGISTER: "/register"}

@@ -4,7 +4,7 @@ from seed_oauth.outcomes.row import Cause, Outcome
 
 
 class ResourceOutcome(Outcome):
-    """The protected resource: a request to the MCP server behind this server (RFC 6750 §3.1).
+    """The protected resource: a request to the MCP server, which is forwarded or only checked here (RFC 6750 §3.1).
 
     NO_TOKEN is how each login begins: a client without a token learns where to get one.
     """
@@ -13,6 +13,9 @@ class ResourceOutcome(Outcome):
     BODY_TOO_LARGE = None, "invalid_request", 413, Cause.CLIENT
     MALFORMED_REQUEST = None, "invalid_request", 400, Cause.CLIENT
     TOKEN_IN_QUERY = None, "invalid_request", 400, Cause.CLIENT
+    # A reverse proxy asks that is not trusted, or about a URL at which nothing is protected.
+    UNTRUSTED_PROXY = None, "invalid_request", 403, Cause.CLIENT
+    NOT_A_RESOURCE = None, "invalid_request", 403, Cause.CLIENT
     FORBIDDEN_ORIGIN = None, "invalid_request", 403, Cause.CLIENT
     NO_TOKEN = None, "invalid_token", 401, Cause.CLIENT
     # The token is invalid: one code for every reason (RFC 6750 §3.1).

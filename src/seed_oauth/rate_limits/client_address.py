@@ -46,8 +46,7 @@ class ClientAddresses:
         Without trusted proxies, a peer with a private address may be a reverse proxy that speaks for every client, so
         its address identifies nobody. Neither does a Unix socket.
         """
-        client = scope.get("client")
-        hop = self._hop(client[0]) if client else None
+        hop = self._peer(scope)
         if hop is None:
             return None
         if hop.is_trusted:
@@ -59,11 +58,19 @@ class ClientAddresses:
 
     def text_of(self, scope: Scope) -> str | None:
         """The address of the client, or of the reverse proxy that is not trusted to name it; None if it has none."""
-        client = scope.get("client")
-        hop = self._hop(client[0]) if client else None
+        hop = self._peer(scope)
         if hop is not None and hop.is_trusted:
             hop = self._behind(hop, scope)
         return hop and hop.address
+
+    def is_trusted_proxy(self, scope: Scope) -> bool:
+        """Whether whoever sends the request is a trusted proxy."""
+        hop = self._peer(scope)
+        return hop is not None and hop.is_trusted
+
+    def _peer(self, scope: Scope) -> _Hop | None:
+        client = scope.get("client")
+        return self._hop(client[0]) if client else None
 
     def _behind(self, proxy: _Hop, scope: Scope) -> _Hop:
         """The client behind a trusted proxy: the last untrusted address, or else the last readable one."""

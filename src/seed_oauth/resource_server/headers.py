@@ -15,6 +15,7 @@ IDENTITY_PREFIX = b"x-seed-oauth-"
 VISIBLE = "".join(map(chr, range(0x21, 0x7F)))
 """The visible characters of ASCII."""
 _UNESCAPED = VISIBLE.replace("%", "")
+_NEEDS_NO_ESCAPE = re.compile("[!-$&-~]*")  # most values; looking takes less time than quoting
 _UNESCAPED_IN_LIST = _UNESCAPED.replace(",", "")
 
 _NOT_ALPHANUMERIC = re.compile(rb"[^a-z0-9]")
@@ -54,10 +55,14 @@ def identity_headers(token: VerifiedToken, issuer: str, *, send_token: bool) -> 
         "X-Seed-OAuth-Tenant": _encoded(token.tenant),
         # In a token of the identity provider it would be this server's own client_id there.
         "X-Seed-OAuth-Client-Id": _encoded(token.client_id if token.issuer == issuer else None),
-        "X-Seed-OAuth-Scope": " ".join(quote(scope, safe=_UNESCAPED) for scope in sorted(token.scopes)),
+        "X-Seed-OAuth-Scope": " ".join(map(_escaped, sorted(token.scopes))),
         "X-Seed-OAuth-IdP-Token": _encoded(token.idp_token if send_token else None),
     }
 
 
 def _encoded(value: str | None) -> str | None:
-    return None if value is None else quote(value, safe=_UNESCAPED)
+    return None if value is None else _escaped(value)
+
+
+def _escaped(value: str) -> str:
+    return value if _NEEDS_NO_ESCAPE.fullmatch(value) else quote(value, safe=_UNESCAPED)

@@ -59,6 +59,25 @@ def open_guard(
     )
 
 
+def guards_without_bodies(
+    settings: Settings,
+    idp: OpenIdentityProvider,
+    sealer: Sealer,
+    revocations: Revocations | None,
+    *,
+    now: Callable[[], float] = time,
+) -> dict[str, Guard]:
+    """The guards of all protected resources, for requests whose body nobody sees here.
+
+    Such a request may do anything, so its token must have the scopes of every tool and method.
+    """
+    scopes = dict.fromkeys((*settings.required_scopes, *settings.tool_scopes, *settings.method_scopes))
+    return {
+        resource: open_guard(settings, resource, idp, sealer, revocations, required=tuple(scopes), now=now)
+        for resource in settings.protected_resources
+    }
+
+
 def accepting(settings: Settings, now: Callable[[], float]) -> Accepts:
     """What the guard of a protected resource says of an access token, whether it stands here or elsewhere."""
 

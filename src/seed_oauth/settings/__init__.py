@@ -97,7 +97,7 @@ class Settings(AccessSettings, FromEnvironment, AuditSettings, BaseSettings):
     scopes: validators.AdvertisedScopes = ()
     """Scopes listed in the metadata of the authorization server and of the resources, separated by spaces or commas."""
     required_scopes: validators.AdvertisedScopes = ()
-    """Scopes that an access token must have, all of them, to reach `mcp_server`."""
+    """Scopes that an access token must have, all of them, to reach `mcp_server` or pass `/oauth/verify`."""
     scope_hierarchy: validators.ScopeHierarchy = {}
     """Scopes that include others, for example `{"files:write": ["files:read"]}` (JSON)."""
     tool_scopes: tools.ToolScopes = {}
@@ -155,6 +155,9 @@ class Settings(AccessSettings, FromEnvironment, AuditSettings, BaseSettings):
     mcp_server_send_token: bool = True
     """Whether the identity provider's access token is sent to the MCP server if the client has one of this server's."""
 
+    verify_send_token: bool = False
+    """Whether `/oauth/verify` also answers with the identity provider's access token. Keep clients from that path."""
+
     consent_days: Annotated[float, Field(ge=0, le=365)] = 30
     """Days for which a browser remembers a consent, if its user chose so; 0 asks every time."""
     refresh_token_days: validators.Days = 90
@@ -186,7 +189,7 @@ class Settings(AccessSettings, FromEnvironment, AuditSettings, BaseSettings):
     """Requests per client address to the token and revocation endpoints, for all users of a vendor together; and to
     the back-channel logout endpoint."""
     trusted_proxies: rate_limits.Networks = ()
-    """Addresses and networks of the reverse proxies whose X-Forwarded-For header is trusted."""
+    """Addresses and networks of the reverse proxies that may send X-Forwarded-For and ask `/oauth/verify`."""
 
     store_url: StoreUrl = ""
     """Where clients and grants are stored: a SQLite file, Redis, Redis Sentinel or Redis Cluster. The default is

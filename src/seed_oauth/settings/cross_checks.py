@@ -44,6 +44,8 @@ def _check_resources(settings: "Settings") -> None:
     if settings.idp_audiences and len(settings.protected_resources) > 1:
         # A token for one resource would be accepted by all of them.
         raise ValueError(f"{PREFIX}IDP_AUDIENCES allows only one resource: set a single one in {PREFIX}RESOURCES")
+    if settings.verify_send_token and not settings.trusted_proxies:
+        raise ValueError(f"{PREFIX}TRUSTED_PROXIES is missing: {PREFIX}VERIFY_SEND_TOKEN is for those alone")
     if settings.mcp_server:
         mcp_server.check(settings.mcp_server, settings.port, settings.issuer, settings.protected_resources)
         if not settings.can_check_tokens:

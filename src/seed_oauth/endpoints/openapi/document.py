@@ -61,6 +61,8 @@ def _endpoints(settings: Settings) -> dict[str, object]:
         paths[our_paths.BACKCHANNEL_LOGOUT] = {"post": _backchannel_logout(settings)}
     if settings.can_revoke:
         paths[our_paths.REVOKE] = {"post": _revoke(settings)}
+    if settings.can_check_tokens:
+        paths[our_paths.VERIFY] = {"get": _verify(settings)}
     if settings.mcp_server:
         paths[settings.mcp_server_path] = {method.lower(): _resource(settings, method) for method in METHODS}
     return paths
@@ -168,6 +170,16 @@ def _resource(settings: Settings, method: str) -> dict[str, object]:
         "summary": "The protected MCP server",
         "security": [{"mcp": list(settings.required_scopes)}],
         "responses": {**answers, "default": {"description": "The response of the MCP server."}},
+    }
+
+
+def _verify(settings: Settings) -> dict[str, object]:
+    names = ("X-Original-URI", "X-Original-Method", "X-Forwarded-Host", "X-Forwarded-Proto")
+    return {
+        "operationId": "verify",
+        "summary": "Whether a request may pass to the MCP server; for reverse proxies only (forward authentication)",
+        "parameters": [{"name": name, "in": "header", "schema": VISIBLE} for name in names],
+        "responses": responses(ResourceOutcome, settings, description="It may; the header fields say who sent it"),
     }
 
 
