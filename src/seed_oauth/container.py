@@ -239,7 +239,7 @@ class Container:
             )
 
         self.verify = VerifyEndpoint(
-            guards_without_bodies(settings, idp, sealer, revocations, now=now),
+            guards_without_bodies(settings, idp, sealer, revocations=revocations, grants=grants, now=now),
             addresses,
             settings.issuer,
             send_token=settings.verify_send_token,

@@ -82,7 +82,7 @@ class VerifyEndpoint:
             "X-Accel-Expires": str(seconds),
             "Vary": _VARY,
         }
-        return Answer(ResourceOutcome.ALLOWED, Response(headers=headers))
+        return await guard.allowed(request, token, Response(headers=headers))
 
     def _guard_of(self, original: OriginalRequest) -> Guard:
         url = f"{canonical(original.url)}/"

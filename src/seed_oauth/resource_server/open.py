@@ -63,8 +63,9 @@ def guards_without_bodies(
     settings: Settings,
     idp: OpenIdentityProvider,
     sealer: Sealer,
-    revocations: Revocations | None,
     *,
+    revocations: Revocations | None,
+    grants: GrantStore | None,
     now: Callable[[], float] = time,
 ) -> dict[str, Guard]:
     """The guards of all protected resources, for requests whose body nobody sees here.
@@ -73,7 +74,9 @@ def guards_without_bodies(
     """
     scopes = dict.fromkeys((*settings.required_scopes, *settings.tool_scopes, *settings.method_scopes))
     return {
-        resource: open_guard(settings, resource, idp, sealer, revocations, required=tuple(scopes), now=now)
+        resource: open_guard(
+            settings, resource, idp, sealer, revocations=revocations, grants=grants, required=tuple(scopes), now=now
+        )
         for resource in settings.protected_resources
     }
 
