@@ -16,6 +16,7 @@ SHOWN = ROOT / "docs" / "examples" / "forward-auth"
 # As root, the master would have workers that may not read below the folder of a test.
 _NGINX = """
 user root;
+master_process off;
 daemon off;
 pid {folder}/nginx.pid;
 error_log stderr;

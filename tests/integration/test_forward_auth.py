@@ -175,6 +175,15 @@ async def test_forged_identity_headers_do_not_arrive(proxy: str, tmp_path: Path)
 
 
 @through_each
+async def test_a_client_cannot_have_identity_headers_removed(proxy: str, tmp_path: Path) -> None:
+    """RFC 9110 §7.6.1: fields that Connection names are not passed on; those of the answer are, all the same."""
+    async with site(proxy, tmp_path) as at:
+        headers = received(await at.get(Connection="X-Seed-OAuth-Subject, X-Seed-OAuth-Scope"))
+        assert headers["x-seed-oauth-subject"] == "alice"
+        assert headers["x-seed-oauth-scope"] == "files:read files:write"
+
+
+@through_each
 async def test_a_stranger_cannot_say_which_request_is_meant(proxy: str, tmp_path: Path) -> None:
     """THREATS 41: what a client sends in these fields never lets in who would not be let in otherwise."""
     names = ("X-Original-URI", "X-Forwarded-Uri", "X-Original-Method", "X-Forwarded-Method", "X-Forwarded-Host")
