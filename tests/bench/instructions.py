@@ -38,6 +38,7 @@ COMPARABLE = {"register": "authorize", "callback": "token"}
 Figures = Mapping[str, Mapping[str, float]]
 """Instructions for each request, by server and path."""
 
+
 @dataclass
 class Counting:
     """Has the paths of one server asked and counted, those that are to be."""

@@ -22,13 +22,16 @@ SWEEP_INTERVAL = 30.0
 
 
 class HeldResponseStore(Protocol):
-    """Stores sealed token responses for all processes. Every method raises `StoreError` when it cannot answer."""
+    """Stores sealed token responses for all processes. Every method raises `StoreError` when it cannot answer.
 
-    async def hold(self, key: str, sealed: str, family: ClientFamily, *, expires_at: float) -> None:
+    A key has 64 bits, with a sign.
+    """
+
+    async def hold(self, key: int, sealed: str, family: ClientFamily, *, expires_at: float) -> None:
         """Store one until it is taken or deleted."""
         ...
 
-    async def take(self, key: str) -> str | None:
+    async def take(self, key: int) -> str | None:
         """Remove one and return it; None if there is none. Of all callers in all processes, one gets it."""
         ...
 
@@ -49,6 +52,8 @@ class HeldResponse(NamedTuple):
     expires_in: int | None
     received_at: float
     """Seconds since the epoch."""
+    token_hash: str | None = None
+    """As in `StoredGrant`."""
     session_id: str | None = None
     """The user's session at the identity provider, where its ID token has said it."""
     address: str | None = None
@@ -63,6 +68,7 @@ class HeldResponse(NamedTuple):
         now: float,
         *,
         passed_on: bool,
+        token_hash: str | None = None,
         session_id: str | None = None,
         address: str | None = None,
     ) -> Self:
@@ -70,7 +76,8 @@ class HeldResponse(NamedTuple):
         grant = grant._replace(idp_refresh_token=str(idp.get("refresh_token") or ""))
         expires_in = idp.get("expires_in")
         assert expires_in is None or isinstance(expires_in, int)  # noqa: S101 - see `read_token_response`
-        return cls(grant, scope, passed_on, str(idp["access_token"]), expires_in, now, session_id, address)
+        access_token = str(idp["access_token"])
+        return cls(grant, scope, passed_on, access_token, expires_in, now, token_hash, session_id, address)
 
     def idp_members(self, now: float) -> TokenMembers:
         """The members of the identity provider's response that are still needed, as of `now`."""
@@ -170,9 +177,9 @@ class HeldResponses:
                 swept_until = now
 
 
-def _key(code: Code) -> str:
-    """The name of a response in the store, which does not tell the secret."""
-    return sha256(f"name:{code.secret}".encode()).hexdigest()
+def _key(code: Code) -> int:
+    """The name of a response in the store, which does not tell the secret. Of those that wait, no two have the same."""
+    return int.from_bytes(sha256(f"name:{code.secret}".encode()).digest()[:8], signed=True)
 
 
 def _opened(code: Code, sealed: str | None) -> HeldResponse | None:

@@ -119,7 +119,7 @@ class IdpAuthorization:
             raise await self._not_allowed(begun, refusal)
         idp_scope = tokens.members.get("scope")
         scope = self._scopes.told(idp_scope, begun.scope, asked)
-        passed_on = self._tokens.passes_on(tokens.members, begun.resource, metadata.issuer)
+        passed_on, token_hash = self._tokens.passes_on(tokens.members, begun.resource, metadata.issuer)
         if not passed_on:
             scope = self._scopes.with_groups(self._scopes.consented(scope, begun.scope), begun.scope, user)
         now = self._now()
@@ -131,6 +131,7 @@ class IdpAuthorization:
             scope,
             now,
             passed_on=passed_on,
+            token_hash=token_hash,
             session_id=session_id if isinstance(session_id, str) else None,
             address=login_address(),
         )
@@ -166,7 +167,7 @@ class IdpAuthorization:
             )
         # RFC 6749 §6: the scope may be narrowed for an access token; the refresh token keeps what was granted.
         scope = self._scopes.told_again(tokens.members.get("scope"), narrowed, asked, grant)
-        passed_on = self._tokens.passes_on(tokens.members, grant.resource, metadata.issuer)
+        passed_on, _ = self._tokens.passes_on(tokens.members, grant.resource, metadata.issuer)
         if not passed_on:
             scope = self._scopes.consented(scope, narrowed, grant.requested)
             scope = self._scopes.with_groups(scope, narrowed or grant.requested, user)
