@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from hashlib import sha256
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol
 
 from seed_oauth.envelopes.seal import SealError, open_once, seal_once
 from seed_oauth.flows import TokenMembers
@@ -58,26 +58,6 @@ class HeldResponse(NamedTuple):
     """The user's session at the identity provider, where its ID token has said it."""
     address: str | None = None
     """The address of the browser."""
-
-    @classmethod
-    def of(
-        cls,
-        idp: TokenMembers,
-        grant: Grant,
-        scope: str | None,
-        now: float,
-        *,
-        passed_on: bool,
-        token_hash: str | None = None,
-        session_id: str | None = None,
-        address: str | None = None,
-    ) -> Self:
-        """The identity provider's response, with its refresh token in the grant."""
-        grant = grant._replace(idp_refresh_token=str(idp.get("refresh_token") or ""))
-        expires_in = idp.get("expires_in")
-        assert expires_in is None or isinstance(expires_in, int)  # noqa: S101 - see `read_token_response`
-        access_token = str(idp["access_token"])
-        return cls(grant, scope, passed_on, access_token, expires_in, now, token_hash, session_id, address)
 
     def idp_members(self, now: float) -> TokenMembers:
         """The members of the identity provider's response that are still needed, as of `now`."""

@@ -182,12 +182,19 @@ class Grant(NamedTuple):
 
     @classmethod
     def by(
-        cls, begun: Transaction, scope: str | None, user: Identity | None, now: float, *, idp_scope: str | None = None
+        cls,
+        begun: Transaction,
+        scope: str | None,
+        user: Identity | None,
+        now: float,
+        *,
+        idp_refresh_token: str = "",
+        idp_scope: str | None = None,
     ) -> Self:
         """The grant of a login that has succeeded, of the scope that the identity provider has granted."""
         grant_id = begun.flow_id + secrets.token_urlsafe(16)
-        granted = (grant_id, 0, begun.client_id, scope, begun.resource, None, int(now), "", begun.scope, idp_scope)
-        return cls(*granted).of(user)
+        granted = grant_id, 0, begun.client_id, scope, begun.resource, None, int(now)
+        return cls(*granted, idp_refresh_token, begun.scope, idp_scope).of(user)
 
     def of(self, user: Identity | None) -> Self:
         """The grant with what is known of its user now."""

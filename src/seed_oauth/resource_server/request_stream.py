@@ -37,8 +37,9 @@ class RequestStream:
         self.whole: bytes | None = None
         """The body, once `read` has read it."""
         self._passed_on = False
-        self._has_sent = not self.sends_body
-        self._sent: asyncio.Event | None = None
+        self._has_sent = asyncio.Event()
+        if not self.sends_body:
+            self._has_sent.set()
 
     async def read(self) -> bytes:
         """The whole body, which `body` does not have afterwards.
@@ -73,7 +74,7 @@ class RequestStream:
         """The next chunk, which may be empty, and whether there are more."""
         message = await self._receive()
         if message["type"] == "http.disconnect":
-            self._end()
+            self._has_sent.set()
             raise self._failed(ClientDisconnect())
         chunk, more = message.get("body", b""), message.get("more_body", False)
         self._size += len(chunk)
@@ -81,13 +82,8 @@ class RequestStream:
             # A chunked body may have no end, so the connection is closed. One with a length is read to its end.
             raise self._failed(_too_large(self._limit, {"Connection": "close"}))
         if not more:
-            self._end()
+            self._has_sent.set()
         return chunk, more
-
-    def _end(self) -> None:
-        self._has_sent = True
-        if self._sent is not None:
-            self._sent.set()
 
     async def leaves(self) -> None:
         """Return when the client has disconnected.
@@ -95,9 +91,7 @@ class RequestStream:
         A half-closed connection counts as disconnected, as it does for other proxies: otherwise streams would go on
         for clients that have left.
         """
-        if not self._has_sent:
-            self._sent = asyncio.Event()
-            await self._sent.wait()
+        await self._has_sent.wait()
         while not self.sends_body and (await self._receive()).get("more_body"):
             pass  # empty chunks
         if HALF_CLOSED not in self._scope:
