@@ -29,8 +29,6 @@ from servers import free_port, running
 
 REQUESTS = 256  # as many as `Telemetry` notes before it records
 WARM_UP = 32
-BLOCK = 32
-"""Requests for which codes are got at a time: they are good for a minute, and a busy machine needs longer for all."""
 START_SECONDS = 180.0  # under valgrind, on a machine that has other things to do
 SERVERS = ("floor", "relay", "broker")
 PATHS = ("register", "authorize", "callback", "token", "refresh")
@@ -39,8 +37,6 @@ COMPARABLE = {"register": "authorize", "callback": "token"}
 
 Figures = Mapping[str, Mapping[str, float]]
 """Instructions for each request, by server and path."""
-
-Prepare = Callable[[int], Awaitable[None]]
 
 
 @dataclass
@@ -51,22 +47,16 @@ class Counting:
     paths: Collection[str]
     figures: dict[str, float] = field(default_factory=dict)
 
-    async def count(
-        self, path: str, work: Callable[[int], Awaitable[str]], prepare: Prepare | None = None
-    ) -> list[str]:
-        """What the path answered, request by request; before each block comes what is not counted."""
+    async def count(self, path: str, work: Callable[[int], Awaitable[str]]) -> list[str]:
+        """What the path answered, request by request."""
         answers: list[str] = []
 
         async def ask(number: int) -> None:
             answers.append(await work(number))
 
         if path in self.paths:
-            counted = 0.0
-            for first in range(0, WARM_UP + REQUESTS, BLOCK):
-                if prepare is not None:
-                    await prepare(first)
-                instructions = await self.callgrind.count(ask, range(first, first + BLOCK))
-                counted += instructions if first >= WARM_UP else 0
+            await self.callgrind.count(ask, range(WARM_UP))
+            counted = await self.callgrind.count(ask, range(WARM_UP, WARM_UP + REQUESTS))
             self.figures[path] = counted / REQUESTS
         return answers
 
@@ -77,27 +67,29 @@ async def counted(server: str, base: str, callgrind: Callgrind, paths: Collectio
     async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
         on = Logins(base, "" if server == "floor" else "/oauth", session)
         client_id = "bench"
-        codes = ["a-code-as-long-as-the-usual-ones-are"] * (WARM_UP + REQUESTS)
-        await callgrind.measure_idle()
         if server != "floor":
             client_id = await on.register()
+
+        async def exchange(at_identity_provider: str) -> str:
+            code = "a-code-as-long-as-the-usual-ones-are"
+            if server == "broker":
+                code = await on.come_back(at_identity_provider)  # right before, because it is good for a minute
+            return await on.exchange(client_id, code)
+
+        # From now on consent is remembered, and the broker flow reads revocations, whether anybody asks or not.
+        await exchange(await on.authorize(client_id))
+        await callgrind.measure_idle()
         if server == "relay":  # it is the same in both flows
             await counting.count("register", lambda _: on.register())
-        at_identity_provider = await on.authorize(client_id)
-        if server == "broker":
-            await on.come_back(at_identity_provider)  # consent is remembered from now on
         locations = await counting.count("authorize", lambda _: on.authorize(client_id))
-
-        async def get_codes(first: int) -> None:
-            for number in range(first, first + BLOCK):
-                codes[number] = await on.come_back(locations[number])
-
-        is_broker = server == "broker" and bool(locations)
-        if is_broker:
+        if not locations:
+            return counting.figures
+        if server == "broker":
             await counting.count("callback", lambda number: on.come_back(locations[number]))
-        refresh_tokens = await counting.count(
-            "token", lambda number: on.exchange(client_id, codes[number]), get_codes if is_broker else None
-        )
+        refresh_tokens = await counting.count("token", lambda number: exchange(locations[number]))
+        if "token" in counting.figures:
+            # What telemetry records of either falls into one request of many: it must not be the other's.
+            counting.figures["token"] -= counting.figures.get("callback", 0)
         if refresh_tokens:
             await counting.count("refresh", lambda number: on.refresh(client_id, refresh_tokens[number]))
     return counting.figures

@@ -39,7 +39,8 @@ BODY = json.dumps(
             "arguments": {"path": "notes/today.md", "content": "a line with \"quotes\" and a 'name'\n" * 52},
             "_meta": {"progressToken": 1, "io.modelcontextprotocol/clientInfo": {"name": "bench", "version": "1"}},
         },
-    }
+    },
+    separators=(",", ":"),  # as JSON.stringify and httpx write it, and with them the clients of both SDKs
 ).encode()
 
 

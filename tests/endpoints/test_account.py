@@ -12,7 +12,6 @@ import orjson
 import pytest
 
 from seed_oauth import Settings
-from seed_oauth.envelopes.seal import Purpose
 from seed_oauth.flows.transaction import IdpLogin
 from seed_oauth.identity_provider.failures import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.outcomes import AccountOutcome as Row
@@ -112,7 +111,7 @@ async def test_whoever_opens_the_page_logs_in_at_the_identity_provider_without_a
             "S256",
             43,
         )
-        login = IdpLogin.returned(sealer_of(Settings(**SETTINGS)), sent["state"], time(), Purpose.ACCOUNT_STATE)
+        login = IdpLogin.returned(sealer_of(Settings(**SETTINGS)), sent["state"], time())
         assert login.transaction.client_id == ""
         assert increases(before, await door.samples()) == {}
 

@@ -405,7 +405,7 @@ async def test_a_client_that_is_gone_when_its_code_is_redeemed_is_counted_and_ha
     taken = asyncio.Event()
 
     class SlowHeldResponses(PlayedHeldResponses):
-        async def take(self, key: str) -> str | None:
+        async def take(self, key: int) -> str | None:
             sealed = await super().take(key)
             taken.set()
             await asyncio.sleep(0)

@@ -31,8 +31,8 @@ BUGS = (
             ),
             Change(
                 module="flows/presented.py",
-                before="if not hmac.compare_digest(challenge.encode(), code.code_challenge.encode()):",
-                after="if presented.code_verifier and challenge != code.code_challenge:",
+                before="if not hmac.compare_digest(presented.code_challenge.encode(), code.code_challenge.encode()):",
+                after="if presented.code_verifier and presented.code_challenge != code.code_challenge:",
             ),
         ),
         broken="no token without the matching verifier",
@@ -42,8 +42,8 @@ BUGS = (
         changes=(
             Change(
                 module="flows/presented.py",
-                before="if not hmac.compare_digest(challenge.encode(), code.code_challenge.encode()):",
-                after="if not challenge:",
+                before="if not hmac.compare_digest(presented.code_challenge.encode(), code.code_challenge.encode()):",
+                after="if not presented.code_challenge:",
             ),
         ),
         broken="no token without the matching verifier",

@@ -56,13 +56,13 @@ async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 async def test_what_one_process_holds_any_other_takes_once(place: Place) -> None:
     here, elsewhere = place.process(), place.process()
-    await here.hold("a", "sealed a", CURSOR, expires_at=NOW)
-    await here.hold("b", "sealed b", OTHER, expires_at=NOW)
-    assert await elsewhere.take("a") == "sealed a"
-    assert await elsewhere.take("a") is None
-    assert await here.take("a") is None
-    assert await here.take("b") == "sealed b"
-    assert await here.take("never held") is None
+    await here.hold(1, "sealed a", CURSOR, expires_at=NOW)
+    await here.hold(2, "sealed b", OTHER, expires_at=NOW)
+    assert await elsewhere.take(1) == "sealed a"
+    assert await elsewhere.take(1) is None
+    assert await here.take(1) is None
+    assert await here.take(2) == "sealed b"
+    assert await here.take(3) is None
 
 
 async def test_of_all_that_take_one_at_once_one_gets_it(place: Place) -> None:
@@ -70,44 +70,44 @@ async def test_of_all_that_take_one_at_once_one_gets_it(place: Place) -> None:
     processes = [place.process() for _ in range(4)]
     taken: list[str] = []
 
-    async def take(store: HeldResponseStore, key: str) -> None:
+    async def take(store: HeldResponseStore, key: int) -> None:
         sealed = await store.take(key)
         if sealed is not None:
             taken.append(sealed)
 
-    keys = [str(number) for number in range(50)]
+    keys = list(range(50))
     for key in keys:
-        await processes[0].hold(key, key, OTHER, expires_at=NOW)
+        await processes[0].hold(key, str(key), OTHER, expires_at=NOW)
     async with anyio.create_task_group() as group:
         for key in keys:
             for process in processes:
                 group.start_soon(take, process, key)
-    assert sorted(taken) == sorted(keys)
+    assert sorted(taken) == sorted(map(str, keys))
 
 
 async def test_those_that_have_expired_are_deleted_and_counted_once_by_family(place: Place) -> None:
     here, elsewhere = place.process(), place.process()
     for number in range(3):
-        await here.hold(f"cursor {number}", "sealed", CURSOR, expires_at=NOW + number)
-    await here.hold("other", "sealed", OTHER, expires_at=NOW + 1)
-    await here.hold("taken", "sealed", OTHER, expires_at=NOW)
-    assert await here.take("taken") == "sealed"
+        await here.hold(-number, "sealed", CURSOR, expires_at=NOW + number)
+    await here.hold(4, "sealed", OTHER, expires_at=NOW + 1)
+    await here.hold(5, "sealed", OTHER, expires_at=NOW)
+    assert await here.take(5) == "sealed"
     assert await elsewhere.delete_expired(now=NOW) == {}
     assert await elsewhere.delete_expired(now=NOW + 1.5) == {"cursor": 2, "other": 1}
     assert await here.delete_expired(now=NOW + 1.5) == {}
-    assert await here.take("cursor 1") is None
-    assert await here.take("cursor 2") == "sealed"
+    assert await here.take(-1) is None
+    assert await here.take(-2) == "sealed"
     assert await here.delete_expired(now=NOW + 9) == {}
 
 
 async def test_each_is_either_taken_or_counted_however_many_try_at_once(place: Place) -> None:
     processes = [place.process() for _ in range(3)]
     ended: list[int] = []
-    keys = [str(number) for number in range(60)]
+    keys = list(range(60))
     for key in keys:
-        await processes[0].hold(key, key, OTHER, expires_at=NOW)
+        await processes[0].hold(key, str(key), OTHER, expires_at=NOW)
 
-    async def take(store: HeldResponseStore, key: str) -> None:
+    async def take(store: HeldResponseStore, key: int) -> None:
         ended.append(await store.take(key) is not None)
 
     async def delete(store: HeldResponseStore) -> None:
@@ -124,9 +124,9 @@ async def test_each_is_either_taken_or_counted_however_many_try_at_once(place: P
 async def test_a_store_that_does_not_work_says_so(tmp_path: Path) -> None:
     store = SqliteHeldResponseStore(Database(f"sqlite:///{tmp_path}/missing/store.db"))
     with pytest.raises(StoreError):
-        await store.hold("a", "sealed", OTHER, expires_at=NOW)
+        await store.hold(1, "sealed", OTHER, expires_at=NOW)
     with pytest.raises(StoreError):
-        await store.take("a")
+        await store.take(1)
     with pytest.raises(StoreError):
         await store.delete_expired(now=NOW)
 
@@ -134,7 +134,7 @@ async def test_a_store_that_does_not_work_says_so(tmp_path: Path) -> None:
 @pytest.mark.real_parts("redis")
 async def test_redis_deletes_by_itself_what_no_server_is_left_to_delete(empty_redis: RedisServer) -> None:
     database = RedisDatabase(empty_redis.url)
-    await RedisHeldResponseStore(database).hold("a", "sealed", OTHER, expires_at=NOW)
+    await RedisHeldResponseStore(database).hold(1, "sealed", OTHER, expires_at=NOW)
     for key in ("responses", "by-expiry"):
         assert 0 < int(empty_redis.ask("TTL", f"seed-oauth:{{held}}:{key}")) <= 3600
     await database.aclose()
@@ -144,8 +144,8 @@ async def test_redis_deletes_by_itself_what_no_server_is_left_to_delete(empty_re
 async def test_what_redis_has_evicted_is_not_counted(empty_redis: RedisServer) -> None:
     database = RedisDatabase(empty_redis.url)
     store = RedisHeldResponseStore(database)
-    await store.hold("a", "sealed", OTHER, expires_at=NOW)
+    await store.hold(1, "sealed", OTHER, expires_at=NOW)
     empty_redis.ask("DEL", "seed-oauth:{held}:responses")
     assert await store.delete_expired(now=NOW + 1) == {}
-    assert await store.take("a") is None
+    assert await store.take(1) is None
     await database.aclose()

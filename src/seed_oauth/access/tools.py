@@ -15,16 +15,25 @@ class Operation(NamedTuple):
     """The tool of a `tools/call`, the prompt of a `prompts/get`, the URI of a `resources/read`; else None."""
 
 
-class _Names:
-    """Names, and beginnings of names that end with `*`. They are compared as they are written."""
+class _Table:
+    """The scopes that names need. A pattern that ends with `*` is the beginning of names; case matters."""
 
-    def __init__(self, patterns: Iterable[str]) -> None:
-        patterns = tuple(patterns)
-        self._exact = frozenset(pattern for pattern in patterns if not pattern.endswith("*"))
-        self._beginnings = tuple(pattern[:-1] for pattern in patterns if pattern.endswith("*"))
+    def __init__(self, table: Mapping[str, Iterable[str]]) -> None:
+        self._patterns = [(scope, pattern) for scope, patterns in table.items() for pattern in patterns]
+        self._beginnings = tuple(pattern[:-1] for _, pattern in self._patterns if pattern.endswith("*"))
+        self._by_name = {pattern: self._found(pattern) for _, pattern in self._patterns}
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._exact or name.startswith(self._beginnings)
+    def scopes_of(self, name: str) -> list[str]:
+        """Those that the name needs, in the order of the table."""
+        return self._found(name) if name.startswith(self._beginnings) else self._by_name.get(name, [])
+
+    def _found(self, name: str) -> list[str]:
+        matching = (scope for scope, pattern in self._patterns if _matches(name, pattern))
+        return list(dict.fromkeys(matching))
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
 
 
 class OperationScopes:
@@ -32,14 +41,13 @@ class OperationScopes:
 
     def __init__(self, tools: Mapping[str, Iterable[str]], methods: Mapping[str, Iterable[str]]) -> None:
         """`tools` and `methods` have, by scope, the names of what needs it; one that ends with `*` stands for many."""
-        self._tools = {scope: _Names(names) for scope, names in tools.items()}
-        self._methods = {scope: _Names(names) for scope, names in methods.items()}
+        self._tools = _Table(tools)
+        self._methods = _Table(methods)
         self.scopes = tuple(dict.fromkeys((*tools, *methods)))
         """Every scope of the tables; empty if no operation needs one."""
 
     def needed_by(self, operation: Operation) -> list[str]:
         """All the scopes that the operation needs, in the order of the tables."""
-        needed = [scope for scope, names in self._methods.items() if operation.method in names]
-        if operation.method == CALL and operation.name is not None:
-            needed += [scope for scope, names in self._tools.items() if operation.name in names]
-        return needed
+        method, name = operation
+        needed = self._methods.scopes_of(method)
+        return needed + self._tools.scopes_of(name) if method == CALL and name is not None else needed

@@ -85,13 +85,15 @@ class TokenEndpoint:
             raise OAuthError(
                 TokenOutcome.BAD_CODE_VERIFIER, "code_verifier must be that of the authorization request (RFC 7636)"
             )
-        log_fields.note(flow_id=transaction.flow_id(client.client_id, transaction.code_challenge(code_verifier)))
+        code_challenge = transaction.code_challenge(code_verifier)
+        log_fields.note(flow_id=transaction.flow_id(client.client_id, code_challenge))
         if "redirect_uri" in form and not redirect_uri.is_registered(form["redirect_uri"], client.redirect_uris):
             raise OAuthError(TokenOutcome.BAD_REDIRECT_URI, "redirect_uri must be that of the authorization request")
         return CodeRequest(
             client=client,
             code=form["code"],
             code_verifier=code_verifier,
+            code_challenge=code_challenge,
             redirect_uri=form.get("redirect_uri"),
             resource=self._resource(form),
         )

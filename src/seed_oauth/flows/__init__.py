@@ -30,6 +30,8 @@ class CodeRequest:
     client: Client
     code: str
     code_verifier: str
+    code_challenge: str
+    """That of the code_verifier."""
     redirect_uri: str | None
     resource: str | None
 

@@ -15,7 +15,7 @@ from seed_oauth.flows.grants import GrantStore, Selection
 from seed_oauth.flows.idp_authorization import IdpAuthorization
 from seed_oauth.flows.idp_failure import as_oauth_error
 from seed_oauth.flows.revoked import hashed
-from seed_oauth.flows.transaction import SESSION_LIFETIME, IdpLogin, Transaction
+from seed_oauth.flows.transaction import OF_ACCOUNT, SESSION_LIFETIME, IdpLogin, Transaction
 from seed_oauth.http import log_fields, paths
 from seed_oauth.http.account_page import AccountView, Application, account_page
 from seed_oauth.http.answer import Answer, found, see_other
@@ -129,8 +129,10 @@ class Account:
         Raises:
             OAuthError: EXPIRED of `CallbackOutcome`.
         """
+        if not state.startswith(OF_ACCOUNT):
+            return None
         try:
-            return IdpLogin.returned(self._sealer, state, self._now(), Purpose.ACCOUNT_STATE)
+            return IdpLogin.returned(self._sealer, state, self._now())
         except ExpiredError:
             raise OAuthError(CallbackOutcome.EXPIRED, f"the login took too long: open {self._url} again") from None
         except SealError:

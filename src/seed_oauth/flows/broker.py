@@ -146,7 +146,11 @@ class BrokerFlow:
             raise OAuthError(ConsentOutcome.NO_DECISION, "decision must be approve or deny", client_family=begun.family)
         try:
             onward = begun._replace(remember=remember, client_name="")
-            location = self._with_code(Code.waiting(begun), begun) if has_logged_in else await self._idp.url(onward)
+            location = (
+                self._with_code(Code.waiting(begun, *begun.login), begun)
+                if has_logged_in
+                else await self._idp.url(onward)
+            )
         except IdentityProviderError as failure:
             raise OAuthError(
                 ConsentOutcome.IDP_UNAVAILABLE,

@@ -6,6 +6,7 @@ browser and have it finished in somebody else's, or the other way round (RFC 970
 """
 
 import hmac
+import re
 import secrets
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass
@@ -25,6 +26,16 @@ _YEAR = 365 * 86_400  # seconds
 _DAY = 86_400  # seconds
 _MOST_REMEMBERED = 12
 """Consents, about 400 bytes of cookie each: web servers refuse more than 8 KiB of cookies."""
+
+# RFC 6265bis §4.1.3.2: with this prefix neither another host nor plain http can set the cookie. Not every browser
+# accepts it over http on loopback.
+_NAMES = {
+    secure: (prefix, f"{prefix}-consent-", f"{prefix}-account")
+    for secure, prefix in ((True, "__Host-seed-oauth"), (False, "seed-oauth"))
+}
+"""How the names of cookies begin: all of them, those of consents, and that of the account page; by whether secure."""
+
+_VISIBLE_ASCII = re.compile("[ -~]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +70,7 @@ class BrowserCookies:
         `secure` tells whether browsers reach this server by https, `consent_days` how long a consent is remembered.
         """
         self._secure = secure
-        # RFC 6265bis §4.1.3.2: with this prefix neither another host nor plain http can set the cookie. Not every
-        # browser accepts it over http on loopback.
-        self._prefix = "__Host-seed-oauth" if self._secure else "seed-oauth"
-        self._consents = f"{self._prefix}-consent-"
-        self._session = f"{self._prefix}-account"
+        self._prefix, self._consents, self._session = _NAMES[secure]
         self._cookies = _cookies(request)
         self._sealer = sealer
         self._days = consent_days
@@ -186,8 +193,10 @@ def _cookies(request: Request) -> dict[str, str]:
     Python strips some characters as spaces that browsers treat as letters. A cookie that another host of the same
     domain has set, with such a character first, would otherwise become a `__Host-` cookie here.
     """
-    sent = ";".join(request.headers.getlist("cookie")).split(";")
-    return cookie_parser(";".join(cookie for cookie in sent if cookie.isascii() and cookie.isprintable()))
+    sent = ";".join(request.headers.getlist("cookie"))
+    if not _VISIBLE_ASCII.fullmatch(sent):
+        sent = ";".join(filter(_VISIBLE_ASCII.fullmatch, sent.split(";")))
+    return cookie_parser(sent)
 
 
 def _binding(secret: str) -> str:

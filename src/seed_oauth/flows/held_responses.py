@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from hashlib import sha256
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol
 
 from seed_oauth.envelopes.seal import SealError, open_once, seal_once
 from seed_oauth.flows import TokenMembers
@@ -22,13 +22,16 @@ SWEEP_INTERVAL = 30.0
 
 
 class HeldResponseStore(Protocol):
-    """Stores sealed token responses for all processes. Every method raises `StoreError` when it cannot answer."""
+    """Stores sealed token responses for all processes. Every method raises `StoreError` when it cannot answer.
 
-    async def hold(self, key: str, sealed: str, family: ClientFamily, *, expires_at: float) -> None:
+    A key has 64 bits, with a sign.
+    """
+
+    async def hold(self, key: int, sealed: str, family: ClientFamily, *, expires_at: float) -> None:
         """Store one until it is taken or deleted."""
         ...
 
-    async def take(self, key: str) -> str | None:
+    async def take(self, key: int) -> str | None:
         """Remove one and return it; None if there is none. Of all callers in all processes, one gets it."""
         ...
 
@@ -49,28 +52,12 @@ class HeldResponse(NamedTuple):
     expires_in: int | None
     received_at: float
     """Seconds since the epoch."""
+    token_hash: str | None = None
+    """As in `StoredGrant`."""
     session_id: str | None = None
     """The user's session at the identity provider, where its ID token has said it."""
     address: str | None = None
     """The address of the browser."""
-
-    @classmethod
-    def of(
-        cls,
-        idp: TokenMembers,
-        grant: Grant,
-        scope: str | None,
-        now: float,
-        *,
-        passed_on: bool,
-        session_id: str | None = None,
-        address: str | None = None,
-    ) -> Self:
-        """The identity provider's response, with its refresh token in the grant."""
-        grant = grant._replace(idp_refresh_token=str(idp.get("refresh_token") or ""))
-        expires_in = idp.get("expires_in")
-        assert expires_in is None or isinstance(expires_in, int)  # noqa: S101 - see `read_token_response`
-        return cls(grant, scope, passed_on, str(idp["access_token"]), expires_in, now, session_id, address)
 
     def idp_members(self, now: float) -> TokenMembers:
         """The members of the identity provider's response that are still needed, as of `now`."""
@@ -170,9 +157,9 @@ class HeldResponses:
                 swept_until = now
 
 
-def _key(code: Code) -> str:
-    """The name of a response in the store, which does not tell the secret."""
-    return sha256(f"name:{code.secret}".encode()).hexdigest()
+def _key(code: Code) -> int:
+    """The name of a response in the store, which does not tell the secret. Of those that wait, no two have the same."""
+    return int.from_bytes(sha256(f"name:{code.secret}".encode()).digest()[:8], signed=True)
 
 
 def _opened(code: Code, sealed: str | None) -> HeldResponse | None:

@@ -119,18 +119,23 @@ class IdpAuthorization:
             raise await self._not_allowed(begun, refusal)
         idp_scope = tokens.members.get("scope")
         scope = self._scopes.told(idp_scope, begun.scope, asked)
-        passed_on = self._tokens.passes_on(tokens.members, begun.resource, metadata.issuer)
+        passed_on, token_hash = self._tokens.passes_on(tokens.members, begun.resource, metadata.issuer)
         if not passed_on:
             scope = self._scopes.with_groups(self._scopes.consented(scope, begun.scope), begun.scope, user)
         now = self._now()
-        grant = Grant.by(begun, scope, user, now, idp_scope=self._scopes.kept(idp_scope, asked))
+        refresh_token, kept = str(tokens.members.get("refresh_token", "")), self._scopes.kept(idp_scope, asked)
+        grant = Grant.by(begun, scope, user, now, idp_refresh_token=refresh_token, idp_scope=kept)
+        expires_in = tokens.members.get("expires_in")
+        assert expires_in is None or isinstance(expires_in, int)  # noqa: S101 - see `read_token_response`
         session_id = claims.get("sid") if user else None  # only of an ID token that was verified
-        return HeldResponse.of(
-            tokens.members,
+        return HeldResponse(
             grant,
             scope,
-            now,
-            passed_on=passed_on,
+            passed_on,
+            str(tokens.members["access_token"]),
+            expires_in,
+            received_at=now,
+            token_hash=token_hash,
             session_id=session_id if isinstance(session_id, str) else None,
             address=login_address(),
         )
@@ -166,7 +171,7 @@ class IdpAuthorization:
             )
         # RFC 6749 §6: the scope may be narrowed for an access token; the refresh token keeps what was granted.
         scope = self._scopes.told_again(tokens.members.get("scope"), narrowed, asked, grant)
-        passed_on = self._tokens.passes_on(tokens.members, grant.resource, metadata.issuer)
+        passed_on, _ = self._tokens.passes_on(tokens.members, grant.resource, metadata.issuer)
         if not passed_on:
             scope = self._scopes.consented(scope, narrowed, grant.requested)
             scope = self._scopes.with_groups(scope, narrowed or grant.requested, user)

@@ -1,7 +1,7 @@
 """What is stored of a grant when its code is redeemed, and whether it has been revoked since the login."""
 
 from collections.abc import Callable
-from ipaddress import IPv4Address, IPv6Address
+from socket import AF_INET, AF_INET6, inet_ntop
 
 from seed_oauth.clients import Client
 from seed_oauth.clients.family import family_of
@@ -13,7 +13,6 @@ from seed_oauth.flows.grants import GrantStore, StoredGrant
 from seed_oauth.flows.held_responses import HeldResponse
 from seed_oauth.flows.revocations import Revocations
 from seed_oauth.flows.revoked import Issued, hashed
-from seed_oauth.flows.tokens import token_hash
 from seed_oauth.flows.transaction import Grant
 from seed_oauth.outcomes import TokenOutcome
 from seed_oauth.outcomes.errors import OAuthError, StoreError
@@ -62,7 +61,7 @@ class IssuedGrants:
             issued_at=grant.login_at,
             used_at=grant.login_at,
             address=held.address,
-            token_hash=token_hash(members),
+            token_hash=held.token_hash,
         )
         try:
             await self._grants.add(stored, expires_at=self._now() + self._lasts(members))
@@ -105,5 +104,5 @@ def login_address() -> str | None:
     if not packed:
         return None
     if len(packed) == 4:  # noqa: PLR2004 - IPv4
-        return str(IPv4Address(packed))
-    return f"{IPv6Address(packed.ljust(16, bytes(1)))}/{8 * len(packed)}"
+        return inet_ntop(AF_INET, packed)
+    return f"{inet_ntop(AF_INET6, packed.ljust(16, bytes(1)))}/{8 * len(packed)}"

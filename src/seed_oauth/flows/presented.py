@@ -3,7 +3,7 @@
 import hmac
 
 from seed_oauth.envelopes.seal import ExpiredError, Sealer, SealError
-from seed_oauth.flows import CodeRequest, RefreshRequest, transaction
+from seed_oauth.flows import CodeRequest, RefreshRequest
 from seed_oauth.flows.rotation import Rotation
 from seed_oauth.flows.scopes import IdpScopes
 from seed_oauth.flows.transaction import Code, Grant, IdpLogin, Transaction
@@ -57,8 +57,7 @@ def presented_code(presented: CodeRequest, sealer: Sealer, resources: ProtectedR
         raise OAuthError(TokenOutcome.BAD_CODE, "the code was issued to another client")
     if presented.redirect_uri not in {None, code.redirect_uri}:
         raise OAuthError(TokenOutcome.BAD_REDIRECT_URI, "redirect_uri must be that of the authorization request")
-    challenge = transaction.code_challenge(presented.code_verifier)
-    if not hmac.compare_digest(challenge.encode(), code.code_challenge.encode()):
+    if not hmac.compare_digest(presented.code_challenge.encode(), code.code_challenge.encode()):
         raise OAuthError(TokenOutcome.BAD_CODE_VERIFIER, "code_verifier does not match the code_challenge")
     _check_resource(presented.resource, code.resource, resources)
     return code

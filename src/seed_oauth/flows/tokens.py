@@ -1,7 +1,7 @@
 """The token response of the broker flow, made of the identity provider's."""
 
 from base64 import b64decode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import orjson
@@ -20,13 +20,18 @@ accepted for a resource."""
 
 def claims_of(token: object) -> Mapping[str, Any]:
     """The claims of a JWT, not verified; empty if it is not a JWT."""
-    return _part(token, 1)
+    return _read(_parts(token)[1])
 
 
-def _part(token: object, number: int) -> Mapping[str, Any]:
-    if not isinstance(token, str) or token.count(".") != 2:  # noqa: PLR2004 - RFC 7515 §3.1
+def _parts(token: object) -> Sequence[str]:
+    """Header and claims, as they are encoded; both are empty if it is not a JWT."""
+    parts = token.split(".", 3) if isinstance(token, str) else []
+    return parts[:2] if len(parts) == 3 else ("", "")  # noqa: PLR2004 - RFC 7515 §3.1
+
+
+def _read(part: str) -> Mapping[str, Any]:
+    if not part:
         return {}
-    part = token.split(".")[number]
     try:
         members = orjson.loads(b64decode(f"{part}{'=' * (-len(part) % 4)}", b"-_", validate=True))
     except ValueError:
@@ -36,7 +41,11 @@ def _part(token: object, number: int) -> Mapping[str, Any]:
 
 def token_hash(members: TokenMembers) -> str | None:
     """What is stored of an access token of the identity provider that is passed on; None for our own."""
-    named = token_id(claims_of(members.get("access_token")))
+    return _hash_in(claims_of(members.get("access_token")))
+
+
+def _hash_in(claims: Mapping[str, Any]) -> str | None:
+    named = token_id(claims)
     return None if named is None else hashed(named)
 
 
@@ -53,16 +62,19 @@ class TokenIssuer:
         self._policy = policy
         self._seconds = seconds
 
-    def passes_on(self, idp: TokenMembers, resource: str, idp_issuer: str | None) -> bool:
+    def passes_on(self, idp: TokenMembers, resource: str, idp_issuer: str | None) -> tuple[bool, str | None]:
         """Whether the client gets the identity provider's access token: if it is meant for the MCP server.
+
+        If so, what is stored of it, too.
 
         One that is opaque or meant for another audience, such as the provider's own API, is not passed on: any server
         that receives it could use it there (MCP Security Best Practices, "Token Passthrough").
         """
-        if self._policy == "auto":
-            token = idp["access_token"]
-            return self._accepts(_part(token, 0), _part(token, 1), idp_issuer, resource)
-        return self._policy == "idp"
+        if self._policy == "own":
+            return False, None
+        header, claims = map(_read, _parts(idp["access_token"]))
+        passes = self._policy == "idp" or self._accepts(header, claims, idp_issuer, resource)
+        return passes, _hash_in(claims) if passes else None
 
     def members(
         self, idp: TokenMembers, grant: Grant, scope: str | None, now: float, *, passed_on: bool

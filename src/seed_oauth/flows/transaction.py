@@ -6,6 +6,7 @@ Each envelope is a JSON array, to keep URLs short; the names of its elements are
 import secrets
 from base64 import urlsafe_b64encode
 from collections.abc import Sequence
+from functools import lru_cache
 from hashlib import sha256
 from typing import NamedTuple, Self
 
@@ -22,6 +23,9 @@ SESSION_LIFETIME = 600
 """Seconds for which a user who has signed in can use the account page."""
 CODE_LIFETIME = 60
 """Seconds in which a client has to redeem its code (RFC 6749 §4.1.2 allows ten minutes at most)."""
+
+OF_ACCOUNT = "account."
+"""How the state of a login to the account page begins, so that no other is tried to be opened as one."""
 
 FLOW_ID = 12
 """Characters of a flow_id; a grant_id begins with it."""
@@ -96,17 +100,21 @@ class IdpLogin(NamedTuple):
 
     def state(self, sealer: Sealer, now: float) -> str:
         """The `state` that the identity provider is given and gives back."""
-        purpose = Purpose.STATE if self.transaction.client_id else Purpose.ACCOUNT_STATE
-        return sealer.seal(purpose, [self.secret, self.begun_at, *self.transaction], now)
+        content = [self.secret, self.begun_at, *self.transaction]
+        if self.transaction.client_id:
+            return sealer.seal(Purpose.STATE, content, now)
+        return OF_ACCOUNT + sealer.seal(Purpose.ACCOUNT_STATE, content, now)
 
     @classmethod
-    def returned(cls, sealer: Sealer, state: str, now: float, purpose: Purpose = Purpose.STATE) -> Self:
+    def returned(cls, sealer: Sealer, state: str, now: float) -> Self:
         """The login that the identity provider sends back.
 
         Raises:
             SealError: it was not sealed here, or has expired.
         """
-        secret, begun_at, *transaction = sealer.open(purpose, state, lifetime=LOGIN_LIFETIME, now=now)
+        purpose = Purpose.ACCOUNT_STATE if state.startswith(OF_ACCOUNT) else Purpose.STATE
+        envelope = state.removeprefix(OF_ACCOUNT)
+        secret, begun_at, *transaction = sealer.open(purpose, envelope, lifetime=LOGIN_LIFETIME, now=now)
         return cls(Transaction(*transaction), secret, begun_at)
 
 
@@ -124,20 +132,13 @@ class Code(NamedTuple):
     @classmethod
     def of(cls, grant: "Grant", transaction: Transaction) -> Self:
         """The code for a login that has succeeded, with a new secret."""
-        return cls.waiting(transaction._replace(login=(secrets.token_urlsafe(24), grant.grant_id)))
+        return cls.waiting(transaction, secrets.token_urlsafe(24), grant.grant_id)
 
     @classmethod
-    def waiting(cls, transaction: Transaction) -> Self:
-        """The code of a transaction whose user has logged in."""
-        secret, grant_id = transaction.login
-        return cls(
-            secret,
-            grant_id,
-            transaction.client_id,
-            transaction.redirect_uri,
-            transaction.code_challenge,
-            transaction.resource,
-        )
+    def waiting(cls, transaction: Transaction, secret: str, grant_id: str) -> Self:
+        """The code of a transaction whose user has logged in, with what `Transaction.login` has."""
+        bound_to = transaction.client_id, transaction.redirect_uri, transaction.code_challenge, transaction.resource
+        return cls(secret, grant_id, *bound_to)
 
     def sealed(self, sealer: Sealer, now: float) -> str:
         """The code as the client gets it."""
@@ -181,12 +182,19 @@ class Grant(NamedTuple):
 
     @classmethod
     def by(
-        cls, begun: Transaction, scope: str | None, user: Identity | None, now: float, *, idp_scope: str | None = None
+        cls,
+        begun: Transaction,
+        scope: str | None,
+        user: Identity | None,
+        now: float,
+        *,
+        idp_refresh_token: str = "",
+        idp_scope: str | None = None,
     ) -> Self:
         """The grant of a login that has succeeded, of the scope that the identity provider has granted."""
         grant_id = begun.flow_id + secrets.token_urlsafe(16)
-        granted = (grant_id, 0, begun.client_id, scope, begun.resource, None, int(now))
-        return cls(*granted, requested=begun.scope, idp_scope=idp_scope).of(user)
+        granted = grant_id, 0, begun.client_id, scope, begun.resource, None, int(now)
+        return cls(*granted, idp_refresh_token, begun.scope, idp_scope).of(user)
 
     def of(self, user: Identity | None) -> Self:
         """The grant with what is known of its user now."""
@@ -220,6 +228,7 @@ def consenting(subject: str | None) -> str:
     return sha256(f"subject:{subject or ''}".encode()).hexdigest()[:16]
 
 
+@lru_cache(maxsize=1024)  # each step of a login asks for it
 def flow_id(client_id: str, code_challenge: str) -> str:
     """What the log lines of one login have in common, from the authorization request to the last refresh."""
     return sha256(f"flow:{client_id}:{code_challenge}".encode()).hexdigest()[:FLOW_ID]

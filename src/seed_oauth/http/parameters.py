@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from functools import lru_cache
 from urllib.parse import quote_plus, unquote_to_bytes
 
 import orjson
@@ -15,6 +14,9 @@ _MAXIMUM_FIELDS = 64
 
 # Tabs, no-break spaces and joiners are what people type; line breaks and other controls are what they inject.
 _CONTROL_CHARACTERS = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
+
+_VISIBLE_ASCII = re.compile("[ -~]*")  # in a long text several times as fast as str.isprintable
+_UNRESERVED = re.compile("[A-Za-z0-9._~-]*")  # needs no encoding, RFC 3986 §2.3
 
 _FORM = "seed_oauth.form"
 
@@ -64,7 +66,7 @@ def parse_form(encoded: bytes, *, prose: Collection[str] = ()) -> Mapping[str, s
     parameters: dict[str, str] = {}
     problems: dict[str, str] = {}
     text = encoded.decode("latin-1").replace("+", " ")
-    is_plain = text.isascii() and text.isprintable()
+    is_plain = _VISIBLE_ASCII.fullmatch(text) is not None
     for field in text.split("&"):
         name: str | None
         value: str | None
@@ -128,10 +130,11 @@ def add_to_query(url: str, parameters: Mapping[str, str]) -> str:
 
 def encode_form(parameters: Mapping[str, str]) -> str:
     """`parameters` as `application/x-www-form-urlencoded`."""
-    return "&".join([f"{_encoded_name(name)}={quote_plus(value)}" for name, value in parameters.items()])
+    return "&".join([f"{_encoded(name)}={_encoded(value)}" for name, value in parameters.items()])
 
 
-_encoded_name = lru_cache(maxsize=256)(quote_plus)  # parameter names are few and never a client's
+def _encoded(text: str) -> str:
+    return text if _UNRESERVED.fullmatch(text) else quote_plus(text)
 
 
 def _decode(text: str) -> str | None:

@@ -10,7 +10,7 @@ from seed_oauth.identity_provider.failures import IdentityProviderError, Identit
 from seed_oauth.identity_provider.jwks import IssuerKeys, UnknownKeyError
 from seed_oauth.identity_provider.metadata import ProviderMetadata
 from seed_oauth.protocol.issuer import is_issuer
-from seed_oauth.protocol.jwk import SIGNING_ALGORITHMS, BadSignatureError, key_id_of, unverified
+from seed_oauth.protocol.jwk import SIGNING_ALGORITHMS, BadSignatureError, audiences_of, key_id_of, unverified
 
 Claims = Mapping[str, object]
 
@@ -54,8 +54,7 @@ class IdTokens:
     def _check(self, claims: Claims, metadata: ProviderMetadata) -> None:
         if metadata.issuer is not None and not is_issuer(claims.get("iss"), metadata.issuer, claims.get("tid")):
             raise _bad("is of another issuer")
-        audience = claims.get("aud")
-        audiences = audience if isinstance(audience, list) else [audience]
+        audiences = audiences_of(claims)
         # Of several audiences one is who asked for it (numbers 4 and 5).
         party = claims.get("azp", self._client_id if len(audiences) == 1 else None)
         if self._client_id not in audiences or party != self._client_id:

@@ -8,7 +8,7 @@ from seed_oauth.identity_provider.metadata import MetadataSource, ProviderMetada
 from seed_oauth.outcomes import LogoutOutcome
 from seed_oauth.outcomes.errors import NOT_CONFIGURED, OAuthError
 from seed_oauth.protocol.issuer import is_issuer
-from seed_oauth.protocol.jwk import SIGNING_ALGORITHMS, BadSignatureError, key_id_of, unverified
+from seed_oauth.protocol.jwk import SIGNING_ALGORITHMS, BadSignatureError, audiences_of, key_id_of, unverified
 
 LIFETIME = 600
 """Seconds for which a logout token is accepted, and for which its use must be stored: two minutes are recommended."""
@@ -74,8 +74,7 @@ class LogoutTokens:
     def _check_parties(self, said: Claims, metadata: ProviderMetadata) -> None:
         if not is_issuer(said.get("iss"), metadata.issuer or "", said.get("tid")):
             raise OAuthError(LogoutOutcome.WRONG_ISSUER, "the logout_token has another issuer")
-        audience = said.get("aud")
-        if self._client_id not in (audience if isinstance(audience, list) else [audience]):
+        if self._client_id not in audiences_of(said):
             raise OAuthError(LogoutOutcome.WRONG_AUDIENCE, "the logout_token is for another client")
 
     def _check_times(self, claims: Claims) -> None:

@@ -114,6 +114,12 @@ def unverified(signed: str) -> tuple[dict[str, object], dict[str, object]]:
     return compact.headers(), claims
 
 
+def audiences_of(claims: Mapping[str, object]) -> list[object]:
+    """Whom a JWT is for: one or several (RFC 7519 §4.1.3)."""
+    audience = claims.get("aud")
+    return audience if isinstance(audience, list) else [audience]
+
+
 def key_id_of(header: Mapping[str, object]) -> str | None:
     """The key that a JWT names (RFC 7515 §4.1.4); None if it names none."""
     key_id = header.get("kid")

@@ -72,6 +72,7 @@ class Guard:
         self._operations = operations or OperationScopes({}, {})
         self._known = dict.fromkeys((*required, *advertised, *self._operations.scopes))
         self._step_ups = StepUps()
+        self._names_tools = names_tools
         self.reads_bodies = names_tools or bool(self._operations.scopes)
         """Whether `check_operations` has to see each body."""
         self._metadata_url = resource_metadata_url(resource)
@@ -107,14 +108,18 @@ class Guard:
         if not client.sends_body and request.method != "POST":
             return None
         asked = asked_by(request.headers.raw, await client.read())
-        if called := [one.name for one in asked.operations if one.name is not None and one.method == CALL]:
-            log_fields.fact(tool=", ".join(called)[:_LONGEST_NAMES])
-        needed = list(dict.fromkeys(scope for one in asked.operations for scope in self._operations.needed_by(one)))
+        if self._names_tools:
+            _note_tools(asked)
+        needed: list[str] = []
+        lists_tools = False
+        for operation in asked.operations:
+            needed += [scope for scope in self._operations.needed_by(operation) if scope not in needed]
+            lists_tools = lists_tools or operation.method == LIST
         if needed:
             if not (token.scopes.issuperset(needed) or self._hierarchy.covers(token.scopes, needed)):
                 raise self._refusal(request, token, needed, asked)
             self._step_ups.end(token, needed)
-        if any(operation.method == LIST for operation in asked.operations):
+        if lists_tools:
             held = self._hierarchy.expanded(token.scopes)
             return ToolLists(lambda name: held.issuperset(self._operations.needed_by(Operation(CALL, name))))
         return None
@@ -143,6 +148,7 @@ class Guard:
         return {"WWW-Authenticate": self.challenge(error.outcome.error, error.description)}
 
     def _refusal(self, request: Request, token: VerifiedToken, needed: Sequence[str], asked: Asked) -> JsonRpcError:
+        _note_tools(asked)
         if self._asks_again(request, token, needed):
             row = ResourceOutcome.STEP_UP_REQUIRED
             names = " ".join(needed)
@@ -169,6 +175,11 @@ class Guard:
     def _asks_again(self, request: Request, token: VerifiedToken, needed: Sequence[str]) -> bool:
         """Whether to ask for a login with the scopes: clients log in again for each challenge with an error."""
         return self._step_ups.begin(token, token.grant_id or hash(_token_of(request)), needed)
+
+
+def _note_tools(asked: Asked) -> None:
+    if called := [one.name for one in asked.operations if one.name is not None and one.method == CALL]:
+        log_fields.fact(tool=", ".join(called)[:_LONGEST_NAMES])
 
 
 def _not_granted(scopes: Sequence[str]) -> str:

@@ -26,8 +26,14 @@ HEADER_MISMATCH = -32020
 # MCP Transports: the member of `params` that Mcp-Name repeats.
 _NAMED_BY = {CALL: "name", "prompts/get": "name", "resources/read": "uri"}
 
+# Names in messages that nobody takes for others.
+_PLAIN_NAMES = frozenset({"jsonrpc", "id", "method", "params", "name", "uri", "arguments", "_meta"})
+
 _METHOD, _NAME = b"mcp-method", b"mcp-name"
-_LENGTHS = (len(_METHOD), len(_NAME))  # of every spelling
+_SAID = frozenset({_METHOD, _NAME})
+_TYPE, _ENCODING = b"content-type", b"content-encoding"
+_LENGTHS = frozenset(map(len, (*_SAID, _TYPE, _ENCODING)))  # of every spelling
+_JSON = b"application/json"
 _ESCAPED_QUOTE = b"\\u0022"
 _BASE64 = ("=?base64?", "?=")
 
@@ -65,11 +71,14 @@ def asked_by(headers: Headers, body: bytes) -> Asked:
 def _parsed(body: bytes) -> "Mapping[str, object] | list[object]":
     try:
         message = orjson.loads(body)
-        # Of members with one name orjson keeps the last: then quotation marks are missing, if none was escaped.
-        if _ESCAPED_QUOTE in body:
-            json.loads(body, object_pairs_hook=_each_once)
-        elif body.count(b'"') != orjson.dumps(message).count(b'"'):
-            raise ValueError  # noqa: TRY301 - as `_each_once`
+        # Of members with one name orjson keeps the last: then quotation marks are missing, if none was escaped. What
+        # most clients send is the same as written here.
+        written = orjson.dumps(message)
+        if written != body:
+            if _ESCAPED_QUOTE in body:
+                json.loads(body, object_pairs_hook=_each_once)
+            elif body.count(b'"') != written.count(b'"'):
+                raise ValueError  # noqa: TRY301 - as `_each_once`
     except (ValueError, TypeError, RecursionError):  # TypeError: too deep for orjson to write
         raise MalformedRequestError(
             "the body must be JSON (RFC 8259) with no name twice in an object, and not nested too deeply"
@@ -105,7 +114,7 @@ def _operation(message: object) -> Operation | None:
 def _refuse_others_like(names: Collection[str], members: Mapping[str, object]) -> None:
     # Some parsers take `Method` for `method`, as Go's encoding/json does, or end a name at U+0000.
     for name in members:
-        if name not in names and (name.casefold() in names or not name.isprintable()):
+        if name not in _PLAIN_NAMES and (name.casefold() in names or not name.isprintable()):
             raise MalformedRequestError(f"{' and '.join(names)} must be written so in the body")
 
 
@@ -121,19 +130,21 @@ def _no_message() -> MalformedRequestError:
 
 def _check_headers(headers: Headers, asked: Asked) -> None:
     """Refuse header fields by which the MCP server, or something before it, could read something else in the body."""
-    kinds = []
+    kind = None
     said: dict[bytes, str | None] = {}
     for field, value in headers:
-        if field == b"content-type":
-            kinds.append(value)
-        elif field == b"content-encoding":
+        if len(field) not in _LENGTHS:
+            continue
+        if field.startswith(b"mcp"):
+            spelt = field if field in _SAID else spelling(field)
+            if spelt in _SAID:
+                said[spelt] = None if spelt in said else value.decode("latin-1")
+        elif field == _TYPE:
+            if kind is not None or (value != _JSON and not _is_in_utf_8(value)):
+                raise MalformedRequestError("Content-Type must be application/json, in UTF-8")
+            kind = value
+        elif field == _ENCODING:
             raise MalformedRequestError("the body must not be compressed: send no Content-Encoding")
-        elif field.startswith(b"mcp") and len(field) in _LENGTHS and (spelt := spelling(field)) in (_METHOD, _NAME):
-            said[spelt] = None if spelt in said else value.decode("latin-1")
-    # RFC 8259 §8.1: JSON is UTF-8.
-    charset = b"".join(kinds).lower().partition(b"charset")[2].strip(b" \t=\"';")
-    if len(kinds) > 1 or charset not in (b"", b"utf-8", b"utf8"):
-        raise MalformedRequestError("Content-Type must be application/json, in UTF-8")
     if said and not _agree(said, asked):
         raise JsonRpcError(
             ResourceOutcome.HEADER_MISMATCH,
@@ -141,6 +152,11 @@ def _check_headers(headers: Headers, asked: Asked) -> None:
             code=HEADER_MISMATCH,
             request_id=asked.request_id,
         )
+
+
+def _is_in_utf_8(kind: bytes) -> bool:
+    # RFC 8259 §8.1: JSON is UTF-8.
+    return kind.lower().partition(b"charset")[2].strip(b" \t=\"';") in (b"", b"utf-8", b"utf8")
 
 
 def _agree(said: Mapping[bytes, str | None], asked: Asked) -> bool:

@@ -52,11 +52,11 @@ class RedisHeldResponseStore:
     def __init__(self, database: RedisDatabase) -> None:
         self._database = database
 
-    async def hold(self, key: str, sealed: str, family: ClientFamily, *, expires_at: float) -> None:
+    async def hold(self, key: int, sealed: str, family: ClientFamily, *, expires_at: float) -> None:
         """Store one."""
         await self._run(_HOLD, key, f"{family.value} {sealed}", expires_at, _LONGEST)
 
-    async def take(self, key: str) -> str | None:
+    async def take(self, key: int) -> str | None:
         """Remove one and return it."""
         held: bytes | None = await self._run(_TAKE, key)
         return None if held is None else held.decode().partition(" ")[2]

@@ -7,6 +7,7 @@ from seed_oauth.flows.grants import GRACE, PER_SUBJECT, RefreshLease, Selection,
 from seed_oauth.storage.sqlite.database import Database
 
 _FORGOTTEN_AT_ONCE = 100  # rows, so that no single request has to delete everything that has expired
+_ADDED_IN_BETWEEN = 32  # grants that are added until rows are deleted again, which is to be less than those
 
 _TABLE = """
     CREATE TABLE IF NOT EXISTS grants (
@@ -94,19 +95,22 @@ class SqliteGrantStore:
     def __init__(self, database: Database) -> None:
         database.on_connect(_set_up)
         self._database = database
+        self._added = 0
 
     async def add(self, grant: StoredGrant, *, expires_at: float) -> None:
         """Store a new grant, and revoke one of the same user if there are too many."""
 
+        # Each statement is a transaction of its own, which takes less time: nothing depends on the others.
         def work(connection: sqlite3.Connection) -> None:
-            with connection:  # commits, or rolls back
-                connection.execute("BEGIN IMMEDIATE")
+            connection.execute(_ADD, (*grant, expires_at))
+            if self._added % _ADDED_IN_BETWEEN == 0:
                 connection.execute(_FORGET, (grant.issued_at, _FORGOTTEN_AT_ONCE))
-                connection.execute(_ADD, (*grant, expires_at))
+            if grant.subject_hash is not None:
                 for surplus in connection.execute(_SURPLUS, (grant.subject_hash,)).fetchall():
                     connection.execute(_REVOKE, surplus)
 
         await self._database.write(work)
+        self._added += 1
 
     async def search(self, chosen: Selection, *, now: float) -> Sequence[StoredGrant]:
         """The grants that are neither revoked nor expired."""

@@ -10,11 +10,11 @@ from seed_oauth.storage.sqlite.database import Database
 # Without an index by expiry, which would double the cost of a write: the rows are those of the last minute.
 _TABLE = """
     CREATE TABLE IF NOT EXISTS held_responses (
-        key TEXT PRIMARY KEY,
+        key INTEGER PRIMARY KEY,
         sealed TEXT NOT NULL,
         client_family TEXT NOT NULL,
         expires_at REAL NOT NULL
-    ) STRICT, WITHOUT ROWID
+    ) STRICT
 """
 _INSERT = "INSERT INTO held_responses (key, sealed, client_family, expires_at) VALUES (?, ?, ?, ?)"
 _TAKE = "DELETE FROM held_responses WHERE key = ? RETURNING sealed"
@@ -28,12 +28,12 @@ class SqliteHeldResponseStore:
         database.on_connect(_set_up)
         self._database = database
 
-    async def hold(self, key: str, sealed: str, family: ClientFamily, *, expires_at: float) -> None:
+    async def hold(self, key: int, sealed: str, family: ClientFamily, *, expires_at: float) -> None:
         """Store one."""
         row = (key, sealed, family.value, expires_at)
         await self._database.write(lambda connection: connection.execute(_INSERT, row))
 
-    async def take(self, key: str) -> str | None:
+    async def take(self, key: int) -> str | None:
         """Remove one and return it."""
         # Committed once every row is fetched.
         rows = await self._database.write(lambda connection: connection.execute(_TAKE, (key,)).fetchall())
