@@ -4,7 +4,6 @@ from collections import deque
 from dataclasses import dataclass
 
 from seed_oauth.cli.watch.exposition import Snapshot
-from seed_oauth.cli.watch.samples import Samples
 from seed_oauth.telemetry.contract import (
     AUTHORIZATION_REQUESTS,
     DCR_REGISTRATIONS,
@@ -13,6 +12,7 @@ from seed_oauth.telemetry.contract import (
     IDP_REQUESTS,
     TOKEN_EXCHANGES,
 )
+from seed_oauth.telemetry.samples import Samples
 
 ACTIVITY = (AUTHORIZATION_REQUESTS, TOKEN_EXCHANGES, DCR_REGISTRATIONS, ERRORS, IDP_REQUESTS, FLOW_STEPS)
 """Counters of which every request increases at least one."""

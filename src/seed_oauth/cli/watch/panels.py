@@ -11,7 +11,6 @@ from seed_oauth.cli.watch.charts import NOTHING, Bar, Sparkline, count, goodness
 from seed_oauth.cli.watch.flow import FlowState
 from seed_oauth.cli.watch.layout import columns, panel, quantile, rated, title, words
 from seed_oauth.cli.watch.login import came_back, consented
-from seed_oauth.cli.watch.samples import Samples
 from seed_oauth.outcomes import Cause, GrantType
 from seed_oauth.telemetry.contract import (
     AUTHORIZATION_REQUESTS,
@@ -23,6 +22,7 @@ from seed_oauth.telemetry.contract import (
     TOKEN_EXCHANGES,
     Series,
 )
+from seed_oauth.telemetry.samples import Samples
 
 SUCCESS = {"result": "success"}
 OK = {"outcome": "ok"}
