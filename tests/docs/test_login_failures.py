@@ -14,6 +14,7 @@ from seed_oauth.outcomes import (
     ResourceOutcome,
     TokenOutcome,
 )
+from seed_oauth.outcomes.remedies import REMEDIES
 from tests.docs.login_failures import SECTIONS, Failure
 from tests.docs.pages import DOCS, expect
 from tests.test_secrets import logging_as
@@ -61,8 +62,8 @@ def section(failure: Failure, line: dict[str, Any]) -> str:
             f"### `{line['endpoint']}`: `{failure.outcome.reason}`",
             failure.seen,
             f"```json\n{json.dumps(line, ensure_ascii=False)}\n```",
-            f"**Cause.** {failure.cause}",
-            f"**Remedy.** {failure.remedy}",
+            f"**Cause.** {REMEDIES[failure.outcome].cause}",
+            f"**Remedy.** {REMEDIES[failure.outcome].remedy}",
         ]
     )
 
@@ -82,3 +83,7 @@ def test_every_failure_of_a_login_that_the_operator_causes_is_on_the_page() -> N
     )  # fmt: skip
     caused = {row for rows in endpoints for row in rows if row.cause is Cause.SERVER and row.name != "UNEXPECTED"}
     assert not caused - {failure.outcome for failure in FAILURES}
+
+
+def test_every_failure_that_is_explained_on_the_page_of_the_metrics_listener_is_on_this_page() -> None:
+    assert set(REMEDIES) == {failure.outcome for failure in FAILURES}

@@ -40,6 +40,8 @@ class Settings(AccessSettings, FromEnvironment, AuditSettings, BaseSettings):
     """Address on which the metrics listener listens. Keep it private."""
     metrics_port: validators.Port = 9464
     """TCP port of the metrics listener; 0 picks a free one."""
+    metrics_page: bool = True
+    """Whether the metrics listener has [a page for people](../how-to/metrics-page.md) at `/`."""
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     """Number of worker processes. The metrics cover all of them."""
     flow: Literal["broker", "relay"] = "broker"

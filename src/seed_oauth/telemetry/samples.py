@@ -77,6 +77,10 @@ class Samples:
         wanted = frozenset(labels.items())
         return ((own, value) for own, value in self._named.get(name, ()) if wanted <= own)
 
+    def value(self, key: Key) -> float:
+        """The value of one sample, 0 if there is none."""
+        return self._values.get(key, 0.0)
+
     def total(self, name: str, /, **labels: str) -> float:
         """`sum(name{labels})`, 0 without samples."""
         return sum(value for _, value in self._matching(name, labels))
