@@ -327,7 +327,7 @@ async def test_the_demo_runs_until_it_is_interrupted(tmp_path: Path, ending: sig
     assert demo.stdout is not None
     seen = ""
     with anyio.fail_after(PATIENCE):
-        while "/metrics" not in seen or "authorization code" not in seen:
+        while "in the browser: http://" not in seen or "authorization code" not in seen:
             seen += (await demo.stdout.read(4096)).decode(errors="replace")
     demo.send_signal(ending)
     with anyio.fail_after(PATIENCE):

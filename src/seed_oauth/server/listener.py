@@ -128,6 +128,8 @@ def listen(host: str, port: int, setting: str) -> socket.socket:
 
 def metrics_listener(settings: Settings, pipeline: Pipeline, listening: socket.socket) -> Listener:
     """The listener for the metrics of a pipeline; its limits keep slow scrapers from using up file descriptors."""
-    page = MetricsPage(pipeline.registry, title=settings.issuer) if settings.metrics_page else None
+    page = (
+        MetricsPage(pipeline.registry, pipeline.failed_logins, title=settings.issuer) if settings.metrics_page else None
+    )
     limits = Limits(connections=METRICS_CONNECTIONS)
     return Listener(create_metrics_app(pipeline.registry, page=page), listening, limits=limits)

@@ -18,11 +18,12 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from seed_oauth.http.answer import NO_STORE
-from seed_oauth.http.scope_keys import DRAINING
+from seed_oauth.http.scope_keys import DRAINING, HALF_CLOSED
 from seed_oauth.telemetry.contract import AUTHORIZATION_WAIT, TOKEN_EXCHANGE_DURATION
+from seed_oauth.telemetry.failed_logins import FailedLogins
 from seed_oauth.telemetry.page import figures
 from seed_oauth.telemetry.page.history import COARSE_SPAN, FINE_SPAN, INTERVAL, History
 from seed_oauth.telemetry.samples import Samples, sample_values
@@ -61,10 +62,23 @@ _FILES = {
 class MetricsPage:
     """Remembers the counters of a registry while it runs, and shows them."""
 
-    def __init__(self, registry: CollectorRegistry, *, title: str = "", clock: Callable[[], float] = monotonic) -> None:
-        """`title` names the instance, for example its issuer; `clock` counts seconds and never goes back."""
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        failed_logins: FailedLogins,
+        *,
+        title: str = "",
+        interval: float = INTERVAL,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        """The page of the instance `title`, for example its issuer.
+
+        The registry is read every `interval` seconds; `clock` counts seconds and never goes back.
+        """
         self._registry = registry
+        self._failed_logins = failed_logins
         self._title = title
+        self._interval = interval
         self._clock = clock
         self._started = time() - clock()
         self._history = History()
@@ -81,7 +95,7 @@ class MetricsPage:
 
     @asynccontextmanager
     async def running(self, _: Starlette) -> AsyncIterator[None]:
-        """Read the registry every five seconds; the lifespan of the app with the routes."""
+        """Read the registry again and again; the lifespan of the app with the routes."""
         self.read()
         reading = asyncio.create_task(self._keep_reading())
         yield
@@ -98,7 +112,7 @@ class MetricsPage:
 
     async def _keep_reading(self) -> None:
         while True:
-            await asyncio.sleep(INTERVAL)
+            await asyncio.sleep(self._interval)
             self.read()
 
     async def _figures(self, _: Request) -> Response:
@@ -145,6 +159,7 @@ class MetricsPage:
             "ceilings": {"exchange": TOKEN_EXCHANGE_DURATION.buckets[-1], "wait": AUTHORIZATION_WAIT.buckets[-1]},
             "now": now,
             "periods": [figures.period(*self._history.increase(seconds), now) for seconds in PERIODS],
+            "failed": [failed._asdict() for failed in self._failed_logins.latest()],
             "fine": shown(self._history.fine_points),
             "coarse": shown(self._history.coarse_points),
         }
@@ -160,10 +175,17 @@ class _EventStream(StreamingResponse):
         self._on_end = on_end
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def receive_or_leave() -> Message:
+            message = await receive()
+            # A browser closes both sides of a connection. Otherwise only the next write would tell that it has left.
+            return {"type": "http.disconnect"} if HALF_CLOSED in scope else message
+
         try:
-            await super().__call__(scope, receive, send)
+            await super().__call__(scope, receive_or_leave, send)
         finally:
             self._on_end()
+            if HALF_CLOSED in scope:
+                scope[HALF_CLOSED]()
 
 
 class _File:

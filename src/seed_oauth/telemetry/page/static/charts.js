@@ -13,6 +13,7 @@ const CHARTS = [
   },
 ];
 const HEIGHT = 170;
+const MINUTES = [1, 2, 5, 10, 15, 30, 60, 120].map(minutes => minutes * 60);
 
 export function duration(seconds) {
   if (seconds === null || seconds === undefined) return "–";
@@ -80,6 +81,6 @@ function options({ lines, canvas }, format) {
         value: (plot, value, _, hovered) => format(hovered === null ? plot.data[at + 1].at(-1) : value),
       })),
     ],
-    axes: [{ ...axis, values: (_, ticks) => ticks.map(clock) }, { ...axis, size: 58, values: (_, ticks) => ticks.map(format) }],
+    axes: [{ ...axis, size: 28, incrs: MINUTES, values: (_, ticks) => ticks.map(clock) }, { ...axis, size: 58, values: (_, ticks) => ticks.map(format) }],
   };
 }

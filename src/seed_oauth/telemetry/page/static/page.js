@@ -11,6 +11,7 @@ let figures = null;
 let heard = 0;
 
 const number = value => Math.round(value).toLocaleString("en");
+const time = at => new Date(at * 1000).toLocaleTimeString([], { hour12: false });
 const words = name => name.replaceAll("_", " ");
 
 function share(part, whole) {
@@ -45,9 +46,9 @@ function row(name, cells, className = "") {
   return element("tr", [head, ...cells.map(cell => cell instanceof Node ? cell : element("td", cell))], className);
 }
 
-function fill(id, rows, otherwise) {
+function fill(id, rows, otherwise, columns = 4) {
   const none = element("tr", element("td", otherwise, "aside"));
-  none.firstChild.colSpan = 4;
+  none.firstChild.colSpan = columns;
   find(id).tBodies[0].replaceChildren(...(rows.length ? rows : [none]));
 }
 
@@ -80,8 +81,8 @@ function showTiles(period) {
 }
 
 function showFunnel(period) {
-  const most = Math.max(...period.steps.map(({ count }) => count));
   const way = period.steps.filter(({ aside }) => !aside);
+  const most = Math.max(...way.map(({ count }) => count));
   const of = ({ step, count }) => {
     const before = way[way.findIndex(taken => taken.step === step) - 1];
     return before?.count && count <= before.count ? share(count, before.count) : "";
@@ -109,6 +110,14 @@ function showErrors(errors) {
     ]),
   ]));
   find("errors").replaceChildren(...(items.length ? items : [element("li", "Nothing failed.", "none")]));
+}
+
+function showFailed(failed) {
+  fill("failed", failed.map(({ at, endpoint, reason, cause, client_family: family, correlation_id: correlation, flow_id: flow }) =>
+    row(time(at), [
+      element("td", element("span", cause, `cause ${cause}`)), element("td", element("code", `${endpoint}: ${reason}`)), words(family),
+      element("td", element("code", correlation)), element("td", element("code", flow || "–")),
+    ])), "None failed.", 6);
 }
 
 function showNow({ workers, checks }) {
@@ -140,11 +149,12 @@ function show() {
   fill("requests", period.idp.map(({ operation, outcome, count }) => row(operation, [
     words(outcome), bar(count, period.idp[0].count, outcome === "ok" ? "good" : "bad"), number(count),
   ])), "No requests.");
+  showFailed(figures.failed);
   showNow(figures.now);
   const points = chosen ? figures.coarse : figures.fine;
   const last = figures.fine.at(-1)?.[0] ?? Date.now() / 1000;
   charts.show(figures.names, points, last - [600, 3600, 21_600][chosen], last);
-  find("updated").textContent = `${covered(period.seconds)} · updated ${new Date(last * 1000).toLocaleTimeString([], { hour12: false })}`;
+  find("updated").textContent = `${covered(period.seconds)} · updated ${time(last)}`;
 }
 
 function covered(seconds) {
