@@ -1,7 +1,6 @@
 """What the page loads: its files, the figures, and the events; how many may look at it, and who may not."""
 
 import asyncio
-import gzip
 import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -290,6 +289,7 @@ def test_no_file_names_an_address_to_load_from() -> None:
 
 
 async def test_nothing_that_a_client_or_a_user_wrote_is_on_the_page() -> None:
+    """THREATS 41."""
     canary = "canary<script>alert(1)</script>"
     async with FrontDoor() as door:
         page = page_of(door.pipeline)
@@ -300,6 +300,5 @@ async def test_nothing_that_a_client_or_a_user_wrote_is_on_the_page() -> None:
             await door.http.post("/oauth/token", data={"code": canary, "grant_type": canary})
             page.read()
             text = (await viewer.get("/figures")).text
-            assert gzip.decompress(gzip.compress(text.encode()))  # what a viewer gets
     assert "canary" not in text
     assert len(orjson.loads(text)["failed"]) >= 3

@@ -17,8 +17,8 @@ const MINUTES = [1, 2, 5, 10, 15, 30, 60, 120].map(minutes => minutes * 60);
 
 export function duration(seconds) {
   if (seconds === null || seconds === undefined) return "–";
-  if (seconds < 0.9995) return `${Math.round(seconds * 1000)} ms`;
-  return seconds < 10 ? `${Number(seconds.toFixed(2))} s` : `${Math.round(seconds)} s`;
+  if (seconds < 0.9995) return `${Math.round(seconds * 1000)}\u00a0ms`;
+  return `${seconds < 10 ? Number(seconds.toFixed(2)) : Math.round(seconds)}\u00a0s`;
 }
 
 const clock = at => new Date(at * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hour12: false });
