@@ -5,9 +5,8 @@ private as the metrics.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from importlib.resources import files
 from time import monotonic, time
 from typing import Any
@@ -130,18 +129,12 @@ class MetricsPage:
 
     async def _stream(self, draining: asyncio.Event) -> AsyncIterator[bytes]:
         """One event per reading. There is no queue: who reads slowly misses events, and sees that by their number."""
-        stopping = asyncio.create_task(_is_set(draining))
-        try:
-            yield b"retry: 5000\n\n"
-            while True:
-                ticked = asyncio.create_task(_is_set(self._ticked))
-                await asyncio.wait({ticked, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                ticked.cancel()
-                if draining.is_set():
-                    return
-                yield b"data: %b\n\n" % self._encode(whole=False)
-        finally:
-            stopping.cancel()
+        yield b"retry: 5000\n\n"
+        while True:
+            await _any_is_set(self._ticked, draining)
+            if draining.is_set():
+                return
+            yield b"data: %b\n\n" % self._encode(whole=False)
 
     def _encode(self, *, whole: bool) -> bytes:
         """The figures, with all points of the charts or only the latest; encoded once per reading for all viewers."""
@@ -151,7 +144,7 @@ class MetricsPage:
 
     def _content(self, *, whole: bool) -> dict[str, Any]:
         now = figures.state(self._samples)
-        shown: Callable[[Iterable[figures.Point]], list[figures.Point]] = list if whole else partial(_latest)
+        first = 0 if whole else -1
         return {
             "tick": self._tick,
             "title": self._title,
@@ -160,13 +153,9 @@ class MetricsPage:
             "now": now,
             "periods": [figures.period(*self._history.increase(seconds), now) for seconds in PERIODS],
             "failed": [failed._asdict() for failed in self._failed_logins.latest()],
-            "fine": shown(self._history.fine_points),
-            "coarse": shown(self._history.coarse_points),
+            "fine": list(self._history.fine_points)[first:],
+            "coarse": list(self._history.coarse_points)[first:],
         }
-
-
-def _latest(points: Iterable[figures.Point]) -> list[figures.Point]:
-    return list(points)[-1:]
 
 
 class _EventStream(StreamingResponse):
@@ -197,5 +186,10 @@ class _File:
         return Response(self._content, headers=HEADERS, media_type=self._media_type)
 
 
-async def _is_set(event: asyncio.Event) -> None:
-    await event.wait()
+async def _any_is_set(*events: asyncio.Event) -> None:
+    waiting = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()

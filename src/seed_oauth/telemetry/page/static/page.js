@@ -189,7 +189,6 @@ function refresh() {
 
 const events = new EventSource("events");
 events.onmessage = hear;
-events.onopen = refresh;
 document.querySelector("form").addEventListener("change", () => figures && show());
 refresh();
 // Where there are too many viewers the stream is refused, and the page polls.
