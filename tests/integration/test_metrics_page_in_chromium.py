@@ -161,7 +161,7 @@ async def test_the_pictures_in_the_documentation_are_of_this_page(chromium: Brow
         if updating:
             (DOCS / name).write_bytes((tmp_path / name).read_bytes())
         assert size_of(DOCS / name) == size_of(tmp_path / name)
-        assert (DOCS / name).stat().st_size < 150_000
+        assert (DOCS / name).stat().st_size < 160_000
 
 
 def test_every_picture_is_on_the_page_about_it() -> None:

@@ -13,7 +13,7 @@ MOST_PER_CAUSE = 8
 
 
 class FailedLogin(NamedTuple):
-    """A request that ended a login. All values are from closed lists, except for the IDs, which are random."""
+    """A request that ended a login. All values are from closed lists, except for the IDs: a random one and a hash."""
 
     at: float
     """Seconds since the epoch."""
