@@ -125,6 +125,7 @@ async def test_serve_says_where_it_listens_and_what_it_is_connected_to(tmp_path:
     async with serving(tmp_path, environment) as server:
         lines = {line["event"]: line for line in map(json.loads, (await server.stop()).splitlines())}
     assert (lines["listening"]["url"], lines["listening"]["metrics_url"]) == (server.url, server.metrics)
+    assert lines["page in the browser"]["url"] == server.metrics.removesuffix("metrics")
     assert lines["clients connect to"]["resources"] == f"{server.url}/mcp"
     assert lines["store"]["where"] == f"{tmp_path}/clients.db"
     assert lines["identity provider"]["url"] == environment["SEED_OAUTH_IDP_ISSUER"]
@@ -327,13 +328,31 @@ async def test_the_demo_runs_until_it_is_interrupted(tmp_path: Path, ending: sig
     assert demo.stdout is not None
     seen = ""
     with anyio.fail_after(PATIENCE):
-        while "/metrics" not in seen or "authorization code" not in seen:
+        while "in the browser: http://" not in seen or "authorization code" not in seen:
             seen += (await demo.stdout.read(4096)).decode(errors="replace")
     demo.send_signal(ending)
     with anyio.fail_after(PATIENCE):
         _, err = await demo.communicate()
     assert demo.returncode == 130
     assert err == b""
+
+
+async def test_the_demo_opens_its_page_in_the_browser_when_asked(tmp_path: Path) -> None:
+    browser = tmp_path / "browser"
+    browser.write_text('#!/bin/sh\necho "$1" > opened.part && mv opened.part opened\n')
+    browser.chmod(0o700)
+    demo = await asyncio.create_subprocess_exec(
+        COMMAND, "demo", "--open", "--port", "0", "--metrics-port", "0",
+        cwd=tmp_path, stdout=asyncio.subprocess.DEVNULL, env={**os.environ, "BROWSER": f"{browser} %s"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    with anyio.fail_after(PATIENCE):
+        while not (tmp_path / "opened").exists():
+            await asyncio.sleep(0.05)
+    demo.send_signal(signal.SIGINT)
+    with anyio.fail_after(PATIENCE):
+        await demo.wait()
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\n", (tmp_path / "opened").read_text())
 
 
 @pytest.mark.parametrize(

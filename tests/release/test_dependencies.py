@@ -82,7 +82,8 @@ def test_the_licences_of_all_runtime_dependencies_are_on_their_page() -> None:
     rows = "".join(f"| {package} | {licence(package)} |\n" for package in sorted(locked()))
     page = (
         "# Licences\n\nThe packages that an installation on Linux includes, and their licences. This page is\n"
-        f"generated from their metadata.\n\n| package | licence |\n|---|---|\n{rows}"
+        f"generated from their metadata.\n\n| package | licence |\n|---|---|\n{rows}\n"
+        "The page of the metrics listener includes [uPlot](https://github.com/leeoniya/uPlot), under the MIT licence.\n"
     )
     if os.environ.get("UPDATE_DOCS"):
         LICENCES.write_text(page, encoding="utf-8")

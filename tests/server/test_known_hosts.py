@@ -73,7 +73,7 @@ async def test_a_listener_on_loopback_is_not_reached_by_a_rebound_name() -> None
 
 async def test_neither_are_the_metrics() -> None:
     with listen("127.0.0.1", 0, "METRICS_PORT") as listening:
-        listener = metrics_listener(Pipeline(), listening)
+        listener = metrics_listener(Settings(), Pipeline(), listening)
         serving = asyncio.create_task(listener.run_until_stopped())
         async with httpx.AsyncClient(base_url=listener.url, trust_env=False) as http:
             assert (await http.get("/metrics", headers={"Host": "evil.example"})).status_code == 421

@@ -78,6 +78,9 @@ def demo(
     error_rate: Annotated[
         float, typer.Option(min=0, max=1, help="Share of token exchanges that fail at the identity provider.")
     ] = 0,
+    in_browser: Annotated[
+        bool, typer.Option("--open", help="Open the page of the metrics listener in the browser.")
+    ] = False,
     port: Annotated[int, typer.Option(help="Port of the front door; 0 picks a free one.")] = 8000,
     metrics_port: Annotated[int, typer.Option(help="Port of the metrics listener; 0 picks a free one.")] = 9464,
 ) -> None:
@@ -104,6 +107,7 @@ def demo(
             per_second=per_second,
             latency=latency,
             error_rate=error_rate,
+            in_browser=in_browser,
         )
     )
 

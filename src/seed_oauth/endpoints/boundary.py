@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
 from random import getrandbits
-from time import perf_counter
+from time import perf_counter, time
 
 import structlog
 from starlette.requests import ClientDisconnect, Request
@@ -27,6 +27,7 @@ from seed_oauth.rate_limits import RateLimit
 from seed_oauth.telemetry import Telemetry
 from seed_oauth.telemetry.audit import AuditTrail
 from seed_oauth.telemetry.contract import ENDPOINTS
+from seed_oauth.telemetry.failed_logins import LOGIN, FailedLogin
 from seed_oauth.telemetry.steps import UNCOUNTED_METHODS, Step
 
 Endpoint = Callable[[Request], Awaitable[Answer]]
@@ -119,6 +120,8 @@ class Boundary:
     ) -> None:
         outcome = answer.outcome
         is_step = answer.is_step and (self._outcomes is not AuthorizationOutcome or not _is_by_program(request))
+        if error is not None:
+            self._note_failed_login(error, correlation_id)
         self._telemetry.record(outcome, answer.client_family, answer.waited, is_step=is_step)
         if self._audit is not None:
             self._audit.record(outcome, request.scope)
@@ -129,6 +132,15 @@ class Boundary:
                 line |= error.__cause__.log_fields
         log = self._log.warning if outcome.cause in _OUR_TROUBLE else self._log.info
         log("request", **line, duration_ms=round((perf_counter() - started) * 1000, 2))
+
+    def _note_failed_login(self, error: OAuthError, correlation_id: str) -> None:
+        outcome = error.outcome
+        if isinstance(outcome, LOGIN) and outcome.cause is not None:
+            endpoint, flow_id = ENDPOINTS[self._outcomes], log_fields.flow_id()
+            family = error.client_family.value
+            self._telemetry.note_failed_login(
+                FailedLogin(time(), endpoint, outcome.reason, outcome.cause.value, family, correlation_id, flow_id)
+            )
 
 
 def document_route(path: str, document: Document, telemetry: Telemetry) -> Route:

@@ -29,6 +29,11 @@ def note(**fields: str | None) -> None:
         known.update({name: value for name, value in fields.items() if value and _PRINTABLE.fullmatch(value)})
 
 
+def flow_id() -> str:
+    """The ID of the login that the request belongs to, empty if that is not known."""
+    return (_fields.get() or {}).get("flow_id", "")
+
+
 def fact(**facts: object) -> None:
     """Add facts for the audit trail: keys and meanings are in `access.audit.FACTS`."""
     known = _facts.get()

@@ -1,4 +1,7 @@
-"""The failures that an operator can cause: why each happens, and what helps."""
+"""The failures that an operator can cause: why each happens, and what helps.
+
+The documentation's "When a login fails", `seed-oauth explain` and the page of the metrics listener have them.
+"""
 
 from collections.abc import Mapping
 from typing import NamedTuple

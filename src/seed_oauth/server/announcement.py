@@ -14,6 +14,8 @@ def announce(settings: Settings, public: socket.socket, private: socket.socket) 
     """Log one line for each of them."""
     log = structlog.get_logger("seed_oauth")
     log.info("listening", url=url_of(public), metrics_url=f"{url_of(private)}/metrics", workers=settings.workers)
+    if settings.metrics_page:
+        log.info("page in the browser", url=f"{url_of(private)}/")
     log.info("clients connect to", resources=" ".join(settings.protected_resources), issuer=settings.issuer)
     log.info("store", where=place(settings.store_url))
     idp = settings.idp_issuer or settings.idp_authorization_url or "not set"

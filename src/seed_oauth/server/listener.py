@@ -16,8 +16,8 @@ from seed_oauth.server.connection_limits import Limits
 from seed_oauth.server.connections import Connection, Connections
 from seed_oauth.server.known_hosts import KnownHosts
 from seed_oauth.server.process_limits import most_connections
-from seed_oauth.settings import PREFIX, SettingsError
-from seed_oauth.telemetry import Pipeline, create_metrics_app
+from seed_oauth.settings import PREFIX, Settings, SettingsError
+from seed_oauth.telemetry import MetricsPage, Pipeline, create_metrics_app
 
 DRAIN = 30
 """Seconds that requests in progress have to finish after SIGTERM."""
@@ -137,7 +137,10 @@ def listen(host: str, port: int, setting: str) -> socket.socket:
     return listening
 
 
-def metrics_listener(pipeline: Pipeline, listening: socket.socket) -> Listener:
+def metrics_listener(settings: Settings, pipeline: Pipeline, listening: socket.socket) -> Listener:
     """The listener for the metrics of a pipeline; its limits keep slow scrapers from using up file descriptors."""
+    page = (
+        MetricsPage(pipeline.registry, pipeline.failed_logins, title=settings.issuer) if settings.metrics_page else None
+    )
     limits = Limits(connections=METRICS_CONNECTIONS)
-    return Listener(create_metrics_app(pipeline.registry), listening, limits=limits)
+    return Listener(create_metrics_app(pipeline.registry, page=page), listening, limits=limits)

@@ -26,7 +26,7 @@ async def serve(settings: Settings) -> None:
     ):
         announce(settings, public, private)
         front_door = Listener(create_app(settings, pipeline=pipeline), public, hosts=public_hosts(settings))
-        await run_together(front_door, metrics_listener(pipeline, private))
+        await run_together(front_door, metrics_listener(settings, pipeline, private))
         pipeline.shutdown()
 
 

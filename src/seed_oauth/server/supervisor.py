@@ -137,7 +137,7 @@ async def serve(settings: Settings) -> None:
     ):
         announce(settings, public, private)
         workers += [Worker(number, settings, public) for number in range(settings.workers)]
-        metrics = metrics_listener(pipeline, private)
+        metrics = metrics_listener(settings, pipeline, private)
         async with asyncio.TaskGroup() as group:
             group.create_task(metrics.run_until_stopped())
             reading = group.create_task(_keep_reading(workers))

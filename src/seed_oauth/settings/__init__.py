@@ -13,14 +13,14 @@ from seed_oauth.settings.access import AccessSettings
 from seed_oauth.settings.audit import AuditSettings
 from seed_oauth.settings.environment import FromEnvironment
 from seed_oauth.settings.errors import PREFIX, SettingsError, readable, refuse_unknown_variables
-from seed_oauth.settings.mcp_server import McpServerUrl, path_of, script_origins
+from seed_oauth.settings.mcp_server import McpServerSettings, path_of, script_origins
 from seed_oauth.settings.preset import Preset
 from seed_oauth.settings.store_url import StoreUrl
 
 __all__ = ["PREFIX", "Settings", "SettingsError"]
 
 
-class Settings(AccessSettings, FromEnvironment, AuditSettings, BaseSettings):
+class Settings(AccessSettings, FromEnvironment, McpServerSettings, AuditSettings, BaseSettings):
     """All settings, from keyword arguments or from `SEED_OAUTH_*` environment variables.
 
     Raises:
@@ -40,6 +40,8 @@ class Settings(AccessSettings, FromEnvironment, AuditSettings, BaseSettings):
     """Address on which the metrics listener listens. Keep it private."""
     metrics_port: validators.Port = 9464
     """TCP port of the metrics listener; 0 picks a free one."""
+    metrics_page: bool = True
+    """Whether the metrics listener has [a page for people](../how-to/metrics-page.md) at `/`."""
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     """Number of worker processes. The metrics cover all of them."""
     flow: Literal["broker", "relay"] = "broker"
@@ -142,21 +144,6 @@ class Settings(AccessSettings, FromEnvironment, AuditSettings, BaseSettings):
     """Whether a `client_id` may be the URL of a Client ID Metadata Document."""
     client_documents_on_loopback: bool = False
     """Whether such documents may be fetched from loopback addresses, on any port. For development only."""
-
-    mcp_server: McpServerUrl = None
-    """URL of the MCP server. Requests with a valid access token are forwarded to it. Unset, nothing is forwarded."""
-    mcp_server_timeout: Annotated[float, Field(gt=0, le=3600)] = 120.0
-    """Seconds until the response of the MCP server must begin. A response that has begun may take any time."""
-    mcp_server_body_limit: Annotated[int, Field(ge=1024)] = 16 * 1024 * 1024
-    """Maximum size of a forwarded request body, in bytes."""
-    allowed_origins: validators.Origins = ()
-    """Web origins whose scripts may call an MCP server that listens on loopback, separated by commas; `*` allows all.
-    Loopback origins and that of this server are always allowed."""
-    mcp_server_send_token: bool = True
-    """Whether the identity provider's access token is sent to the MCP server if the client has one of this server's."""
-
-    verify_send_token: bool = False
-    """Whether `/oauth/verify` also answers with the identity provider's access token. Keep clients from that path."""
 
     consent_days: Annotated[float, Field(ge=0, le=365)] = 30
     """Days for which a browser remembers a consent, if its user chose so; 0 asks every time."""

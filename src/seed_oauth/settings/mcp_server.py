@@ -1,4 +1,4 @@
-"""Validation of the setting `mcp_server` and of the settings that it depends on."""
+"""The settings of the MCP server, and their validation."""
 
 import re
 from collections.abc import Sequence
@@ -6,10 +6,12 @@ from ipaddress import ip_address
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_settings import BaseSettings
 
 from seed_oauth.protocol.host import LOOPBACK_HOSTS, is_plain_host
 from seed_oauth.protocol.resource import canonical
+from seed_oauth.settings import validators
 
 # RFC 6762, RFC 6761, RFC 8375, ICANN resolution 2024.07.29.06, and Kubernetes services in other namespaces.
 _PRIVATE_NAMES = (".local", ".localhost", ".home.arpa", ".internal", ".svc")
@@ -37,6 +39,28 @@ def _url(value: str | None) -> str | None:
     if url.scheme == "http" and not is_private(host):
         raise ValueError("must use https (http is for loopback and private addresses only)")
     return value
+
+
+McpServerUrl = Annotated[str | None, AfterValidator(_url), BeforeValidator(lambda value: value or None)]
+
+
+class McpServerSettings(BaseSettings):
+    """What is behind this server, and how requests get there."""
+
+    mcp_server: McpServerUrl = None
+    """URL of the MCP server. Requests with a valid access token are forwarded to it. Unset, nothing is forwarded."""
+    mcp_server_timeout: Annotated[float, Field(gt=0, le=3600)] = 120.0
+    """Seconds until the response of the MCP server must begin. A response that has begun may take any time."""
+    mcp_server_body_limit: Annotated[int, Field(ge=1024)] = 16 * 1024 * 1024
+    """Maximum size of a forwarded request body, in bytes."""
+    allowed_origins: validators.Origins = ()
+    """Web origins whose scripts may call an MCP server that listens on loopback, separated by commas; `*` allows all.
+    Loopback origins and that of this server are always allowed."""
+    mcp_server_send_token: bool = True
+    """Whether the identity provider's access token is sent to the MCP server if the client has one of this server's."""
+
+    verify_send_token: bool = False
+    """Whether `/oauth/verify` also answers with the identity provider's access token. Keep clients from that path."""
 
 
 def check(mcp_server: str, port: int, issuer: str, resources: Sequence[str]) -> None:
@@ -83,6 +107,3 @@ def is_private(host: str) -> bool:
     except ValueError:
         # Names without a dot belong to containers and to machines on the local network.
         return "." not in host or host.endswith(_PRIVATE_NAMES)
-
-
-McpServerUrl = Annotated[str | None, AfterValidator(_url), BeforeValidator(lambda value: value or None)]

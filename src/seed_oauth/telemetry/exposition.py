@@ -1,4 +1,4 @@
-"""The metrics listener: `/metrics`, on a port of its own."""
+"""The metrics listener: `/metrics`, and a page for people at `/`, on a port of its own."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -14,9 +14,14 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from seed_oauth.telemetry.page import MetricsPage
 
-def create_metrics_app(registry: CollectorRegistry) -> Starlette:
-    """An ASGI app that serves `registry` at `/metrics`, in the text format that the scraper accepts."""
+
+def create_metrics_app(registry: CollectorRegistry, *, page: MetricsPage | None = None) -> Starlette:
+    """An ASGI app that serves `registry` at `/metrics`, in the text format that the scraper accepts.
+
+    `page` is served at `/`; it needs the lifespan of this app.
+    """
 
     async def metrics(request: Request) -> Response:
         # Collected on the event loop on purpose: no request is half recorded meanwhile, so related counters agree in a
@@ -27,7 +32,8 @@ def create_metrics_app(registry: CollectorRegistry) -> Starlette:
         return Response(await run_sync(partial(encode, collected)), headers={"Content-Type": content_type})
 
     return Starlette(
-        routes=[Route("/metrics", metrics), Route("/", _where_they_are)],
+        routes=[Route("/metrics", metrics), *(page.routes() if page else [Route("/", _where_they_are)])],
+        lifespan=page.running if page else None,
         middleware=[Middleware(GZipMiddleware, compresslevel=6)],
     )
 

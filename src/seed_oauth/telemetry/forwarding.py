@@ -7,7 +7,7 @@ outlive their worker, every series exists once, and a scrape does not wait for w
 
 import os
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
 from typing import Any
 
@@ -17,11 +17,15 @@ from opentelemetry.metrics import Counter, Histogram, Meter, MeterProvider, NoOp
 from opentelemetry.metrics import _Gauge as Gauge
 from opentelemetry.metrics import _NoOpGauge as NoOpGauge
 
+from seed_oauth.telemetry.failed_logins import FailedLogin
 from seed_oauth.telemetry.tracing import context_of, exemplar_of
 
 Message = list[Any]
 """`[kind, scope, version, schema_url, name, unit, description, buckets]` creates an instrument,
-`[number, value, attributes, exemplar]` is a measurement; instruments are numbered in the order of creation."""
+`[number, value, attributes, exemplar]` is a measurement; instruments are numbered in the order of creation.
+`["failed login", …]` is one, with the fields of `FailedLogin`."""
+
+_FAILED_LOGIN = "failed login"
 
 _MOST_UNSENT = 100_000  # messages; a pipe fills up only while the supervisor is blocked
 
@@ -75,6 +79,10 @@ class ForwardingMeterProvider(MeterProvider):
         self._messages.append(list(instrument))
         self._instruments += 1
         return self._instruments - 1
+
+    def tell(self, failed: FailedLogin) -> None:
+        """Add a failed login to the next message."""
+        self._messages.append([_FAILED_LOGIN, *failed])
 
     def measure(
         self, number: int, value: float, attributes: Mapping[str, Any] | None, exemplar: list[str] | None = None
@@ -147,10 +155,13 @@ class _ForwardingHistogram(NoOpHistogram):
 class Replay:
     """Records the measurements of one worker in the supervisor."""
 
-    def __init__(self, pipe: int, meter_provider: MeterProvider) -> None:
+    def __init__(
+        self, pipe: int, meter_provider: MeterProvider, on_failed_login: Callable[[FailedLogin], None] = lambda _: None
+    ) -> None:
         """`pipe` is the file descriptor of the read end of a non-blocking pipe."""
         self._pipe = pipe
         self._meter_provider = meter_provider
+        self._on_failed_login = on_failed_login
         self._instruments: list[Counter | Gauge | Histogram] = []
         self._begun = b""
         self._closed = False
@@ -185,6 +196,9 @@ class Replay:
             return b""
 
     def _apply(self, message: Message) -> None:
+        if message[0] == _FAILED_LOGIN:
+            self._on_failed_login(FailedLogin(*message[1:]))
+            return
         if isinstance(message[0], str):
             self._instruments.append(self._make(*message))
             return

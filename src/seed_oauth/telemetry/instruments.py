@@ -44,6 +44,7 @@ from seed_oauth.telemetry.contract import (
     Series,
     error_attributes,
 )
+from seed_oauth.telemetry.failed_logins import FailedLogin
 from seed_oauth.telemetry.steps import STEPS, Step
 
 _BATCH_SIZE = 256  # outcomes buffered before they are recorded; larger batches burden the garbage collector
@@ -84,6 +85,7 @@ class Telemetry:
         meter: Meter,
         context: Callable[[], Context] = Context,
         on_outcome: Callable[[], None] | None = None,
+        on_failed_login: Callable[[FailedLogin], None] = lambda _: None,
     ) -> None:
         """Create the instruments.
 
@@ -91,6 +93,7 @@ class Telemetry:
             meter: creates the instruments.
             context: returns the context that links a measurement to its trace.
             on_outcome: called after each outcome, which is then recorded at once instead of in batches.
+            on_failed_login: called for each login that failed, before its outcome is recorded.
         """
         counters = {series: _counter(meter, series) for series in CONTRACT if series.kind is Kind.COUNTER}
         histograms = {series: _histogram(meter, series) for series in CONTRACT if series.kind is Kind.HISTOGRAM}
@@ -104,6 +107,7 @@ class Telemetry:
         self._of_outcome = {outcome: _increments(outcome, counters) for outcomes in ENDPOINTS for outcome in outcomes}
         self._context = context
         self._on_outcome = on_outcome
+        self.note_failed_login = on_failed_login
         # Deques, because push readers collect in their own thread.
         self._outcomes: deque[tuple[Outcome, ClientFamily, bool]] = deque()
         self._waits: deque[tuple[float, Context]] = deque()

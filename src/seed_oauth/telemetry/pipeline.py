@@ -17,6 +17,7 @@ from starlette.middleware import Middleware
 
 from seed_oauth.telemetry.client_instrumentation import InstrumentedTransport
 from seed_oauth.telemetry.contract import WORKER_UP
+from seed_oauth.telemetry.failed_logins import FailedLogin, FailedLogins
 from seed_oauth.telemetry.forwarding import ForwardingMeterProvider, Replay
 from seed_oauth.telemetry.instruments import Telemetry, views
 from seed_oauth.telemetry.push import (
@@ -41,11 +42,13 @@ class Recording:
         meter_provider: MeterProvider,
         tracer_provider: TracerProvider,
         on_outcome: Callable[[], None] | None = None,
+        *,
+        on_failed_login: Callable[[FailedLogin], None],
     ) -> None:
         self._meter_provider = meter_provider
         self._tracer_provider = tracer_provider
         self._meter = meter_provider.get_meter(_SCOPE, VERSION)
-        self.telemetry = Telemetry(self._meter, context_source(tracer_provider), on_outcome)
+        self.telemetry = Telemetry(self._meter, context_source(tracer_provider), on_outcome, on_failed_login)
 
     def instrument(self, transport: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
         """The transport with spans and `http_client_request_duration_seconds` around each request."""
@@ -96,7 +99,8 @@ class Pipeline(Recording):
             exemplar_filter=exemplar_filter(tracing=is_tracing(tracer_provider)),
             shutdown_on_exit=False,
         )
-        super().__init__(self._sdk_meter_provider, tracer_provider)
+        self.failed_logins = FailedLogins()
+        super().__init__(self._sdk_meter_provider, tracer_provider, on_failed_login=self.failed_logins.add)
         self._meter.create_observable_gauge(
             WORKER_UP.name, callbacks=[self._observe_workers], unit=WORKER_UP.unit, description=WORKER_UP.help
         )
@@ -111,7 +115,7 @@ class Pipeline(Recording):
 
     def replay(self, pipe: int) -> Replay:
         """Records here what the `ForwardingPipeline` of a worker writes to the other end of `pipe`."""
-        return Replay(pipe, self._sdk_meter_provider)
+        return Replay(pipe, self._sdk_meter_provider, self.failed_logins.add)
 
     def is_partial(self) -> bool:
         """Whether a scrape covers one of several processes, and nothing is pushed."""
@@ -143,6 +147,7 @@ class ForwardingPipeline(Recording):
             tracer_provider or pushing_tracer_provider(own_resource()),
             # Sent at once, so that an answered request is counted even if this process is killed next.
             on_outcome=self._forwarding.send,
+            on_failed_login=self._forwarding.tell,
         )
 
     def give_sign_of_life(self) -> bool:

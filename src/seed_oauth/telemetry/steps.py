@@ -47,6 +47,12 @@ class Step(StrEnum):
     """Was asked to log in again with more scopes, which an operation needs; of any client."""
 
 
+ON_THE_WAY = (Step.REQUESTED, Step.REDIRECTED, Step.RETURNED, Step.EXCHANGED, Step.USED)
+"""The steps that every login takes; clients keep documents and registrations, and browsers keep consents."""
+
+BEGINNING = ResourceOutcome.NO_TOKEN.reason
+"""The reason in `oauth_errors_total` with which every login begins; not a failure."""
+
 STEPS: Mapping[Outcome, tuple[Step, ...]] = {
     ResourceOutcome.NO_TOKEN: (Step.CHALLENGED,),
     RegistrationOutcome.REGISTERED: (Step.REGISTERED,),

@@ -86,7 +86,7 @@ def test_the_demo_says_its_url_first_and_keeps_it_visible_and_nothing_is_cut_off
         for frame in demo.frames():
             assert url in frame[0]
             assert is_whole(frame), "\n".join(frame)
-            assert f"metrics http://127.0.0.1:{metrics_port}/metrics" in frame[-1]
+            assert f"in the browser: http://127.0.0.1:{metrics_port}/" in frame[-1]
         with terminal("watch", f"http://127.0.0.1:{metrics_port}/metrics") as watch:
             watch.wait_until(lambda output: output.count(HOME) > 4)
             for frame in watch.frames():

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seed_oauth.cli.watch import FlowState, Snapshot
-from seed_oauth.cli.watch.samples import Histogram, Key, Samples
 from seed_oauth.telemetry.contract import ERRORS, TOKEN_EXCHANGE_DURATION, TOKEN_EXCHANGES
+from seed_oauth.telemetry.samples import Histogram, Key, Samples
 
 EXCHANGES = TOKEN_EXCHANGES.name
 DURATION = TOKEN_EXCHANGE_DURATION.name

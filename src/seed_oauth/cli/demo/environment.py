@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +20,7 @@ from seed_oauth.cli.demo.identity_provider import DevelopmentIdentityProvider
 from seed_oauth.cli.demo.visit import VisitingClient
 from seed_oauth.server.listener import Listener, listen
 from seed_oauth.settings import Settings
-from seed_oauth.telemetry import Pipeline, create_metrics_app
+from seed_oauth.telemetry import MetricsPage, Pipeline, create_metrics_app
 
 _HOST = "127.0.0.1"
 _DRAIN = 1  # second; by then the demo's clients have disconnected
@@ -39,6 +40,8 @@ class Environment:
     """A front door whose store is unavailable."""
     metrics: str
     """The metrics of all three front doors."""
+    page: str
+    """The same in the browser."""
     identity_provider: DevelopmentIdentityProvider
     identity_provider_url: str
     visit: str
@@ -83,17 +86,19 @@ async def open_environment(
             "idp_client_secret": _CLIENT_SECRET,
         }
         mcp_server = Listener(Starlette(routes=[Route("/mcp", _pong, methods=["POST"])]), aside[4], _DRAIN)
+        broken = _without_readiness(pipeline)
         doors = []
-        for listening, idp_settings, store in (
-            (public, {**to_idp, "mcp_server": f"{mcp_server.url}/mcp"}, folder / "clients.db"),
-            (aside[1], {}, folder / "clients.db"),
+        for listening, idp_settings, store, recording in (
+            (public, {**to_idp, "mcp_server": f"{mcp_server.url}/mcp"}, folder / "clients.db", pipeline),
+            (aside[1], {}, folder / "clients.db", broken),
             # A folder cannot be opened as a database.
-            (aside[2], to_idp, folder),
+            (aside[2], to_idp, folder, broken),
         ):
             issuer = f"http://{_HOST}:{listening.getsockname()[1]}"
             settings = Settings.load(issuer=issuer, flow="broker", store_url=f"sqlite:///{store}", **idp_settings)
-            doors.append(Listener(create_app(settings, pipeline=pipeline, now=now, clock=clock), listening, _DRAIN))
-        metrics = Listener(create_metrics_app(pipeline.registry), private, _DRAIN)
+            doors.append(Listener(create_app(settings, pipeline=recording, now=now, clock=clock), listening, _DRAIN))
+        page = MetricsPage(pipeline.registry, pipeline.failed_logins, title=doors[0].url)
+        metrics = Listener(create_metrics_app(pipeline.registry, page=page), private, _DRAIN)
         client = Listener(VisitingClient(doors[0].url).app, aside[3], _DRAIN)
 
         await stack.enter_async_context(_running(idp, mcp_server, *doors, metrics, client))
@@ -102,6 +107,7 @@ async def open_environment(
             unconfigured_door=doors[1].url,
             storeless_door=doors[2].url,
             metrics=f"{metrics.url}/metrics",
+            page=f"{metrics.url}/",
             identity_provider=identity_provider,
             identity_provider_url=idp.url,
             visit=client.url,
@@ -111,6 +117,14 @@ async def open_environment(
 async def _pong(_: Request) -> Response:
     """An MCP server that answers a ping (MCP, "Ping")."""
     return JSONResponse({"jsonrpc": "2.0", "id": 1, "result": {}})
+
+
+def _without_readiness(pipeline: Pipeline) -> Pipeline:
+    """The pipeline for front doors that are broken on purpose: they must not make the demo look unready."""
+    recording = copy(pipeline)
+    recording.telemetry = copy(pipeline.telemetry)
+    recording.telemetry.record_ready = lambda *_: None  # type: ignore[method-assign]
+    return recording
 
 
 @asynccontextmanager

@@ -1,9 +1,11 @@
 """`seed-oauth demo`: runs traffic in the environment and shows the view of `seed-oauth watch`."""
 
+import webbrowser
 from collections.abc import Sequence
 
 import anyio
 import httpx
+from anyio.to_thread import run_sync
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.progress import Progress
@@ -19,9 +21,16 @@ _TITLE = "seed-oauth demo"
 
 
 async def show(
-    console: Console, *, port: int, metrics_port: int, per_second: float, latency: float, error_rate: float
+    console: Console,
+    *,
+    port: int,
+    metrics_port: int,
+    per_second: float,
+    latency: float,
+    error_rate: float,
+    in_browser: bool,
 ) -> None:
-    """Run logins and show the view, until cancelled.
+    """Run logins and show the view, until cancelled; `in_browser` opens the page of the metrics listener, too.
 
     Raises:
         SettingsError: a port is in use.
@@ -34,6 +43,11 @@ async def show(
         login = f"try a login: {environment.visit}"
         # Also for whoever reads the output afterwards, because the view is on a screen of its own.
         console.print(f"{login} · Ctrl-C to quit", markup=False, highlight=False)
+        page = f"in the browser: {environment.page}"
+        console.print(page, markup=False, highlight=False)
+        if in_browser:
+            # In a thread, because it waits for browsers that run in the terminal.
+            await run_sync(webbrowser.open, environment.page, abandon_on_cancel=True)
         environment.identity_provider.faults.latency = latency
         environment.identity_provider.faults.error_rate = error_rate
         async with anyio.create_task_group() as group:
@@ -41,7 +55,11 @@ async def show(
             with display(console) as draw:
                 while True:
                     await watcher.poll()
-                    draw(watcher.view(title=f"{_TITLE} · {login}", footer=_addresses(environment)))
+                    draw(
+                        watcher.view(
+                            title=f"{_TITLE} · {login}", footer=f"{page} · front door {environment.front_door}"
+                        )
+                    )
                     await anyio.sleep(1)
 
 

@@ -4,8 +4,6 @@ from collections import deque
 from dataclasses import dataclass
 
 from seed_oauth.cli.watch.exposition import Snapshot
-from seed_oauth.cli.watch.samples import Samples
-from seed_oauth.outcomes import ResourceOutcome
 from seed_oauth.telemetry.contract import (
     AUTHORIZATION_REQUESTS,
     DCR_REGISTRATIONS,
@@ -14,9 +12,8 @@ from seed_oauth.telemetry.contract import (
     IDP_REQUESTS,
     TOKEN_EXCHANGES,
 )
-
-BEGINNING = ResourceOutcome.NO_TOKEN.reason
-"""The reason in `oauth_errors_total` with which every login begins; not a failure."""
+from seed_oauth.telemetry.samples import Samples
+from seed_oauth.telemetry.steps import BEGINNING
 
 ACTIVITY = (AUTHORIZATION_REQUESTS, TOKEN_EXCHANGES, DCR_REGISTRATIONS, ERRORS, IDP_REQUESTS, FLOW_STEPS)
 """Counters of which every request increases at least one."""

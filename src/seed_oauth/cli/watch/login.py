@@ -19,12 +19,10 @@ from seed_oauth.telemetry.contract import (
     RESOURCE_REQUESTS,
     Series,
 )
-from seed_oauth.telemetry.steps import Step
+from seed_oauth.telemetry.steps import ON_THE_WAY, Step
 
 DECISIONS = {"approved": "green", "denied": "blue"}
 CALLBACK_RESULTS = {"success": "green", "denied": "blue", "error": "red"}
-ON_THE_WAY = (Step.REQUESTED, Step.REDIRECTED, Step.RETURNED, Step.EXCHANGED, Step.USED)
-"""The steps that every login takes; clients keep documents and registrations, and browsers keep consents."""
 NAMES = {Step.DISCOVERED_RESOURCE: "read resource", Step.DISCOVERED_SERVER: "read server"}
 
 

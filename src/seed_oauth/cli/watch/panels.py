@@ -8,10 +8,9 @@ from rich.table import Table
 from rich.text import Text
 
 from seed_oauth.cli.watch.charts import NOTHING, Bar, Sparkline, count, goodness, per_second, percent
-from seed_oauth.cli.watch.flow import BEGINNING, FlowState
+from seed_oauth.cli.watch.flow import FlowState
 from seed_oauth.cli.watch.layout import columns, panel, quantile, rated, title, words
 from seed_oauth.cli.watch.login import came_back, consented
-from seed_oauth.cli.watch.samples import Samples
 from seed_oauth.outcomes import Cause, GrantType
 from seed_oauth.telemetry.contract import (
     AUTHORIZATION_REQUESTS,
@@ -23,6 +22,8 @@ from seed_oauth.telemetry.contract import (
     TOKEN_EXCHANGES,
     Series,
 )
+from seed_oauth.telemetry.samples import Samples
+from seed_oauth.telemetry.steps import BEGINNING
 
 SUCCESS = {"result": "success"}
 OK = {"outcome": "ok"}

@@ -1,4 +1,7 @@
-"""Sample values and the PromQL operations on them: sums, shares, increases, quantiles."""
+"""Sample values and the PromQL operations on them: sums, shares, increases, quantiles.
+
+`seed-oauth watch` computes its figures with it from the text of a scrape, the page from the registry.
+"""
 
 import math
 from bisect import bisect_left
@@ -8,9 +11,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
+from prometheus_client import Metric
+
+from seed_oauth.telemetry.contract import CONTRACT
+
 Labels = frozenset[tuple[str, str]]
 Key = tuple[str, Labels]
 """The name of a sample (`…_total`, `…_bucket`) and its labels."""
+
+_NAMES = frozenset(f"{series.name}_bucket" if series.buckets else series.name for series in CONTRACT)
 
 
 @dataclass(frozen=True)
@@ -68,6 +77,10 @@ class Samples:
         wanted = frozenset(labels.items())
         return ((own, value) for own, value in self._named.get(name, ()) if wanted <= own)
 
+    def value(self, key: Key) -> float:
+        """The value of one sample, 0 if there is none."""
+        return self._values.get(key, 0.0)
+
     def total(self, name: str, /, **labels: str) -> float:
         """`sum(name{labels})`, 0 without samples."""
         return sum(value for _, value in self._matching(name, labels))
@@ -119,3 +132,19 @@ class Samples:
             for key, value in part._values.items():  # noqa: SLF001 - of the same class
                 sums[key] += value
         return cls(sums)
+
+
+def sample_values(metrics: Iterable[Metric]) -> dict[Key, float]:
+    """The samples of the contract's series."""
+    return {
+        (sample.name, frozenset(_labels(sample.labels).items())): sample.value
+        for metric in metrics
+        for sample in metric.samples
+        # A count is finite and not negative.
+        if sample.name in _NAMES and 0 <= sample.value < math.inf
+    }
+
+
+def _labels(labels: Mapping[str, str]) -> Mapping[str, str]:
+    # The Collector prints le="1" for the bound that the Python exporter prints as le="1.0".
+    return {**labels, "le": repr(float(labels["le"]))} if "le" in labels else labels
