@@ -289,7 +289,7 @@ def test_no_file_names_an_address_to_load_from() -> None:
 
 
 async def test_nothing_that_a_client_or_a_user_wrote_is_on_the_page() -> None:
-    """THREATS 41."""
+    """THREATS 46."""
     canary = "canary<script>alert(1)</script>"
     async with FrontDoor() as door:
         page = page_of(door.pipeline)
