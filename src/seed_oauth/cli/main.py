@@ -1,4 +1,4 @@
-"""The command line: `seed-oauth serve`, `demo`, `watch`, `doctor`, `explain`, `clients` and `grants`."""
+"""The command line: `seed-oauth serve`, `demo`, `watch`, `doctor`, `explain`, `clients`, `grants` and `config`."""
 
 import logging
 import shutil
@@ -11,7 +11,9 @@ from typing import Annotated
 import typer
 
 from seed_oauth.cli import clients as clients_command
+from seed_oauth.cli import config as config_command
 from seed_oauth.cli import grants as grants_command
+from seed_oauth.cli.options import ConfigFile, EnvFile
 from seed_oauth.settings import PREFIX, Settings, SettingsError
 
 app = typer.Typer(
@@ -22,6 +24,7 @@ app = typer.Typer(
 )
 app.add_typer(clients_command.app, name="clients")
 app.add_typer(grants_command.app, name="grants")
+app.add_typer(config_command.app, name="config")
 
 
 def _print_version(wanted: bool) -> None:
@@ -52,8 +55,10 @@ def serve(
         str | None,
         typer.Option(help=f"URL of the MCP server, such as http://127.0.0.1:9000/mcp ({PREFIX}MCP_SERVER)."),
     ] = None,
+    _config: ConfigFile = None,
+    _env_file: EnvFile = None,
 ) -> None:
-    """Run the front door. SEED_OAUTH_* environment variables set everything else."""
+    """Run the front door. SEED_OAUTH_* environment variables and the settings file set everything else."""
     from seed_oauth.server import single, supervisor
     from seed_oauth.server.signals import end_beside_threads, run
     from seed_oauth.telemetry import logs
@@ -132,6 +137,8 @@ def watch(
 def doctor(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    _config: ConfigFile = None,
+    _env_file: EnvFile = None,
 ) -> None:
     """Check the settings, the identity provider, the store, the MCP server and the ports, and show what to change."""
     from rich.console import Console

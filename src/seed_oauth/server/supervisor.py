@@ -23,7 +23,7 @@ import structlog
 from seed_oauth.server.announcement import announce
 from seed_oauth.server.listener import listen, metrics_listener
 from seed_oauth.server.signals import end_at_once, on_signals
-from seed_oauth.settings import Settings
+from seed_oauth.settings import PREFIX, Settings
 from seed_oauth.telemetry import Pipeline
 from seed_oauth.telemetry.forwarding import Replay
 
@@ -89,11 +89,13 @@ class Worker:
         reading, writing = os.pipe()
         os.set_blocking(reading, False)
         os.set_blocking(writing, False)
+        # A worker that is started later has the same settings, whatever their files have by then.
+        others = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
         try:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "seed_oauth.server.worker", str(self._listening.fileno()), str(writing),
                 pass_fds=(self._listening.fileno(), writing),
-                env={**os.environ, **self._settings.as_environment(), **pipeline.worker_environment()},
+                env={**others, **self._settings.as_environment(), **pipeline.worker_environment()},
                 # The supervisor passes Ctrl-C on; a worker that got it twice would end at once.
                 start_new_session=True,
             )  # fmt: skip
