@@ -66,14 +66,16 @@ async def serving(
     port: int | None = None,
     options: Sequence[str] = (),
     launcher: Sequence[str] = (),
+    pass_fds: Sequence[int] = (),
 ) -> AsyncIterator[Server]:
-    """A running `seed-oauth serve`; `launcher` is a command that starts it."""
+    """A running `seed-oauth serve`; `launcher` is a command that starts it, and `pass_fds` are its descriptors."""
     port, metrics_port = port or free_port(), free_port()
     process = await asyncio.create_subprocess_exec(
         *launcher, COMMAND, "serve", "--port", str(port), *options,
         env={**os.environ, "SEED_OAUTH_METRICS_PORT": str(metrics_port), **(environment or {})},
         cwd=folder,
         stdout=asyncio.subprocess.PIPE,
+        pass_fds=pass_fds,
     )  # fmt: skip
     url = f"http://127.0.0.1:{port}"
     try:

@@ -62,6 +62,7 @@ def test_check_says_that_nothing_is_set() -> None:
 
 
 def test_check_never_shows_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """THREATS 41."""
     client = {"client_id": "b", "redirect_uris": ["https://app.example/"], "client_secret": SECRET}
     for name, value in {
         "idp_client_id": "a",

@@ -144,6 +144,7 @@ def test_a_file_that_is_missing_or_no_text_is_refused(write: Write, monkeypatch:
     ],
 )
 def test_a_file_with_a_secret_that_others_can_read_is_refused(write: Write, secret: str) -> None:
+    """THREATS 41."""
     write(secret, 0o640)  # of a group, such as that of the server
     Settings.load()
     path = write(secret, 0o604)
