@@ -67,6 +67,7 @@ PARTS: Mapping[str, Part] = {
     "release": Part(
         ".venv/bin/pip install -c constraints.txt -e '.[dev,release]'", ("pyproject-build", "cyclonedx-py", "pip-audit")
     ),
+    "systemd": Part("apt-get install systemd", ("systemd-analyze",)),
     "valgrind": Part("apt-get install valgrind", ("valgrind", "vgdb")),
 }
 

@@ -16,6 +16,7 @@ FILES = [
     "tests/cli/doctor/test_doctor.py",
     "tests/deployment/test_deployment.py",
     "tests/deployment/test_kubernetes.py",
+    "tests/deployment/test_systemd.py",
     "tests/integration/test_forward_auth.py",
     "tests/integration/test_instructions.py",
     "tests/integration/test_java_client.py",

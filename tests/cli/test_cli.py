@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -65,14 +66,16 @@ async def serving(
     port: int | None = None,
     options: Sequence[str] = (),
     launcher: Sequence[str] = (),
+    pass_fds: Sequence[int] = (),
 ) -> AsyncIterator[Server]:
-    """A running `seed-oauth serve`; `launcher` is a command that starts it."""
+    """A running `seed-oauth serve`; `launcher` is a command that starts it, and `pass_fds` are its descriptors."""
     port, metrics_port = port or free_port(), free_port()
     process = await asyncio.create_subprocess_exec(
         *launcher, COMMAND, "serve", "--port", str(port), *options,
         env={**os.environ, "SEED_OAUTH_METRICS_PORT": str(metrics_port), **(environment or {})},
         cwd=folder,
         stdout=asyncio.subprocess.PIPE,
+        pass_fds=pass_fds,
     )  # fmt: skip
     url = f"http://127.0.0.1:{port}"
     try:
@@ -387,8 +390,31 @@ def test_the_version_is_shown_by_the_command_and_by_the_module(tmp_path: Path) -
 def test_help_names_every_command(tmp_path: Path) -> None:
     done = run("--help", folder=tmp_path)
     assert done.returncode == 0
-    for command in ("serve", "demo", "watch", "doctor", "clients"):
+    for command in ("init", "serve", "demo", "watch", "doctor", "clients", "grants", "config"):
         assert command in done.stdout
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [("seed-oauth cl", "clients"), ("seed-oauth config ch", "check"), ("seed-oauth se", "serve")],
+)
+def test_bash_completes_commands(tmp_path: Path, typed: str, completed: str) -> None:
+    words = typed.split()
+    script = f"""
+        eval "$(_SEED_OAUTH_COMPLETE=source_bash {COMMAND})"
+        COMP_WORDS=({typed}) COMP_CWORD={len(words) - 1}
+        _seed_oauth_completion {COMMAND}
+        echo "${{COMPREPLY[@]}}"
+    """
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)  # noqa: S603, S607
+    assert done.stdout == f"{completed}\n"
+
+
+def test_the_script_for_completion_can_be_shown(tmp_path: Path) -> None:
+    shown = run("--show-completion", folder=tmp_path, environment={"SHELL": "/bin/bash"})
+    assert shown.returncode == 0
+    assert "_SEED_OAUTH_COMPLETE" in shown.stdout
 
 
 def test_a_listener_on_ipv6_has_a_url_that_can_be_used() -> None:

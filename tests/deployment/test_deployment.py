@@ -389,7 +389,7 @@ def test_the_how_tos_have_the_limits_of_connections_as_they_are() -> None:
 @pytest.mark.parametrize("name", COPIED)
 def test_every_variable_is_one_that_somebody_reads(name: str) -> None:
     known = {
-        *(f"SEED_OAUTH_{field.upper()}" for field in Settings.model_fields),
+        *Settings.known_variables(),
         *vars(environment_variables),
         "OTEL_TRACES_EXPORTER",  # the SDK reads it by its entry points, we by ourselves (telemetry/push.py)
         *re.findall(r"\$\{env:(\w+)", read("otel/collector.yaml") + read("otel/collector-remote-write.yaml")),

@@ -1,14 +1,18 @@
 """The how-tos are held to the code: their variables are settings, their commands exist, their examples run."""
 
+import json
 import re
 import secrets
 import shlex
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import httpx
+import jsonschema_rs
 import pytest
 from typer.main import get_command
+from typer.testing import CliRunner
 
 from seed_oauth import Settings, SettingsError
 from seed_oauth.access.tools import Operation, OperationScopes
@@ -17,6 +21,7 @@ from seed_oauth.outcomes import AuthorizationOutcome, RegistrationOutcome
 from seed_oauth.protocol.redirect_uri import is_registered
 from seed_oauth.settings.preset import Preset
 from seed_oauth.settings.presets import PRESETS
+from seed_oauth.settings.sources import SECRETS
 from tests.docs.pages import PAGES, ROOT, ROOT_PAGES, block, read, section
 
 pytestmark = pytest.mark.anyio
@@ -32,7 +37,7 @@ def exported(text: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("page", EVERY_PAGE)
 def test_every_variable_is_a_setting(page: str) -> None:
-    known = {f"SEED_OAUTH_{name.upper()}" for name in Settings.model_fields}
+    known = Settings.known_variables()
     assert set(re.findall(r"SEED_OAUTH_[A-Z0-9_]*[A-Z0-9]", EVERY_PAGE[page])) <= known
 
 
@@ -107,6 +112,27 @@ def test_the_settings_of_forward_authentication_can_be_loaded(monkeypatch: pytes
     settings = Settings.load(secret_keys=secrets.token_urlsafe(32), access_tokens="own")
     assert settings.can_check_tokens
     assert settings.trusted_proxies
+
+
+def test_the_settings_file_that_is_shown_can_be_loaded_and_fits_its_schema(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = block(read("how-to/settings-file.md"), "settings file")
+    schema = json.loads(CliRunner().invoke(app, ["config", "schema"]).output)
+    jsonschema_rs.Draft202012Validator(schema).validate(tomllib.loads(shown))
+    for path, text in {"seed-oauth.toml": shown, "idp-client-secret": "x", "secret-keys": "a\nb"}.items():
+        (tmp_path / path).write_text(text.replace("a\nb", secrets.token_urlsafe(32)))
+        (tmp_path / path).chmod(0o644)
+    monkeypatch.setenv("SEED_OAUTH_CONFIG", str(tmp_path / "seed-oauth.toml"))
+    settings = Settings.load()
+    assert settings.missing() == []
+    assert settings.allowed_email_domains == ("example.com",)
+    assert [client.client_id for client in settings.clients] == ["reports"]
+
+
+def test_every_secret_that_may_be_in_a_file_of_its_own_is_listed() -> None:
+    listed = section(read("how-to/settings-file.md"), "Secrets in files of their own")
+    assert set(re.findall(r"`SEED_OAUTH_(\w+)_FILE`", listed)) == {name.upper() for name in SECRETS}
 
 
 def test_the_clients_in_the_settings_can_be_loaded(monkeypatch: pytest.MonkeyPatch) -> None:

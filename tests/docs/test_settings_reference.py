@@ -1,13 +1,12 @@
 """docs/reference/settings.md is generated from the fields of `Settings` and their docstrings."""
 
-import ast
-import inspect
-import textwrap
 from typing import Literal, get_args, get_origin
 
 from pydantic_core import PydanticUndefined
 
+from seed_oauth.cli.config import descriptions
 from seed_oauth.settings import Settings
+from seed_oauth.settings.sources import SECRETS
 from tests.docs.pages import DOCS, code, expect, table
 
 INTRODUCTION = """\
@@ -15,9 +14,11 @@ INTRODUCTION = """\
 
 This page is generated from `src/seed_oauth/settings/`.
 
-Settings are environment variables with the prefix `SEED_OAUTH_`, or keyword arguments of `Settings` in lower case. An
-unsafe value or an unknown name stops the start with a message that says what to change. A
-[preset](../how-to/identity-providers/index.md#presets) changes the defaults of some `IDP_` settings.
+Settings are environment variables with the prefix `SEED_OAUTH_`, keys of the [settings
+file](../how-to/settings-file.md) in lower case, or keyword arguments of `Settings` in lower case. A setting with the
+mark ⁺ may be [in a file of its own](../how-to/settings-file.md#secrets-in-files-of-their-own): its variable ends with
+`_FILE`, its key with `_file`. An unsafe value or an unknown name stops the start with a message that says what to
+change. A [preset](../how-to/identity-providers/index.md#presets) changes the defaults of some `IDP_` settings.
 """
 
 # By the first field of each section.
@@ -43,17 +44,8 @@ DERIVED = {
 }
 
 
-def docstrings() -> dict[str, str]:
-    """The docstring under each field, those of `Settings` itself first."""
-    found = {}
-    for part in (each for each in Settings.__mro__ if each.__module__.startswith("seed_oauth.")):
-        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(part))).body
-        assert isinstance(definition, ast.ClassDef)
-        for field, after in zip(definition.body, definition.body[1:], strict=False):
-            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(after, ast.Expr):
-                assert isinstance(after.value, ast.Constant)
-                found[field.target.id] = " ".join(str(after.value.value).split())
-    return found
+def setting(name: str) -> str:
+    return code(name.upper()) + " ⁺" * (name in SECRETS)
 
 
 def default(name: str) -> str:
@@ -72,14 +64,14 @@ def meaning(name: str, text: str) -> str:
 
 
 def test_the_settings_reference_is_what_settings_are() -> None:
-    told = docstrings()
+    told = descriptions()
     rows: dict[str, list[tuple[str, str, str]]] = {}
     for name, text in told.items():
         title = SECTIONS.get(name) or next(reversed(rows))
-        rows.setdefault(title, []).append((code(name.upper()), default(name), meaning(name, text)))
+        rows.setdefault(title, []).append((setting(name), default(name), meaning(name, text)))
     parts = [f"## {title}\n\n{table(('setting', 'default', 'meaning'), *part)}" for title, part in rows.items()]
     expect(DOCS / "reference/settings.md", "\n".join([INTRODUCTION, *parts]))
 
 
 def test_every_setting_has_a_docstring() -> None:
-    assert not Settings.model_fields.keys() - docstrings().keys()
+    assert not Settings.model_fields.keys() - descriptions().keys()

@@ -286,6 +286,7 @@ def test_another_process_reads_the_same_settings_from_the_environment(monkeypatc
         ),
         client_days=0.5,
         client_id_metadata_documents=False,
+        revoke_before="2026-01-31T12:00:00+01:00",  # type: ignore[arg-type]  # as it is written
         port=1,
     )
     for name, value in settings.as_environment().items():

@@ -7,6 +7,7 @@ import typer
 from rich.text import Text
 
 from seed_oauth.access.audit import Event
+from seed_oauth.cli.options import ConfigFile
 from seed_oauth.cli.stored import (
     AsJson,
     Limit,
@@ -46,6 +47,7 @@ def list_clients(
     limit: Limit = 50,
     page: Page = 1,
     as_json: AsJson = False,
+    _config: ConfigFile = None,
 ) -> None:
     """List clients, most recently used or registered first."""
     offset = (page - 1) * limit
@@ -66,7 +68,7 @@ def list_clients(
 
 
 @app.command()
-def show(client_id: ClientId, *, as_json: AsJson = False) -> None:
+def show(client_id: ClientId, *, as_json: AsJson = False, _config: ConfigFile = None) -> None:
     """Show the stored data of a client."""
     stored = ask(lambda stores: stores.clients.look_up(client_id))
     if stored is None:
@@ -87,6 +89,7 @@ def revoke(
     client_id: ClientId,
     *,
     yes: Yes = False,
+    _config: ConfigFile = None,
 ) -> None:
     """Revoke a client and its tokens. It has to register again, and its users have to log in again."""
     stored = ask(lambda stores: stores.clients.look_up(client_id))

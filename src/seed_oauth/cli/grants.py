@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from seed_oauth.access.audit import Event
+from seed_oauth.cli.options import ConfigFile
 from seed_oauth.cli.stored import (
     AsJson,
     Limit,
@@ -60,6 +61,7 @@ def list_grants(
     limit: Limit = 50,
     page: Page = 1,
     as_json: AsJson = False,
+    _config: ConfigFile = None,
 ) -> None:
     """List grants, most recently used first."""
     every = _search(_selection(subject, client, older_than))
@@ -86,7 +88,7 @@ def list_grants(
 
 
 @app.command()
-def show(grant_id: GrantId, *, as_json: AsJson = False) -> None:
+def show(grant_id: GrantId, *, as_json: AsJson = False, _config: ConfigFile = None) -> None:
     """Show the stored data of a grant."""
     members = _members(_one(grant_id))
     if as_json:
@@ -107,6 +109,7 @@ def revoke(
     older_than: OlderThan = None,
     all_grants: Annotated[bool, typer.Option("--all", help="Every grant, and every access token.")] = False,
     yes: Yes = False,
+    _config: ConfigFile = None,
 ) -> None:
     """Revoke grants and their tokens. Their users have to log in again."""
     chosen = _selection(subject, client, older_than)._replace(grant_id=grant_id)

@@ -1,6 +1,7 @@
-"""The command line: `seed-oauth serve`, `demo`, `watch`, `doctor`, `explain`, `clients` and `grants`."""
+"""The command line: `seed-oauth init`, `serve`, `demo`, `watch`, `doctor`, `explain` and the groups of commands."""
 
 import logging
+import os
 import shutil
 import sys
 import tempfile
@@ -11,17 +12,20 @@ from typing import Annotated
 import typer
 
 from seed_oauth.cli import clients as clients_command
+from seed_oauth.cli import config as config_command
 from seed_oauth.cli import grants as grants_command
+from seed_oauth.cli.options import ConfigFile, EnvFile
 from seed_oauth.settings import PREFIX, Settings, SettingsError
+from seed_oauth.settings.sources import CONFIG
 
 app = typer.Typer(
     help="An OAuth front door for MCP servers, with metrics of every login.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.add_typer(clients_command.app, name="clients")
 app.add_typer(grants_command.app, name="grants")
+app.add_typer(config_command.app, name="config")
 
 
 def _print_version(wanted: bool) -> None:
@@ -41,6 +45,46 @@ def _options(
 
 
 @app.command()
+def init(
+    file: Annotated[Path, typer.Argument(help="The settings file to write.")] = Path("seed-oauth.toml"),
+    *,
+    issuer: Annotated[str | None, typer.Option(help="URL at which clients reach this server.")] = None,
+    idp_issuer: Annotated[
+        str | None, typer.Option(help="Issuer of the identity provider, or the name of its preset.")
+    ] = None,
+    idp_client_id: Annotated[str | None, typer.Option(help="The client_id that it issued.")] = None,
+    idp_client_secret: Annotated[
+        str | None,
+        typer.Option(help="The client_secret. On a command line, others see it.", envvar=f"{PREFIX}IDP_CLIENT_SECRET"),
+    ] = None,
+    allow: Annotated[
+        str | None, typer.Option(help="Who may come in: domains or addresses of e-mail, or everybody.")
+    ] = None,
+    mcp_server: Annotated[str | None, typer.Option(help="URL of the MCP server; empty forwards nothing.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file without asking.")] = False,
+) -> None:
+    """Ask for what every deployment needs, write the settings file, and check it. Options answer questions."""
+    from seed_oauth.cli.init import ask_for_settings, write
+
+    if file.exists() and not overwrite:
+        typer.confirm(f"{file} exists. Replace it?", abort=True)
+    given = {
+        "issuer": issuer,
+        "idp_issuer": idp_issuer,
+        "idp_client_id": idp_client_id,
+        "idp_client_secret": idp_client_secret,
+        "allow": allow,
+        "mcp_server": mcp_server,
+    }
+    values = ask_for_settings(given)
+    Settings.load(**values)  # which refuses what does not fit together
+    write(file, values)
+    print(f"\n{file} is written. Start the server with: seed-oauth serve --config {file}\n")
+    os.environ[CONFIG] = str(file)
+    _fails()  # `doctor` says so with its exit status
+
+
+@app.command()
 def serve(
     host: Annotated[str | None, typer.Option(help=f"Address to listen on ({PREFIX}HOST).")] = None,
     port: Annotated[int | None, typer.Option(help=f"Port to listen on ({PREFIX}PORT, 8000).")] = None,
@@ -52,8 +96,10 @@ def serve(
         str | None,
         typer.Option(help=f"URL of the MCP server, such as http://127.0.0.1:9000/mcp ({PREFIX}MCP_SERVER)."),
     ] = None,
+    _config: ConfigFile = None,
+    _env_file: EnvFile = None,
 ) -> None:
-    """Run the front door. SEED_OAUTH_* environment variables set everything else."""
+    """Run the front door. SEED_OAUTH_* environment variables and the settings file set everything else."""
     from seed_oauth.server import single, supervisor
     from seed_oauth.server.signals import end_beside_threads, run
     from seed_oauth.telemetry import logs
@@ -136,8 +182,15 @@ def watch(
 def doctor(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    _config: ConfigFile = None,
+    _env_file: EnvFile = None,
 ) -> None:
     """Check the settings, the identity provider, the store, the MCP server and the ports, and show what to change."""
+    sys.exit(1 if _fails(as_json=as_json) else 0)
+
+
+def _fails(*, as_json: bool = False) -> bool:
+    """Whether the doctor finds something that has to be fixed; its findings are printed."""
     from rich.console import Console
 
     from seed_oauth.cli.doctor import examine
@@ -149,7 +202,7 @@ def doctor(
         print(as_json_text(findings))
     else:
         show(findings, Console())
-    sys.exit(1 if has_failed(findings) else 0)
+    return has_failed(findings)
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -16,6 +16,7 @@ from seed_oauth.server.connection_limits import Limits
 from seed_oauth.server.connections import Connection, Connections
 from seed_oauth.server.known_hosts import KnownHosts
 from seed_oauth.server.process_limits import most_connections
+from seed_oauth.server.service_manager import passed_socket
 from seed_oauth.settings import PREFIX, Settings, SettingsError
 from seed_oauth.telemetry import MetricsPage, Pipeline, create_metrics_app
 
@@ -38,11 +39,14 @@ class Listener(uvicorn.Server):
         drain: int = DRAIN,
         limits: Limits | None = None,
         hosts: Collection[str] = (),
+        *,
+        on_start: Callable[[], object] = lambda: None,
     ) -> None:
         """`drain` is the number of seconds that requests in progress have to finish once it stops.
 
         `limits` apply to its connections; by default their number depends on the available file descriptors. `hosts`
-        are the names that it answers to on loopback, besides addresses and local names.
+        are the names that it answers to on loopback, besides addresses and local names. `on_start` is called once it
+        accepts connections.
         """
         if ip_address(listening.getsockname()[0]).is_loopback:
             app = KnownHosts(app, hosts)
@@ -63,6 +67,7 @@ class Listener(uvicorn.Server):
             limits = replace(limits, farewell=0)
         self.server_state = self._connections = Connections(limits)
         self._listening = listening
+        self._on_start = on_start
 
     @property
     def url(self) -> str:
@@ -86,6 +91,7 @@ class Listener(uvicorn.Server):
         """Start to accept connections."""
         self.lifespan.state[DRAINING] = self._connections.draining
         await super().startup(sockets)
+        self._on_start()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept no more connections, and let requests in progress finish."""
@@ -112,6 +118,15 @@ def url_of(listening: socket.socket) -> str:
 def base_url(host: str, port: int) -> str:
     """The base URL of a listener at this address."""
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def public_socket(settings: Settings) -> socket.socket:
+    """The listening socket of the front door: that of the service manager, or one at `settings.host`.
+
+    Raises:
+        SettingsError: there is none that can be used.
+    """
+    return passed_socket() or listen(settings.host, settings.port, "PORT")
 
 
 def listen(host: str, port: int, setting: str) -> socket.socket:

@@ -1,13 +1,15 @@
 """`seed-oauth serve` with one process: the front door and the metrics, on two listeners in one event loop."""
 
 import asyncio
+from functools import partial
 from types import FrameType
 
 from seed_oauth.app import create_app
 from seed_oauth.server.announcement import announce
 from seed_oauth.server.known_hosts import public_hosts
-from seed_oauth.server.listener import Listener, listen, metrics_listener
+from seed_oauth.server.listener import Listener, listen, metrics_listener, public_socket
 from seed_oauth.server.process_limits import relax_garbage_collection
+from seed_oauth.server.service_manager import notify
 from seed_oauth.server.signals import end_at_once, on_signals
 from seed_oauth.settings import Settings
 from seed_oauth.telemetry import Pipeline
@@ -21,11 +23,12 @@ async def serve(settings: Settings) -> None:
     """
     pipeline = Pipeline()
     with (
-        listen(settings.host, settings.port, "PORT") as public,
+        public_socket(settings) as public,
         listen(settings.metrics_host, settings.metrics_port, "METRICS_PORT") as private,
     ):
         announce(settings, public, private)
-        front_door = Listener(create_app(settings, pipeline=pipeline), public, hosts=public_hosts(settings))
+        app = create_app(settings, pipeline=pipeline)
+        front_door = Listener(app, public, hosts=public_hosts(settings), on_start=partial(notify, "READY=1"))
         await run_together(front_door, metrics_listener(settings, pipeline, private))
         pipeline.shutdown()
 
@@ -36,6 +39,7 @@ async def run_together(front_door: Listener, *others: Listener) -> None:
     def stop(number: int, _: FrameType | None) -> None:
         if front_door.should_exit:
             end_at_once(number)
+        notify("STOPPING=1")
         front_door.should_exit = True
 
     relax_garbage_collection()

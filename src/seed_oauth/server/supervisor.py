@@ -21,9 +21,10 @@ from types import FrameType
 import structlog
 
 from seed_oauth.server.announcement import announce
-from seed_oauth.server.listener import listen, metrics_listener
+from seed_oauth.server.listener import listen, metrics_listener, public_socket
+from seed_oauth.server.service_manager import VARIABLES, notify
 from seed_oauth.server.signals import end_at_once, on_signals
-from seed_oauth.settings import Settings
+from seed_oauth.settings import PREFIX, Settings
 from seed_oauth.telemetry import Pipeline
 from seed_oauth.telemetry.forwarding import Replay
 
@@ -89,11 +90,13 @@ class Worker:
         reading, writing = os.pipe()
         os.set_blocking(reading, False)
         os.set_blocking(writing, False)
+        # A worker that is started later has the same settings, whatever their files have by then.
+        others = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, *VARIABLES))}
         try:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "seed_oauth.server.worker", str(self._listening.fileno()), str(writing),
                 pass_fds=(self._listening.fileno(), writing),
-                env={**os.environ, **self._settings.as_environment(), **pipeline.worker_environment()},
+                env={**others, **self._settings.as_environment(), **pipeline.worker_environment()},
                 # The supervisor passes Ctrl-C on; a worker that got it twice would end at once.
                 start_new_session=True,
             )  # fmt: skip
@@ -132,7 +135,7 @@ async def serve(settings: Settings) -> None:
 
     pipeline = Pipeline(observe_workers=observe)
     with (
-        listen(settings.host, settings.port, "PORT") as public,
+        public_socket(settings) as public,
         listen(settings.metrics_host, settings.metrics_port, "METRICS_PORT") as private,
     ):
         announce(settings, public, private)
@@ -165,6 +168,7 @@ class _Stopping:
                 worker.kill()
             end_at_once(number)
         self._has_begun = True
+        notify("STOPPING=1")
         self._loop.call_soon_threadsafe(self._begin, number)
 
     def _begin(self, number: int) -> None:
@@ -175,7 +179,11 @@ class _Stopping:
 
 
 async def _keep_reading(workers: list[Worker]) -> None:
+    has_started = False
     while True:
         for worker in workers:
             worker.read()
+        if not has_started and all(worker.is_up for worker in workers):
+            has_started = True
+            notify("READY=1")
         await asyncio.sleep(READ_INTERVAL)

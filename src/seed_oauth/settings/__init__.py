@@ -21,7 +21,7 @@ __all__ = ["PREFIX", "Settings", "SettingsError"]
 
 
 class Settings(AccessSettings, FromEnvironment, McpServerSettings, AuditSettings, BaseSettings):
-    """All settings, from keyword arguments or from `SEED_OAUTH_*` environment variables.
+    """All settings, from keyword arguments, `SEED_OAUTH_*` environment variables or the file in `SEED_OAUTH_CONFIG`.
 
     Raises:
         pydantic.ValidationError: a value is invalid or unsafe. `Settings.load` raises a readable error instead.
@@ -189,16 +189,17 @@ class Settings(AccessSettings, FromEnvironment, McpServerSettings, AuditSettings
 
     @classmethod
     def load(cls, **given: object) -> Self:
-        """Read the settings from the environment; `given` values override it.
+        """Read the settings from the environment and the settings file; `given` values override them.
 
         Raises:
-            SettingsError: a value is invalid or unsafe, or a `SEED_OAUTH_` variable is unknown.
+            SettingsError: a value is invalid or unsafe, or a `SEED_OAUTH_` variable or a key of the file is unknown.
         """
         try:
-            refuse_unknown_variables(cls.model_fields, os.environ)
+            refuse_unknown_variables(cls.known_variables(), os.environ)
             return cls(**given)  # type: ignore[arg-type]  # pydantic checks the values
         except ValidationError as invalid:
-            raise SettingsError(readable(invalid)) from None
+            places = {name: place for name, place in cls.origins().items() if name not in given}
+            raise SettingsError(readable(invalid, places)) from None
 
     @model_validator(mode="before")
     @classmethod

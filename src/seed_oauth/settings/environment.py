@@ -1,22 +1,22 @@
 """Settings as environment variables: read from them, written for another process, and named where one is missing."""
 
 import json
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
-from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from seed_oauth.settings.access import AccessSettings
 from seed_oauth.settings.errors import PREFIX
+from seed_oauth.settings.sources import CONFIG, sources, with_secret_files
 
 if TYPE_CHECKING:
     from seed_oauth.settings import Settings
 
 
 class FromEnvironment(BaseSettings):
-    """Settings from keyword arguments, then from environment variables."""
+    """Settings from keyword arguments, then from environment variables, then from the settings file."""
 
     @classmethod
     def settings_customise_sources(
@@ -27,20 +27,25 @@ class FromEnvironment(BaseSettings):
         **__: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The sources, the first one first."""
-        return init_settings, _Environment(settings_cls)
+        return init_settings, *sources(settings_cls)
+
+    @classmethod
+    def known_variables(cls) -> set[str]:
+        """The names of all environment variables with the prefix."""
+        return {CONFIG, *(PREFIX + name.upper() for name in with_secret_files(cls.model_fields))}
+
+    @classmethod
+    def origins(cls) -> dict[str, str]:
+        """Where the settings that are set come from: a variable, or the path of the settings file.
+
+        Raises:
+            SettingsError: the settings file, or a file with a secret, cannot be used.
+        """
+        return {name: source.origin(name) for source in reversed(sources(cls)) for name in source()}
 
     def as_environment(self) -> dict[str, str]:
         """The environment variables that give another process the same settings."""
         return variables(self)
-
-
-class _Environment(EnvSettingsSource):
-    """Leaves JSON that cannot be parsed to the validation, whose errors name the setting."""
-
-    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:  # noqa: ANN401 - JSON
-        with suppress(ValueError):
-            return super().decode_complex_value(field_name, field, value)
-        return value
 
 
 def variables(settings: BaseSettings) -> dict[str, str]:
@@ -52,6 +57,8 @@ def variables(settings: BaseSettings) -> dict[str, str]:
             value = value.get_secret_value()
         elif isinstance(value, dict):
             value = json.dumps(value)
+        elif name == "revoke_before" and value is not None:
+            value = datetime.fromtimestamp(value, UTC).isoformat()
         elif name == "clients":
             value = json.dumps([client.revealed() for client in value])
         elif isinstance(value, tuple):

@@ -1,6 +1,6 @@
 """Error messages for invalid settings: the name of each, and what to set instead."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 
 from pydantic import ValidationError
@@ -41,22 +41,30 @@ class SettingsError(ValueError):
     """The settings are invalid; the message names each one and says what to set instead."""
 
 
-def refuse_unknown_variables(settings: Collection[str], environment: Mapping[str, str]) -> None:
-    """Raise `SettingsError` for a variable that has the prefix but is not a setting."""
+def refuse_unknown_variables(known: Collection[str], environment: Iterable[str]) -> None:
+    """Raise `SettingsError` for a variable that has the prefix but is not known."""
     # Otherwise a misspelt setting would be ignored silently.
-    known = [name.upper() for name in settings]
     for variable in environment:
-        name = variable.removeprefix(PREFIX)
-        if variable.startswith(PREFIX) and name not in known:
-            close = get_close_matches(name, known, n=1)
-            hint = f"did you mean {PREFIX}{close[0]}?" if close else "remove it"
-            raise SettingsError(f"{variable} is not a setting: {hint}")
+        if variable.startswith(PREFIX) and variable not in known:
+            raise SettingsError(f"{variable} is not a setting: {hint(variable, known)}")
 
 
-def readable(invalid: ValidationError) -> str:
-    """One line per invalid value. The value itself is not repeated: it may be a secret."""
+def hint(name: str, known: Collection[str]) -> str:
+    """What to do about a name that is not known."""
+    bare = {one.removeprefix(PREFIX): one for one in known}
+    close = get_close_matches(name.removeprefix(PREFIX), bare, n=1)
+    return f"did you mean {bare[close[0]]}?" if close else "remove it"
+
+
+def readable(invalid: ValidationError, origins: Mapping[str, str]) -> str:
+    """One line per invalid value. The value itself is not repeated: it may be a secret.
+
+    Args:
+        invalid: what the validation found.
+        origins: for settings that are set, the variable that has them or the path of the settings file.
+    """
     # Each once: several entries of a list may have the same error.
-    return "\n".join(dict.fromkeys(_place(error["loc"]) + _text(error) for error in invalid.errors()))
+    return "\n".join(dict.fromkeys(_place(error["loc"], origins) + _text(error) for error in invalid.errors()))
 
 
 def _text(error: ErrorDetails) -> str:
@@ -64,12 +72,13 @@ def _text(error: ErrorDetails) -> str:
     return error["msg"].removeprefix("Value error, ") if words is None else words.format(**error.get("ctx", {}))
 
 
-def _place(location: tuple[int | str, ...]) -> str:
+def _place(location: tuple[int | str, ...], origins: Mapping[str, str]) -> str:
     """The location of a value, such as `SEED_OAUTH_CLIENTS[0] client_id `; empty for a check across settings."""
     if not location:
         return ""
     setting, *within = location
-    name = f"{PREFIX}{str(setting).upper()}"
+    origin = origins.get(str(setting), f"{PREFIX}{str(setting).upper()}")
+    name = origin if origin.startswith(PREFIX) else f"{origin}: {setting}"
     if setting == "clients" or any(isinstance(part, str) for part in within):
         name += "".join(f"[{part}]" if isinstance(part, int) else f" {part}" for part in within)
     return f"{name} "

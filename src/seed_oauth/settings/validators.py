@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Annotated
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, WithJsonSchema
 from pydantic_settings import NoDecode
 
 from seed_oauth.envelopes.seal import MINIMUM_KEY_LENGTH
@@ -208,7 +208,7 @@ AuthorizationUrl = Annotated[OptionalUrl, AfterValidator(authorization_url)]
 Parameters = Annotated[dict[str, str], AfterValidator(_parameters)]
 Urls = Annotated[tuple[Url, ...], NoDecode, BeforeValidator(_split)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
-PastTime = Annotated[float | None, BeforeValidator(_past_time)]
+PastTime = Annotated[float | None, BeforeValidator(_past_time), WithJsonSchema({"type": "string"})]
 Scopes = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_scope_tokens)]
 ScopeHierarchy = Annotated[dict[str, tuple[str, ...]], AfterValidator(_hierarchy)]
 Logo = Annotated[str, AfterValidator(_logo)]

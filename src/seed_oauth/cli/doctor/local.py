@@ -21,7 +21,7 @@ _LONGEST_SCRAPE = 1 << 20  # bytes
 
 def check_secret_keys(settings: Settings) -> Finding:
     """Whether the keys survive a restart. Their length is checked when the settings are loaded."""
-    if f"{PREFIX}SECRET_KEYS" in os.environ:
+    if "secret_keys" in Settings.origins():
         return ok("secret keys", f"{len(settings.secret_keys)} set; the first one encrypts")
     if settings.secret_keys:
         return warning(
