@@ -1,6 +1,6 @@
 """The app and its route table. `container.py` builds what the endpoints use."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from time import perf_counter, time
 
@@ -10,7 +10,8 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import BaseRoute, Match, Mount, Route
+from starlette.types import Receive, Scope, Send
 
 from seed_oauth.clients import ClientStore
 from seed_oauth.clients.assertion import UsedAssertions
@@ -113,13 +114,19 @@ def create_app(
 
 def _routes(settings: Settings, pipeline: Recording, container: Container) -> list[BaseRoute]:
     endpoints = _endpoints(settings, pipeline, container)
-    fallbacks = [Route(paths.FALLBACKS[route.path], route.app) for route in endpoints if route.path in paths.FALLBACKS]
+    fallbacks = [
+        Route(paths.FALLBACKS[route.path], route.app)
+        for route in endpoints
+        if isinstance(route, Route) and route.path in paths.FALLBACKS
+    ]
     routes: list[BaseRoute] = [
         *endpoints,
         *fallbacks,
         Route(paths.HEALTH, healthz),
         Route(paths.READINESS, ReadinessEndpoint(container.readiness).__call__),
-        *(document_route(path, document, pipeline.telemetry) for path, document in _documents(settings).items()),
+        RoutesByPath(
+            document_route(path, document, pipeline.telemetry) for path, document in _documents(settings).items()
+        ),
         Route(
             paths.OPENAPI,
             ApiDescription(settings).__call__,
@@ -133,6 +140,28 @@ def _routes(settings: Settings, pipeline: Recording, container: Container) -> li
     return routes
 
 
+class RoutesByPath(BaseRoute):
+    """Routes of which the one is found at once that has the path, however many there are."""
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self.routes = {route.path: route for route in routes}
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Whether one of them matches the request."""
+        route = self.routes.get(self._path(scope))
+        return (Match.NONE, {}) if route is None else route.matches(scope)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the request with the one that matches."""
+        scope["route"] = route = self.routes[self._path(scope)]
+        await route.handle(scope, receive, send)
+
+    @staticmethod
+    def _path(scope: Scope) -> str:
+        path: str = scope["path"]
+        return path.removeprefix(scope.get("root_path", ""))
+
+
 def _documents(settings: Settings) -> dict[str, Document]:
     server = authorization_server_metadata(
         settings.issuer,
@@ -144,10 +173,11 @@ def _documents(settings: Settings) -> dict[str, Document]:
         client_keys=settings.client_id_metadata_documents or any(client.jwks for client in settings.clients),
         contact=settings.contact,
     )
-    return documents(settings.issuer, server, settings.protected_resources, settings.advertised_scopes)
+    resources = {resource: settings.scopes_at(resource) for resource in settings.protected_resources}
+    return documents(settings.issuer, server, resources)
 
 
-def _endpoints(settings: Settings, pipeline: Recording, container: Container) -> list[Route]:
+def _endpoints(settings: Settings, pipeline: Recording, container: Container) -> list[BaseRoute]:
     """The routes that are counted, the most frequent ones first."""
 
     def counted(
@@ -168,12 +198,12 @@ def _endpoints(settings: Settings, pipeline: Recording, container: Container) ->
         )
         return Route(path, boundary, middleware=[cors] if cors else [])
 
-    endpoints: list[Route] = []
-    if container.proxy:
-        # Clients write the resource with and without a trailing slash (MCP Authorization, "Canonical Server URI").
-        spellings = {settings.mcp_server_path, settings.mcp_server_path.rstrip("/") + "/"}
-        cors = resource_cors(settings.script_origins)
-        endpoints += [counted(path, container.proxy, ResourceOutcome, *METHODS, cors=cors) for path in spellings]
+    # Clients write the resource with and without a trailing slash (MCP Authorization, "Canonical Server URI").
+    spellings = ((path, proxy) for proxy in container.proxies for path in {proxy.path, proxy.path.rstrip("/") + "/"})
+    forwarding = [
+        counted(path, proxy, ResourceOutcome, *METHODS, cors=resource_cors(proxy.origins)) for path, proxy in spellings
+    ]
+    endpoints: list[BaseRoute] = [RoutesByPath(forwarding)] if forwarding else []
     if settings.can_check_tokens:
         endpoints += [
             counted(paths.VERIFY, container.verify, ResourceOutcome, "GET", cors=None),

@@ -49,8 +49,7 @@ from seed_oauth.protocol.redirect_uri import RedirectUriRules
 from seed_oauth.protocol.scope import ScopeHierarchy
 from seed_oauth.rate_limits import RateLimits
 from seed_oauth.rate_limits.client_address import ClientAddresses
-from seed_oauth.resource_server.open import accepting, guards_without_bodies, open_guard
-from seed_oauth.resource_server.reverse_proxy import ReverseProxy
+from seed_oauth.resource_server.open import accepting, guards_without_bodies, reverse_proxies
 from seed_oauth.settings import Settings
 from seed_oauth.settings.access import is_github, rule_scopes
 from seed_oauth.settings.store_url import is_redis
@@ -216,28 +215,7 @@ class Container:
                 now=now,
             )
 
-        self.proxy: ReverseProxy | None = None
-        if settings.mcp_server:
-            guard = open_guard(
-                settings,
-                settings.protected_resources[0],
-                idp,
-                sealer,
-                revocations=revocations,
-                grants=grants,
-                required=settings.required_scopes,
-                now=now,
-            )
-            self.proxy = ReverseProxy(
-                settings.mcp_server,
-                guard,
-                issuer=settings.issuer,
-                timeout=settings.mcp_server_timeout,
-                body_limit=settings.mcp_server_body_limit,
-                send_token=settings.mcp_server_send_token,
-                origins=settings.script_origins,
-            )
-
+        self.proxies = reverse_proxies(settings, idp, sealer, revocations=revocations, grants=grants, now=now)
         self.verify = VerifyEndpoint(
             guards_without_bodies(settings, idp, sealer, revocations=revocations, grants=grants, now=now),
             addresses,
@@ -250,7 +228,7 @@ class Container:
         # Closed in reverse order.
         self._closable: list[_Closable] = [stores, client_documents, keys, self.clients, idp, revocations, revoker]
         self._closable += [held_responses, self.readiness]
-        self._closable += [part for part in (self.proxy, sharing, self.audit) if part is not None]
+        self._closable += [part for part in (*self.proxies, sharing, self.audit) if part is not None]
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -165,8 +165,8 @@ def protect(
     settings = settings or Settings.load()
     pipeline = pipeline or Pipeline()
     resource = _resource(settings, resource)
-    required = _required(settings, scopes)
-    advertised = tuple(dict.fromkeys((*required, *settings.advertised_scopes)))
+    required = _required(settings, scopes, resource)
+    advertised = tuple(dict.fromkeys((*required, *settings.scopes_at(resource))))
     idp = open_identity_provider(settings, pipeline, transport=transport)
     opened = AsyncExitStack()
     opened.push_async_callback(idp.aclose)
@@ -223,10 +223,10 @@ def _resource(settings: Settings, resource: str | None) -> str:
     return resource
 
 
-def _required(settings: Settings, scopes: Sequence[str]) -> Sequence[str]:
+def _required(settings: Settings, scopes: Sequence[str], resource: str) -> Sequence[str]:
     if isinstance(scopes, str) or not all(is_valid(scope) and " " not in scope for scope in scopes):
         raise SettingsError('protect(scopes=…) must be a list of scopes (RFC 6749 §3.3): write ["files:read"]')
-    return scopes or settings.required_scopes
+    return scopes or settings.scope_rules(resource).required
 
 
 def _is_preflight(scope: Scope) -> bool:

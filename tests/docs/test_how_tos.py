@@ -130,6 +130,16 @@ def test_the_settings_file_that_is_shown_can_be_loaded_and_fits_its_schema(
     assert [client.client_id for client in settings.clients] == ["reports"]
 
 
+def test_the_mcp_servers_that_are_shown_can_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "seed-oauth.toml"
+    path.write_text(block(read("how-to/many-mcp-servers.md"), "mcp servers"))
+    monkeypatch.setenv("SEED_OAUTH_CONFIG", str(path))
+    settings = Settings.load(secret_keys=secrets.token_urlsafe(32), access_tokens="own")
+    assert [server.timeout for server in settings.forwarded] == [None, 600]
+    schema = json.loads(CliRunner().invoke(app, ["config", "schema"]).output)
+    jsonschema_rs.Draft202012Validator(schema).validate(tomllib.loads(path.read_text()))
+
+
 def test_every_secret_that_may_be_in_a_file_of_its_own_is_listed() -> None:
     listed = section(read("how-to/settings-file.md"), "Secrets in files of their own")
     assert set(re.findall(r"`SEED_OAUTH_(\w+)_FILE`", listed)) == {name.upper() for name in SECRETS}

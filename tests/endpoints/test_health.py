@@ -51,7 +51,7 @@ async def test_an_mcp_server_that_is_gone_makes_the_door_not_ready_until_it_is_b
         response = await door.http.get("/readyz")
         assert response.status_code == 503
         assert json_of(response)["problems"] == [
-            "the MCP server (SEED_OAUTH_MCP_SERVER) cannot be reached: Connection refused"
+            "the MCP server of https://door.example/mcp cannot be reached: Connection refused"
         ]
         async with await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", port):
 

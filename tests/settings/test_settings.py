@@ -186,7 +186,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
                 "access_tokens": "own",
                 "resources": "http://127.0.0.1:8000/token",
             },
-            "SEED_OAUTH_RESOURCES must be a path below",
+            "SEED_OAUTH_MCP_SERVER: the resource",
         ),
         (
             {"registration": "token"},

@@ -75,12 +75,12 @@ class Readiness:
             reason = str(failure) or "timeout"
             text = f"the identity provider's metadata ({PREFIX}IDP_ISSUER) has not been read yet: {reason}"
             yield Problem(text, settings.idp_issuer or "", Check.IDP)
-        if settings.mcp_server:
-            try:
-                await self._connecting.get(settings.mcp_server)
-            except OSError as failure:
-                text = f"the MCP server ({PREFIX}MCP_SERVER) cannot be reached: {in_words(failure)}"
-                yield Problem(text, settings.mcp_server, Check.MCP_SERVER)
+        connecting = [self._connecting.get(server.url) for server in settings.forwarded]
+        failures = await asyncio.gather(*connecting, return_exceptions=True)
+        for server, problem in zip(settings.forwarded, failures, strict=True):
+            if isinstance(problem, BaseException):
+                text = f"the MCP server of {server.resource} cannot be reached: {in_words(problem)}"
+                yield Problem(text, server.url, Check.MCP_SERVER)
 
     def start(self) -> None:
         """Look in the background from now on: log the problems of the first time, and record whether there are any."""

@@ -96,10 +96,10 @@ def protected_resource_metadata(issuer: str, resource: str, scopes: Sequence[str
     return Document(content)
 
 
-def documents(issuer: str, server: Document, resources: Sequence[str], scopes: Sequence[str]) -> dict[str, Document]:
-    """Every well-known path and its document, from the authorization server's metadata and what is protected."""
+def documents(issuer: str, server: Document, resources: Mapping[str, Sequence[str]]) -> dict[str, Document]:
+    """Every well-known path and its document: the authorization server's, and each protected resource's with scopes."""
     found = dict.fromkeys(paths.server_metadata_paths(issuer), server)
-    for resource in reversed(resources):
+    for resource, scopes in reversed([*resources.items()]):
         document = protected_resource_metadata(issuer, resource, scopes)
         # A client that only knows the host finds the first resource (RFC 9728 §3.1).
         found[paths.RESOURCE_METADATA] = found[paths.resource_metadata_path(resource)] = document

@@ -14,7 +14,9 @@ from seed_oauth.resource_server.bearer import BearerTokens
 from seed_oauth.resource_server.claims import Claims, is_acceptable
 from seed_oauth.resource_server.first_use import FirstUses
 from seed_oauth.resource_server.guard import Guard
+from seed_oauth.resource_server.reverse_proxy import ReverseProxy
 from seed_oauth.settings import Settings
+from seed_oauth.settings.mcp_server import path_of, script_origins
 
 
 def open_guard(
@@ -32,6 +34,7 @@ def open_guard(
 
     `grants` is the authorization server's store, or None where there is none to ask.
     """
+    rules = settings.scope_rules(resource)
     tokens = BearerTokens(
         settings.issuer,
         sealer,
@@ -52,8 +55,8 @@ def open_guard(
         # Nothing is stored of a login in the relay flow.
         FirstUses(grants if settings.flow == "broker" else None, now),
         required=required,
-        advertised=settings.advertised_scopes,
-        operations=OperationScopes(settings.tool_scopes, settings.method_scopes),
+        advertised=settings.scopes_at(resource),
+        operations=OperationScopes(rules.tools, rules.methods),
         hierarchy=ScopeHierarchy(settings.scope_hierarchy),
         names_tools=settings.audit_tool_calls and bool(settings.audit_log),
     )
@@ -72,13 +75,45 @@ def guards_without_bodies(
 
     Such a request may do anything, so its token must have the scopes of every tool and method.
     """
-    scopes = dict.fromkeys((*settings.required_scopes, *settings.tool_scopes, *settings.method_scopes))
-    return {
-        resource: open_guard(
-            settings, resource, idp, sealer, revocations=revocations, grants=grants, required=tuple(scopes), now=now
+    guards = {}
+    for resource in settings.protected_resources:
+        rules = settings.scope_rules(resource)
+        scopes = tuple(dict.fromkeys((*rules.required, *rules.tools, *rules.methods)))
+        guards[resource] = open_guard(
+            settings, resource, idp, sealer, revocations=revocations, grants=grants, required=scopes, now=now
         )
-        for resource in settings.protected_resources
-    }
+    return guards
+
+
+def reverse_proxies(
+    settings: Settings,
+    idp: OpenIdentityProvider,
+    sealer: Sealer,
+    *,
+    revocations: Revocations | None,
+    grants: GrantStore | None,
+    now: Callable[[], float] = time,
+) -> list[ReverseProxy]:
+    """One for each MCP server that requests are forwarded to."""
+    proxies = []
+    for server in settings.forwarded:
+        required = settings.scope_rules(server.resource).required
+        guard = open_guard(
+            settings, server.resource, idp, sealer, revocations=revocations, grants=grants, required=required, now=now
+        )
+        proxies.append(
+            ReverseProxy(
+                server.url,
+                guard,
+                path=path_of(server.resource, settings.issuer),
+                issuer=settings.issuer,
+                timeout=server.timeout or settings.mcp_server_timeout,
+                body_limit=settings.mcp_server_body_limit,
+                send_token=settings.mcp_server_send_token,
+                origins=script_origins(server.url, settings.issuer, settings.allowed_origins),
+            )
+        )
+    return proxies
 
 
 def accepting(settings: Settings, now: Callable[[], float]) -> Accepts:
@@ -92,7 +127,7 @@ def accepting(settings: Settings, now: Callable[[], float]) -> Accepts:
             resource=resource,
             audiences=settings.idp_audiences,
             client_id=settings.idp_client_id,
-            required=settings.required_scopes,
+            required=settings.scope_rules(resource).required,
             now=now(),
         )
 

@@ -1,7 +1,7 @@
 """The reverse proxy in front of the MCP server: requests with a valid access token pass, unbuffered both ways."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Sequence
 from urllib.parse import quote, urlsplit
 
 import aiohttp
@@ -58,18 +58,21 @@ class ReverseProxy:
         mcp_server: str,
         guard: Guard,
         *,
+        path: str,
         issuer: str,
         timeout: float,
         body_limit: int,
         send_token: bool,
-        origins: Collection[str] = ("*",),
+        origins: Sequence[str] = ("*",),
     ) -> None:
         """Pass requests to the URL `mcp_server`, which has to begin its answer within `timeout` seconds.
 
+        `path` is that of the protected resource below the issuer.
         `body_limit` is in bytes; `send_token` also passes the identity provider's access token. `origins` are the web
         origins whose scripts may send requests, besides those on loopback; `*` for all.
         """
-        self._origins = origins
+        self.path = path
+        self.origins = origins
         public = urlsplit(issuer)
         self._issuer = issuer
         self._mcp_server = mcp_server
@@ -112,7 +115,7 @@ class ReverseProxy:
 
     def _check_origin(self, origin: str | None) -> None:
         # MCP Transports, "Security Warning": a MUST. The MCP server does not see Origin: it was checked here.
-        if origin is None or "*" in self._origins or origin in self._origins or LOOPBACK_ORIGIN.fullmatch(origin):
+        if origin is None or "*" in self.origins or origin in self.origins or LOOPBACK_ORIGIN.fullmatch(origin):
             return
         raise OAuthError(
             ResourceOutcome.FORBIDDEN_ORIGIN,

@@ -23,4 +23,7 @@ def announce(settings: Settings, public: socket.socket, private: socket.socket) 
         log.info("identity provider", url=idp, register_redirect_uri=paths.url(settings.issuer, paths.CALLBACK))
     else:
         log.info("identity provider", url=idp, register_redirect_uri="that of each client")
-    log.info("MCP server", url=settings.mcp_server or "not set: nothing is forwarded")
+    for server in settings.forwarded:
+        log.info("MCP server", url=server.url, resource=server.resource)
+    if not settings.forwarded:
+        log.info("MCP server", url="not set: nothing is forwarded")

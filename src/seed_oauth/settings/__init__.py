@@ -13,7 +13,7 @@ from seed_oauth.settings.access import AccessSettings
 from seed_oauth.settings.audit import AuditSettings
 from seed_oauth.settings.environment import FromEnvironment
 from seed_oauth.settings.errors import PREFIX, SettingsError, readable, refuse_unknown_variables
-from seed_oauth.settings.mcp_server import McpServerSettings, path_of, script_origins
+from seed_oauth.settings.mcp_server import McpServer, McpServerSettings, ScopeRules
 from seed_oauth.settings.preset import Preset
 from seed_oauth.settings.store_url import StoreUrl
 
@@ -219,13 +219,32 @@ class Settings(AccessSettings, FromEnvironment, McpServerSettings, AuditSettings
 
     @cached_property
     def protected_resources(self) -> tuple[str, ...]:
-        """`resources`, or its default."""
-        return self.resources or (f"{self.issuer}/mcp",)
+        """`resources` and those of `mcp_servers`, or the default."""
+        served = (server.resource for server in self.mcp_servers)
+        return tuple(dict.fromkeys((*self.resources, *served))) or (f"{self.issuer}/mcp",)
+
+    @cached_property
+    def forwarded(self) -> tuple[McpServer, ...]:
+        """The MCP servers that requests are forwarded to."""
+        if self.mcp_server:
+            return (McpServer(resource=self.protected_resources[0], url=self.mcp_server),)
+        return self.mcp_servers
+
+    def scope_rules(self, resource: str) -> ScopeRules:
+        """What is needed at a protected resource."""
+        common = ScopeRules(self.required_scopes, self.tool_scopes, self.method_scopes)
+        own = next((server for server in self.mcp_servers if server.resource == resource), None)
+        return common if own is None else own.rules(common)
+
+    def scopes_at(self, resource: str) -> tuple[str, ...]:
+        """The scopes listed in the metadata of a protected resource: required ones first."""
+        return tuple(dict.fromkeys((*self.scope_rules(resource).required, *self.scopes)))
 
     @cached_property
     def advertised_scopes(self) -> tuple[str, ...]:
-        """The scopes listed in the metadata of the authorization server and of the resources: required ones first."""
-        return tuple(dict.fromkeys((*self.required_scopes, *self.scopes)))
+        """The scopes listed in the metadata of the authorization server: required ones first."""
+        required = (self.scope_rules(resource).required for resource in self.protected_resources)
+        return tuple(dict.fromkeys((*(scope for scopes in required for scope in scopes), *self.scopes)))
 
     @cached_property
     def preset(self) -> Preset | None:
@@ -272,16 +291,6 @@ class Settings(AccessSettings, FromEnvironment, McpServerSettings, AuditSettings
         asks = self.idp_introspection and self.idp_introspection_url is not None
         verifies = self.idp_issuer or (self.idp_issuer_claim and self.idp_jwks_url)
         return seals_them or asks or bool(verifies)
-
-    @cached_property
-    def script_origins(self) -> tuple[str, ...]:
-        """The web origins whose scripts may call the MCP server, besides those on loopback; `*` for all."""
-        return script_origins(self.mcp_server, self.issuer, self.allowed_origins)
-
-    @cached_property
-    def mcp_server_path(self) -> str:
-        """The path of the protected resource below the issuer, starting with a slash."""
-        return path_of(self.protected_resources[0], self.issuer)
 
     def missing(self) -> list[str]:
         """The names of the unset variables that every login needs; `/readyz` and the log show them."""

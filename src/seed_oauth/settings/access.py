@@ -236,7 +236,9 @@ def _misuse_of_groups(settings: "Settings") -> str | None:
     if over := sorted(one for one in {*settings.scope_hierarchy} - scopes if hierarchy.expanded([one]) & scopes):
         # Whoever gets it from the identity provider would be in no group.
         return f"by {PREFIX}SCOPE_HIERARCHY, {over[0]} includes one of its scopes: give {over[0]} to groups, too"
-    used = {*settings.advertised_scopes, *settings.tool_scopes, *settings.method_scopes, *settings.scope_descriptions}
+    tables = [settings.scope_rules(resource) for resource in settings.protected_resources]
+    used = {*settings.advertised_scopes, *settings.scope_descriptions}
+    used |= {scope for rules in tables for scope in (*rules.tools, *rules.methods)}
     if unused := sorted(scopes - hierarchy.expanded(used | {*settings.scope_hierarchy})):
         # A misspelt scope would leave the right one to the identity provider.
         return f"no other setting names {', '.join(unused)}: add it to {PREFIX}SCOPES, or correct the spelling"

@@ -46,11 +46,18 @@ def _check_resources(settings: "Settings") -> None:
         raise ValueError(f"{PREFIX}IDP_AUDIENCES allows only one resource: set a single one in {PREFIX}RESOURCES")
     if settings.verify_send_token and not settings.trusted_proxies:
         raise ValueError(f"{PREFIX}TRUSTED_PROXIES is missing: {PREFIX}VERIFY_SEND_TOKEN is for those alone")
-    if settings.mcp_server:
-        mcp_server.check(settings.mcp_server, settings.port, settings.issuer, settings.protected_resources)
+    if settings.mcp_server and settings.mcp_servers:
+        raise ValueError(f"{PREFIX}MCP_SERVER and {PREFIX}MCP_SERVERS are both set: remove one")
+    if settings.mcp_server and len(settings.protected_resources) > 1:
+        raise ValueError(
+            f"{PREFIX}MCP_SERVER allows only one resource: set a single one in {PREFIX}RESOURCES, or use "
+            f"{PREFIX}MCP_SERVERS"
+        )
+    if settings.forwarded:
+        mcp_server.check(settings)
         if not settings.can_check_tokens:
             raise ValueError(
-                f"{PREFIX}IDP_ISSUER is missing: {PREFIX}MCP_SERVER needs it to validate the access tokens of the "
+                f"{PREFIX}IDP_ISSUER is missing: an MCP server needs it to validate the access tokens of the "
                 f"identity provider; or set {PREFIX}ACCESS_TOKENS=own in the broker flow"
             )
 
@@ -65,7 +72,8 @@ def _check_identity_provider(settings: "Settings") -> None:
             f"{PREFIX}IDP_AUTHORIZATION_PARAMETERS and the query of {PREFIX}IDP_AUTHORIZATION_URL both set "
             f"{', '.join(twice)}: remove it from one of them"
         )
-    if dropped := sorted({*settings.required_scopes} & {*settings.idp_dropped_scopes}):
+    required = {one for resource in settings.protected_resources for one in settings.scope_rules(resource).required}
+    if dropped := sorted(required & {*settings.idp_dropped_scopes}):
         raise ValueError(
             f"{PREFIX}REQUIRED_SCOPES lists {', '.join(dropped)}, which {PREFIX}IDP_DROPPED_SCOPES or the preset never "
             "requests: no access token would have it"

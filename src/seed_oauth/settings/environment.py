@@ -61,6 +61,8 @@ def variables(settings: BaseSettings) -> dict[str, str]:
             value = datetime.fromtimestamp(value, UTC).isoformat()
         elif name == "clients":
             value = json.dumps([client.revealed() for client in value])
+        elif name == "mcp_servers":
+            value = json.dumps([server.model_dump(mode="json", exclude_none=True) for server in value])
         elif isinstance(value, tuple):
             listed = [one.get_secret_value() if isinstance(one, SecretStr) else one for one in value]
             # Names of groups may have spaces and commas.

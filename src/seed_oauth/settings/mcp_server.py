@@ -1,17 +1,20 @@
-"""The settings of the MCP server, and their validation."""
+"""The settings of the MCP servers, and their validation."""
 
 import re
-from collections.abc import Sequence
 from ipaddress import ip_address
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_settings import BaseSettings
 
 from seed_oauth.protocol.host import LOOPBACK_HOSTS, is_plain_host
 from seed_oauth.protocol.resource import canonical
-from seed_oauth.settings import validators
+from seed_oauth.settings import tools, validators
+from seed_oauth.settings.errors import PREFIX
+
+if TYPE_CHECKING:
+    from seed_oauth.settings import Settings
 
 # RFC 6762, RFC 6761, RFC 8375, ICANN resolution 2024.07.29.06, and Kubernetes services in other namespaces.
 _PRIVATE_NAMES = (".local", ".localhost", ".home.arpa", ".internal", ".svc")
@@ -26,7 +29,7 @@ def _url(value: str | None) -> str | None:
     if value is None:
         return None
     if "," in value or not (value.isascii() and value.isprintable()) or " " in value:
-        raise ValueError("must be the URL of one MCP server, in plain ASCII: run a server for each")
+        raise ValueError("must be the URL of one MCP server, in plain ASCII; SEED_OAUTH_MCP_SERVERS has several")
     try:
         url = urlsplit(value)
         host, _ = url.hostname, url.port
@@ -41,6 +44,40 @@ def _url(value: str | None) -> str | None:
     return value
 
 
+class ScopeRules(NamedTuple):
+    """The scopes that are needed at one protected resource."""
+
+    required: tuple[str, ...]
+    """By every request, all of them."""
+    tools: tools.Table
+    methods: tools.Table
+
+
+class McpServer(BaseModel):
+    """An MCP server behind this server, and the protected resource at which it is reached."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    resource: validators.Url
+    """The URL that clients connect to, below the issuer."""
+    url: Annotated[str, AfterValidator(_url)]
+    """The URL that requests are forwarded to."""
+    required_scopes: validators.AdvertisedScopes | None = None
+    tool_scopes: tools.ToolScopes | None = None
+    method_scopes: tools.MethodScopes | None = None
+    """By default, these three are those of the settings with their names."""
+    timeout: Annotated[float, Field(gt=0, le=3600)] | None = None
+    """By default `mcp_server_timeout`."""
+
+    def rules(self, common: ScopeRules) -> ScopeRules:
+        """What is needed here; `common` is what is needed where nothing else is set."""
+        return ScopeRules(
+            common.required if self.required_scopes is None else self.required_scopes,
+            common.tools if self.tool_scopes is None else self.tool_scopes,
+            common.methods if self.method_scopes is None else self.method_scopes,
+        )
+
+
 McpServerUrl = Annotated[str | None, AfterValidator(_url), BeforeValidator(lambda value: value or None)]
 
 
@@ -49,6 +86,9 @@ class McpServerSettings(BaseSettings):
 
     mcp_server: McpServerUrl = None
     """URL of the MCP server. Requests with a valid access token are forwarded to it. Unset, nothing is forwarded."""
+    mcp_servers: tuple[McpServer, ...] = ()
+    """Several MCP servers instead of one, each with its `resource` below the issuer and its `url`, as a JSON list or as
+    `[[mcp_servers]]` in the settings file: [Many MCP servers](../how-to/many-mcp-servers.md)."""
     mcp_server_timeout: Annotated[float, Field(gt=0, le=3600)] = 120.0
     """Seconds until the response of the MCP server must begin. A response that has begun may take any time."""
     mcp_server_body_limit: Annotated[int, Field(ge=1024)] = 16 * 1024 * 1024
@@ -63,23 +103,24 @@ class McpServerSettings(BaseSettings):
     """Whether `/oauth/verify` also answers with the identity provider's access token. Keep clients from that path."""
 
 
-def check(mcp_server: str, port: int, issuer: str, resources: Sequence[str]) -> None:
-    """Refuse an MCP server that cannot be served at the resource.
+def check(settings: "Settings") -> None:
+    """Refuse an MCP server that cannot be served at its resource.
 
     Raises:
         ValueError: says what to change.
     """
-    if len(resources) != 1:
-        raise ValueError("SEED_OAUTH_MCP_SERVER allows only one resource: set a single one in SEED_OAUTH_RESOURCES")
-    path = path_of(resources[0], issuer)
-    if not path or not _PLAIN_PATH.fullmatch(path) or _OWN_PATHS.match(path):
-        raise ValueError(
-            "SEED_OAUTH_RESOURCES must be a path below SEED_OAUTH_ISSUER that this server does not use itself, "
-            f"because SEED_OAUTH_MCP_SERVER is set: write {issuer}/mcp"
-        )
-    url = urlsplit(mcp_server)
-    if canonical(mcp_server) == canonical(resources[0]) or (url.hostname in LOOPBACK_HOSTS and url.port == port):
-        raise ValueError("SEED_OAUTH_MCP_SERVER is the URL of this server: set the URL of the MCP server behind it")
+    ours = {canonical(resource) for resource in settings.protected_resources}
+    for server in settings.forwarded:
+        setting = f"{PREFIX}MCP_SERVER{'S' if settings.mcp_servers else ''}"
+        path = path_of(server.resource, settings.issuer)
+        if not path or not _PLAIN_PATH.fullmatch(path) or _OWN_PATHS.match(path):
+            raise ValueError(
+                f"{setting}: the resource {server.resource} must be a path below {PREFIX}ISSUER that this server does "
+                f"not use itself: write {settings.issuer}/mcp"
+            )
+        url = urlsplit(server.url)
+        if canonical(server.url) in ours or (url.hostname in LOOPBACK_HOSTS and url.port == settings.port):
+            raise ValueError(f"{setting} has the URL of this server: set the URL of the MCP server behind it")
 
 
 def path_of(resource: str, issuer: str) -> str:
@@ -90,9 +131,9 @@ def path_of(resource: str, issuer: str) -> str:
     return whole.removeprefix(base) or "/"
 
 
-def script_origins(mcp_server: str | None, issuer: str, allowed: tuple[str, ...]) -> tuple[str, ...]:
+def script_origins(mcp_server: str, issuer: str, allowed: tuple[str, ...]) -> tuple[str, ...]:
     """The web origins whose scripts may call the MCP server, besides those on loopback; `*` for all."""
-    if "*" in allowed or urlsplit(mcp_server or "").hostname not in LOOPBACK_HOSTS:
+    if "*" in allowed or urlsplit(mcp_server).hostname not in LOOPBACK_HOSTS:
         return ("*",)
     own = urlsplit(issuer)
     return (f"{own.scheme}://{own.netloc}", *allowed)

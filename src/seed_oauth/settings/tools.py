@@ -1,7 +1,6 @@
 """Validation of the tables of scopes that tools and methods of the MCP server need."""
 
 import re
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator
@@ -64,8 +63,10 @@ def check(settings: "Settings") -> None:
     hierarchy = ScopeHierarchy(settings.scope_hierarchy)
     dropped = frozenset(settings.idp_dropped_scopes) - frozenset(settings.idp_scopes)
     obtainable = {scope for scope in settings.scope_hierarchy if scope not in dropped}
-    tables: Mapping[str, Table] = {"TOOL_SCOPES": settings.tool_scopes, "METHOD_SCOPES": settings.method_scopes}
-    for name, table in tables.items():
+    tables: list[tuple[str, Table]] = [("TOOL_SCOPES", settings.tool_scopes), ("METHOD_SCOPES", settings.method_scopes)]
+    for server in settings.mcp_servers:
+        tables += [("MCP_SERVERS", table) for table in (server.tool_scopes, server.method_scopes) if table]
+    for name, table in tables:
         if lost := sorted((table.keys() & dropped) - hierarchy.expanded(obtainable)):
             raise ValueError(
                 f"{PREFIX}{name} lists {', '.join(lost)}, which {PREFIX}IDP_DROPPED_SCOPES or the preset never "

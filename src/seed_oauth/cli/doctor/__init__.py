@@ -10,7 +10,7 @@ from seed_oauth.cli.doctor.client_documents import check_client_documents
 from seed_oauth.cli.doctor.finding import Finding, failed, ok, skipped, warning
 from seed_oauth.cli.doctor.identity_provider import check_identity_provider
 from seed_oauth.cli.doctor.local import check_metrics_port, check_rate_limits, check_secret_keys, check_store
-from seed_oauth.cli.doctor.mcp_server import check_mcp_server
+from seed_oauth.cli.doctor.mcp_server import check_mcp_servers
 from seed_oauth.cli.doctor.public import check_public_metadata, check_resources
 from seed_oauth.identity_provider.open import open_transport
 from seed_oauth.settings import PREFIX, Settings, SettingsError
@@ -44,7 +44,7 @@ async def examine(
             *await check_identity_provider(settings, transport, now),
             check_access(settings),
             await check_store(settings),
-            await check_mcp_server(settings),
+            *await check_mcp_servers(settings),
             check_rate_limits(settings),
             await check_metrics_port(settings, transport),
             await check_public_metadata(settings, transport),

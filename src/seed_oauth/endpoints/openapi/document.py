@@ -19,6 +19,7 @@ from seed_oauth.outcomes import (
 )
 from seed_oauth.resource_server.reverse_proxy import METHODS
 from seed_oauth.settings import Settings
+from seed_oauth.settings.mcp_server import path_of
 
 _FORM = "application/x-www-form-urlencoded"
 _JSON = "application/json"
@@ -63,8 +64,9 @@ def _endpoints(settings: Settings) -> dict[str, object]:
         paths[our_paths.REVOKE] = {"post": _revoke(settings)}
     if settings.can_check_tokens:
         paths[our_paths.VERIFY] = {"get": _verify(settings)}
-    if settings.mcp_server:
-        paths[settings.mcp_server_path] = {method.lower(): _resource(settings, method) for method in METHODS}
+    for server in settings.forwarded:
+        path = path_of(server.resource, settings.issuer)
+        paths[path] = {method.lower(): _resource(settings, server.resource, path, method) for method in METHODS}
     return paths
 
 
@@ -163,12 +165,12 @@ def _backchannel_logout(settings: Settings) -> dict[str, object]:
     }
 
 
-def _resource(settings: Settings, method: str) -> dict[str, object]:
+def _resource(settings: Settings, resource: str, path: str, method: str) -> dict[str, object]:
     answers = responses(ResourceOutcome, settings, description="The response of the MCP server")
     return {
-        "operationId": f"mcp{method.capitalize()}",
+        "operationId": f"{path.strip('/').replace('/', '_')}{method.capitalize()}",
         "summary": "The protected MCP server",
-        "security": [{"mcp": list(settings.required_scopes)}],
+        "security": [{"mcp": list(settings.scope_rules(resource).required)}],
         "responses": {**answers, "default": {"description": "The response of the MCP server."}},
     }
 
@@ -220,7 +222,7 @@ def _security_schemes(settings: Settings) -> dict[str, object]:
             "they are in the form instead.",
         }
     }
-    if settings.mcp_server:
+    if settings.forwarded:
         flow = {
             "authorizationUrl": our_paths.url(settings.issuer, our_paths.AUTHORIZE),
             "tokenUrl": our_paths.url(settings.issuer, our_paths.TOKEN),
