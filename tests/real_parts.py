@@ -39,6 +39,7 @@ class Part:
 
 COLLECTOR = CACHE / f"otelcol-{_hash('otel/builder.yaml')}"
 KEYCLOAK = CACHE / "keycloak-26.4.0"
+HELM = CACHE / "helm-v3.22.0"
 KUSTOMIZE = CACHE / "kustomize-v5.7.1"
 _NODE = "tests/integration/node"
 PYTHON_PACKAGES = CACHE / f"python-{_hash('tests/integration/python/requirements.txt')}"
@@ -48,6 +49,7 @@ PARTS: Mapping[str, Part] = {
     "alertmanager": Part("apt-get install prometheus-alertmanager", ("prometheus-alertmanager", "amtool")),
     "chromium": Part("apt-get install chromium", ("chromium",)),
     "collector": Part("bash otel/build-collector.sh", files=(COLLECTOR,)),
+    "helm": Part("bash tests/integration/install.sh", files=(HELM,)),
     "jdk": Part("apt-get install default-jdk-headless", ("java", "javac")),
     "keycloak": Part(
         "apt-get install default-jdk-headless maven && bash tests/integration/install.sh", ("java",), (KEYCLOAK,)
