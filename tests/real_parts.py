@@ -39,6 +39,7 @@ class Part:
 
 COLLECTOR = CACHE / f"otelcol-{_hash('otel/builder.yaml')}"
 KEYCLOAK = CACHE / "keycloak-26.4.0"
+HELM = CACHE / "helm-v3.22.0"
 KUSTOMIZE = CACHE / "kustomize-v5.7.1"
 _REVERSE_PROXIES = CACHE / f"reverse-proxies-{_hash('tests/integration/reverse_proxies.txt')}"
 ENVOY = _REVERSE_PROXIES / "envoy" / "_bin" / "envoy"
@@ -54,6 +55,7 @@ PARTS: Mapping[str, Part] = {
     "collector": Part("bash otel/build-collector.sh", files=(COLLECTOR,)),
     "envoy and traefik": Part("bash tests/integration/install.sh", files=(ENVOY, TRAEFIK)),
     "haproxy": Part("apt-get install haproxy", ("haproxy",)),
+    "helm": Part("bash tests/integration/install.sh", files=(HELM,)),
     "jdk": Part("apt-get install default-jdk-headless", ("java", "javac")),
     "keycloak": Part(
         "apt-get install default-jdk-headless maven && bash tests/integration/install.sh", ("java",), (KEYCLOAK,)

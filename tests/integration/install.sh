@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Puts the real parts that no Debian package brings into ~/.cache/seed-oauth, where the tests look for them: Keycloak,
-# the npm packages of node/ with a Node of their own, the PyPI packages of python/, Envoy and Traefik, and kustomize.
+# the npm packages of node/ with a Node of their own, the PyPI packages of python/, Envoy and Traefik, kustomize and Helm.
 # Needs Java 17, Maven, npm and Go; takes a minute or two the first time.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -51,4 +51,11 @@ kustomize="$cache/kustomize-$version"
 if [ ! -x "$kustomize" ]; then
   GOBIN="$work" go install "sigs.k8s.io/kustomize/kustomize/v5@$version"
   mv "$work/kustomize" "$kustomize"
+fi
+
+version=v3.22.0
+helm="$cache/helm-$version"
+if [ ! -x "$helm" ]; then
+  GOBIN="$work" go install "helm.sh/helm/v3/cmd/helm@$version"
+  mv "$work/helm" "$helm"
 fi
