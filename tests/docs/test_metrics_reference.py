@@ -1,7 +1,8 @@
 """docs/reference/metrics.md is generated from the contract, docs/reference/outcomes.md from the outcome table."""
 
 from seed_oauth.outcomes import Outcome, ResourceOutcome
-from seed_oauth.telemetry.contract import CONTRACT, ENDPOINTS, Kind, Series
+from seed_oauth.telemetry.contract import CONTRACT, ENDPOINTS
+from seed_oauth.telemetry.series import Kind, Series
 from seed_oauth.telemetry.steps import STEPS
 from tests.docs.pages import DOCS, code, expect, table
 

@@ -11,7 +11,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from seed_oauth import Pipeline, create_metrics_app
 from seed_oauth.outcomes import Check, GrantType
-from seed_oauth.telemetry.contract import CONTRACT, ENDPOINTS, ExchangeResult, IdpOutcome, Kind, Operation
+from seed_oauth.telemetry.contract import CONTRACT, ENDPOINTS, ExchangeResult, IdpOutcome, Operation
+from seed_oauth.telemetry.series import Kind
 from tests.broker import BrokerDoor
 from tests.harness import FrontDoor, RelayDoor, code_request, refresh_request, samples_of
 

@@ -18,11 +18,13 @@ from seed_oauth.outcomes import (
     GrantType,
     Outcome,
     RegistrationOutcome,
+    ResourceOutcome,
 )
 from seed_oauth.telemetry.contract import (
     AUTHORIZATION_REQUESTS,
     AUTHORIZATION_WAIT,
     CALLBACKS,
+    CLIENT_ERRORS,
     CONSENT_DECISIONS,
     CONTRACT,
     DCR_REGISTRATIONS,
@@ -39,11 +41,10 @@ from seed_oauth.telemetry.contract import (
     TOKEN_EXCHANGES,
     ExchangeResult,
     IdpOutcome,
-    Kind,
     Operation,
-    Series,
     error_attributes,
 )
+from seed_oauth.telemetry.series import Kind, Series
 from seed_oauth.telemetry.steps import STEPS, Step
 
 _BATCH_SIZE = 256  # outcomes buffered before they are recorded; larger batches burden the garbage collector
@@ -99,6 +100,7 @@ class Telemetry:
         self._idp_requests = counters[IDP_REQUESTS]
         self._idp_request_duration = histograms[IDP_REQUEST_DURATION]
         self._flow_steps = counters[FLOW_STEPS]
+        self._client_errors = counters[CLIENT_ERRORS]
         self._authorization_wait = histograms[AUTHORIZATION_WAIT]
         self._ready = meter.create_gauge(READY.name, unit=READY.unit, description=READY.help)
         self._of_outcome = {outcome: _increments(outcome, counters) for outcomes in ENDPOINTS for outcome in outcomes}
@@ -154,6 +156,9 @@ class Telemetry:
         for (outcome, family, is_step), times in Counted(_taken_from(self._outcomes)).items():
             for counter, attributes in self._of_outcome[outcome]:
                 counter.add(times, attributes)
+            # Every login begins with a request without a token.
+            if outcome.cause is not None and outcome is not ResourceOutcome.NO_TOKEN:
+                self._client_errors.add(times, {"client_family": family.value, "endpoint": ENDPOINTS[type(outcome)]})
             for step in STEPS.get(outcome, ()) if is_step else ():
                 self._flow_steps.add(times, {"step": step.value, "client_family": family.value})
         for seconds, context in _taken_from(self._waits):

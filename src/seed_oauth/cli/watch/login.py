@@ -17,8 +17,8 @@ from seed_oauth.telemetry.contract import (
     CONSENT_DECISIONS,
     FLOW_STEPS,
     RESOURCE_REQUESTS,
-    Series,
 )
+from seed_oauth.telemetry.series import Series
 from seed_oauth.telemetry.steps import Step
 
 DECISIONS = {"approved": "green", "denied": "blue"}

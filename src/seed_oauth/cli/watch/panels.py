@@ -21,8 +21,8 @@ from seed_oauth.telemetry.contract import (
     IDP_REQUESTS,
     TOKEN_EXCHANGE_DURATION,
     TOKEN_EXCHANGES,
-    Series,
 )
+from seed_oauth.telemetry.series import Series
 
 SUCCESS = {"result": "success"}
 OK = {"outcome": "ok"}
