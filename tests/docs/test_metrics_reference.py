@@ -39,6 +39,7 @@ def section_of(series: Series) -> str:
     for label in series.labels:
         values = dict.fromkeys(attributes[label] for attributes in series.known)
         shown = "a reason of an [outcome](outcomes.md)" if label == "reason" else ", ".join(map(code, values))
+        shown = "the version of `seed-oauth`" if label == "version" else shown
         shown = "the worker's number, from `0`" if label == "worker" else shown
         labels.append((code(label), shown))
     kind = f"Type: {series.kind}."

@@ -25,7 +25,9 @@ async def serve(settings: Settings) -> None:
         listen(settings.metrics_host, settings.metrics_port, "METRICS_PORT") as private,
     ):
         announce(settings, public, private)
-        front_door = Listener(create_app(settings, pipeline=pipeline), public, hosts=public_hosts(settings))
+        front_door = Listener(
+            create_app(settings, pipeline=pipeline), public, hosts=public_hosts(settings), pipeline=pipeline
+        )
         await run_together(front_door, metrics_listener(pipeline, private))
         pipeline.shutdown()
 

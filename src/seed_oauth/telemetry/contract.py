@@ -23,6 +23,8 @@ from seed_oauth.outcomes import (
     RevocationOutcome,
     TokenOutcome,
 )
+from seed_oauth.telemetry.gauges import GAUGES
+from seed_oauth.telemetry.push import VERSION
 from seed_oauth.telemetry.series import Attributes, Kind, Series, label_sets
 from seed_oauth.telemetry.steps import Step
 
@@ -67,6 +69,20 @@ class Decision(StrEnum):
 
     APPROVED = "approved"
     DENIED = "denied"
+
+
+class Refusal(StrEnum):
+    """Label `reason` of `seed_oauth_refused_requests_total`."""
+
+    BAD_REQUEST = "bad_request"
+    """Not HTTP."""
+    HEAD_TOO_LARGE = "head_too_large"
+    TIMEOUT = "timeout"
+    """The client was too slow."""
+    NOT_IMPLEMENTED = "not_implemented"
+    """CONNECT."""
+    FULL = "full"
+    """Too many connections."""
 
 
 class ResourceResult(StrEnum):
@@ -224,6 +240,26 @@ READY = Series(
     kind=Kind.GAUGE,
 )
 
+BUILD_INFO = Series(
+    name="seed_oauth_build_info",
+    help="The version of this server; the value is always 1",
+    labels=("version",),
+    known=label_sets(version=[VERSION]),
+    kind=Kind.GAUGE,
+)
+WORKER_RESTARTS = Series(
+    name="seed_oauth_worker_restarts_total",
+    help="Worker processes that ended unasked, and were started again",
+    labels=(),
+    known=({},),
+)
+REFUSED_REQUESTS = Series(
+    name="seed_oauth_refused_requests_total",
+    help="Requests that no endpoint has seen, by the reason for which the listener refused them",
+    labels=("reason",),
+    known=label_sets(reason=Refusal),
+)
+
 CONTRACT: tuple[Series, ...] = (
     AUTHORIZATION_REQUESTS,
     TOKEN_EXCHANGES,
@@ -240,4 +276,8 @@ CONTRACT: tuple[Series, ...] = (
     RESOURCE_REQUESTS,
     WORKER_UP,
     READY,
+    BUILD_INFO,
+    WORKER_RESTARTS,
+    REFUSED_REQUESTS,
+    *(gauge.series for gauge in GAUGES),
 )

@@ -35,13 +35,16 @@ from seed_oauth.telemetry.contract import (
     IDP_REQUEST_DURATION,
     IDP_REQUESTS,
     READY,
+    REFUSED_REQUESTS,
     RESOURCE_REQUESTS,
     RESOURCE_RESULTS,
     TOKEN_EXCHANGE_DURATION,
     TOKEN_EXCHANGES,
+    WORKER_RESTARTS,
     ExchangeResult,
     IdpOutcome,
     Operation,
+    Refusal,
     error_attributes,
 )
 from seed_oauth.telemetry.series import Kind, Series
@@ -102,6 +105,8 @@ class Telemetry:
         self._flow_steps = counters[FLOW_STEPS]
         self._client_errors = counters[CLIENT_ERRORS]
         self._authorization_wait = histograms[AUTHORIZATION_WAIT]
+        self._refused = counters[REFUSED_REQUESTS]
+        self._restarts = counters[WORKER_RESTARTS]
         self._ready = meter.create_gauge(READY.name, unit=READY.unit, description=READY.help)
         self._of_outcome = {outcome: _increments(outcome, counters) for outcomes in ENDPOINTS for outcome in outcomes}
         self._context = context
@@ -150,6 +155,14 @@ class Telemetry:
     def record_ready(self, check: Check, passed: bool) -> None:
         """Record the outcome of a check of the readiness."""
         self._ready.set(int(passed), {"check": check.value})
+
+    def record_refusal(self, reason: Refusal) -> None:
+        """Count a request that no endpoint has seen."""
+        self._refused.add(1, {"reason": reason.value})
+
+    def record_restart(self) -> None:
+        """Count a worker that ended unasked."""
+        self._restarts.add(1, {})
 
     def flush(self) -> None:
         """Record the buffered measurements in the instruments."""
