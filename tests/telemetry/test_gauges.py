@@ -41,6 +41,13 @@ async def test_what_nobody_observes_is_not_there() -> None:
     assert CONNECTIONS.series.name not in await names(Pipeline())
 
 
+async def test_two_apps_with_one_pipeline_add_up() -> None:
+    pipeline = Pipeline()
+    for active in (1, 2):
+        pipeline.observe(CONNECTIONS, partial(dict, active=active))
+    assert await value(pipeline, CONNECTIONS.series.name, state="active") == 3
+
+
 async def test_workers_add_up_but_for_the_lag_and_are_forgotten_when_they_end() -> None:
     supervisor = Pipeline()
     pipes = [make_pipe(supervisor) for _ in range(2)]

@@ -48,15 +48,18 @@ class Recording:
         self._tracer_provider = tracer_provider
         self._meter = meter_provider.get_meter(_SCOPE, VERSION)
         self.telemetry = Telemetry(self._meter, context_source(tracer_provider), on_outcome)
-        self._states: dict[str, Callable[[], State]] = {}
+        self._observed: dict[Gauge, list[Callable[[], State]]] = {}
 
     def observe(self, gauge: Gauge, state: Callable[[], State]) -> None:
         """Call `state` for the value of this gauge in this process whenever one is needed, from any thread."""
-        self._states[gauge.series.name] = state
+        self._observed.setdefault(gauge, []).append(state)
 
     def states(self) -> dict[str, State]:
         """The values of the gauges in this process, by name."""
-        return {name: state() for name, state in self._states.items()}
+        return {
+            gauge.series.name: gauge.combined({gauge.series.name: state()} for state in states)
+            for gauge, states in self._observed.items()
+        }
 
     def instrument(self, transport: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
         """The transport with spans and `http_client_request_duration_seconds` around each request."""

@@ -92,7 +92,8 @@ async def open_environment(
         ):
             issuer = f"http://{_HOST}:{listening.getsockname()[1]}"
             settings = Settings.load(issuer=issuer, flow="broker", store_url=f"sqlite:///{store}", **idp_settings)
-            doors.append(Listener(create_app(settings, pipeline=pipeline, now=now, clock=clock), listening, _DRAIN))
+            door = create_app(settings, pipeline=pipeline, now=now, clock=clock)
+            doors.append(Listener(door, listening, _DRAIN, pipeline=pipeline))
         metrics = Listener(create_metrics_app(pipeline.registry), private, _DRAIN)
         client = Listener(VisitingClient(doors[0].url).app, aside[3], _DRAIN)
 
