@@ -46,6 +46,7 @@ from seed_oauth.outcomes import (
     RevocationOutcome,
     TokenOutcome,
 )
+from seed_oauth.resource_server.measured import measuring
 from seed_oauth.resource_server.reverse_proxy import METHODS
 from seed_oauth.settings import Settings
 from seed_oauth.settings.store_url import SQLITE, overlooked
@@ -149,6 +150,7 @@ def _documents(settings: Settings) -> dict[str, Document]:
 
 def _endpoints(settings: Settings, pipeline: Recording, container: Container) -> list[Route]:
     """The routes that are counted, the most frequent ones first."""
+    measured = measuring(settings, pipeline)
 
     def counted(
         path: str,
@@ -166,7 +168,8 @@ def _endpoints(settings: Settings, pipeline: Recording, container: Container) ->
             limit=container.limits.of(outcomes),
             audit=container.audit,
         )
-        return Route(path, boundary, middleware=[cors] if cors else [])
+        app = measured(boundary) if measured and endpoint is container.proxy else boundary
+        return Route(path, app, middleware=[cors] if cors else [])
 
     endpoints: list[Route] = []
     if container.proxy:

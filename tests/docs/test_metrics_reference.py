@@ -17,6 +17,9 @@ that `increase()` sees the first failure. A histogram appears with its first obs
 OTHERS = """\
 ## Other series
 
+`mcp_server_operation_duration_seconds` and `seed_oauth_mcp_requests_total` exist if
+[`SEED_OAUTH_MCP_METRICS`](../how-to/measure-mcp-operations.md) is `on`.
+
 `http_client_request_duration_seconds` comes from the httpx instrumentation and covers answered requests to the
 identity provider; `oauth_idp_requests_total` covers all of them. `process_*` describes the scraped process, which is
 the supervisor if there are several workers; it exists only in the scrape. `target_info` names the service and its

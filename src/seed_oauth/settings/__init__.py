@@ -20,7 +20,7 @@ from seed_oauth.settings.store_url import StoreUrl
 __all__ = ["PREFIX", "Settings", "SettingsError"]
 
 
-class Settings(AccessSettings, FromEnvironment, AuditSettings, BaseSettings):
+class Settings(AccessSettings, FromEnvironment, AuditSettings, tools.McpMetricsSettings, BaseSettings):
     """All settings, from keyword arguments or from `SEED_OAUTH_*` environment variables.
 
     Raises:

@@ -21,6 +21,7 @@ from seed_oauth.telemetry.contract import BUILD_INFO, WORKER_UP
 from seed_oauth.telemetry.forwarding import ForwardingMeterProvider, Replay
 from seed_oauth.telemetry.gauges import GAUGES, Gauge, State
 from seed_oauth.telemetry.instruments import Telemetry, views
+from seed_oauth.telemetry.mcp_operations import VIEW, McpOperations
 from seed_oauth.telemetry.push import (
     VERSION,
     exemplar_filter,
@@ -35,6 +36,10 @@ from seed_oauth.telemetry.tracing import ServerSpans, context_source, is_tracing
 _SCOPE = "seed_oauth"
 
 
+def _nothing() -> None:
+    pass
+
+
 class Recording:
     """The part of a pipeline that an app uses: recording, independent of where the values are kept."""
 
@@ -47,6 +52,7 @@ class Recording:
         self._meter_provider = meter_provider
         self._tracer_provider = tracer_provider
         self._meter = meter_provider.get_meter(_SCOPE, VERSION)
+        self._on_outcome = on_outcome or _nothing
         self.telemetry = Telemetry(self._meter, context_source(tracer_provider), on_outcome)
         self._observed: dict[Gauge, list[Callable[[], State]]] = {}
 
@@ -64,6 +70,10 @@ class Recording:
     def instrument(self, transport: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
         """The transport with spans and `http_client_request_duration_seconds` around each request."""
         return InstrumentedTransport(transport, self._tracer_provider, self._meter_provider)
+
+    def mcp_operations(self) -> McpOperations:
+        """Records the operations of an MCP server."""
+        return McpOperations(self._meter, self._on_outcome)
 
     def is_partial(self) -> bool:
         """Whether a scrape covers only some of the processes."""
@@ -106,7 +116,7 @@ class Pipeline(Recording):
             # Without scope info the series have exactly the labels of the contract.
             metric_readers=[PrometheusMetricReader(scope_info_enabled=False, registry=self.registry), *pushing],
             resource=resource,
-            views=views(),
+            views=[*views(), VIEW],
             exemplar_filter=exemplar_filter(tracing=is_tracing(tracer_provider)),
             shutdown_on_exit=False,
         )
