@@ -297,12 +297,15 @@ def samples_of(exposition: str) -> Samples:
     return samples
 
 
+_BY_FAMILY = {"oauth_flow_steps_total", "oauth_client_errors_total"}
+
+
 def increases(before: Samples, after: Samples) -> dict[str, float]:
-    """The counters that grew, as `name{labels}` → by how much; but for the funnel, which has tests of its own."""
+    """The counters that grew, as `name{labels}` → by how much; those by client family have tests of their own."""
     grown = {}
     for (name, labels), value in after.items():
         counted = name.startswith("oauth_") and name.endswith(("_total", "_count"))
-        if counted and name != "oauth_flow_steps_total" and (increase := value - before.get((name, labels), 0)):
+        if counted and name not in _BY_FAMILY and (increase := value - before.get((name, labels), 0)):
             text = ",".join(f'{label}="{content}"' for label, content in sorted(labels))
             grown[f"{name}{{{text}}}"] = increase
     return grown

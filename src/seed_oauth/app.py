@@ -47,7 +47,8 @@ from seed_oauth.outcomes import (
     RevocationOutcome,
     TokenOutcome,
 )
-from seed_oauth.resource_server.reverse_proxy import METHODS
+from seed_oauth.resource_server.measured import measuring
+from seed_oauth.resource_server.reverse_proxy import METHODS, ReverseProxy
 from seed_oauth.settings import Settings
 from seed_oauth.settings.store_url import SQLITE, overlooked
 from seed_oauth.telemetry import Pipeline, Recording
@@ -179,6 +180,7 @@ def _documents(settings: Settings) -> dict[str, Document]:
 
 def _endpoints(settings: Settings, pipeline: Recording, container: Container) -> list[BaseRoute]:
     """The routes that are counted, the most frequent ones first."""
+    measured = measuring(settings, pipeline)
 
     def counted(
         path: str,
@@ -196,7 +198,8 @@ def _endpoints(settings: Settings, pipeline: Recording, container: Container) ->
             limit=container.limits.of(outcomes),
             audit=container.audit,
         )
-        return Route(path, boundary, middleware=[cors] if cors else [])
+        app = measured(boundary) if measured and isinstance(endpoint, ReverseProxy) else boundary
+        return Route(path, app, middleware=[cors] if cors else [])
 
     # Clients write the resource with and without a trailing slash (MCP Authorization, "Canonical Server URI").
     spellings = ((path, proxy) for proxy in container.proxies for path in {proxy.path, proxy.path.rstrip("/") + "/"})

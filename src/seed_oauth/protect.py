@@ -1,6 +1,6 @@
 """`protect(app)`: bearer protection for an MCP server in Python, as ASGI middleware (RFC 6750, RFC 9728)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack
 
 import anyio
@@ -16,7 +16,7 @@ from seed_oauth.endpoints.metadata import protected_resource_metadata
 from seed_oauth.envelopes.seal import Sealer
 from seed_oauth.flows.revocations import Revocations
 from seed_oauth.http.answer import Answer
-from seed_oauth.http.cors import READABLE, resource_cors
+from seed_oauth.http.cors import READABLE, allows_origin, is_preflight, resource_cors
 from seed_oauth.http.paths import RESOURCE_METADATA, resource_metadata_path
 from seed_oauth.identity_provider.open import open_identity_provider
 from seed_oauth.outcomes import ResourceOutcome
@@ -25,6 +25,7 @@ from seed_oauth.rate_limits.client_address import ClientAddresses
 from seed_oauth.resource_server import VerifiedToken
 from seed_oauth.resource_server.guard import Guard
 from seed_oauth.resource_server.headers import Headers, without_identity
+from seed_oauth.resource_server.measured import measuring
 from seed_oauth.resource_server.open import open_guard
 from seed_oauth.resource_server.operations import LARGEST
 from seed_oauth.resource_server.request_stream import RequestStream, listens
@@ -72,6 +73,7 @@ class ProtectedApp:
         pipeline: Recording,
         issuer: str,
         audit: AuditTrail | None,
+        measured: Callable[[ASGIApp], ASGIApp] | None,
         opened: AsyncExitStack,
     ) -> None:
         self.pipeline = pipeline
@@ -80,9 +82,10 @@ class ProtectedApp:
         self._guard = guard
         self._documents = documents
         self._document_paths = {route.path for route in documents.routes if isinstance(route, Route)}
-        self._boundary = Boundary(
+        boundary = Boundary(
             self._admit, ResourceOutcome, _METHODS, telemetry=pipeline.telemetry, issuer=issuer, audit=audit
         )
+        self._boundary = measured(boundary) if measured else boundary
         self._opened = opened
         preflights = resource_cors(("*",))
         self._cors = preflights.cls(app, *preflights.args, **preflights.kwargs)
@@ -97,7 +100,7 @@ class ProtectedApp:
             await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
         elif scope["path"] in self._document_paths:
             await self._documents(scope, receive, send)
-        elif _is_preflight(scope):
+        elif is_preflight(scope):
             await self._answer_preflight(_anonymous(scope), receive, send)
         else:
             await self._boundary(scope, receive, send)
@@ -196,7 +199,14 @@ def protect(
         audit = AuditTrail(settings, sealer.pseudonym, ClientAddresses(settings.trusted_proxies).text_of)
         opened.push_async_callback(audit.aclose)
     return ProtectedApp(
-        app, guard, documents=documents, pipeline=pipeline, issuer=settings.issuer, audit=audit, opened=opened
+        app,
+        guard,
+        documents=documents,
+        pipeline=pipeline,
+        issuer=settings.issuer,
+        audit=audit,
+        measured=measuring(settings, pipeline),
+        opened=opened,
     )
 
 
@@ -227,16 +237,6 @@ def _required(settings: Settings, scopes: Sequence[str], resource: str) -> Seque
     if isinstance(scopes, str) or not all(is_valid(scope) and " " not in scope for scope in scopes):
         raise SettingsError('protect(scopes=…) must be a list of scopes (RFC 6749 §3.3): write ["files:read"]')
     return scopes or settings.scope_rules(resource).required
-
-
-def _is_preflight(scope: Scope) -> bool:
-    # A browser asks without credentials whether it may send some (Fetch §3.3.4).
-    names = {name for name, _ in scope["headers"]}
-    return scope["method"] == "OPTIONS" and {b"origin", b"access-control-request-method"} <= names
-
-
-def _allows_origin(message: Message) -> bool:
-    return any(name.lower() == b"access-control-allow-origin" for name, _ in message.get("headers", ()))
 
 
 def _anonymous(scope: Scope) -> Scope:
@@ -270,7 +270,7 @@ class _PassedOn(Response):
             async def send_with_headers(message: Message) -> None:
                 nonlocal more
                 if message["type"] == "http.response.start":
-                    readable = () if _allows_origin(message) else READABLE
+                    readable = () if allows_origin(message) else READABLE
                     headers = [*message.get("headers", ()), *self.raw_headers, *readable]
                     message = {**message, "headers": headers}
                     if _is_event_stream(headers):

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from seed_oauth.telemetry.contract import CONTRACT, Series
+from seed_oauth.telemetry.contract import CONTRACT
+from seed_oauth.telemetry.series import Series
 from tests.real_parts import path_of
 
 DASHBOARD = Path(__file__).parents[2] / "grafana" / "seed-mcp-server-dashboard.json"

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import pytest
 
-from seed_oauth.telemetry.contract import CONTRACT, ERRORS, Attributes, Series
+from seed_oauth.telemetry.contract import CONTRACT, ERRORS
+from seed_oauth.telemetry.series import Attributes, Series
 from tests.real_parts import path_of
 
 OTEL = Path(__file__).parents[2] / "otel"

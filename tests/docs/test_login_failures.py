@@ -40,10 +40,10 @@ How to find the line:
   later.
 
 In the log lines below, the fields of the single request are left out: `timestamp`, `correlation_id`, `duration_ms`,
-`client_id`, `flow_id` and `subject`.
+`client_id`, `client_family`, `flow_id` and `subject`.
 """
 
-OF_ONE_REQUEST = {"timestamp", "correlation_id", "duration_ms", "client_id", "flow_id", "subject"}
+OF_ONE_REQUEST = {"timestamp", "correlation_id", "duration_ms", "client_id", "client_family", "flow_id", "subject"}
 
 FAILURES = [failure for failures in SECTIONS.values() for failure in failures]
 

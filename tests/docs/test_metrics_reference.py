@@ -1,7 +1,8 @@
 """docs/reference/metrics.md is generated from the contract, docs/reference/outcomes.md from the outcome table."""
 
 from seed_oauth.outcomes import Outcome, ResourceOutcome
-from seed_oauth.telemetry.contract import CONTRACT, ENDPOINTS, Kind, Series
+from seed_oauth.telemetry.contract import CONTRACT, ENDPOINTS
+from seed_oauth.telemetry.series import Kind, Series
 from seed_oauth.telemetry.steps import STEPS
 from tests.docs.pages import DOCS, code, expect, table
 
@@ -15,6 +16,9 @@ that `increase()` sees the first failure. A histogram appears with its first obs
 """
 OTHERS = """\
 ## Other series
+
+`mcp_server_operation_duration_seconds` and `seed_oauth_mcp_requests_total` exist if
+[`SEED_OAUTH_MCP_METRICS`](../how-to/measure-mcp-operations.md) is `on`.
 
 `http_client_request_duration_seconds` comes from the httpx instrumentation and covers answered requests to the
 identity provider; `oauth_idp_requests_total` covers all of them. `process_*` describes the scraped process, which is
@@ -38,6 +42,7 @@ def section_of(series: Series) -> str:
     for label in series.labels:
         values = dict.fromkeys(attributes[label] for attributes in series.known)
         shown = "a reason of an [outcome](outcomes.md)" if label == "reason" else ", ".join(map(code, values))
+        shown = "the version of `seed-oauth`" if label == "version" else shown
         shown = "the worker's number, from `0`" if label == "worker" else shown
         labels.append((code(label), shown))
     kind = f"Type: {series.kind}."

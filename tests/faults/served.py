@@ -13,6 +13,7 @@ import anyio
 import httpx
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from seed_oauth import Pipeline
 from seed_oauth.server.connection_limits import Limits
 from seed_oauth.server.connections import Connections
 from seed_oauth.server.listener import Listener, listen
@@ -141,7 +142,7 @@ async def connect(listener: Listener, *, reads: bool = True) -> RawClient:
 
 
 @asynccontextmanager
-async def served(app: ASGIApp, limits: Limits = ROOMY) -> AsyncIterator[Listener]:
+async def served(app: ASGIApp, limits: Limits = ROOMY, pipeline: Pipeline | None = None) -> AsyncIterator[Listener]:
     """An app on a real socket; its lifespan is somebody else's."""
 
     async def requests_only(scope: Scope, receive: Receive, send: Send) -> None:
@@ -151,7 +152,7 @@ async def served(app: ASGIApp, limits: Limits = ROOMY) -> AsyncIterator[Listener
     with listen("127.0.0.1", 0, "PORT") as listening:
         # Little is on its way to a client that does not read.
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        listener = Listener(requests_only, listening, drain=0, limits=limits)
+        listener = Listener(requests_only, listening, drain=0, limits=limits, pipeline=pipeline)
         running = asyncio.create_task(listener.run_until_stopped())
         try:
             yield listener

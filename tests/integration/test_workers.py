@@ -137,6 +137,7 @@ async def test_with_two_workers_killed_midway_the_scraped_sum_is_what_was_answer
         assert answered <= counted <= answered + driver.cut_off
         assert counted <= asked
         assert counted == total(samples, "oauth_token_exchange_duration_seconds_count")
+        assert total(samples, "seed_oauth_worker_restarts_total") == 2
         await until_up(server, 4)
 
 

@@ -51,6 +51,7 @@ def counts_of(predicted: Predicted) -> Counts:
         count(_OWN[type(row)], result=row.result)
     if row.cause is not None:
         count("oauth_errors_total", **error_attributes(row))
+        count("oauth_client_errors_total", client_family="other", endpoint=error_attributes(row)["endpoint"])
     if row in _DECISIONS:
         count("oauth_consent_decisions_total", decision=_DECISIONS[row])
     if isinstance(row, AuthorizationOutcome):

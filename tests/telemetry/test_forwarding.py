@@ -70,8 +70,8 @@ async def test_what_several_workers_record_is_what_one_process_would_have_record
     alone, together = Pipeline(), Pipeline()
     pipes = [make_pipe(together) for _ in range(3)]
     for number, pipe in enumerate(pipes):
-        play(alone.telemetry, seed * 10 + number, 150)  # what fits into a pipe, behind the first zeros
-        play(pipe.worker.telemetry, seed * 10 + number, 150)
+        play(alone.telemetry, seed * 10 + number, 100)  # what fits into a pipe, behind the first zeros
+        play(pipe.worker.telemetry, seed * 10 + number, 100)
         assert pipe.replay.read()
     assert await counted(together) == pytest.approx(await counted(alone))
     for pipe in pipes:

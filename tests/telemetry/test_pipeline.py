@@ -1,6 +1,7 @@
 """What a scrape shows, whatever was recorded."""
 
 import random
+from functools import partial
 from importlib.metadata import version
 
 import httpx
@@ -11,7 +12,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from seed_oauth import Pipeline, create_metrics_app
 from seed_oauth.outcomes import Check, GrantType
-from seed_oauth.telemetry.contract import CONTRACT, ENDPOINTS, ExchangeResult, IdpOutcome, Kind, Operation
+from seed_oauth.telemetry.contract import CONTRACT, ENDPOINTS, ExchangeResult, IdpOutcome, Operation
+from seed_oauth.telemetry.gauges import GAUGES
+from seed_oauth.telemetry.series import Kind
 from tests.broker import BrokerDoor
 from tests.harness import FrontDoor, RelayDoor, code_request, refresh_request, samples_of
 
@@ -36,6 +39,8 @@ async def test_a_scrape_has_the_contracts_names_types_labels_and_help() -> None:
         tokens = await door.login()
         await door.token(refresh_request(refresh_token=tokens["refresh_token"]))
         door.pipeline.telemetry.record_ready(Check.STORE, True)
+        for gauge in GAUGES:
+            door.pipeline.observe(gauge, partial(dict, {next(iter(gauge.series.known[0].values()), ""): 1}))
         text = await door.scrape()
     for series in CONTRACT:
         assert f"# TYPE {series.name} {series.kind}\n" in text

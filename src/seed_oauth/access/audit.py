@@ -119,6 +119,7 @@ FACTS: Mapping[str, tuple[str, str]] = {
     "subject": ("user.id", "The user, by the identity provider's name for them, or `user.hash`, or neither."),
     "client_id": ("oauth.client.id", "The `client_id`."),
     "client_name": ("oauth.client.name", "What the client calls itself."),
+    "client_family": ("oauth.client.family", "The known client that it is, such as `claude`, or `other`."),
     "grant_id": ("oauth.grant.id", "The grant: the same from the first tokens to the last."),
     "scopes": ("oauth.scopes", "The scopes of the grant or of the access token, as a list."),
     "resource": ("oauth.resource", "The protected resource."),

@@ -13,6 +13,7 @@ from seed_oauth.clients import (
     TokenEndpointAuthMethod,
 )
 from seed_oauth.clients.assertion import ASSERTION_TYPE, BadAssertionError, ClientAssertions
+from seed_oauth.clients.family import family_of
 from seed_oauth.http import log_fields
 from seed_oauth.http.parameters import MalformedRequestError
 from seed_oauth.outcomes import RevocationOutcome, TokenOutcome
@@ -59,6 +60,7 @@ class ClientAuthentication:
                     "this client_id is not registered here (any more): register again and start a new authorization",
                     challenge,
                 )
+            log_fields.note(client_family=family_of(client))
             log_fields.fact(client_name=client.metadata.get("client_name"))
             objection = await self._objection(client, presented)
         except BadClientDocumentError as bad:

@@ -21,7 +21,7 @@ from seed_oauth.http.error_response import error_response
 from seed_oauth.http.parameters import MAXIMUM_BODY, BodyTooLargeError, MalformedRequestError
 from seed_oauth.http.paths import RESOURCE_METADATA
 from seed_oauth.identity_provider.failures import IdentityProviderError
-from seed_oauth.outcomes import AuthorizationOutcome, Cause, EndpointOutcomes
+from seed_oauth.outcomes import AuthorizationOutcome, Cause, ClientFamily, EndpointOutcomes
 from seed_oauth.outcomes.errors import OAuthError
 from seed_oauth.rate_limits import RateLimit
 from seed_oauth.telemetry import Telemetry
@@ -77,7 +77,7 @@ class Boundary:
         except OAuthError as raised:
             error = raised
             response = error_response(error, request, issuer=self._issuer, correlation_id=correlation_id)
-            answer = Answer(error.outcome, response, error.client_family)
+            answer = Answer(error.outcome, response, _family_of(error, request))
         except asyncio.CancelledError:
             # The server cancelled the request; it is still counted, and stays cancelled.
             self._record(request, Answer(self._outcomes.CANCELLED, _NO_RESPONSE), correlation_id, started)
@@ -125,7 +125,11 @@ class Boundary:
         self._telemetry.record(outcome, answer.client_family, answer.waited, is_step=is_step)
         if self._audit is not None:
             self._audit.record(outcome, request.scope)
-        line: dict[str, object] = {"outcome": outcome.reason, "correlation_id": correlation_id}
+        line: dict[str, object] = {
+            "outcome": outcome.reason,
+            "correlation_id": correlation_id,
+            "client_family": answer.client_family.value,
+        }
         if error is not None:
             line |= {"cause": error.outcome.cause, "detail": error.description, **error.log_fields}
             if isinstance(error.__cause__, IdentityProviderError):
@@ -136,7 +140,7 @@ class Boundary:
     def _note_failed_login(self, error: OAuthError, correlation_id: str) -> None:
         outcome = error.outcome
         if isinstance(outcome, LOGIN) and outcome.cause is not None:
-            endpoint, flow_id = ENDPOINTS[self._outcomes], log_fields.flow_id()
+            endpoint, flow_id = ENDPOINTS[self._outcomes], log_fields.noted("flow_id") or ""
             family = error.client_family.value
             self._telemetry.note_failed_login(
                 FailedLogin(time(), endpoint, outcome.reason, outcome.cause.value, family, correlation_id, flow_id)
@@ -153,6 +157,15 @@ def document_route(path: str, document: Document, telemetry: Telemetry) -> Route
         return await document(request)
 
     return Route(path, read, methods=["GET", "OPTIONS"], middleware=[DOCUMENT_CORS])
+
+
+def _family_of(error: OAuthError, request: Request) -> ClientFamily:
+    """That of the client, or what the User-Agent suggests where no client was identified."""
+    if error.client_family is not ClientFamily.OTHER:
+        return error.client_family
+    if noted := log_fields.noted("client_family"):
+        return ClientFamily(noted)
+    return family_of_user_agent(request.headers.get("user-agent"))
 
 
 def _is_by_program(request: Request) -> bool:

@@ -25,7 +25,7 @@ def decided_transaction(envelope: str, sealer: Sealer, now: float) -> Transactio
         raise OAuthError(
             ConsentOutcome.BAD_ENVELOPE, "this consent page is not valid: connect again from your application"
         ) from None
-    log_fields.note(client_id=begun.client_id, flow_id=begun.flow_id)
+    log_fields.note(client_id=begun.client_id, client_family=begun.family, flow_id=begun.flow_id)
     return begun
 
 
@@ -41,7 +41,8 @@ def returned_login(state: str, sealer: Sealer, now: float) -> IdpLogin:
         raise OAuthError(
             CallbackOutcome.BAD_STATE, "this login did not begin here: connect again from your application"
         ) from None
-    log_fields.note(client_id=login.transaction.client_id, flow_id=login.transaction.flow_id)
+    begun = login.transaction
+    log_fields.note(client_id=begun.client_id, client_family=begun.family, flow_id=begun.flow_id)
     return login
 
 

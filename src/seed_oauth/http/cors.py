@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 READABLE_HEADERS = ("WWW-Authenticate", "Retry-After", "X-Correlation-Id")
 
@@ -68,3 +68,15 @@ def resource_cors(origins: Sequence[str]) -> Middleware:
         allow_private_network=True,
         expose_headers=MCP_HEADERS,
     )
+
+
+def is_preflight(scope: Scope) -> bool:
+    """Whether a browser asks if it may send a request."""
+    # A browser asks without credentials whether it may send some (Fetch §3.3.4).
+    names = {name for name, _ in scope["headers"]}
+    return scope["method"] == "OPTIONS" and {b"origin", b"access-control-request-method"} <= names
+
+
+def allows_origin(message: Message) -> bool:
+    """Whether the start of a response already has an answer for the origin."""
+    return any(name.lower() == b"access-control-allow-origin" for name, _ in message.get("headers", ()))

@@ -1,4 +1,4 @@
-"""What every log line of a request says about it, as soon as it is known: `client_id`, `flow_id` and `subject`.
+"""What every log line of a request says about it, as soon as it is known, such as `client_id` and `flow_id`.
 
 Lines from anywhere in the request have the fields. None is a secret. They are in one dictionary for each request:
 structlog's own context has a variable for each field, and copies all of them for each line. Beside them are the facts
@@ -29,9 +29,9 @@ def note(**fields: str | None) -> None:
         known.update({name: value for name, value in fields.items() if value and _PRINTABLE.fullmatch(value)})
 
 
-def flow_id() -> str:
-    """The ID of the login that the request belongs to, empty if that is not known."""
-    return (_fields.get() or {}).get("flow_id", "")
+def noted(name: str) -> str | None:
+    """The field of this name, if it is known."""
+    return (_fields.get() or {}).get(name)
 
 
 def fact(**facts: object) -> None:

@@ -1,4 +1,7 @@
-"""Keys that the server adds to ASGI scopes, for what the app has to know about its connections."""
+"""Keys that are added to ASGI scopes, for what other parts have to know about a request or its connection."""
+
+ADMITTED = "seed_oauth.admitted"
+"""In the scope of a request whose access token was accepted."""
 
 DRAINING = "seed_oauth.draining"
 """In the state of a request's scope: an `asyncio.Event` that is set when the server begins to stop."""

@@ -16,6 +16,7 @@ import structlog
 from seed_oauth.identity_provider.client import IdentityProvider, TokenResponse
 from seed_oauth.identity_provider.failures import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.outcomes import GrantType
+from seed_oauth.telemetry.gauges import CircuitEndpoint
 
 FAILURES = 10
 """Requests in a row without a response, after which no more are sent for a while; a few broken connections are no
@@ -51,6 +52,16 @@ class Circuit:
         self._failures = 0
         self._next_probe = 0.0
 
+    @property
+    def in_flight(self) -> int:
+        """The number of requests that wait for a response."""
+        return self._in_flight
+
+    @property
+    def is_open(self) -> bool:
+        """Whether only probes are sent."""
+        return self._failures >= FAILURES
+
     async def send(
         self, request: Callable[Parameters, Awaitable[Result]], *args: Parameters.args, **kwargs: Parameters.kwargs
     ) -> Result:
@@ -61,7 +72,7 @@ class Circuit:
         """
         if self._in_flight >= MOST_IN_FLIGHT:
             raise IdentityProviderError(IdentityProviderFailure.TOO_MANY_IN_FLIGHT)
-        if self._failures >= FAILURES:
+        if self.is_open:
             self._wait_for_probe()
         responses_before = self._responses
         self._in_flight += 1
@@ -87,7 +98,7 @@ class Circuit:
 
     def _note_response(self) -> None:
         self._responses += 1
-        if self._failures >= FAILURES:
+        if self.is_open:
             self._log.info("identity provider responds again")
         self._failures = 0
 
@@ -111,6 +122,12 @@ class CircuitBreaker:
         self._revocation = Circuit("revocation", clock)
         self._introspection = Circuit("introspection", clock)
         self._userinfo = Circuit("userinfo", clock)
+        self.circuits = {
+            CircuitEndpoint.TOKEN: self._token,
+            CircuitEndpoint.REVOCATION: self._revocation,
+            CircuitEndpoint.INTROSPECTION: self._introspection,
+            CircuitEndpoint.USERINFO: self._userinfo,
+        }
 
     async def exchange(
         self, token_endpoint: str, grant_type: GrantType, parameters: Mapping[str, str]

@@ -20,6 +20,7 @@ from seed_oauth.identity_provider.timed import TimedIdentityProvider
 from seed_oauth.settings import Settings
 from seed_oauth.settings.access import rule_needs
 from seed_oauth.telemetry import Recording, Telemetry
+from seed_oauth.telemetry.gauges import CIRCUIT_OPEN, IDP_IN_FLIGHT
 
 Transport = httpx.AsyncBaseTransport
 
@@ -78,6 +79,9 @@ def open_identity_provider(
     client = CircuitBreaker(
         TimedIdentityProvider(open_client(settings, transport, pipeline.instrument), pipeline.telemetry, clock), clock
     )
+    circuits = client.circuits
+    pipeline.observe(IDP_IN_FLIGHT, lambda: {name.value: circuit.in_flight for name, circuit in circuits.items()})
+    pipeline.observe(CIRCUIT_OPEN, lambda: {name.value: int(circuit.is_open) for name, circuit in circuits.items()})
     keys = IssuerKeys(public, pipeline.telemetry)
     preset = settings.preset
     return OpenIdentityProvider(

@@ -12,6 +12,7 @@ from seed_oauth.http import log_fields
 from seed_oauth.http.answer import Answer
 from seed_oauth.http.cors import READABLE_HEADERS
 from seed_oauth.http.paths import resource_metadata_url
+from seed_oauth.http.scope_keys import ADMITTED
 from seed_oauth.outcomes import ClientFamily, ResourceOutcome
 from seed_oauth.outcomes.errors import JsonRpcError, OAuthError
 from seed_oauth.protocol.scope import ScopeHierarchy
@@ -91,6 +92,7 @@ class Guard:
             headers = {**error.headers, **_READABLE, **self._challenge_for(error)}
             family = family_of_user_agent(request.headers.get("user-agent"))
             raise OAuthError(error.outcome, error.description, headers, client_family=family) from error
+        request.scope[ADMITTED] = True
         return token
 
     async def allowed(self, request: Request, token: VerifiedToken, response: Response) -> Answer:

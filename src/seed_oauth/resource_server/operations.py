@@ -55,17 +55,24 @@ def asked_by(headers: Headers, body: bytes) -> Asked:
         JsonRpcError: a header field says something else than the body.
     """
     message = _parsed(body)
-    if isinstance(message, list):
-        operations = tuple(found for one in message if (found := _operation(one)))
-        request_id = None
-    else:
-        found = _operation(message)
-        operations = (found,) if found else ()
-        said = message.get("id")
-        request_id = said if isinstance(said, str | int) else None
-    asked = Asked(operations, request_id)
+    said = None if isinstance(message, list) else message.get("id")
+    asked = Asked(_operations(message), said if isinstance(said, str | int) else None)
     _check_headers(headers, asked)
     return asked
+
+
+def operations_in(body: bytes) -> tuple[Operation, ...]:
+    """What a body asks for, whatever the header fields say.
+
+    Raises:
+        MalformedRequestError: the body is not JSON-RPC that every parser reads alike.
+    """
+    return _operations(_parsed(body))
+
+
+def _operations(message: "Mapping[str, object] | list[object]") -> tuple[Operation, ...]:
+    messages = message if isinstance(message, list) else [message]
+    return tuple(found for one in messages if (found := _operation(one)))
 
 
 def _parsed(body: bytes) -> "Mapping[str, object] | list[object]":

@@ -1,5 +1,6 @@
 """The limits of a connection, and the responses to requests that exceed them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -7,6 +8,7 @@ import orjson
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from seed_oauth.http.answer import NO_STORE, json_response
+from seed_oauth.telemetry.contract import Refusal
 
 _HEALTH = frozenset({"/healthz", "/readyz"})
 
@@ -37,6 +39,14 @@ class Limits:
     """Requests that wait for an earlier one on the same connection."""
 
 
+REFUSALS = {
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: Refusal.HEAD_TOO_LARGE,
+    HTTPStatus.REQUEST_TIMEOUT: Refusal.TIMEOUT,
+    HTTPStatus.NOT_IMPLEMENTED: Refusal.NOT_IMPLEMENTED,
+}
+"""How a refusal is counted; any other is a bad request."""
+
+
 def refusal(status: HTTPStatus, limits: Limits) -> bytes:
     """The response to a request that reaches no endpoint."""
     description = {
@@ -54,9 +64,10 @@ def refusal(status: HTTPStatus, limits: Limits) -> bytes:
     return head.encode() + body
 
 
-async def full(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+async def full(app: ASGIApp, on_refusal: Callable[[Refusal], None], scope: Scope, receive: Receive, send: Send) -> None:
     """Answer that there are too many connections, except for health checks."""
     if scope["path"] not in _HEALTH:
+        on_refusal(Refusal.FULL)
         content = {"error": "temporarily_unavailable", "error_description": "too many clients are connected: try again"}
         app = json_response(content, 503, {**NO_STORE, "Retry-After": "5", "Connection": "close"})
     await app(scope, receive, send)

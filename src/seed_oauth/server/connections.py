@@ -4,12 +4,12 @@ uvicorn waits for a client without a deadline, and accepts any number of them. H
 deadline, requests have a maximum size, and connections have a maximum number, at which the connection that has been
 waited for longest is closed. So a slow client loses its own connection, and nobody else's.
 
-Requests refused here are not counted, because no endpoint has seen them. A client that stops in the middle of a body
-counts as gone, in the endpoint's row `cancelled`.
+Requests refused here have no outcome, because no endpoint has seen them: they have a counter of their own. A client
+that stops in the middle of a body counts as gone, in the endpoint's row `cancelled`.
 """
 
 import asyncio
-from collections import deque
+from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
 from time import monotonic
@@ -17,21 +17,25 @@ from typing import Any
 
 import httptools
 from uvicorn import Config
-from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from seed_oauth.http.scope_keys import HALF_CLOSED
-from seed_oauth.server.connection_limits import Limits, full, refusal
+from seed_oauth.server.connection_limits import REFUSALS, Limits, full, refusal
 from seed_oauth.server.connection_state import TRANSITIONS, Event, State
+from seed_oauth.server.flow_control import ReadingFlow
 from seed_oauth.server.http_1_0 import until_closed
+from seed_oauth.telemetry.contract import Refusal
+from seed_oauth.telemetry.gauges import ConnectionState
 
 
 class Connections(ServerState):
     """All connections of one listener."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, on_refusal: Callable[[Refusal], None] = lambda _: None) -> None:
+        """`on_refusal` is told of each request that no endpoint sees."""
         super().__init__()
+        self.on_refusal = on_refusal
         self.limits = limits
         self.draining = asyncio.Event()
         self.awaited: dict[Connection, float] = {}
@@ -46,6 +50,12 @@ class Connections(ServerState):
                 assert isinstance(connection, Connection)  # noqa: S101 - the listener makes no others
                 connection.check(now)
 
+    def states(self) -> dict[str, float]:
+        """The number of connections in each state; safe in any thread."""
+        now = list(self.connections)
+        active = sum(connection.is_answering() for connection in now if isinstance(connection, Connection))
+        return {ConnectionState.ACTIVE.value: active, ConnectionState.IDLE.value: len(now) - active}
+
     def make_room(self) -> bool:
         """Close the connection that has waited for its client longest; False if none waits."""
         if not self.awaited:
@@ -54,18 +64,6 @@ class Connections(ServerState):
         del self.awaited[longest]
         longest.cut_off()
         return True
-
-
-class _Flow(FlowControl):
-    """Stops reading while pipelined requests are waiting, so that they cannot pile up."""
-
-    def __init__(self, transport: asyncio.Transport, pipeline: deque[Any]) -> None:
-        super().__init__(transport)
-        self._pipeline = pipeline
-
-    def resume_reading(self) -> None:
-        if not self._pipeline:
-            super().resume_reading()
 
 
 class Connection(HttpToolsProtocol):
@@ -92,9 +90,9 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
-        self.flow = _Flow(transport, self.pipeline)
+        self.flow = ReadingFlow(transport, self.pipeline)
         if len(self.connections) > self._limits.connections and not self._pool.make_room():
-            self.app = partial(full, self.app)
+            self.app = partial(full, self.app, self._pool.on_refusal)
         self._awaited[self] = monotonic()
         if self._pool.draining.is_set():
             self.shutdown()
@@ -193,7 +191,7 @@ class Connection(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         self._is_leaving = True
-        if self._is_answering():
+        if self.is_answering():
             super().shutdown()
         else:
             self.loop.call_later(self._limits.farewell, self._leave)
@@ -254,6 +252,7 @@ class Connection(HttpToolsProtocol):
             if cycle.response_started:
                 self.transport.close()
                 return
+        self._pool.on_refusal(REFUSALS.get(status, Refusal.BAD_REQUEST))
         self.transport.write(refusal(status, self._limits))
         # Closing now would reset the connection while the client still sends, and lose the response (RFC 9112 §9.6).
         self.transport.write_eof()
@@ -266,20 +265,21 @@ class Connection(HttpToolsProtocol):
 
     def _owes_answers(self) -> bool:
         """Whether a request is complete, and its response is not."""
-        return self._is_answering() and not self.cycle.more_body
+        return self.is_answering() and not self.cycle.more_body
 
     def _is_in_body(self) -> bool:
-        return self._is_answering() and self.cycle.more_body
+        return self.is_answering() and self.cycle.more_body
 
-    def _is_answering(self) -> bool:
+    def is_answering(self) -> bool:
+        """Whether a request has begun, and its response is not complete."""
         return bool(self.cycle) and not self.cycle.response_complete
 
     def _is_answered_early(self) -> bool:
         """Whether a request has its response, although its body is incomplete."""
-        return self._state == "body" and not self._is_answering()
+        return self._state == "body" and not self.is_answering()
 
     def _leave(self) -> None:
-        if not self._is_answering():
+        if not self.is_answering():
             self.transport.close()
 
     def _happens(self, event: Event) -> None:

@@ -15,10 +15,12 @@ from seed_oauth.http.scope_keys import DRAINING
 from seed_oauth.server.connection_limits import Limits
 from seed_oauth.server.connections import Connection, Connections
 from seed_oauth.server.known_hosts import KnownHosts
+from seed_oauth.server.loop_lag import LoopLag
 from seed_oauth.server.process_limits import most_connections
 from seed_oauth.server.service_manager import passed_socket
 from seed_oauth.settings import PREFIX, Settings, SettingsError
-from seed_oauth.telemetry import MetricsPage, Pipeline, create_metrics_app
+from seed_oauth.telemetry import MetricsPage, Pipeline, Recording, create_metrics_app
+from seed_oauth.telemetry.gauges import CONNECTIONS, EVENT_LOOP_LAG
 
 DRAIN = 30
 """Seconds that requests in progress have to finish after SIGTERM."""
@@ -41,12 +43,13 @@ class Listener(uvicorn.Server):
         hosts: Collection[str] = (),
         *,
         on_start: Callable[[], object] = lambda: None,
+        pipeline: Recording | None = None,
     ) -> None:
         """`drain` is the number of seconds that requests in progress have to finish once it stops.
 
         `limits` apply to its connections; by default their number depends on the available file descriptors. `hosts`
         are the names that it answers to on loopback, besides addresses and local names. `on_start` is called once it
-        accepts connections.
+        accepts connections. `pipeline` records what becomes of connections, and the lag of the event loop.
         """
         if ip_address(listening.getsockname()[0]).is_loopback:
             app = KnownHosts(app, hosts)
@@ -65,7 +68,14 @@ class Listener(uvicorn.Server):
         super().__init__(config)
         if not drain:
             limits = replace(limits, farewell=0)
-        self.server_state = self._connections = Connections(limits)
+        self._lag = LoopLag()
+        if pipeline is None:
+            self._connections = Connections(limits)
+        else:
+            self._connections = Connections(limits, pipeline.telemetry.record_refusal)
+            pipeline.observe(CONNECTIONS, self._connections.states)
+            pipeline.observe(EVENT_LOOP_LAG, self._lag.longest)
+        self.server_state = self._connections
         self._listening = listening
         self._on_start = on_start
 
@@ -82,10 +92,12 @@ class Listener(uvicorn.Server):
     async def run_until_stopped(self) -> None:
         """Serve until `should_exit` is set."""
         watching = asyncio.create_task(self._connections.watch())
+        measuring = asyncio.create_task(self._lag.measure())
         try:
             await self.serve(sockets=[self._listening])
         finally:
             watching.cancel()
+            measuring.cancel()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start to accept connections."""

@@ -27,8 +27,13 @@ async def serve(settings: Settings) -> None:
         listen(settings.metrics_host, settings.metrics_port, "METRICS_PORT") as private,
     ):
         announce(settings, public, private)
-        app = create_app(settings, pipeline=pipeline)
-        front_door = Listener(app, public, hosts=public_hosts(settings), on_start=partial(notify, "READY=1"))
+        front_door = Listener(
+            create_app(settings, pipeline=pipeline),
+            public,
+            hosts=public_hosts(settings),
+            on_start=partial(notify, "READY=1"),
+            pipeline=pipeline,
+        )
         await run_together(front_door, metrics_listener(settings, pipeline, private))
         pipeline.shutdown()
 

@@ -62,6 +62,7 @@ class Worker:
                 status = await self._end()
                 if not self._stopping.is_set():
                     log.warning("worker ended", status=status)
+                    pipeline.telemetry.record_restart()
             if not self._stopping.is_set():
                 await asyncio.sleep(_RESTART_DELAY)
 

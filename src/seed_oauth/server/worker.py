@@ -20,7 +20,9 @@ HEARTBEAT_INTERVAL = 1.0
 async def work(settings: Settings, listening: socket.socket, pipe: int) -> None:
     """Serve requests until SIGINT or SIGTERM, or until the supervisor is gone."""
     pipeline = ForwardingPipeline(pipe)
-    front_door = Listener(create_app(settings, pipeline=pipeline), listening, hosts=public_hosts(settings))
+    front_door = Listener(
+        create_app(settings, pipeline=pipeline), listening, hosts=public_hosts(settings), pipeline=pipeline
+    )
     heartbeats = asyncio.create_task(_send_heartbeats(pipeline, front_door))
     await run_together(front_door)
     heartbeats.cancel()

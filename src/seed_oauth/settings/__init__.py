@@ -20,7 +20,9 @@ from seed_oauth.settings.store_url import StoreUrl
 __all__ = ["PREFIX", "Settings", "SettingsError"]
 
 
-class Settings(AccessSettings, FromEnvironment, McpServerSettings, AuditSettings, BaseSettings):
+class Settings(
+    AccessSettings, FromEnvironment, McpServerSettings, AuditSettings, tools.McpMetricsSettings, BaseSettings
+):
     """All settings, from keyword arguments, `SEED_OAUTH_*` environment variables or the file in `SEED_OAUTH_CONFIG`.
 
     Raises:

@@ -1,12 +1,14 @@
 """Validation of the tables of scopes that tools and methods of the MCP server need."""
 
 import re
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator
+from pydantic_settings import BaseSettings
 
 from seed_oauth.protocol.scope import ScopeHierarchy, is_valid
 from seed_oauth.settings.errors import PREFIX
+from seed_oauth.settings.validators import Names
 
 if TYPE_CHECKING:
     from seed_oauth.settings import Settings
@@ -15,6 +17,8 @@ Table = dict[str, tuple[str, ...]]
 
 # A name, or the beginning of names: a pattern with more wildcards is harder to read, and to check.
 _TOOL = re.compile(r"[^*\x00-\x1f\x7f]+\*?|\*")
+
+_MOST_TOOLS = 20  # each is a histogram
 
 # MCP Schema, 2024-11-05 to 2026-07-28: what a client may send.
 METHODS = frozenset(
@@ -54,6 +58,12 @@ def _names(table: Table) -> list[str]:
     return [name for names in table.values() for name in names]
 
 
+def _tool_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(_TOOL.fullmatch(name) and "*" not in name for name in names) or len(names) > _MOST_TOOLS:
+        raise ValueError(f"must list at most {_MOST_TOOLS} names of tools, without *")
+    return names
+
+
 def check(settings: "Settings") -> None:
     """Refuse a scope that no access token can have, because the identity provider is never asked for it.
 
@@ -76,3 +86,17 @@ def check(settings: "Settings") -> None:
 
 ToolScopes = Annotated[Table, AfterValidator(_scopes), AfterValidator(_tools)]
 MethodScopes = Annotated[Table, AfterValidator(_scopes), AfterValidator(_methods)]
+
+
+class McpMetricsSettings(BaseSettings):
+    """Whether the operations of the MCP server are measured, and of which tools."""
+
+    mcp_metrics: Literal["off", "on"] = "off"
+    """Whether the [operations of the MCP server](../how-to/measure-mcp-operations.md) are measured. OpenTelemetry's
+    conventions for them are in development, so names may change."""
+    mcp_tools: Annotated[Names, AfterValidator(_tool_names)] = ()
+    """Tools that the metrics name, separated by commas, besides those in `tool_scopes`. Others are `_other`."""
+
+    def measured_tools(self, tool_scopes: Table) -> frozenset[str]:
+        """The tools that the metrics name: those of the setting, and those that `tool_scopes` names in full."""
+        return frozenset((*self.mcp_tools, *(name for name in _names(tool_scopes) if not name.endswith("*"))))

@@ -5,10 +5,8 @@ Names include suffix and unit, so that the Prometheus exporter and every OTLP to
 same name. Label sets are closed: no value from a client becomes a label.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from enum import StrEnum
-from itertools import product
 
 from seed_oauth.outcomes import (
     AccountOutcome,
@@ -25,6 +23,9 @@ from seed_oauth.outcomes import (
     RevocationOutcome,
     TokenOutcome,
 )
+from seed_oauth.telemetry.gauges import GAUGES
+from seed_oauth.telemetry.push import VERSION
+from seed_oauth.telemetry.series import Attributes, Kind, Series, label_sets
 from seed_oauth.telemetry.steps import Step
 
 
@@ -70,6 +71,20 @@ class Decision(StrEnum):
     DENIED = "denied"
 
 
+class Refusal(StrEnum):
+    """Label `reason` of `seed_oauth_refused_requests_total`."""
+
+    BAD_REQUEST = "bad_request"
+    """Not HTTP."""
+    HEAD_TOO_LARGE = "head_too_large"
+    TIMEOUT = "timeout"
+    """The client was too slow."""
+    NOT_IMPLEMENTED = "not_implemented"
+    """CONNECT."""
+    FULL = "full"
+    """Too many connections."""
+
+
 class ResourceResult(StrEnum):
     """Label `result` of `oauth_resource_requests_total`."""
 
@@ -108,41 +123,11 @@ ENDPOINTS: Mapping[type[Outcome], str] = {
 }
 """The value of the label `endpoint` for each table of outcomes."""
 
-Attributes = Mapping[str, str]
-"""Labels as recorded: plain strings, because the SDK treats a StrEnum member and its value as different."""
-
-
-class Kind(StrEnum):
-    """The Prometheus type of a metric."""
-
-    COUNTER = "counter"
-    HISTOGRAM = "histogram"
-    GAUGE = "gauge"
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Series:
-    """One metric."""
-
-    name: str
-    help: str
-    labels: tuple[str, ...]
-    known: tuple[Attributes, ...]
-    """Every possible label set; counters start with all of them at 0."""
-    kind: Kind = Kind.COUNTER
-    unit: str = ""
-    buckets: tuple[float, ...] = ()
-    """The upper bounds of a histogram's buckets, in `unit`."""
-
 
 def error_attributes(outcome: Outcome) -> Attributes:
     """The labels of `oauth_errors_total` for an outcome that is not a success."""
     assert outcome.cause is not None  # noqa: S101 - the callers filter out successes
     return {"endpoint": ENDPOINTS[type(outcome)], "reason": outcome.reason, "cause": outcome.cause.value}
-
-
-def _label_sets(**labels: Iterable[str]) -> tuple[Attributes, ...]:
-    return tuple(dict(zip(labels, map(str, values), strict=True)) for values in product(*labels.values()))
 
 
 def _results(outcomes: type[Outcome]) -> list[str]:
@@ -153,19 +138,19 @@ AUTHORIZATION_REQUESTS = Series(
     name="oauth_authorization_requests_total",
     help="Total OAuth authorization requests",
     labels=("result",),
-    known=_label_sets(result=_results(AuthorizationOutcome)),
+    known=label_sets(result=_results(AuthorizationOutcome)),
 )
 TOKEN_EXCHANGES = Series(
     name="oauth_token_exchanges_total",
     help="Total OAuth token exchanges",
     labels=("grant_type", "result"),
-    known=_label_sets(grant_type=GrantType, result=ExchangeResult),
+    known=label_sets(grant_type=GrantType, result=ExchangeResult),
 )
 TOKEN_EXCHANGE_DURATION = Series(
     name="oauth_token_exchange_duration_seconds",
     help="Duration of token exchanges with IdP",
     labels=("grant_type",),
-    known=_label_sets(grant_type=GrantType),
+    known=label_sets(grant_type=GrantType),
     kind=Kind.HISTOGRAM,
     unit="s",
     buckets=(0.1, 0.5, 1.0, 2.0, 5.0),
@@ -174,7 +159,7 @@ DCR_REGISTRATIONS = Series(
     name="oauth_dcr_registrations_total",
     help="Total OAuth dynamic client registrations",
     labels=("result",),
-    known=_label_sets(result=_results(RegistrationOutcome)),
+    known=label_sets(result=_results(RegistrationOutcome)),
 )
 ERRORS = Series(
     name="oauth_errors_total",
@@ -184,17 +169,23 @@ ERRORS = Series(
         error_attributes(outcome) for outcomes in ENDPOINTS for outcome in outcomes if outcome.cause is not None
     ),
 )
+CLIENT_ERRORS = Series(
+    name="oauth_client_errors_total",
+    help="Failed requests that had a token or needed none, by client family and endpoint",
+    labels=("client_family", "endpoint"),
+    known=label_sets(client_family=ClientFamily, endpoint=ENDPOINTS.values()),
+)
 IDP_REQUESTS = Series(
     name="oauth_idp_requests_total",
     help="Requests to the identity provider, by operation and outcome",
     labels=("operation", "outcome"),
-    known=_label_sets(operation=Operation, outcome=IdpOutcome),
+    known=label_sets(operation=Operation, outcome=IdpOutcome),
 )
 IDP_REQUEST_DURATION = Series(
     name="oauth_idp_request_duration_seconds",
     help="Duration of requests to the identity provider, by operation and outcome",
     labels=("operation", "outcome"),
-    known=_label_sets(operation=Operation, outcome=IdpOutcome),
+    known=label_sets(operation=Operation, outcome=IdpOutcome),
     kind=Kind.HISTOGRAM,
     unit="s",
     buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
@@ -204,13 +195,13 @@ CONSENT_DECISIONS = Series(
     name="oauth_consent_decisions_total",
     help="Decisions on the consent page",
     labels=("decision",),
-    known=_label_sets(decision=Decision),
+    known=label_sets(decision=Decision),
 )
 CALLBACKS = Series(
     name="oauth_callbacks_total",
     help="Returns from the identity provider, by result",
     labels=("result",),
-    known=_label_sets(result=_results(CallbackOutcome)),
+    known=label_sets(result=_results(CallbackOutcome)),
 )
 AUTHORIZATION_WAIT = Series(
     name="oauth_authorization_wait_seconds",
@@ -225,19 +216,19 @@ FLOW_STEPS = Series(
     name="oauth_flow_steps_total",
     help="Completed steps of the login flow, by client family",
     labels=("step", "client_family"),
-    known=_label_sets(step=Step, client_family=ClientFamily),
+    known=label_sets(step=Step, client_family=ClientFamily),
 )
 RESOURCE_REQUESTS = Series(
     name="oauth_resource_requests_total",
     help="Requests to the protected resource, by result",
     labels=("result",),
-    known=_label_sets(result=ResourceResult),
+    known=label_sets(result=ResourceResult),
 )
 WORKER_UP = Series(
     name="seed_oauth_worker_up",
     help="Whether a worker process reported within the last seconds",
     labels=("worker",),
-    known=_label_sets(worker=["0"]),
+    known=label_sets(worker=["0"]),
     kind=Kind.GAUGE,
 )
 
@@ -245,8 +236,28 @@ READY = Series(
     name="seed_oauth_ready",
     help="Whether a check of the readiness passed when it was made last, once a minute",
     labels=("check",),
-    known=_label_sets(check=Check),
+    known=label_sets(check=Check),
     kind=Kind.GAUGE,
+)
+
+BUILD_INFO = Series(
+    name="seed_oauth_build_info",
+    help="The version of this server; the value is always 1",
+    labels=("version",),
+    known=label_sets(version=[VERSION]),
+    kind=Kind.GAUGE,
+)
+WORKER_RESTARTS = Series(
+    name="seed_oauth_worker_restarts_total",
+    help="Worker processes that ended unasked, and were started again",
+    labels=(),
+    known=({},),
+)
+REFUSED_REQUESTS = Series(
+    name="seed_oauth_refused_requests_total",
+    help="Requests that no endpoint has seen, by the reason for which the listener refused them",
+    labels=("reason",),
+    known=label_sets(reason=Refusal),
 )
 
 CONTRACT: tuple[Series, ...] = (
@@ -255,6 +266,7 @@ CONTRACT: tuple[Series, ...] = (
     TOKEN_EXCHANGE_DURATION,
     DCR_REGISTRATIONS,
     ERRORS,
+    CLIENT_ERRORS,
     IDP_REQUESTS,
     IDP_REQUEST_DURATION,
     CONSENT_DECISIONS,
@@ -264,4 +276,8 @@ CONTRACT: tuple[Series, ...] = (
     RESOURCE_REQUESTS,
     WORKER_UP,
     READY,
+    BUILD_INFO,
+    WORKER_RESTARTS,
+    REFUSED_REQUESTS,
+    *(gauge.series for gauge in GAUGES),
 )

@@ -23,9 +23,11 @@ from seed_oauth.telemetry.tracing import context_of, exemplar_of
 Message = list[Any]
 """`[kind, scope, version, schema_url, name, unit, description, buckets]` creates an instrument,
 `[number, value, attributes, exemplar]` is a measurement; instruments are numbered in the order of creation.
-`["failed login", …]` is one, with the fields of `FailedLogin`."""
+`["failed login", …]` is one, with the fields of `FailedLogin`; `["states", {…}]` has the values of the gauges of the
+process, by name and label value."""
 
 _FAILED_LOGIN = "failed login"
+_STATES = "states"
 
 _MOST_UNSENT = 100_000  # messages; a pipe fills up only while the supervisor is blocked
 
@@ -56,8 +58,10 @@ class ForwardingMeterProvider(MeterProvider):
         """A meter that forwards counters, gauges and histograms; of a gauge the last value of any worker counts."""
         return _ForwardingMeter(self, name, version, schema_url)
 
-    def send(self) -> None:
-        """Write the measurements since the last call; an empty message is a heartbeat."""
+    def send(self, states: Mapping[str, Mapping[str, float]] | None = None) -> None:
+        """Write the measurements since the last call, and the values of the gauges; an empty message is a heartbeat."""
+        if states is not None:
+            self._messages.append([_STATES, states])
         self._unsent.append(orjson.dumps(self._messages) + b"\n")
         self._messages = []
         while self._unsent:
@@ -164,19 +168,22 @@ class Replay:
         self._on_failed_login = on_failed_login
         self._instruments: list[Counter | Gauge | Histogram] = []
         self._begun = b""
-        self._closed = False
+        self.closed = False
+        """Whether the process has ended."""
+        self.states: Mapping[str, Mapping[str, float]] = {}
+        """The values of its gauges, by name and label value, as it sent them last."""
         self._lock = Lock()  # push readers collect in their own thread
 
     def read(self) -> bool:
         """Record everything that has arrived; return whether anything had."""
         with self._lock:
-            return not self._closed and self._read()
+            return not self.closed and self._read()
 
     def close(self) -> None:
         """Record the rest and close the pipe."""
         with self._lock:
             self._read()
-            self._closed = True
+            self.closed = True
             os.close(self._pipe)
 
     def _read(self) -> bool:
@@ -198,6 +205,9 @@ class Replay:
     def _apply(self, message: Message) -> None:
         if message[0] == _FAILED_LOGIN:
             self._on_failed_login(FailedLogin(*message[1:]))
+            return
+        if message[0] == _STATES:
+            self.states = message[1]
             return
         if isinstance(message[0], str):
             self._instruments.append(self._make(*message))

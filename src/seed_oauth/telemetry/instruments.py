@@ -18,11 +18,13 @@ from seed_oauth.outcomes import (
     GrantType,
     Outcome,
     RegistrationOutcome,
+    ResourceOutcome,
 )
 from seed_oauth.telemetry.contract import (
     AUTHORIZATION_REQUESTS,
     AUTHORIZATION_WAIT,
     CALLBACKS,
+    CLIENT_ERRORS,
     CONSENT_DECISIONS,
     CONTRACT,
     DCR_REGISTRATIONS,
@@ -33,18 +35,20 @@ from seed_oauth.telemetry.contract import (
     IDP_REQUEST_DURATION,
     IDP_REQUESTS,
     READY,
+    REFUSED_REQUESTS,
     RESOURCE_REQUESTS,
     RESOURCE_RESULTS,
     TOKEN_EXCHANGE_DURATION,
     TOKEN_EXCHANGES,
+    WORKER_RESTARTS,
     ExchangeResult,
     IdpOutcome,
-    Kind,
     Operation,
-    Series,
+    Refusal,
     error_attributes,
 )
 from seed_oauth.telemetry.failed_logins import FailedLogin
+from seed_oauth.telemetry.series import Kind, Series
 from seed_oauth.telemetry.steps import STEPS, Step
 
 _BATCH_SIZE = 256  # outcomes buffered before they are recorded; larger batches burden the garbage collector
@@ -102,7 +106,10 @@ class Telemetry:
         self._idp_requests = counters[IDP_REQUESTS]
         self._idp_request_duration = histograms[IDP_REQUEST_DURATION]
         self._flow_steps = counters[FLOW_STEPS]
+        self._client_errors = counters[CLIENT_ERRORS]
         self._authorization_wait = histograms[AUTHORIZATION_WAIT]
+        self._refused = counters[REFUSED_REQUESTS]
+        self._restarts = counters[WORKER_RESTARTS]
         self._ready = meter.create_gauge(READY.name, unit=READY.unit, description=READY.help)
         self._of_outcome = {outcome: _increments(outcome, counters) for outcomes in ENDPOINTS for outcome in outcomes}
         self._context = context
@@ -153,11 +160,22 @@ class Telemetry:
         """Record the outcome of a check of the readiness."""
         self._ready.set(int(passed), {"check": check.value})
 
+    def record_refusal(self, reason: Refusal) -> None:
+        """Count a request that no endpoint has seen."""
+        self._refused.add(1, {"reason": reason.value})
+
+    def record_restart(self) -> None:
+        """Count a worker that ended unasked."""
+        self._restarts.add(1, {})
+
     def flush(self) -> None:
         """Record the buffered measurements in the instruments."""
         for (outcome, family, is_step), times in Counted(_taken_from(self._outcomes)).items():
             for counter, attributes in self._of_outcome[outcome]:
                 counter.add(times, attributes)
+            # Every login begins with a request without a token.
+            if outcome.cause is not None and outcome is not ResourceOutcome.NO_TOKEN:
+                self._client_errors.add(times, {"client_family": family.value, "endpoint": ENDPOINTS[type(outcome)]})
             for step in STEPS.get(outcome, ()) if is_step else ():
                 self._flow_steps.add(times, {"step": step.value, "client_family": family.value})
         for seconds, context in _taken_from(self._waits):

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable
+from functools import partial
 from urllib.parse import quote
 
 import httpx
@@ -16,10 +17,12 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from starlette.middleware import Middleware
 
 from seed_oauth.telemetry.client_instrumentation import InstrumentedTransport
-from seed_oauth.telemetry.contract import WORKER_UP
+from seed_oauth.telemetry.contract import BUILD_INFO, WORKER_UP
 from seed_oauth.telemetry.failed_logins import FailedLogin, FailedLogins
 from seed_oauth.telemetry.forwarding import ForwardingMeterProvider, Replay
+from seed_oauth.telemetry.gauges import GAUGES, Gauge, State
 from seed_oauth.telemetry.instruments import Telemetry, views
+from seed_oauth.telemetry.mcp_operations import VIEW, McpOperations
 from seed_oauth.telemetry.push import (
     VERSION,
     exemplar_filter,
@@ -32,6 +35,10 @@ from seed_oauth.telemetry.push import (
 from seed_oauth.telemetry.tracing import ServerSpans, context_source, is_tracing
 
 _SCOPE = "seed_oauth"
+
+
+def _nothing() -> None:
+    pass
 
 
 class Recording:
@@ -48,11 +55,28 @@ class Recording:
         self._meter_provider = meter_provider
         self._tracer_provider = tracer_provider
         self._meter = meter_provider.get_meter(_SCOPE, VERSION)
+        self._on_outcome = on_outcome or _nothing
         self.telemetry = Telemetry(self._meter, context_source(tracer_provider), on_outcome, on_failed_login)
+        self._observed: dict[Gauge, list[Callable[[], State]]] = {}
+
+    def observe(self, gauge: Gauge, state: Callable[[], State]) -> None:
+        """Call `state` for the value of this gauge in this process whenever one is needed, from any thread."""
+        self._observed.setdefault(gauge, []).append(state)
+
+    def states(self) -> dict[str, State]:
+        """The values of the gauges in this process, by name."""
+        return {
+            gauge.series.name: gauge.combined({gauge.series.name: state()} for state in states)
+            for gauge, states in self._observed.items()
+        }
 
     def instrument(self, transport: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
         """The transport with spans and `http_client_request_duration_seconds` around each request."""
         return InstrumentedTransport(transport, self._tracer_provider, self._meter_provider)
+
+    def mcp_operations(self) -> McpOperations:
+        """Records the operations of an MCP server."""
+        return McpOperations(self._meter, self._on_outcome)
 
     def is_partial(self) -> bool:
         """Whether a scrape covers only some of the processes."""
@@ -95,7 +119,7 @@ class Pipeline(Recording):
             # Without scope info the series have exactly the labels of the contract.
             metric_readers=[PrometheusMetricReader(scope_info_enabled=False, registry=self.registry), *pushing],
             resource=resource,
-            views=views(),
+            views=[*views(), VIEW],
             exemplar_filter=exemplar_filter(tracing=is_tracing(tracer_provider)),
             shutdown_on_exit=False,
         )
@@ -104,6 +128,18 @@ class Pipeline(Recording):
         self._meter.create_observable_gauge(
             WORKER_UP.name, callbacks=[self._observe_workers], unit=WORKER_UP.unit, description=WORKER_UP.help
         )
+        self._meter.create_observable_gauge(
+            BUILD_INFO.name,
+            callbacks=[lambda _: [Observation(1, {"version": VERSION})]],
+            unit=BUILD_INFO.unit,
+            description=BUILD_INFO.help,
+        )
+        self._replays: list[Replay] = []
+        for gauge in GAUGES:
+            series = gauge.series
+            self._meter.create_observable_gauge(
+                series.name, callbacks=[partial(self._observe, gauge)], unit=series.unit, description=series.help
+            )
 
     def worker_environment(self) -> dict[str, str]:
         """The variables with which the spans of a worker are those of this instance, as its metrics are."""
@@ -115,7 +151,11 @@ class Pipeline(Recording):
 
     def replay(self, pipe: int) -> Replay:
         """Records here what the `ForwardingPipeline` of a worker writes to the other end of `pipe`."""
-        return Replay(pipe, self._sdk_meter_provider, self.failed_logins.add)
+        # Of workers that have ended only the counters remain.
+        self._replays = [replay for replay in self._replays if not replay.closed]
+        replay = Replay(pipe, self._sdk_meter_provider, self.failed_logins.add)
+        self._replays.append(replay)
+        return replay
 
     def is_partial(self) -> bool:
         """Whether a scrape covers one of several processes, and nothing is pushed."""
@@ -135,6 +175,14 @@ class Pipeline(Recording):
         self.telemetry.flush()
         return [Observation(int(up), {"worker": worker}) for worker, up in self._observe_other_workers()]
 
+    def _observe(self, gauge: Gauge, _: CallbackOptions) -> list[Observation]:
+        states = [self.states(), *(replay.states for replay in self._replays if not replay.closed)]
+        labels = gauge.series.labels
+        return [
+            Observation(value, dict(zip(labels, [label], strict=False)))
+            for label, value in gauge.combined(states).items()
+        ]
+
 
 class ForwardingPipeline(Recording):
     """The pipeline of a worker process: it sends measurements to the supervisor and keeps none."""
@@ -153,7 +201,7 @@ class ForwardingPipeline(Recording):
     def give_sign_of_life(self) -> bool:
         """Send a heartbeat to the supervisor; return whether the supervisor is running."""
         self.telemetry.flush()  # measurements of background work, which has no outcome
-        self._forwarding.send()
+        self._forwarding.send(self.states())
         return self._forwarding.supervised
 
     def shutdown(self) -> None:

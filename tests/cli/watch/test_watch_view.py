@@ -31,9 +31,9 @@ from seed_oauth.telemetry.contract import (
     RESOURCE_REQUESTS,
     TOKEN_EXCHANGE_DURATION,
     TOKEN_EXCHANGES,
-    Series,
     error_attributes,
 )
+from seed_oauth.telemetry.series import Series
 from seed_oauth.telemetry.steps import Step
 
 

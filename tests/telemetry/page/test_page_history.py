@@ -16,12 +16,11 @@ from seed_oauth.telemetry.contract import (
     FLOW_STEPS,
     TOKEN_EXCHANGE_DURATION,
     IdpOutcome,
-    Kind,
-    Series,
 )
 from seed_oauth.telemetry.page.figures import POINT
 from seed_oauth.telemetry.page.history import COARSE_INTERVAL, COARSE_SPAN, FINE_SPAN, INTERVAL, KEPT, History
 from seed_oauth.telemetry.samples import Key, Samples, sample_values
+from seed_oauth.telemetry.series import Kind, Series
 from seed_oauth.telemetry.steps import Step
 
 EXCHANGED = (FLOW_STEPS.name, frozenset({"step": "exchanged", "client_family": "claude"}.items()))

@@ -96,7 +96,8 @@ async def open_environment(
         ):
             issuer = f"http://{_HOST}:{listening.getsockname()[1]}"
             settings = Settings.load(issuer=issuer, flow="broker", store_url=f"sqlite:///{store}", **idp_settings)
-            doors.append(Listener(create_app(settings, pipeline=recording, now=now, clock=clock), listening, _DRAIN))
+            door = create_app(settings, pipeline=recording, now=now, clock=clock)
+            doors.append(Listener(door, listening, _DRAIN, pipeline=recording))
         page = MetricsPage(pipeline.registry, pipeline.failed_logins, title=doors[0].url)
         metrics = Listener(create_metrics_app(pipeline.registry, page=page), private, _DRAIN)
         client = Listener(VisitingClient(doors[0].url).app, aside[3], _DRAIN)

@@ -9,8 +9,8 @@ from rich.text import Text
 
 from seed_oauth.cli.watch.charts import duration, goodness, percent
 from seed_oauth.cli.watch.flow import FlowState
-from seed_oauth.telemetry.contract import Series
 from seed_oauth.telemetry.samples import Samples
+from seed_oauth.telemetry.series import Series
 
 
 def rated(

@@ -17,8 +17,8 @@ from seed_oauth.telemetry.contract import (
     CONSENT_DECISIONS,
     FLOW_STEPS,
     RESOURCE_REQUESTS,
-    Series,
 )
+from seed_oauth.telemetry.series import Series
 from seed_oauth.telemetry.steps import ON_THE_WAY, Step
 
 DECISIONS = {"approved": "green", "denied": "blue"}

@@ -20,9 +20,9 @@ from seed_oauth.telemetry.contract import (
     IDP_REQUESTS,
     TOKEN_EXCHANGE_DURATION,
     TOKEN_EXCHANGES,
-    Series,
 )
 from seed_oauth.telemetry.samples import Samples
+from seed_oauth.telemetry.series import Series
 from seed_oauth.telemetry.steps import BEGINNING
 
 SUCCESS = {"result": "success"}

@@ -23,9 +23,9 @@ from seed_oauth.telemetry.contract import (
     TOKEN_EXCHANGE_DURATION,
     TOKEN_EXCHANGES,
     WORKER_UP,
-    Series,
 )
 from seed_oauth.telemetry.samples import Samples
+from seed_oauth.telemetry.series import Series
 from seed_oauth.telemetry.steps import BEGINNING, ON_THE_WAY, Step
 
 Point = list[float | None]

@@ -21,10 +21,10 @@ from seed_oauth.telemetry.contract import (
     RESOURCE_REQUESTS,
     TOKEN_EXCHANGE_DURATION,
     TOKEN_EXCHANGES,
-    Series,
 )
 from seed_oauth.telemetry.page.figures import Point, point
 from seed_oauth.telemetry.samples import Key, Samples
+from seed_oauth.telemetry.series import Series
 
 KEPT = (
     AUTHORIZATION_REQUESTS,

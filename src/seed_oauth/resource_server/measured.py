@@ -1,0 +1,176 @@
+"""What the MCP server is asked to do, how long it takes and whether it succeeds, read beside the request's way.
+
+Nothing is held back or changed: the beginning of the request and of its answer are copied as they pass, up to a limit,
+and read when the answer ends. Nothing is refused here either: what cannot be read is an operation of another kind.
+"""
+
+from collections.abc import Callable, Collection
+from time import perf_counter
+
+import orjson
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from seed_oauth.access.tools import CALL, Operation
+from seed_oauth.http.parameters import MalformedRequestError
+from seed_oauth.http.scope_keys import ADMITTED
+from seed_oauth.resource_server.operations import operations_in
+from seed_oauth.settings import Settings
+from seed_oauth.settings.tools import METHODS
+from seed_oauth.telemetry import Recording
+from seed_oauth.telemetry.mcp_operations import OTHER, PROTOCOL_VERSIONS, McpOperations
+
+LARGEST_REQUEST = 256 * 1024
+"""Bytes of a request that are read; the operation of a larger one is not known."""
+
+LARGEST_ANSWER = 64 * 1024
+"""Bytes of an answer that are read."""
+
+TOOL_ERROR = "tool_error"
+CANCELLED = "cancelled"
+_SERVER_ERROR = 500
+_CLIENT_ERROR = 400
+
+# JSON-RPC 2.0 §5.1, and the one that MCP adds for resources.
+_CODES = frozenset({-32700, -32600, -32601, -32602, -32603, -32002})
+
+_SIGNS = (b'"isError"', b'"error"')
+
+
+class MeasuredOperations:
+    """An ASGI app that records the operation of each POST that another one, with a guard, has admitted."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        operations: McpOperations,
+        tools: Collection[str],
+        clock: Callable[[], float] = perf_counter,
+    ) -> None:
+        """`tools` are the names that may become labels; `clock` counts seconds and never goes back."""
+        self._app = app
+        self._operations = operations
+        self._tools = frozenset(tools)
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["method"] != "POST":  # others open or end a session: MCP Transports
+            await self._app(scope, receive, send)
+            return
+        started = self._clock()
+        asked, answered = _Beginning(LARGEST_REQUEST), _Answer()
+        recorded = False
+
+        def record(error: str | None) -> None:
+            nonlocal recorded
+            if recorded or ADMITTED not in scope:
+                return
+            recorded = True
+            method, tool = self._labels(asked)
+            self._operations.record(self._clock() - started, method, tool, error, _version(scope))
+
+        async def copy_request() -> Message:
+            message = await receive()
+            asked.add(message.get("body", b""))
+            return message
+
+        async def copy_answer(message: Message) -> None:
+            if answered.add(message):
+                record(answered.error())  # before it is sent, so that what was answered is in the next scrape
+            await send(message)
+
+        try:
+            await self._app(scope, copy_request, copy_answer)
+        finally:
+            record(CANCELLED)
+
+    def _labels(self, asked: "_Beginning") -> tuple[str, str | None]:
+        operation = _operation(asked)
+        if operation.method not in METHODS:
+            return OTHER, None
+        if operation.method != CALL:
+            return operation.method, None
+        return CALL, operation.name if operation.name in self._tools else OTHER
+
+
+def measuring(settings: Settings, pipeline: Recording) -> Callable[[ASGIApp], MeasuredOperations] | None:
+    """Measures an app as the settings say; None if they say that nothing is measured."""
+    if settings.mcp_metrics == "off":
+        return None
+    operations, tools = pipeline.mcp_operations(), settings.measured_tools(settings.tool_scopes)
+    return lambda app: MeasuredOperations(app, operations, tools)
+
+
+class _Beginning:
+    """The first bytes of a body."""
+
+    def __init__(self, limit: int) -> None:
+        self._chunks: list[bytes] = []
+        self._left = limit
+        self.is_whole = True
+
+    def add(self, chunk: bytes) -> None:
+        if len(chunk) > self._left:
+            self.is_whole = False
+        if chunk and self._left:
+            self._chunks.append(chunk[: self._left])
+            self._left -= len(self._chunks[-1])
+
+    def bytes(self) -> bytes:
+        return b"".join(self._chunks)
+
+
+class _Answer:
+    """The status of an answer, and its beginning."""
+
+    def __init__(self) -> None:
+        self._status = 0
+        self._body = _Beginning(LARGEST_ANSWER)
+
+    def add(self, message: Message) -> bool:
+        """Whether the answer is complete with this message."""
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            return False
+        self._body.add(message.get("body", b""))
+        return not message.get("more_body", False)
+
+    def error(self) -> str | None:
+        """The `error.type`; None if the operation succeeded."""
+        if self._status >= _CLIENT_ERROR:
+            return "5xx" if self._status >= _SERVER_ERROR else "4xx"
+        body = self._body.bytes()
+        if not any(sign in body for sign in _SIGNS):
+            return None
+        # An event stream has one message in each line with data; an answer in JSON is one.
+        data = [line.removeprefix(b"data:") for line in body.splitlines() if line.startswith(b"data:")]
+        return next(filter(None, map(_error_in, data or [body])), None)
+
+
+def _error_in(text: bytes) -> str | None:
+    try:
+        message = orjson.loads(text)
+    except ValueError:
+        return None
+    if not isinstance(message, dict):
+        return None
+    if isinstance(error := message.get("error"), dict):
+        code = error.get("code")
+        return str(code) if isinstance(code, int) and code in _CODES else OTHER
+    result = message.get("result")
+    return TOOL_ERROR if isinstance(result, dict) and result.get("isError") is True else None
+
+
+def _operation(asked: _Beginning) -> Operation:
+    """The operation of a request that asks for one."""
+    try:
+        operations = operations_in(asked.bytes()) if asked.is_whole else ()
+    except MalformedRequestError:
+        operations = ()
+    return operations[0] if len(operations) == 1 else Operation(OTHER)
+
+
+def _version(scope: Scope) -> str:
+    sent = [value for name, value in scope["headers"] if name == b"mcp-protocol-version"]
+    version = sent[0].decode("latin-1") if len(sent) == 1 else OTHER
+    return version if version in PROTOCOL_VERSIONS else OTHER

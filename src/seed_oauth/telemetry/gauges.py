@@ -1,0 +1,86 @@
+"""The state of the processes, observed when a reader collects; with several workers, as of their last heartbeat."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from seed_oauth.telemetry.series import Kind, Series, label_sets
+
+State = Mapping[str, float]
+"""A value for each value of the gauge's label; the empty string if it has none."""
+
+Combine = Callable[[Iterable[float]], float]
+
+
+class ConnectionState(StrEnum):
+    """Label `state` of `seed_oauth_connections`."""
+
+    ACTIVE = "active"
+    """A request is being answered, or an event stream is open."""
+    IDLE = "idle"
+
+
+class CircuitEndpoint(StrEnum):
+    """Label `operation` of the series of the circuit breaker: the endpoints that have a circuit."""
+
+    TOKEN = "token"  # noqa: S105 - the name of an endpoint
+    REVOCATION = "revocation"
+    INTROSPECTION = "introspection"
+    USERINFO = "userinfo"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Gauge:
+    """A gauge with at most one label, and how the values of several processes are combined."""
+
+    series: Series
+    combine: Combine = sum
+
+    def combined(self, states: Iterable[Mapping[str, State]]) -> dict[str, float]:
+        """The value for each label value, from the states of all processes by the name of their gauge."""
+        found: dict[str, list[float]] = {}
+        for state in states:
+            for label, value in state.get(self.series.name, {}).items():
+                found.setdefault(label, []).append(value)
+        return {label: self.combine(values) for label, values in found.items()}
+
+
+CONNECTIONS = Gauge(
+    series=Series(
+        name="seed_oauth_connections",
+        help="Open connections of clients, by whether a request is being answered",
+        labels=("state",),
+        known=label_sets(state=ConnectionState),
+        kind=Kind.GAUGE,
+    )
+)
+EVENT_LOOP_LAG = Gauge(
+    series=Series(
+        name="seed_oauth_event_loop_lag_seconds",
+        help="Longest delay of an event loop within the last minute, of any worker",
+        labels=(),
+        known=({},),
+        kind=Kind.GAUGE,
+        unit="s",
+    ),
+    combine=max,
+)
+IDP_IN_FLIGHT = Gauge(
+    series=Series(
+        name="seed_oauth_idp_requests_in_flight",
+        help="Requests that wait for the identity provider, by operation",
+        labels=("operation",),
+        known=label_sets(operation=CircuitEndpoint),
+        kind=Kind.GAUGE,
+    )
+)
+CIRCUIT_OPEN = Gauge(
+    series=Series(
+        name="seed_oauth_idp_circuit_open",
+        help="Processes that send no requests to the identity provider because it does not respond, by operation",
+        labels=("operation",),
+        known=label_sets(operation=CircuitEndpoint),
+        kind=Kind.GAUGE,
+    )
+)
+GAUGES = (CONNECTIONS, EVENT_LOOP_LAG, IDP_IN_FLIGHT, CIRCUIT_OPEN)
