@@ -29,6 +29,11 @@ def note(**fields: str | None) -> None:
         known.update({name: value for name, value in fields.items() if value and _PRINTABLE.fullmatch(value)})
 
 
+def noted(name: str) -> str | None:
+    """A field that is known already."""
+    return (_fields.get() or {}).get(name)
+
+
 def fact(**facts: object) -> None:
     """Add facts for the audit trail: keys and meanings are in `access.audit.FACTS`."""
     known = _facts.get()
