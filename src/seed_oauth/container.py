@@ -236,6 +236,7 @@ class Container:
                 body_limit=settings.mcp_server_body_limit,
                 send_token=settings.mcp_server_send_token,
                 origins=settings.script_origins,
+                spans=pipeline.client_spans(settings.mcp_server),
             )
 
         self.verify = VerifyEndpoint(

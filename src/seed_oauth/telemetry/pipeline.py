@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from starlette.middleware import Middleware
 
 from seed_oauth.telemetry.client_instrumentation import InstrumentedTransport
+from seed_oauth.telemetry.client_spans import ClientSpans
 from seed_oauth.telemetry.contract import WORKER_UP
 from seed_oauth.telemetry.forwarding import ForwardingMeterProvider, Replay
 from seed_oauth.telemetry.instruments import Telemetry, views
@@ -28,7 +29,8 @@ from seed_oauth.telemetry.push import (
     pushing_tracer_provider,
     shut_down,
 )
-from seed_oauth.telemetry.tracing import ServerSpans, context_source, is_tracing
+from seed_oauth.telemetry.server_spans import ServerSpans
+from seed_oauth.telemetry.tracing import context_source, is_tracing
 
 _SCOPE = "seed_oauth"
 
@@ -50,6 +52,10 @@ class Recording:
     def instrument(self, transport: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
         """The transport with spans and `http_client_request_duration_seconds` around each request."""
         return InstrumentedTransport(transport, self._tracer_provider, self._meter_provider)
+
+    def client_spans(self, url: str) -> ClientSpans | None:
+        """What makes the spans of the requests to a server; None without tracing."""
+        return ClientSpans(self._tracer_provider, url) if is_tracing(self._tracer_provider) else None
 
     def is_partial(self) -> bool:
         """Whether a scrape covers only some of the processes."""
