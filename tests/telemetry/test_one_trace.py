@@ -349,6 +349,18 @@ async def test_every_line_of_a_login_has_its_trace_while_there_is_tracing_and_it
 # The span of any request.
 
 
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("/base/oauth/authorize", "GET /base/oauth/authorize"), ("/base/secret", "GET /base"), ("/secret", "GET")],
+)
+async def test_a_span_has_the_name_of_its_route(path: str, name: str) -> None:
+    exporter = InMemorySpanExporter()
+    async with BrokerDoor(settings={"issuer": f"{ISSUER}/base"}, pipeline=Pipeline(tracer_provider(exporter))) as door:
+        await door.http.get(path)
+    (span,) = exporter.get_finished_spans()
+    assert span.name == name
+
+
 @dataclass
 class Played:
     """An app inside the middleware, and what it does with a request."""
