@@ -15,11 +15,14 @@ import structlog
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind
 
 from seed_oauth import Pipeline, Settings
 from seed_oauth.clients.assertion import ASSERTION_TYPE
 from seed_oauth.telemetry import logs
+from seed_oauth.telemetry.server_spans import WAIT
 from tests.broker import METADATA, BrokerDoor, Person, PlayedMetadata, request_in, target_of
+from tests.cli.test_cli import free_port
 from tests.harness import (
     DOCUMENT_DOWN,
     DOCUMENT_GONE,
@@ -173,6 +176,8 @@ class Login:
             self.answers.append(await self.door.token(form))
         tokens = await self._exchange(bound)
         for token in tokens:
+            headers = {"Authorization": f"Bearer {token}", "traceparent": CODE, "tracestate": f"a={CODE}"}
+            self.answers.append(await self.door.http.post(f"/mcp?code={CODE}", headers=headers))
             for form in (refresh_request(refresh_token=token, scope=CODE), refresh_request(refresh_token=token[:-9]),
                          refresh_request(refresh_token=token), refresh_request(refresh_token=token)):  # fmt: skip
                 await self._exchange(form)
@@ -226,6 +231,7 @@ async def test_nothing_that_is_made_in_a_login_is_found_but_where_it_belongs(
     seen, secrets = [], set(CANARIES)
     settings = {"idp_client_secret": PROXY_SECRET, "idp_scopes": "openid", "access_tokens": "own"}
     settings["audit_log"] = str(tmp_path / "audit.jsonl")
+    settings["mcp_server"] = f"http://127.0.0.1:{free_port()}/mcp"
     metadata = PlayedMetadata(METADATA)
     with logging_as(log_format):
         for idp in idps():
@@ -238,7 +244,8 @@ async def test_nothing_that_is_made_in_a_login_is_found_but_where_it_belongs(
                 seen += [answer.text + repr(answer.headers) for answer in login.answers if answer.is_error]
     out, err = capsys.readouterr()
     recorded = [span.to_json() for span in spans.get_finished_spans()]
-    assert len(recorded) > 10
+    names = {(span.kind, span.name) for span in spans.get_finished_spans()}
+    assert names >= {(SpanKind.INTERNAL, WAIT), (SpanKind.CLIENT, "POST"), (SpanKind.SERVER, "POST /mcp")}
     assert len(secrets) > 60
     for row in ("exchanged", "refreshed", "bad_envelope", "bad_state", "other_browser", "refresh_token_revoked"):
         assert row in out

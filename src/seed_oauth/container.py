@@ -215,7 +215,10 @@ class Container:
                 now=now,
             )
 
-        self.proxies = reverse_proxies(settings, idp, sealer, revocations=revocations, grants=grants, now=now)
+        self.proxies = reverse_proxies(
+            settings, idp, sealer, revocations=revocations, grants=grants, spans=pipeline.client_spans, now=now
+        )
+
         self.verify = VerifyEndpoint(
             guards_without_bodies(settings, idp, sealer, revocations=revocations, grants=grants, now=now),
             addresses,

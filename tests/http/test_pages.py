@@ -371,10 +371,17 @@ def test_an_error_says_what_to_do_and_what_to_quote() -> None:
     assert "Error invalid_client, reference 0123456789abcdef" in document.text
 
 
+def test_an_error_shows_the_login_that_it_ended_if_it_is_known() -> None:
+    view = ErrorView("Title", "what to do", error="invalid_client", correlation_id="0123456789abcdef", flow_id="8404df")
+    document = Document(error_page(view, 400, {}))
+    assert "reference 0123456789abcdef, login 8404df" in document.text
+    assert "login" not in Document(PAGES["error"]).text.partition("reference")[2]
+
+
 def test_an_error_is_text_and_cannot_loosen_the_headers() -> None:
-    hostile = ErrorView("<a>", "<b>", error="<i>", correlation_id="<u>")
+    hostile = ErrorView("<a>", "<b>", error="<i>", correlation_id="<u>", flow_id="<s>")
     page = error_page(hostile, 400, {"X-Frame-Options": "ALLOWALL"})
-    assert Document(page).structure == Document(PAGES["error"]).structure
+    assert Document(page).structure == [*Document(PAGES["error"]).structure, ("code", [])]
     assert page.headers.getlist("x-frame-options") == ["DENY"]
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from seed_oauth.cli.demo.browser import Browser
 from seed_oauth.flows.transaction import code_challenge
+from seed_oauth.telemetry.server_spans import WAIT
 from tests.cli.test_cli import serving
 from tests.harness import code_request, query_of
 from tests.integration.collector import Collector, collector
@@ -22,6 +23,14 @@ pytestmark = [pytest.mark.anyio, pytest.mark.real_parts("collector")]
 
 CANARIES = {name: f"canary-{name}-{'x' * 43}" for name in ("code", "state", "verifier", "token", "secret")}
 SLOW = "slow"
+OF_A_LOGIN = {
+    "GET /oauth/authorize",
+    "POST /oauth/consent",
+    WAIT,
+    "GET /oauth/callback",
+    "POST",
+    "POST /oauth/token",
+}
 
 
 @asynccontextmanager
@@ -114,14 +123,14 @@ async def test_a_slow_exchange_leads_from_its_bucket_to_its_trace_and_tells_no_s
             slow = (await eventually(exemplars))[0]
             await server.stop()
 
-        async def spans_of_the_slow_exchange() -> list[Any]:
+        async def spans_of_the_slow_login() -> list[Any]:
             spans = [
                 span for span in everything_under("spans", received(receiver)) if span["traceId"] == slow["traceId"]
             ]
-            return spans if len(spans) == 2 else []
+            return spans if len(spans) == len(OF_A_LOGIN) else []
 
-        spans = {span["name"]: span for span in await eventually(spans_of_the_slow_exchange)}
-        assert spans.keys() == {"POST", "GET /oauth/callback"}
+        spans = {span["name"]: span for span in await eventually(spans_of_the_slow_login)}
+        assert spans.keys() == OF_A_LOGIN
         assert spans["POST"]["parentSpanId"] == spans["GET /oauth/callback"]["spanId"] == slow["spanId"]
         (asked,) = [request for request in requests if SLOW.encode() in request]
         assert f"traceparent: 00-{slow['traceId']}-{spans['POST']['spanId']}-".encode() in asked

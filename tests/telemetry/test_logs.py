@@ -106,6 +106,22 @@ async def test_a_login_in_the_relay_flow_has_a_flow_up_to_its_tokens(capsys: pyt
 
 
 @pytest.mark.anyio
+async def test_a_persons_error_page_shows_the_flow_of_the_log_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    pages: list[httpx.Response] = []
+
+    async def fail() -> None:
+        async with BrokerDoor() as door:
+            asked = await door.person.opens()
+            pages.append(await door.somebody().decides(asked))
+            pages.append(await door.person.opens(client_id="nobody", code_challenge=None))
+
+    first, *_, last = [line for line in await logged(capsys, fail()) if line["event"] == "request"]
+    assert f"login <code>{first['flow_id']}</code>" in pages[0].text
+    assert "flow_id" not in last
+    assert "login <code>" not in pages[1].text
+
+
+@pytest.mark.anyio
 async def test_two_logins_of_one_user_have_two_flows(capsys: pytest.CaptureFixture[str]) -> None:
     async def logins() -> None:
         async with BrokerDoor() as door:

@@ -6,6 +6,8 @@ several keys the first one seals and all of them open, so that keys can be rotat
 with the same keys but different issuers cannot open each other's envelopes.
 
     seconds since the epoch (5 bytes) | nonce (12) | ciphertext and tag
+
+The content is JSON, after a trace context where there is tracing.
 """
 
 import hmac
@@ -22,6 +24,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESGCMSIV
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from seed_oauth.envelopes.trace_context import LENGTH, Continued, request_trace
 
 MINIMUM_KEY_LENGTH = 32
 """Characters of a secret key; shorter keys are refused."""
@@ -53,6 +57,19 @@ class Purpose(StrEnum):
     ACCESS_TOKEN = "access token"  # noqa: S105 - the name of a purpose
 
 
+_CONTINUED = {
+    Purpose.CONSENT: Continued.AS_PARENT,
+    Purpose.STATE: Continued.AS_PARENT,
+    Purpose.ACCOUNT_STATE: Continued.AS_PARENT,
+    Purpose.CODE: Continued.AS_PARENT,
+    Purpose.REFRESH_TOKEN: Continued.AS_LINK,
+    Purpose.ACCESS_TOKEN: Continued.UNTIL_USED,
+}
+"""The envelopes that carry a trace context."""
+
+_FLAGS = b"\0", b"\1"  # how a trace context begins; JSON begins with neither
+
+
 class SealError(Exception):
     """The envelope was not sealed here, is for another purpose, was changed, or has expired."""
 
@@ -73,7 +90,7 @@ class Sealer:
         """`content` (JSON) as an envelope of URL-safe characters, sealed at `now` (seconds since the epoch)."""
         time = int(now).to_bytes(_TIME, "big")
         nonce = os.urandom(_NONCE)
-        ciphertext = self._keys[purpose][0].encrypt(nonce, orjson.dumps(content), time)
+        ciphertext = self._keys[purpose][0].encrypt(nonce, _carried(purpose) + orjson.dumps(content), time)
         return _text(time + nonce + ciphertext)
 
     def pseudonym(self, name: str | None) -> str | None:
@@ -105,7 +122,7 @@ class Sealer:
                 continue
             if int.from_bytes(time, "big") + lifetime < int(now):
                 raise ExpiredError("the envelope has expired")
-            return orjson.loads(content)
+            return orjson.loads(_continued(purpose, content))
         raise SealError("the envelope cannot be opened")
 
 
@@ -127,6 +144,20 @@ def open_once(secret: str, sealed: str) -> Any:  # noqa: ANN401 - JSON
         return orjson.loads(_key_of(secret).decrypt(_ONLY_NONCE, b64decode(sealed, validate=True), None))
     except (InvalidTag, ValueError):
         raise SealError("it was not sealed with this secret") from None
+
+
+def _carried(purpose: Purpose) -> bytes:
+    trace = request_trace.get()
+    return b"" if trace is None or purpose not in _CONTINUED else trace.carried(_CONTINUED[purpose])
+
+
+def _continued(purpose: Purpose, content: bytes) -> bytes:
+    """The content without its trace context, which the request goes on with."""
+    if not content.startswith(_FLAGS):
+        return content
+    if (trace := request_trace.get()) is not None:
+        trace.opened(_CONTINUED[purpose], content[:LENGTH])
+    return content[LENGTH:]
 
 
 def _key_of(secret: str) -> AESGCM:

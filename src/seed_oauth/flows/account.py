@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 from starlette.requests import Request
 
+from seed_oauth.envelopes import trace_context
 from seed_oauth.envelopes.seal import ExpiredError, Purpose, Sealer, SealError
 from seed_oauth.flows.browser_cookies import BrowserCookies
 from seed_oauth.flows.grant_revocation import GrantRevocation
@@ -132,11 +133,13 @@ class Account:
         if not state.startswith(OF_ACCOUNT):
             return None
         try:
-            return IdpLogin.returned(self._sealer, state, self._now())
+            login = IdpLogin.returned(self._sealer, state, self._now())
         except ExpiredError:
             raise OAuthError(CallbackOutcome.EXPIRED, f"the login took too long: open {self._url} again") from None
         except SealError:
             return None
+        trace_context.waited(login.begun_at)
+        return login
 
     async def sign_in(self, login: IdpLogin, parameters: Mapping[str, str], request: Request) -> Answer:
         """Send the browser back to the page, with a cookie that says who has signed in.

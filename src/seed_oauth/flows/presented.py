@@ -2,6 +2,7 @@
 
 import hmac
 
+from seed_oauth.envelopes import trace_context
 from seed_oauth.envelopes.seal import ExpiredError, Sealer, SealError
 from seed_oauth.flows import CodeRequest, RefreshRequest
 from seed_oauth.flows.rotation import Rotation
@@ -42,6 +43,7 @@ def returned_login(state: str, sealer: Sealer, now: float) -> IdpLogin:
             CallbackOutcome.BAD_STATE, "this login did not begin here: connect again from your application"
         ) from None
     begun = login.transaction
+    trace_context.waited(login.begun_at)
     log_fields.note(client_id=begun.client_id, client_family=begun.family, flow_id=begun.flow_id)
     return login
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from starlette.requests import Request
 from starlette.responses import Response
 
-from seed_oauth.http import paths
+from seed_oauth.http import log_fields, paths
 from seed_oauth.http.answer import NO_STORE, found, json_response
 from seed_oauth.http.pages import ErrorView, error_page, onward_page
 from seed_oauth.http.parameters import add_to_query
@@ -64,6 +64,7 @@ def error_response(error: OAuthError, request: Request, *, issuer: str, correlat
             detail,
             error=code,
             correlation_id=correlation_id,
+            flow_id=log_fields.noted("flow_id"),
             location=location,
             other_account=error.other_account,
             account=paths.url(issuer, paths.ACCOUNT) if _can_sign_in_again(outcome) else None,

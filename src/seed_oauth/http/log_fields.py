@@ -1,14 +1,16 @@
 """What every log line of a request says about it, as soon as it is known, such as `client_id` and `flow_id`.
 
-Lines from anywhere in the request have the fields. None is a secret. They are in one dictionary for each request:
-structlog's own context has a variable for each field, and copies all of them for each line. Beside them are the facts
-that only the audit trail tells, because they name people.
+Lines from anywhere in the request have the fields, and the `trace_id` while there is tracing. None is a secret. They
+are in one dictionary for each request: structlog's own context has a variable for each field, and copies all of them
+for each line. Beside them are the facts that only the audit trail tells, because they name people.
 """
 
 import re
 from contextvars import ContextVar
 
 from structlog.typing import EventDict, WrappedLogger
+
+from seed_oauth.envelopes import trace_context
 
 _PRINTABLE = re.compile(r"[!-~]{1,256}")
 
@@ -51,4 +53,7 @@ def audited() -> dict[str, object]:
 def merge(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """Add the fields of the request to a log line; structlog calls it for each one."""
     known = _fields.get()
-    return event if known is None else {**known, **event}
+    if known is None:
+        return event
+    trace_id = trace_context.trace_id()
+    return {**known, **event} if trace_id is None else {**known, "trace_id": trace_id, **event}

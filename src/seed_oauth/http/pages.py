@@ -45,7 +45,7 @@ _ONWARD = Template("""<p>You are being sent to <strong>$destination</strong>.</p
 """)
 
 _ERROR = Template("""<p><strong>$description.</strong></p>
-$more<footer>Error <code>$error</code>, reference <code>$correlation_id</code></footer>
+$more<footer>Error <code>$error</code>, reference <code>$correlation_id</code>$login</footer>
 """)
 
 _BACK = Template("""<p>If you came from <strong>$destination</strong>, you can go back there.</p>
@@ -109,6 +109,8 @@ class ErrorView:
     _: KW_ONLY
     error: str
     correlation_id: str
+    flow_id: str | None = None
+    """What the log lines of the login have in common, if it is known."""
     location: str | None = None
     """The client's redirect URI with the error, for a link."""
     other_account: str | None = None
@@ -168,6 +170,7 @@ def error_page(view: ErrorView, status: int, headers: Mapping[str, str]) -> Resp
         more=more,
         error=escape(view.error),
         correlation_id=escape(view.correlation_id),
+        login=f", login <code>{escape(view.flow_id)}</code>" if view.flow_id else "",
     )
     return HTMLResponse(page(view.title, content), status, {**headers, **HEADERS})
 

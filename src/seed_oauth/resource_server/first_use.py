@@ -38,6 +38,10 @@ class FirstUses:
         self._used: dict[object, None] = {}
         self._paused_until = clock()
 
+    def has_seen(self, token: VerifiedToken) -> bool:
+        """Whether this process knows that the grant of our own token has been used."""
+        return token.grant_id in self._used
+
     async def family(self, request: Request, token: VerifiedToken) -> ClientFamily | None:
         """The family of the client, if this request, which was accepted, is the first use of its grant; else None."""
         if request.method in UNCOUNTED_METHODS:

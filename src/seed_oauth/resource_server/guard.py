@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from seed_oauth.access.tools import CALL, LIST, Operation, OperationScopes
 from seed_oauth.clients.family import family_of_user_agent
+from seed_oauth.envelopes import trace_context
 from seed_oauth.http import log_fields
 from seed_oauth.http.answer import Answer
 from seed_oauth.http.cors import READABLE_HEADERS
@@ -87,6 +88,8 @@ class Guard:
         """
         try:
             token = await self.tokens.verify(_token_of(request), self._resource)
+            if not self._first_uses.has_seen(token):
+                trace_context.join_login()
             self._check_scopes(request, token)
         except AccessTokenError as error:
             headers = {**error.headers, **_READABLE, **self._challenge_for(error)}

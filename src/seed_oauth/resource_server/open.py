@@ -17,6 +17,7 @@ from seed_oauth.resource_server.guard import Guard
 from seed_oauth.resource_server.reverse_proxy import ReverseProxy
 from seed_oauth.settings import Settings
 from seed_oauth.settings.mcp_server import path_of, script_origins
+from seed_oauth.telemetry.client_spans import ClientSpans
 
 
 def open_guard(
@@ -92,9 +93,10 @@ def reverse_proxies(
     *,
     revocations: Revocations | None,
     grants: GrantStore | None,
+    spans: Callable[[str], ClientSpans | None],
     now: Callable[[], float] = time,
 ) -> list[ReverseProxy]:
-    """One for each MCP server that requests are forwarded to."""
+    """One for each MCP server that requests are forwarded to; `spans` makes what traces the requests to a URL."""
     proxies = []
     for server in settings.forwarded:
         required = settings.scope_rules(server.resource).required
@@ -111,6 +113,7 @@ def reverse_proxies(
                 body_limit=settings.mcp_server_body_limit,
                 send_token=settings.mcp_server_send_token,
                 origins=script_origins(server.url, settings.issuer, settings.allowed_origins),
+                spans=spans(server.url),
             )
         )
     return proxies

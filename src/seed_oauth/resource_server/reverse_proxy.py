@@ -25,6 +25,7 @@ from seed_oauth.resource_server.proxied_answer import (
 )
 from seed_oauth.resource_server.request_stream import RequestStream
 from seed_oauth.resource_server.tool_lists import ToolLists, uncompressed
+from seed_oauth.telemetry.client_spans import TRACE_FIELDS, ClientSpans
 
 METHODS = ("GET", "POST", "DELETE")
 """The methods of Streamable HTTP (MCP Transports)."""
@@ -64,15 +65,19 @@ class ReverseProxy:
         body_limit: int,
         send_token: bool,
         origins: Sequence[str] = ("*",),
+        spans: ClientSpans | None = None,
     ) -> None:
         """Pass requests to the URL `mcp_server`, which has to begin its answer within `timeout` seconds.
 
         `path` is that of the protected resource below the issuer.
         `body_limit` is in bytes; `send_token` also passes the identity provider's access token. `origins` are the web
-        origins whose scripts may send requests, besides those on loopback; `*` for all.
+        origins whose scripts may send requests, besides those on loopback; `*` for all. With `spans` there is a span of
+        each request to the MCP server, which is told its trace instead of the client's.
         """
         self.path = path
         self.origins = origins
+        self._spans = spans
+        self._not_passed_on = _NOT_PASSED_ON | (TRACE_FIELDS if spans else frozenset())
         public = urlsplit(issuer)
         self._issuer = issuer
         self._mcp_server = mcp_server
@@ -125,6 +130,17 @@ class ReverseProxy:
     async def _ask(
         self, request: Request, token: VerifiedToken, client: RequestStream, tool_lists: ToolLists | None
     ) -> aiohttp.ClientResponse:
+        headers = [*self._passed_on(request, tool_lists), *self._added(request, token).items()]
+        if self._spans is None:
+            return await self._send(request, headers, client)
+        with self._spans.request(request.method) as span:
+            answer = await self._send(request, [*headers, *span.headers.items()], client)
+            span.answered(answer.status)
+            return answer
+
+    async def _send(
+        self, request: Request, headers: list[tuple[str, str]], client: RequestStream
+    ) -> aiohttp.ClientResponse:
         if self._session is None:
             self._session = _session()
         query = quote(request.scope["query_string"], safe=VISIBLE)
@@ -133,7 +149,7 @@ class ReverseProxy:
                 answer = await self._session.request(
                     request.method,
                     URL(f"{self._mcp_server}?{query}" if query else self._mcp_server, encoded=True),
-                    headers=[*self._passed_on(request, tool_lists), *self._added(request, token).items()],
+                    headers=headers,
                     skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
                     data=(client.whole or client.body()) if client.sends_body else None,
                     allow_redirects=False,
@@ -147,7 +163,7 @@ class ReverseProxy:
 
     def _passed_on(self, request: Request, tool_lists: ToolLists | None) -> list[tuple[str, str]]:
         headers = uncompressed(request.headers.raw) if tool_lists else request.headers.raw
-        names = _NOT_PASSED_ON | COOKIES | named_by_connection(headers)
+        names = self._not_passed_on | COOKIES | named_by_connection(headers)
         kept = without_identity(headers, names, (_FORWARDED_PREFIX,))
         return [(name.decode("ascii"), value.decode(errors="replace")) for name, value in kept]
 

@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from starlette.middleware import Middleware
 
 from seed_oauth.telemetry.client_instrumentation import InstrumentedTransport
+from seed_oauth.telemetry.client_spans import ClientSpans
 from seed_oauth.telemetry.contract import BUILD_INFO, WORKER_UP
 from seed_oauth.telemetry.failed_logins import FailedLogin, FailedLogins
 from seed_oauth.telemetry.forwarding import ForwardingMeterProvider, Replay
@@ -32,7 +33,8 @@ from seed_oauth.telemetry.push import (
     pushing_tracer_provider,
     shut_down,
 )
-from seed_oauth.telemetry.tracing import ServerSpans, context_source, is_tracing
+from seed_oauth.telemetry.server_spans import ServerSpans
+from seed_oauth.telemetry.tracing import context_source, is_tracing
 
 _SCOPE = "seed_oauth"
 
@@ -77,6 +79,10 @@ class Recording:
     def mcp_operations(self) -> McpOperations:
         """Records the operations of an MCP server."""
         return McpOperations(self._meter, self._on_outcome)
+
+    def client_spans(self, url: str) -> ClientSpans | None:
+        """What makes the spans of the requests to a server; None without tracing."""
+        return ClientSpans(self._tracer_provider, url) if is_tracing(self._tracer_provider) else None
 
     def is_partial(self) -> bool:
         """Whether a scrape covers only some of the processes."""

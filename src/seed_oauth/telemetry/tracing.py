@@ -1,7 +1,6 @@
-"""Traces: spans of incoming requests, pushed by OTLP; without the query, which contains codes and states."""
+"""Whether there is tracing, and exemplars: which trace a measurement belongs to."""
 
-from collections.abc import Callable, MutableMapping
-from typing import Any
+from collections.abc import Callable
 
 from opentelemetry.context import Context, get_current
 from opentelemetry.trace import (
@@ -13,45 +12,13 @@ from opentelemetry.trace import (
     get_current_span,
     set_span_in_context,
 )
-from starlette.middleware.opentelemetry import OpenTelemetryMiddleware
-from starlette.types import ASGIApp, Receive, Scope, Send
 
-from seed_oauth.http import paths
-
-_QUERY = "seed_oauth.query_string"
-_UNTRACED = frozenset({paths.HEALTH, paths.READINESS})  # probes, every few seconds
 _NO_TRACE = Context()
 
 
 def is_tracing(tracer_provider: TracerProvider) -> bool:
     """Whether spans are exported."""
     return not isinstance(tracer_provider, NoOpTracerProvider)
-
-
-class ServerSpans:
-    """ASGI middleware: Starlette's own, with the query hidden from it because it writes `url.query` into the span."""
-
-    def __init__(self, app: ASGIApp, tracer_provider: TracerProvider) -> None:
-        async def with_query(scope: Scope, receive: Receive, send: Send) -> None:
-            scope["query_string"] = scope.pop(_QUERY, scope.get("query_string"))
-            await app(scope, receive, send)
-
-        self._app = app
-        self._spans = OpenTelemetryMiddleware(with_query, tracer_provider=tracer_provider)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request inside a span, unless it is a probe."""
-        if scope["type"] == "http":
-            if scope["path"] in _UNTRACED:
-                await self._app(scope, receive, send)
-                return
-            _hide_query(scope)
-        await self._spans(scope, receive, send)
-
-
-def _hide_query(scope: MutableMapping[str, Any]) -> None:
-    scope[_QUERY] = scope["query_string"]
-    scope["query_string"] = b""
 
 
 def context_source(tracer_provider: TracerProvider) -> Callable[[], Context]:
