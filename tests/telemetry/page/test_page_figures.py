@@ -41,13 +41,14 @@ def counted(
     family: ClientFamily = ClientFamily.CLAUDE,
     steps: Mapping[str, int] | None = None,
     requests: int = 0,
+    result: str = "allowed",
     **more: int,
 ) -> Samples:
     taken = {**(steps or {}), **more}
     return Samples(
         {sample(FLOW_STEPS.name, step=step, client_family=family): count for step, count in taken.items()}
         | {sample(ERRORS.name, **error_attributes(outcome)): count for outcome, count in errors}
-        | {sample(RESOURCE_REQUESTS.name, result="allowed"): requests}
+        | {sample(RESOURCE_REQUESTS.name, result=result): requests}
     )
 
 
@@ -145,6 +146,14 @@ def test_tokens_that_are_never_used_are_a_loss_where_requests_to_the_mcp_server_
 ) -> None:
     steps = {"requested": 9, "redirected": 9, "returned": 9, "exchanged": 9, "used": 1 if requests else 0}
     assert shown(counted(steps=steps, requests=requests))["loss"] == loss
+
+
+@pytest.mark.parametrize(
+    ("result", "returned"), [("refused", 9), ("allowed", 0)], ids=["a stranger's request", "relay flow"]
+)
+def test_tokens_that_are_not_used_are_no_loss_where_their_use_is_not_seen(result: str, returned: int) -> None:
+    steps = {"requested": 9, "redirected": 9, "returned": returned, "exchanged": 9}
+    assert shown(counted(steps=steps, requests=3, result=result))["loss"] is None
 
 
 def test_the_401_with_which_every_login_begins_is_no_error() -> None:

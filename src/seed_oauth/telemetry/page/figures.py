@@ -25,7 +25,7 @@ from seed_oauth.telemetry.contract import (
     WORKER_UP,
     Series,
 )
-from seed_oauth.telemetry.samples import Samples
+from seed_oauth.telemetry.samples import Samples, sees_uses
 from seed_oauth.telemetry.steps import BEGINNING, ON_THE_WAY, Step
 
 Point = list[float | None]
@@ -96,7 +96,7 @@ def period(increase: Samples, seconds: float, now: Mapping[str, Any]) -> dict[st
     return {
         "seconds": round(seconds),
         "verdict": verdict(increase, now),
-        "loss": _loss(steps, is_used_here=increase.total(RESOURCE_REQUESTS.name) > 0),
+        "loss": _loss(steps, with_uses=sees_uses(increase)),
         "steps": [{"step": step.value, "count": count, "aside": step in ASIDE} for step, count in steps.items()],
         "families": [
             {"family": family, "requested": requested, "exchanged": exchanged}
@@ -151,12 +151,9 @@ def _said(level: str, text: str) -> dict[str, str]:
     return {"level": level, "text": text}
 
 
-def _loss(steps: Mapping[Step, float], *, is_used_here: bool) -> dict[str, Any] | None:
-    """Between which two steps most logins were lost, if any were.
-
-    `is_used_here` tells whether requests to the MCP server come here, too: not every authorization server sees them.
-    """
-    way = [step for step in ON_THE_WAY if is_used_here or step is not Step.USED]
+def _loss(steps: Mapping[Step, float], *, with_uses: bool) -> dict[str, Any] | None:
+    """Between which two steps most logins were lost, if any were; `with_uses` tells whether their use is seen here."""
+    way = [step for step in ON_THE_WAY if with_uses or step is not Step.USED]
     # A step that a later one makes up for is not in this flow, as the return in the relay flow.
     taken = [step for at, step in enumerate(way) if steps[step] or not any(steps[later] for later in way[at:])]
     losses = [(steps[before] - steps[after], before, after) for before, after in pairwise(taken)]
