@@ -117,17 +117,20 @@ async def test_without_a_store_each_process_counts_a_grant_once_and_tells_the_fa
 
 
 @pytest.mark.parametrize("grants", [None, PlayedGrants()], ids=["without a store", "unknown to the store"])
-async def test_where_no_grant_is_known_a_users_logins_in_one_session_are_one(grants: PlayedGrants | None) -> None:
+async def test_where_no_grant_is_known_each_token_of_a_user_counts_once_for_its_client(
+    grants: PlayedGrants | None,
+) -> None:
     here = uses(grants)
     assert await here.family(request(), token()) is ClientFamily.CLAUDE
-    assert await here.family(request("Cursor/1.7"), token(token_id="number 2")) is None
+    assert await here.family(request(), token(token_id="number 2")) is None
+    assert await here.family(request("Cursor/1.7"), token(token_id="number 3")) is ClientFamily.CURSOR
     others: tuple[dict[str, Any], ...] = (
         {"subject": "bob"},
-        {"client_id": "another"},
+        {"issued_at": NOW + 3600.0},
         {"session_id": "s1"},
         {"subject": None},
     )
-    for number, changes in enumerate(others, 3):
+    for number, changes in enumerate(others, 4):
         other = token(token_id=f"number {number}", **changes)
         assert await here.family(request(), other) is ClientFamily.CLAUDE
         assert await here.family(request(), other) is None

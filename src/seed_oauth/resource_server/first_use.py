@@ -1,8 +1,8 @@
 """Which request is the first that a grant's tokens are accepted for: the last step of a login.
 
 The store of the grants knows, so that of all processes one counts it. Where it does not, in the relay flow, without a
-store or because the identity provider's token names neither its user nor itself, a user's logins with one client in one
-session at the identity provider are taken for one. Each process then counts its first use, and again after a restart.
+store or because the identity provider's token lacks the name of its user or of itself, each of its tokens is taken for
+a login, known by user, session, time of issue and family. Each process counts it, and again after a restart.
 """
 
 from collections.abc import Callable
@@ -67,11 +67,13 @@ class FirstUses:
         return next((grant.grant_id for grant in of_user if grant.token_hash == token_hash), None)
 
     def _family_of_login(self, request: Request, token: VerifiedToken) -> ClientFamily | None:
-        login = token.grant_id or (token.issuer, token.subject, token.client_id, token.session_id)
+        family = family_of_user_agent(request.headers.get("user-agent"))
+        # The client is not in the identity provider's token: its client_id is ours.
+        login = token.grant_id or (token.issuer, token.subject, token.session_id, token.issued_at, family)
         if login in self._used:
             return None
         self._remember(login)
-        return family_of_user_agent(request.headers.get("user-agent"))
+        return family
 
     def _remember(self, name: object) -> None:
         self._used[name] = None

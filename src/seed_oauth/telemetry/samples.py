@@ -140,7 +140,7 @@ def sees_uses(samples: Samples) -> bool:
     """Whether the first use of each login is counted here: in front of the MCP server, and in the broker flow.
 
     A refused request tells nothing: anybody can send one to `/oauth/verify`. In the relay flow nobody returns here, and
-    a user's logins are counted together.
+    each token counts, not each login.
     """
     requests = (samples.total(RESOURCE_REQUESTS.name, result=it) for it in _IN_FRONT)
     return any(requests) and samples.total(FLOW_STEPS.name, step=Step.RETURNED) > 0

@@ -242,7 +242,7 @@ def test_tokens_that_nobody_uses_are_lost(instance: Instance) -> None:
 
 
 def test_the_use_of_tokens_is_not_expected_in_the_relay_flow(instance: Instance) -> None:
-    """A user's logins are counted together there."""
+    """Each token counts there, not each login."""
     instance.count(RESOURCE_REQUESTS, 4, result="allowed")
     assert not re.search(r"used .*-\d", lost(instance, {**RELAY, Step.USED: 1}))
 
