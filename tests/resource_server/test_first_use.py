@@ -147,3 +147,20 @@ async def test_what_is_remembered_is_bounded_and_the_store_remembers_the_rest(mo
     here = uses(await in_store())
     found = [await here.family(request(), own(grant_id=name)) for name in ("grant", "b", "c", "grant")]
     assert found == [ClientFamily.CURSOR, None, None, None]
+
+
+async def test_a_login_in_use_is_not_forgotten_for_others_that_came_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(first_use, "MOST", 2)
+    here = uses(None)
+    found = [await here.family(request(), own(grant_id=name)) for name in ("a", "b", "a", "c", "a")]
+    assert found == [ClientFamily.CLAUDE, ClientFamily.CLAUDE, None, ClientFamily.CLAUDE, None]
+
+
+async def test_grants_do_not_displace_logins_that_only_this_process_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(first_use, "MOST", 2)
+    here = uses(await in_store())
+    nameless = token(token_id=None)
+    found = [await here.family(request(), nameless)]
+    for name in ("a", "b", "c"):
+        await here.family(request(), own(grant_id=name))
+    assert [*found, await here.family(request(), nameless)] == [ClientFamily.CLAUDE, None]
