@@ -88,6 +88,12 @@ async def test_a_refreshed_token_of_the_identity_provider_is_of_the_same_grant()
     assert await here.family(request(), token(token_id="number 2")) is None
 
 
+async def test_a_family_that_another_release_has_stored_is_other() -> None:
+    grants = PlayedGrants()
+    await grants.add(GRANT._replace(client_family="zed"), expires_at=NOW + 300)
+    assert await uses(grants).family(request(), own()) is ClientFamily.OTHER
+
+
 @pytest.mark.parametrize("method", ["HEAD", "OPTIONS"])
 async def test_a_request_that_is_not_counted_uses_nothing(method: str) -> None:
     here = uses(await in_store())
