@@ -155,6 +155,16 @@ async def test_a_viewer_who_leaves_makes_room() -> None:
         await eventually(there_is_room)
 
 
+async def test_a_head_request_takes_no_viewers_place() -> None:
+    pipeline = Pipeline()
+    async with serving(page_of(pipeline), pipeline.registry) as listener, http(listener) as viewer:
+        for _ in range(page_app.MOST_VIEWERS + 1):
+            with anyio.fail_after(PATIENCE):
+                assert (await viewer.head("/events")).status_code == 200
+        async with viewer.stream("GET", "/events") as stream:
+            assert stream.status_code == 200
+
+
 async def test_a_viewer_who_does_not_read_is_dropped_and_nothing_is_kept_for_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -204,8 +214,7 @@ async def test_every_answer_forbids_all_but_what_this_listener_serves(path: str)
         assert (headers["x-content-type-options"], headers["cache-control"]) == ("nosniff", "no-store")
         for method in ("POST", "PUT", "DELETE", "OPTIONS"):
             assert (await viewer.request(method, path)).status_code == 405
-        if path != "/events":
-            assert (await viewer.head(path)).status_code == 200
+        assert (await viewer.head(path)).status_code == 200
 
 
 @pytest.mark.parametrize("path", LOADED)

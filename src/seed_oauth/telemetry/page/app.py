@@ -118,6 +118,8 @@ class MetricsPage:
         return Response(self._encode(whole=True), headers=HEADERS, media_type="application/json")
 
     async def _events(self, request: Request) -> Response:
+        if request.method == "HEAD":
+            return Response(headers=HEADERS, media_type="text/event-stream")
         if self._viewers >= MOST_VIEWERS:
             return PlainTextResponse("too many viewers: poll /figures\n", 503, {**HEADERS, "Retry-After": "60"})
         self._viewers += 1
