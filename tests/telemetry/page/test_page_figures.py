@@ -13,6 +13,7 @@ from seed_oauth.outcomes import (
     Outcome,
     RegistrationOutcome,
     ResourceOutcome,
+    RevocationOutcome,
     TokenOutcome,
 )
 from seed_oauth.outcomes.remedies import REMEDIES
@@ -60,7 +61,14 @@ def shown(samples: Samples) -> dict[str, Any]:
     ("samples", "level", "words"),
     [
         (counted(), "idle", "No logins."),
-        (counted((AuthorizationOutcome.BAD_SCOPE, 3)), "idle", "No login was completed, 3 requests failed."),
+        (counted((TokenOutcome.BAD_CODE, 1)), "idle", "No login was completed; requests that failed: 1."),
+        (
+            counted((AuthorizationOutcome.BAD_SCOPE, 3), requested=3),
+            "warning",
+            "No login was completed; requests that failed: 3.",
+        ),
+        (counted(requested=3, redirected=3, refreshed=50), "warning", "No login was completed."),
+        (counted(refreshed=1200), "good", "Refreshes work: 1,200."),
         (counted(exchanged=1200), "good", "Logins work: 1,200 got tokens."),
         (counted((TokenOutcome.BAD_CODE, 500), exchanged=5), "good", "Logins work: 5 got tokens."),
         (
@@ -74,9 +82,26 @@ def shown(samples: Samples) -> dict[str, Any]:
             "Logins fail: 5 because of the identity provider and 6 because of this server. 9 got tokens.",
         ),
         (
-            counted((RegistrationOutcome.STORE_FAILED, 1)),
+            counted((CallbackOutcome.STORE_FAILED, 1)),
             "bad",
             "Logins fail: 1 because of this server. 0 got tokens.",
+        ),
+        (
+            counted((RevocationOutcome.IDP_FAILED, 9), (RegistrationOutcome.STORE_FAILED, 9), exchanged=5),
+            "good",
+            "Logins work: 5 got tokens.",
+        ),
+        (
+            counted(
+                (ResourceOutcome.TOKEN_CHECK_UNAVAILABLE, 1), (ResourceOutcome.BAD_TOKEN, 50), requests=59, exchanged=5
+            ),
+            "warning",
+            "Logins work: 5 got tokens. Requests to the MCP server fail: 1 of 60.",
+        ),
+        (
+            counted((ResourceOutcome.MCP_SERVER_UNREACHABLE, 9)),
+            "bad",
+            "No login was completed; requests that failed: 9. Requests to the MCP server fail: 9 of 9.",
         ),
         (counted((TokenOutcome.IDP_TIMEOUT, 1), exchanged=1, refreshed=999), "good", "Logins work: 1 got tokens."),
     ],
