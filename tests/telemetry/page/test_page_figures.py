@@ -188,6 +188,16 @@ def test_the_401_with_which_every_login_begins_is_no_error() -> None:
     assert shown(counted((ResourceOutcome.NO_TOKEN, 50)))["verdict"]["text"] == "No logins."
 
 
+def test_the_challenges_with_which_logins_begin_are_no_failed_requests() -> None:
+    samples = Samples(
+        {
+            sample(RESOURCE_REQUESTS.name, result=result): count
+            for result, count in {"allowed": 8, "challenged": 90, "refused": 2}.items()
+        }
+    )
+    assert {"name": "MCP request", "good": 8, "all": 10} in shown(samples)["successes"]
+
+
 def test_families_without_a_login_are_left_out() -> None:
     families = shown(counted(family=ClientFamily.CURSOR, requested=4, exchanged=1))["families"]
     assert families == [{"family": "cursor", "requested": 4, "exchanged": 1}]

@@ -213,10 +213,12 @@ def _steps(increase: Samples, step: Step, family: ClientFamily) -> int:
 
 def _success(increase: Samples, name: str, series: Series, good: Mapping[str, str]) -> dict[str, Any]:
     whole = _OF_ALL.get(name, {})
+    # Every login begins with a challenge: neither good nor bad.
+    challenged = increase.total(series.name, result=ResourceResult.CHALLENGED)
     return {
         "name": name,
         "good": increase.total(series.name, **whole, **good),
-        "all": increase.total(series.name, **whole),
+        "all": increase.total(series.name, **whole) - challenged,
     }
 
 
