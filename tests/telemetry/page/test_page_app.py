@@ -27,6 +27,7 @@ from tests.integration.real_parts import eventually
 pytestmark = pytest.mark.anyio
 
 PATIENCE = 10
+NOW = 1_800_000_000.0
 STATIC = files("seed_oauth.telemetry.page").joinpath("static")
 LOADED = ["/", "/page.css", "/page.js", "/charts.js", "/uplot.css", "/uplot.js", "/figures"]
 
@@ -86,6 +87,18 @@ async def test_the_figures_are_those_of_the_counters_since_the_page_began() -> N
     )
     assert re.fullmatch(r"[0-9a-f]{16}", failed["correlation_id"])
     assert figures["now"]["workers"] == [{"worker": "0", "up": True}]
+
+
+async def test_times_are_those_of_the_clock_and_never_go_back() -> None:
+    times = iter([NOW, NOW + 5, NOW + 4 * 3600, NOW])
+    pipeline = Pipeline()
+    page = MetricsPage(pipeline.registry, pipeline.failed_logins, clock=lambda: next(times))
+    for _ in range(4):
+        page.read()
+    app = create_metrics_app(pipeline.registry, page=page)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://metrics") as viewer:
+        figures = json_of(await viewer.get("/figures"))
+    assert [point[0] for point in figures["fine"]] == [NOW + 5, NOW + 4 * 3600, NOW + 4 * 3600 + INTERVAL]
 
 
 async def test_viewers_get_an_event_after_each_reading_with_the_latest_points_only() -> None:
