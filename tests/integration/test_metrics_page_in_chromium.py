@@ -121,13 +121,48 @@ async def test_a_screen_reader_is_told_what_is_seen(chromium: Browser) -> None:
     async with demo(4) as (environment, _), opened(chromium, environment.page) as tab:
         await shows(tab.page, await completed(environment))
         main = tab.page.get_by_role("main")
-        for name in ("Is it well?", "Who suffers?", "Where in the login?", "Why, and what to do?", "Since when?"):
+        for name in ("Is all well?", "Who suffers?", "Where in the login?", "Why, and what to do?", "Since when?"):
             assert await main.get_by_role("region", name=name, exact=True).count() == 1
         assert await main.get_by_role("status").inner_text() != "Loading"
         charts = await main.get_by_role("img").evaluate_all("charts => charts.map(chart => chart.ariaLabel)")
         assert [chart.split(", latest: ")[0] for chart in charts][:1] == ["Logins per minute"]
         assert await main.get_by_role("rowheader", name="exchanged", exact=True).count() == 1
         assert await tab.page.get_by_role("radio", name="10 min", exact=True).count() == 1
+
+
+async def test_what_the_figures_mean_is_said_in_words(chromium: Browser) -> None:
+    async with demo(1) as (environment, _), opened(chromium, "about:blank") as tab:
+        async with httpx.AsyncClient(base_url=environment.page, trust_env=False) as http:
+            figures = (await http.get("figures")).json()
+        period = figures["periods"][0]
+        period["idp"] = [{"operation": "token", "outcome": it, "count": 1} for it in ("ok", "http_4xx", "timeout")]
+        for step in period["steps"]:
+            step["count"] = 1
+        period["exchange"], period["loss"] = [0.1, 5, 5], None
+        figures["fine"] = [[0, *[5] * (len(figures["names"]) - 1)]]
+        await tab.page.route("**/events", lambda route: route.abort())
+        await tab.page.route("**/figures", lambda route: route.fulfill(json=figures))
+        await tab.page.goto(environment.page)
+        await expect(tab.page.locator("#loss")).to_have_text("None were lost on the way.")
+        tiles = await tab.page.locator("#tiles div").all_inner_texts()
+        assert "≥ 5 s" in tiles[2]
+        assert "P99 ≥ 5 s" in tiles[2]
+        assert "66.6 %" in tiles[4]
+        legend = await tab.page.locator("figure").nth(2).locator(".u-value").all_inner_texts()
+        assert legend[1:] == ["≥ 5 s"] * 3
+        for step in period["steps"]:
+            step["count"] = 0
+        await tab.page.reload()
+        await expect(tab.page.locator("#loss")).to_have_text("No logins.")
+
+
+async def test_a_connection_that_hangs_is_reported(chromium: Browser) -> None:
+    async with demo(1) as (environment, _), opened(chromium, "about:blank") as tab:
+        await tab.page.route("**/events", lambda route: route.abort())
+        await tab.page.route("**/figures", lambda _: None)
+        await tab.page.goto(environment.page)
+        told = "No connection to the metrics listener. Trying again."
+        await expect(tab.page.locator("#updated")).to_have_text(told, timeout=30_000)
 
 
 async def test_nothing_moves(chromium: Browser) -> None:

@@ -88,6 +88,12 @@ async def test_a_refreshed_token_of_the_identity_provider_is_of_the_same_grant()
     assert await here.family(request(), token(token_id="number 2")) is None
 
 
+async def test_a_family_that_another_release_has_stored_is_other() -> None:
+    grants = PlayedGrants()
+    await grants.add(GRANT._replace(client_family="zed"), expires_at=NOW + 300)
+    assert await uses(grants).family(request(), own()) is ClientFamily.OTHER
+
+
 @pytest.mark.parametrize("method", ["HEAD", "OPTIONS"])
 async def test_a_request_that_is_not_counted_uses_nothing(method: str) -> None:
     here = uses(await in_store())
@@ -117,17 +123,20 @@ async def test_without_a_store_each_process_counts_a_grant_once_and_tells_the_fa
 
 
 @pytest.mark.parametrize("grants", [None, PlayedGrants()], ids=["without a store", "unknown to the store"])
-async def test_where_no_grant_is_known_a_users_logins_in_one_session_are_one(grants: PlayedGrants | None) -> None:
+async def test_where_no_grant_is_known_each_token_of_a_user_counts_once_for_its_client(
+    grants: PlayedGrants | None,
+) -> None:
     here = uses(grants)
     assert await here.family(request(), token()) is ClientFamily.CLAUDE
-    assert await here.family(request("Cursor/1.7"), token(token_id="number 2")) is None
+    assert await here.family(request(), token(token_id="number 2")) is None
+    assert await here.family(request("Cursor/1.7"), token(token_id="number 3")) is ClientFamily.CURSOR
     others: tuple[dict[str, Any], ...] = (
         {"subject": "bob"},
-        {"client_id": "another"},
+        {"issued_at": NOW + 3600.0},
         {"session_id": "s1"},
         {"subject": None},
     )
-    for number, changes in enumerate(others, 3):
+    for number, changes in enumerate(others, 4):
         other = token(token_id=f"number {number}", **changes)
         assert await here.family(request(), other) is ClientFamily.CLAUDE
         assert await here.family(request(), other) is None
@@ -144,3 +153,20 @@ async def test_what_is_remembered_is_bounded_and_the_store_remembers_the_rest(mo
     here = uses(await in_store())
     found = [await here.family(request(), own(grant_id=name)) for name in ("grant", "b", "c", "grant")]
     assert found == [ClientFamily.CURSOR, None, None, None]
+
+
+async def test_a_login_in_use_is_not_forgotten_for_others_that_came_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(first_use, "MOST", 2)
+    here = uses(None)
+    found = [await here.family(request(), own(grant_id=name)) for name in ("a", "b", "a", "c", "a")]
+    assert found == [ClientFamily.CLAUDE, ClientFamily.CLAUDE, None, ClientFamily.CLAUDE, None]
+
+
+async def test_grants_do_not_displace_logins_that_only_this_process_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(first_use, "MOST", 2)
+    here = uses(await in_store())
+    nameless = token(token_id=None)
+    found = [await here.family(request(), nameless)]
+    for name in ("a", "b", "c"):
+        await here.family(request(), own(grant_id=name))
+    assert [*found, await here.family(request(), nameless)] == [ClientFamily.CLAUDE, None]

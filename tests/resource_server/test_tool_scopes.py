@@ -180,6 +180,12 @@ async def test_a_challenge_names_what_the_token_has_already_too(kind: str) -> No
         assert challenge_of(refused)["scope"] == "mcp files:write files:delete"
 
 
+async def test_a_scope_that_is_needed_for_the_method_and_for_the_tool_is_named_once(kind: str) -> None:
+    async with site(kind, method_scopes={"files:read": ["tools/call"]}) as server:
+        refused = await server.send(call("read_file"))
+        assert "the scopes files:read:" in json_of(refused)["error"]["message"]
+
+
 async def test_a_login_that_brought_no_scope_is_not_asked_for_again(server: Site) -> None:
     """Clients log in again for each challenge with an error, and an agent calls again."""
     challenges = [

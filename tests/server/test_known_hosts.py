@@ -5,7 +5,7 @@ import asyncio
 import httpx
 import pytest
 from starlette.responses import PlainTextResponse
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from seed_oauth import Pipeline, Settings
 from seed_oauth.server.known_hosts import KnownHosts, public_hosts
@@ -57,7 +57,7 @@ async def test_it_answers_to_its_own_names_and_to_those_that_nobody_can_rebind(h
     async def send(message: Message) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"host", host)]}
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"host", host)], "server": ("127.0.0.1", 80)}
     await KnownHosts(app, public_hosts(SETTINGS))(scope, receive, send)
     assert sent[0]["status"] == status
 
@@ -82,12 +82,29 @@ async def test_neither_are_the_metrics() -> None:
         await serving
 
 
-async def test_a_listener_elsewhere_leaves_that_to_its_reverse_proxy() -> None:
-    with listen("0.0.0.0", 0, "PORT") as listening:  # noqa: S104 - what is tested
+@pytest.mark.parametrize("bound", ["0.0.0.0", "::"])  # noqa: S104 - what is tested
+async def test_a_tunnel_that_connects_on_loopback_is_not_reached_by_one_either(bound: str) -> None:
+    """As `kubectl port-forward` does, in front of a listener of the pod's network."""
+    with listen(bound, 0, "METRICS_PORT") as listening:
         listener = Listener(app, listening, drain=0)
         serving = asyncio.create_task(listener.run_until_stopped())
-        url = listener.url.replace("0.0.0.0", "127.0.0.1")  # noqa: S104 - the same
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
-            assert (await http.get("/", headers={"Host": "another.example"})).status_code == 200
+            assert (await http.get("/", headers={"Host": "evil.example"})).status_code == 421
+            assert (await http.get("/")).status_code == 200
         listener.should_exit = True
         await serving
+
+
+@pytest.mark.parametrize("address", ["10.1.2.3", "::ffff:10.1.2.3", "fd00::1"])
+async def test_a_connection_elsewhere_leaves_that_to_its_reverse_proxy(address: str) -> None:
+    served = KnownHosts(app, ())
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(_at(address, served)), base_url="http://door") as http:
+        assert (await http.get("/", headers={"Host": "another.example"})).status_code == 200
+
+
+def _at(address: str, served: ASGIApp) -> ASGIApp:
+    async def at(scope: Scope, receive: Receive, send: Send) -> None:
+        await served({**scope, "server": (address, 80)}, receive, send)
+
+    return at

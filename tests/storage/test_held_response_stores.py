@@ -1,7 +1,8 @@
 """What every `HeldResponseStore` does, held for those there are."""
 
+import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -121,6 +122,17 @@ async def test_each_is_either_taken_or_counted_however_many_try_at_once(place: P
     assert sum(ended) == len(keys)
 
 
+async def test_the_table_of_earlier_versions_is_not_kept_in_use(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "store.db")) as earlier:
+        earlier.execute("CREATE TABLE held_responses (key TEXT PRIMARY KEY, sealed TEXT, client_family TEXT)")
+        database = Database(f"sqlite:///{tmp_path}/store.db")
+        store = SqliteHeldResponseStore(database)
+        await store.hold(-1, "sealed", OTHER, expires_at=NOW)
+        assert await store.take(-1) == "sealed"
+        assert not earlier.execute("SELECT name FROM sqlite_schema WHERE name = 'held_responses'").fetchall()
+    await database.aclose()
+
+
 async def test_a_store_that_does_not_work_says_so(tmp_path: Path) -> None:
     store = SqliteHeldResponseStore(Database(f"sqlite:///{tmp_path}/missing/store.db"))
     with pytest.raises(StoreError):
@@ -135,8 +147,8 @@ async def test_a_store_that_does_not_work_says_so(tmp_path: Path) -> None:
 async def test_redis_deletes_by_itself_what_no_server_is_left_to_delete(empty_redis: RedisServer) -> None:
     database = RedisDatabase(empty_redis.url)
     await RedisHeldResponseStore(database).hold(1, "sealed", OTHER, expires_at=NOW)
-    for key in ("responses", "by-expiry"):
-        assert 0 < int(empty_redis.ask("TTL", f"seed-oauth:{{held}}:{key}")) <= 3600
+    for key in ("sealed", "by-expiry"):
+        assert 0 < int(empty_redis.ask("TTL", f"seed-oauth:{{held-token-responses}}:{key}")) <= 3600
     await database.aclose()
 
 
@@ -145,7 +157,7 @@ async def test_what_redis_has_evicted_is_not_counted(empty_redis: RedisServer) -
     database = RedisDatabase(empty_redis.url)
     store = RedisHeldResponseStore(database)
     await store.hold(1, "sealed", OTHER, expires_at=NOW)
-    empty_redis.ask("DEL", "seed-oauth:{held}:responses")
+    empty_redis.ask("DEL", "seed-oauth:{held-token-responses}:sealed")
     assert await store.delete_expired(now=NOW + 1) == {}
     assert await store.take(1) is None
     await database.aclose()

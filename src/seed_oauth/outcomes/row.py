@@ -35,6 +35,11 @@ class ClientFamily(StrEnum):
     INSPECTOR = "inspector"
     OTHER = "other"
 
+    @classmethod
+    def _missing_(cls, _value: object) -> Self:
+        # Another release may have stored a family that this one does not know.
+        return cls.OTHER
+
 
 class Check(StrEnum):
     """Label `check` of `seed_oauth_ready`: what requests need."""

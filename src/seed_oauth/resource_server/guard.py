@@ -115,16 +115,12 @@ class Guard:
         asked = asked_by(request.headers.raw, await client.read())
         if self._names_tools:
             _note_tools(asked)
-        needed: list[str] = []
-        lists_tools = False
-        for operation in asked.operations:
-            needed += [scope for scope in self._operations.needed_by(operation) if scope not in needed]
-            lists_tools = lists_tools or operation.method == LIST
+        needed = list(dict.fromkeys(scope for one in asked.operations for scope in self._operations.needed_by(one)))
         if needed:
             if not (token.scopes.issuperset(needed) or self._hierarchy.covers(token.scopes, needed)):
                 raise self._refusal(request, token, needed, asked)
             self._step_ups.end(token, needed)
-        if lists_tools:
+        if any(operation.method == LIST for operation in asked.operations):
             held = self._hierarchy.expanded(token.scopes)
             return ToolLists(lambda name: held.issuperset(self._operations.needed_by(Operation(CALL, name))))
         return None

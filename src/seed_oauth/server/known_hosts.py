@@ -1,7 +1,8 @@
-"""Which names a listener on loopback answers to, against DNS rebinding.
+"""Which names a connection on loopback is answered under, against DNS rebinding.
 
 A page of evil.example becomes same-origin with a local server once its name resolves to 127.0.0.1. Its requests have
-that name in Host.
+that name in Host. A tunnel, such as that of `kubectl port-forward`, connects on loopback, too, wherever the listener is
+bound.
 """
 
 from collections.abc import Collection
@@ -23,7 +24,10 @@ def public_hosts(settings: Settings) -> frozenset[str]:
 
 
 class KnownHosts:
-    """ASGI middleware that refuses requests for other names: addresses and names without a dot are never rebound."""
+    """ASGI middleware that refuses requests for other names on connections on loopback.
+
+    Addresses and names without a dot are never rebound.
+    """
 
     def __init__(self, app: ASGIApp, hosts: Collection[str]) -> None:
         """`hosts` are names in lower case."""
@@ -33,8 +37,10 @@ class KnownHosts:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] == "http" and not all(
-            self._is_known(value) for name, value in scope["headers"] if name == b"host"
+        if (
+            scope["type"] == "http"
+            and _is_loopback(scope["server"][0])
+            and not all(self._is_known(value) for name, value in scope["headers"] if name == b"host")
         ):
             description = "this server does not answer to the name in Host: use its issuer or an address"
             app: ASGIApp = json_response({"error": "invalid_request", "error_description": description}, _MISDIRECTED)
@@ -48,6 +54,12 @@ class KnownHosts:
         except ValueError:
             return False
         return "." not in host or host in self._hosts or host.endswith(".localhost") or _is_address(host)
+
+
+@lru_cache(256)
+def _is_loopback(address: str) -> bool:
+    # A socket of IPv6 has connections of IPv4, too (RFC 4291 §2.5.5.2).
+    return ip_address(address.removeprefix("::ffff:")).is_loopback
 
 
 def _is_address(host: str) -> bool:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from ipaddress import ip_address
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -51,11 +50,9 @@ class Listener(uvicorn.Server):
         are the names that it answers to on loopback, besides addresses and local names. `on_start` is called once it
         accepts connections. `pipeline` records what becomes of connections, and the lag of the event loop.
         """
-        if ip_address(listening.getsockname()[0]).is_loopback:
-            app = KnownHosts(app, hosts)
         limits = limits or Limits(connections=most_connections())
         config = uvicorn.Config(
-            app,
+            KnownHosts(app, hosts),
             http=Connection,
             ws="none",
             log_config=None,

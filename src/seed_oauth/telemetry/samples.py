@@ -13,12 +13,14 @@ from itertools import pairwise
 
 from prometheus_client import Metric
 
-from seed_oauth.telemetry.contract import CONTRACT
+from seed_oauth.telemetry.contract import CONTRACT, FLOW_STEPS, RESOURCE_REQUESTS, ResourceResult
+from seed_oauth.telemetry.steps import Step
 
 Labels = frozenset[tuple[str, str]]
 Key = tuple[str, Labels]
 """The name of a sample (`…_total`, `…_bucket`) and its labels."""
 
+_IN_FRONT = (ResourceResult.ALLOWED, ResourceResult.CHALLENGED)
 _NAMES = frozenset(f"{series.name}_bucket" if series.buckets else series.name for series in CONTRACT)
 
 
@@ -132,6 +134,16 @@ class Samples:
             for key, value in part._values.items():  # noqa: SLF001 - of the same class
                 sums[key] += value
         return cls(sums)
+
+
+def sees_uses(samples: Samples) -> bool:
+    """Whether the first use of each login is counted here: in front of the MCP server, and in the broker flow.
+
+    A refused request tells nothing: anybody can send one to `/oauth/verify`. In the relay flow nobody returns here, and
+    each token counts, not each login.
+    """
+    requests = (samples.total(RESOURCE_REQUESTS.name, result=it) for it in _IN_FRONT)
+    return any(requests) and samples.total(FLOW_STEPS.name, step=Step.RETURNED) > 0
 
 
 def sample_values(metrics: Iterable[Metric]) -> dict[Key, float]:

@@ -122,6 +122,7 @@ def flow(instance: Instance) -> FlowState:
     instance.exchange("refresh_token", 0.05, times=5)
     for step, times in zip(Step, (30, 8, 7, 3, 20, 8, 15, 12, 9, 6, 5, 3, 1), strict=True):
         instance.step(step, times)
+    instance.count(RESOURCE_REQUESTS, 90, result="allowed")
     instance.count(CONSENT_DECISIONS, 8, decision="approved")
     instance.count(CONSENT_DECISIONS, 2, decision="denied")
     instance.come_back(20, times=10)
@@ -224,6 +225,7 @@ def lost(instance: Instance, steps: Mapping[Step, int]) -> str:
     return "\n".join(lines(flow, 80))
 
 
+BROKER = {Step.REQUESTED: 4, Step.REDIRECTED: 4, Step.RETURNED: 3, Step.EXCHANGED: 3}
 RELAY = {Step.REQUESTED: 4, Step.REDIRECTED: 4, Step.EXCHANGED: 3}
 
 
@@ -236,7 +238,18 @@ def test_nothing_is_lost_at_a_step_that_is_not_taken_here(instance: Instance) ->
 
 def test_tokens_that_nobody_uses_are_lost(instance: Instance) -> None:
     instance.count(RESOURCE_REQUESTS, 4, result="challenged")
-    assert re.search(r"used +-100 % +0 ", lost(instance, RELAY))
+    assert re.search(r"used +-100 % +0 ", lost(instance, BROKER))
+
+
+def test_the_use_of_tokens_is_not_expected_in_the_relay_flow(instance: Instance) -> None:
+    """Each token counts there, not each login."""
+    instance.count(RESOURCE_REQUESTS, 4, result="allowed")
+    assert not re.search(r"used .*-\d", lost(instance, {**RELAY, Step.USED: 1}))
+
+
+def test_a_refused_request_of_a_stranger_does_not_tell_that_tokens_are_used_here(instance: Instance) -> None:
+    instance.count(RESOURCE_REQUESTS, 4, result="refused")
+    assert not re.search(r"used .*-\d", lost(instance, BROKER))
 
 
 def test_a_login_that_begins_is_no_error(instance: Instance) -> None:

@@ -27,6 +27,7 @@ from tests.integration.real_parts import eventually
 pytestmark = pytest.mark.anyio
 
 PATIENCE = 10
+NOW = 1_800_000_000.0
 STATIC = files("seed_oauth.telemetry.page").joinpath("static")
 LOADED = ["/", "/page.css", "/page.js", "/charts.js", "/uplot.css", "/uplot.js", "/figures"]
 
@@ -86,6 +87,18 @@ async def test_the_figures_are_those_of_the_counters_since_the_page_began() -> N
     )
     assert re.fullmatch(r"[0-9a-f]{16}", failed["correlation_id"])
     assert figures["now"]["workers"] == [{"worker": "0", "up": True}]
+
+
+async def test_times_are_those_of_the_clock_and_never_go_back() -> None:
+    times = iter([NOW, NOW + 5, NOW + 4 * 3600, NOW])
+    pipeline = Pipeline()
+    page = MetricsPage(pipeline.registry, pipeline.failed_logins, clock=lambda: next(times))
+    for _ in range(4):
+        page.read()
+    app = create_metrics_app(pipeline.registry, page=page)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://metrics") as viewer:
+        figures = json_of(await viewer.get("/figures"))
+    assert [point[0] for point in figures["fine"]] == [NOW + 5, NOW + 4 * 3600, NOW + 4 * 3600 + INTERVAL]
 
 
 async def test_viewers_get_an_event_after_each_reading_with_the_latest_points_only() -> None:
@@ -155,6 +168,16 @@ async def test_a_viewer_who_leaves_makes_room() -> None:
         await eventually(there_is_room)
 
 
+async def test_a_head_request_takes_no_viewers_place() -> None:
+    pipeline = Pipeline()
+    async with serving(page_of(pipeline), pipeline.registry) as listener, http(listener) as viewer:
+        for _ in range(page_app.MOST_VIEWERS + 1):
+            with anyio.fail_after(PATIENCE):
+                assert (await viewer.head("/events")).status_code == 200
+        async with viewer.stream("GET", "/events") as stream:
+            assert stream.status_code == 200
+
+
 async def test_a_viewer_who_does_not_read_is_dropped_and_nothing_is_kept_for_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -204,8 +227,7 @@ async def test_every_answer_forbids_all_but_what_this_listener_serves(path: str)
         assert (headers["x-content-type-options"], headers["cache-control"]) == ("nosniff", "no-store")
         for method in ("POST", "PUT", "DELETE", "OPTIONS"):
             assert (await viewer.request(method, path)).status_code == 405
-        if path != "/events":
-            assert (await viewer.head(path)).status_code == 200
+        assert (await viewer.head(path)).status_code == 200
 
 
 @pytest.mark.parametrize("path", LOADED)

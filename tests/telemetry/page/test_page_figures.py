@@ -13,6 +13,7 @@ from seed_oauth.outcomes import (
     Outcome,
     RegistrationOutcome,
     ResourceOutcome,
+    RevocationOutcome,
     TokenOutcome,
 )
 from seed_oauth.outcomes.remedies import REMEDIES
@@ -41,13 +42,14 @@ def counted(
     family: ClientFamily = ClientFamily.CLAUDE,
     steps: Mapping[str, int] | None = None,
     requests: int = 0,
+    result: str = "allowed",
     **more: int,
 ) -> Samples:
     taken = {**(steps or {}), **more}
     return Samples(
         {sample(FLOW_STEPS.name, step=step, client_family=family): count for step, count in taken.items()}
         | {sample(ERRORS.name, **error_attributes(outcome)): count for outcome, count in errors}
-        | {sample(RESOURCE_REQUESTS.name, result="allowed"): requests}
+        | {sample(RESOURCE_REQUESTS.name, result=result): requests}
     )
 
 
@@ -59,7 +61,14 @@ def shown(samples: Samples) -> dict[str, Any]:
     ("samples", "level", "words"),
     [
         (counted(), "idle", "No logins."),
-        (counted((AuthorizationOutcome.BAD_SCOPE, 3)), "idle", "No login was completed, 3 requests failed."),
+        (counted((TokenOutcome.BAD_CODE, 1)), "idle", "No login was completed; requests that failed: 1."),
+        (
+            counted((AuthorizationOutcome.BAD_SCOPE, 3), requested=3),
+            "warning",
+            "No login was completed; requests that failed: 3.",
+        ),
+        (counted(requested=3, redirected=3, refreshed=50), "warning", "No login was completed."),
+        (counted(refreshed=1200), "good", "Refreshes work: 1,200."),
         (counted(exchanged=1200), "good", "Logins work: 1,200 got tokens."),
         (counted((TokenOutcome.BAD_CODE, 500), exchanged=5), "good", "Logins work: 5 got tokens."),
         (
@@ -73,9 +82,26 @@ def shown(samples: Samples) -> dict[str, Any]:
             "Logins fail: 5 because of the identity provider and 6 because of this server. 9 got tokens.",
         ),
         (
-            counted((RegistrationOutcome.STORE_FAILED, 1)),
+            counted((CallbackOutcome.STORE_FAILED, 1)),
             "bad",
             "Logins fail: 1 because of this server. 0 got tokens.",
+        ),
+        (
+            counted((RevocationOutcome.IDP_FAILED, 9), (RegistrationOutcome.STORE_FAILED, 9), exchanged=5),
+            "good",
+            "Logins work: 5 got tokens.",
+        ),
+        (
+            counted(
+                (ResourceOutcome.TOKEN_CHECK_UNAVAILABLE, 1), (ResourceOutcome.BAD_TOKEN, 50), requests=59, exchanged=5
+            ),
+            "warning",
+            "Logins work: 5 got tokens. Requests to the MCP server fail: 1 of 60.",
+        ),
+        (
+            counted((ResourceOutcome.MCP_SERVER_UNREACHABLE, 9)),
+            "bad",
+            "No login was completed; requests that failed: 9. Requests to the MCP server fail: 9 of 9.",
         ),
         (counted((TokenOutcome.IDP_TIMEOUT, 1), exchanged=1, refreshed=999), "good", "Logins work: 1 got tokens."),
     ],
@@ -147,11 +173,29 @@ def test_tokens_that_are_never_used_are_a_loss_where_requests_to_the_mcp_server_
     assert shown(counted(steps=steps, requests=requests))["loss"] == loss
 
 
+@pytest.mark.parametrize(
+    ("result", "returned"), [("refused", 9), ("allowed", 0)], ids=["a stranger's request", "relay flow"]
+)
+def test_tokens_that_are_not_used_are_no_loss_where_their_use_is_not_seen(result: str, returned: int) -> None:
+    steps = {"requested": 9, "redirected": 9, "returned": returned, "exchanged": 9}
+    assert shown(counted(steps=steps, requests=3, result=result))["loss"] is None
+
+
 def test_the_401_with_which_every_login_begins_is_no_error() -> None:
     figures = shown(counted((ResourceOutcome.NO_TOKEN, 50), exchanged=2))
     assert figures["errors"] == []
     assert figures["verdict"]["text"] == "Logins work: 2 got tokens."
     assert shown(counted((ResourceOutcome.NO_TOKEN, 50)))["verdict"]["text"] == "No logins."
+
+
+def test_the_challenges_with_which_logins_begin_are_no_failed_requests() -> None:
+    samples = Samples(
+        {
+            sample(RESOURCE_REQUESTS.name, result=result): count
+            for result, count in {"allowed": 8, "challenged": 90, "refused": 2}.items()
+        }
+    )
+    assert {"name": "MCP request", "good": 8, "all": 10} in shown(samples)["successes"]
 
 
 def test_families_without_a_login_are_left_out() -> None:

@@ -16,8 +16,8 @@ from seed_oauth.telemetry.contract import (
     CALLBACKS,
     CONSENT_DECISIONS,
     FLOW_STEPS,
-    RESOURCE_REQUESTS,
 )
+from seed_oauth.telemetry.samples import sees_uses
 from seed_oauth.telemetry.series import Series
 from seed_oauth.telemetry.steps import ON_THE_WAY, Step
 
@@ -81,9 +81,10 @@ def _lost(flow: FlowState, taken: Mapping[Step, float]) -> dict[Step, float]:
     """The share of logins that did not get from the step before to this one."""
     # In the relay flow nobody returns here, and not every authorization server is in front of an MCP server.
     ever = flow.since_start
-    is_used_here = ever.total(RESOURCE_REQUESTS.name) > 0
     here = [
-        step for step in ON_THE_WAY if ever.total(FLOW_STEPS.name, step=step) or (step is Step.USED and is_used_here)
+        step
+        for step in ON_THE_WAY
+        if (sees_uses(ever) if step is Step.USED else ever.total(FLOW_STEPS.name, step=step))
     ]
     return {step: max(1 - taken[step] / taken[before], 0.0) for before, step in pairwise(here) if taken[before]}
 

@@ -10,9 +10,9 @@ from typing import Any
 from seed_oauth.outcomes import ClientFamily
 from seed_oauth.storage.redis.database import KEY_PREFIX, RedisDatabase
 
-# The part in braces decides the node of a Cluster: each script changes both.
-_RESPONSES = f"{KEY_PREFIX}{{held}}:responses"
-_BY_EXPIRY = f"{KEY_PREFIX}{{held}}:by-expiry"
+# The part in braces decides the node of a Cluster: each script changes both. Under {held}, earlier versions had others.
+_RESPONSES = f"{KEY_PREFIX}{{held-token-responses}}:sealed"
+_BY_EXPIRY = f"{KEY_PREFIX}{{held-token-responses}}:by-expiry"
 
 _LONGEST = 3600
 """Seconds after the last login in which a server may still delete them itself."""

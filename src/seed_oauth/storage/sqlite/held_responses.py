@@ -9,16 +9,17 @@ from seed_oauth.storage.sqlite.database import Database
 
 # Without an index by expiry, which would double the cost of a write: the rows are those of the last minute.
 _TABLE = """
-    CREATE TABLE IF NOT EXISTS held_responses (
+    CREATE TABLE IF NOT EXISTS held_token_responses (
         key INTEGER PRIMARY KEY,
         sealed TEXT NOT NULL,
         client_family TEXT NOT NULL,
         expires_at REAL NOT NULL
     ) STRICT
 """
-_INSERT = "INSERT INTO held_responses (key, sealed, client_family, expires_at) VALUES (?, ?, ?, ?)"
-_TAKE = "DELETE FROM held_responses WHERE key = ? RETURNING sealed"
-_DELETE_EXPIRED = "DELETE FROM held_responses WHERE expires_at < ? RETURNING client_family"
+_INSERT = "INSERT INTO held_token_responses (key, sealed, client_family, expires_at) VALUES (?, ?, ?, ?)"
+_TAKE = "DELETE FROM held_token_responses WHERE key = ? RETURNING sealed"
+_DELETE_EXPIRED = "DELETE FROM held_token_responses WHERE expires_at < ? RETURNING client_family"
+_DROP = "DROP TABLE IF EXISTS held_responses"  # of earlier versions, whose keys were text
 
 
 class SqliteHeldResponseStore:
@@ -46,4 +47,5 @@ class SqliteHeldResponseStore:
 
 
 def _set_up(connection: sqlite3.Connection) -> None:
+    connection.execute(_DROP)
     connection.execute(_TABLE)

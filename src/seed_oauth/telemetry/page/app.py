@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.resources import files
-from time import monotonic, time
+from time import time
 from typing import Any
 
 import orjson
@@ -68,18 +68,18 @@ class MetricsPage:
         *,
         title: str = "",
         interval: float = INTERVAL,
-        clock: Callable[[], float] = monotonic,
+        clock: Callable[[], float] = time,
     ) -> None:
         """The page of the instance `title`, for example its issuer.
 
-        The registry is read every `interval` seconds; `clock` counts seconds and never goes back.
+        The registry is read every `interval` seconds; `clock` counts seconds since the epoch.
         """
         self._registry = registry
         self._failed_logins = failed_logins
         self._title = title
         self._interval = interval
         self._clock = clock
-        self._started = time() - clock()
+        self._at = 0.0
         self._history = History()
         self._samples = Samples()
         self._tick = 0
@@ -103,7 +103,9 @@ class MetricsPage:
     def read(self) -> None:
         """Read the registry once, and wake the viewers."""
         self._samples = Samples(sample_values(self._registry.collect()))
-        self._history.add(self._samples, self._started + self._clock())
+        # The clock may be set back. A monotonic one stands still while the machine is suspended.
+        self._at = max(self._clock(), self._at + min(self._interval, INTERVAL))
+        self._history.add(self._samples, self._at)
         self._tick += 1
         self._encoded.clear()
         self._ticked.set()
@@ -118,6 +120,8 @@ class MetricsPage:
         return Response(self._encode(whole=True), headers=HEADERS, media_type="application/json")
 
     async def _events(self, request: Request) -> Response:
+        if request.method == "HEAD":
+            return Response(headers=HEADERS, media_type="text/event-stream")
         if self._viewers >= MOST_VIEWERS:
             return PlainTextResponse("too many viewers: poll /figures\n", 503, {**HEADERS, "Retry-After": "60"})
         self._viewers += 1

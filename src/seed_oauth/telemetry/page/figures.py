@@ -1,12 +1,21 @@
 """The figures of the page, as JSON has them, from the increase of the counters over a period."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from operator import itemgetter
 from typing import Any
 
-from seed_oauth.outcomes import Cause, ClientFamily, Outcome
+from seed_oauth.outcomes import (
+    AuthorizationOutcome,
+    CallbackOutcome,
+    Cause,
+    ClientFamily,
+    ConsentOutcome,
+    Outcome,
+    ResourceOutcome,
+    TokenOutcome,
+)
 from seed_oauth.outcomes.remedies import REMEDIES
 from seed_oauth.telemetry.contract import (
     AUTHORIZATION_REQUESTS,
@@ -23,8 +32,9 @@ from seed_oauth.telemetry.contract import (
     TOKEN_EXCHANGE_DURATION,
     TOKEN_EXCHANGES,
     WORKER_UP,
+    ResourceResult,
 )
-from seed_oauth.telemetry.samples import Samples
+from seed_oauth.telemetry.samples import Samples, sees_uses
 from seed_oauth.telemetry.series import Series
 from seed_oauth.telemetry.steps import BEGINNING, ON_THE_WAY, Step
 
@@ -71,7 +81,12 @@ _TO_DO = {
 
 _LINK = re.compile(r"\[([^]]*)\]\([^)]*\)")
 
-_FAULTY = 0.05  # share of logins
+_OF_LOGINS = (Step.REQUESTED, Step.EXCHANGED, Step.REFRESHED)
+_LOGIN_ENDPOINTS = [
+    ENDPOINTS[outcomes] for outcomes in (AuthorizationOutcome, ConsentOutcome, CallbackOutcome, TokenOutcome)
+]
+
+_FAULTY = 0.05  # share of logins or requests
 _SUSPICIOUS = 0.01
 
 
@@ -96,7 +111,7 @@ def period(increase: Samples, seconds: float, now: Mapping[str, Any]) -> dict[st
     return {
         "seconds": round(seconds),
         "verdict": verdict(increase, now),
-        "loss": _loss(steps, is_used_here=increase.total(RESOURCE_REQUESTS.name) > 0),
+        "loss": _loss(steps, with_uses=sees_uses(increase)),
         "steps": [{"step": step.value, "count": count, "aside": step in ASIDE} for step, count in steps.items()],
         "families": [
             {"family": family, "requested": requested, "exchanged": exchanged}
@@ -130,33 +145,53 @@ def verdict(increase: Samples, now: Mapping[str, Any]) -> dict[str, str]:
         return _said("bad", f"Worker {', '.join(down)} does not respond.")
     if failing:
         return _said("bad", f"Not ready: {', '.join(failing)}. The log and `seed-oauth doctor` say why.")
-    completed = increase.total(FLOW_STEPS.name, step=Step.EXCHANGED)
-    ours = {cause: int(_failed(increase, cause=cause)) for cause in (Cause.IDP, Cause.SERVER)}
+    logins, requests = _of_logins(increase), _of_requests(increase)
+    if requests is None:
+        return logins
+    level = "bad" if "bad" in {logins["level"], requests["level"]} else "warning"
+    return _said(level, f"{logins['text']} {requests['text']}")
+
+
+def _of_logins(increase: Samples) -> dict[str, str]:
+    requested, completed, refreshed = (int(increase.total(FLOW_STEPS.name, step=step)) for step in _OF_LOGINS)
+    ours = {cause: _failures(increase, cause, _LOGIN_ENDPOINTS) for cause in (Cause.IDP, Cause.SERVER)}
     failures = sum(ours.values())
-    attempts = failures + completed + increase.total(FLOW_STEPS.name, step=Step.REFRESHED)
-    if not attempts:
-        refused = int(_failed(increase))
-        return _said("idle", f"No login was completed, {refused:,} requests failed." if refused else "No logins.")
-    if failures / attempts < _SUSPICIOUS:
-        return _said("good", f"Logins work: {int(completed):,} got tokens.")
-    names = {Cause.IDP: "the identity provider", Cause.SERVER: "this server"}
-    because = " and ".join(f"{count:,} because of {names[cause]}" for cause, count in ours.items() if count)
-    return _said(
-        "bad" if failures / attempts >= _FAULTY else "warning",
-        f"Logins fail: {because}. {int(completed):,} got tokens.",
-    )
+    if level := _level(failures, failures + completed + refreshed):
+        names = {Cause.IDP: "the identity provider", Cause.SERVER: "this server"}
+        because = " and ".join(f"{count:,} because of {names[cause]}" for cause, count in ours.items() if count)
+        return _said(level, f"Logins fail: {because}. {completed:,} got tokens.")
+    if completed:
+        return _said("good", f"Logins work: {completed:,} got tokens.")
+    failed = int(_failed(increase))
+    nobody = f"No login was completed; requests that failed: {failed:,}." if failed else "No login was completed."
+    if requested:
+        return _said("warning", nobody)
+    if refreshed:
+        return _said("good", f"Refreshes work: {refreshed:,}.")
+    return _said("idle", nobody if failed else "No logins.")
+
+
+def _of_requests(increase: Samples) -> dict[str, str] | None:
+    """What is wrong with requests to the MCP server, if anything is."""
+    failures = sum(_failures(increase, cause, [ENDPOINTS[ResourceOutcome]]) for cause in (Cause.IDP, Cause.SERVER))
+    requests = failures + int(increase.total(RESOURCE_REQUESTS.name, result=ResourceResult.ALLOWED))
+    level = _level(failures, requests)
+    return _said(level, f"Requests to the MCP server fail: {failures:,} of {requests:,}.") if level else None
+
+
+def _level(failures: int, attempts: int) -> str | None:
+    if not attempts or failures / attempts < _SUSPICIOUS:
+        return None
+    return "bad" if failures / attempts >= _FAULTY else "warning"
 
 
 def _said(level: str, text: str) -> dict[str, str]:
     return {"level": level, "text": text}
 
 
-def _loss(steps: Mapping[Step, float], *, is_used_here: bool) -> dict[str, Any] | None:
-    """Between which two steps most logins were lost, if any were.
-
-    `is_used_here` tells whether requests to the MCP server come here, too: not every authorization server sees them.
-    """
-    way = [step for step in ON_THE_WAY if is_used_here or step is not Step.USED]
+def _loss(steps: Mapping[Step, float], *, with_uses: bool) -> dict[str, Any] | None:
+    """Between which two steps most logins were lost, if any were; `with_uses` tells whether their use is seen here."""
+    way = [step for step in ON_THE_WAY if with_uses or step is not Step.USED]
     # A step that a later one makes up for is not in this flow, as the return in the relay flow.
     taken = [step for at, step in enumerate(way) if steps[step] or not any(steps[later] for later in way[at:])]
     losses = [(steps[before] - steps[after], before, after) for before, after in pairwise(taken)]
@@ -168,16 +203,22 @@ def _failed(increase: Samples, **labels: str) -> float:
     return increase.total(ERRORS.name, **labels) - increase.total(ERRORS.name, reason=BEGINNING, **labels)
 
 
+def _failures(increase: Samples, cause: Cause, endpoints: Iterable[str]) -> int:
+    return int(sum(_failed(increase, cause=cause, endpoint=endpoint) for endpoint in endpoints))
+
+
 def _steps(increase: Samples, step: Step, family: ClientFamily) -> int:
     return int(increase.total(FLOW_STEPS.name, step=step, client_family=family))
 
 
 def _success(increase: Samples, name: str, series: Series, good: Mapping[str, str]) -> dict[str, Any]:
     whole = _OF_ALL.get(name, {})
+    # Every login begins with a challenge: neither good nor bad.
+    challenged = increase.total(series.name, result=ResourceResult.CHALLENGED)
     return {
         "name": name,
         "good": increase.total(series.name, **whole, **good),
-        "all": increase.total(series.name, **whole),
+        "all": increase.total(series.name, **whole) - challenged,
     }
 
 

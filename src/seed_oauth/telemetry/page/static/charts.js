@@ -4,21 +4,26 @@ const CHARTS = [
   { title: "Logins per minute", lines: { requested: "--accent", exchanged: "--good" } },
   { title: "Failures per minute, by cause", lines: { client: "--client", user: "--user", idp: "--idp", server: "--server" } },
   {
-    title: "Exchange with the identity provider", unit: duration,
+    title: "Exchange with the identity provider", ceiling: "exchange",
     lines: { "exchange P50": "--p50", "exchange P95": "--p95", "exchange P99": "--p99" },
   },
   {
-    title: "Time of users at the identity provider", unit: duration,
+    title: "Time of users at the identity provider", ceiling: "wait",
     lines: { "wait P50": "--p50", "wait P95": "--p95", "wait P99": "--p99" },
   },
 ];
 const HEIGHT = 170;
 const MINUTES = [1, 2, 5, 10, 15, 30, 60, 120].map(minutes => minutes * 60);
 
-export function duration(seconds) {
+function duration(seconds) {
   if (seconds === null || seconds === undefined) return "–";
   if (seconds < 0.9995) return `${Math.round(seconds * 1000)}\u00a0ms`;
   return `${seconds < 10 ? Number(seconds.toFixed(2)) : Math.round(seconds)}\u00a0s`;
+}
+
+/** A latency; that of the last bucket, which begins at the ceiling, may be longer. */
+export function latency(seconds, ceiling) {
+  return seconds === ceiling ? `≥ ${ceiling} s` : duration(seconds);
 }
 
 const clock = at => new Date(at * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hour12: false });
@@ -48,13 +53,13 @@ export class Charts {
     });
   }
 
-  show(names, points, from, to) {
-    this.shown = [names, points, from, to];
+  show(names, points, ceilings, from, to) {
+    this.shown = [names, points, ceilings, from, to];
     const column = line => points.map(point => point[names.indexOf(line)]);
     for (const chart of this.drawn) {
       const lines = Object.keys(chart.lines);
       const data = [column("at"), ...lines.map(column)];
-      const format = chart.unit ?? rate;
+      const format = chart.ceiling ? value => latency(value, ceilings[chart.ceiling]) : rate;
       chart.canvas.ariaLabel = `${chart.title}, latest: ` + lines.map((line, at) => `${name(line)} ${format(data[at + 1].at(-1))}`).join(", ");
       chart.plot ??= new uPlot(options(chart, format), data, chart.canvas);
       chart.plot.setData(data, false);
@@ -65,7 +70,7 @@ export class Charts {
   }
 }
 
-function options({ lines, canvas }, format) {
+function options({ lines, canvas, ceiling }, format) {
   const colour = variable => getComputedStyle(document.documentElement).getPropertyValue(variable);
   const axis = { stroke: colour("--dim"), grid: { stroke: colour("--track"), width: 1 }, ticks: { show: false } };
   return {
@@ -81,6 +86,6 @@ function options({ lines, canvas }, format) {
         value: (plot, value, _, hovered) => format(hovered === null ? plot.data[at + 1].at(-1) : value),
       })),
     ],
-    axes: [{ ...axis, size: 28, incrs: MINUTES, values: (_, ticks) => ticks.map(clock) }, { ...axis, size: 58, values: (_, ticks) => ticks.map(format) }],
+    axes: [{ ...axis, size: 28, incrs: MINUTES, values: (_, ticks) => ticks.map(clock) }, { ...axis, size: 58, values: (_, ticks) => ticks.map(ceiling ? duration : rate) }],
   };
 }

@@ -1,8 +1,8 @@
 // Shows the figures of the server and keeps them up to date. Text of the server is only ever set as text.
 
-import { Charts, duration } from "./charts.js";
+import { Charts, latency } from "./charts.js";
 
-const PATIENCE = 15_000; // milliseconds without news until the page says so
+const PATIENCE = 15_000; // milliseconds without news until the page asks again, or says that there is no connection
 const POLLING = 10_000;
 
 const find = id => document.getElementById(id);
@@ -67,15 +67,17 @@ function count(period, step) {
 
 function showTiles(period) {
   const [began, completed] = [count(period, "requested"), count(period, "exchanged")];
-  const latency = ([, p95], ceiling) => p95 === ceiling ? `≥ ${ceiling} s` : duration(p95);
-  const others = ([p50, , p99]) => `P50 ${duration(p50)} · P99 ${duration(p99)}`;
-  const answered = period.idp.filter(({ outcome }) => outcome === "ok").reduce((sum, { count }) => sum + count, 0);
+  const { exchange, wait } = figures.ceilings;
+  const others = ([p50, , p99], ceiling) => `P50 ${latency(p50, ceiling)} · P99 ${latency(p99, ceiling)}`;
+  // A refusal is an answer, too.
+  const answers = period.idp.filter(({ outcome }) => outcome === "ok" || outcome === "http_4xx");
+  const answered = answers.reduce((sum, { count }) => sum + count, 0);
   const asked = period.idp.reduce((sum, { count }) => sum + count, 0);
   find("tiles").replaceChildren(
     tile("Logins completed", number(completed), `${number(count(period, "refreshed"))} refreshes`),
     tile("Share of those that began", share(completed, began), `${number(began)} began`),
-    tile("Exchange of a token, P95", latency(period.exchange, figures.ceilings.exchange), others(period.exchange)),
-    tile("At the identity provider, P95", latency(period.wait, figures.ceilings.wait), others(period.wait)),
+    tile("Exchange of a token, P95", latency(period.exchange[1], exchange), others(period.exchange, exchange)),
+    tile("At the identity provider, P95", latency(period.wait[1], wait), others(period.wait, wait)),
     tile("Identity provider answers", share(answered, asked), `${number(asked)} requests`),
   );
 }
@@ -97,7 +99,7 @@ function showFunnel(period) {
   ], "");
   find("loss").textContent = lost
     ? `Most are lost between ${words(lost.from)} and ${words(lost.to)}: ${number(lost.lost)} of ${number(lost.of)}.`
-    : "None was lost on the way.";
+    : most ? "None were lost on the way." : "No logins.";
 }
 
 function showErrors(errors) {
@@ -153,7 +155,7 @@ function show() {
   showNow(figures.now);
   const points = chosen ? figures.coarse : figures.fine;
   const last = figures.fine.at(-1)?.[0] ?? Date.now() / 1000;
-  charts.show(figures.names, points, last - [600, 3600, 21_600][chosen], last);
+  charts.show(figures.names, points, figures.ceilings, last - [600, 3600, 21_600][chosen], last);
   find("updated").textContent = `${covered(period.seconds)} · updated ${time(last)}`;
 }
 
@@ -163,7 +165,7 @@ function covered(seconds) {
 }
 
 async function load() {
-  const response = await fetch("figures");
+  const response = await fetch("figures", { signal: AbortSignal.timeout(PATIENCE) });
   if (!response.ok) throw new Error(response.statusText);
   figures = await response.json();
   heard = Date.now();
