@@ -100,7 +100,7 @@ async def uses_the_code_twice(door: BrokerDoor) -> None:
         (asks, 1, "The user has not answered the consent page."),
         (approves, 2, "No answer of the identity provider has arrived here"),
         (logs_in, 3, "The client has not redeemed its code"),
-        (gets_tokens, 4, "The client has its tokens, and has not used them here."),
+        (gets_tokens, 4, "The client has its tokens, and this log has no use of them."),
         (refreshes, 5, "The login is complete, and the client uses its tokens."),
     ],
     ids=lambda value: getattr(value, "__name__", None),
@@ -186,7 +186,12 @@ async def test_other_lines_and_what_a_log_driver_puts_before_do_not_disturb(
     prefix: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log = await log_of(gets_tokens, capsys)
-    noise = ["", "{", "[]", '{"event": "request"}', '{"event": 1}', "x" * LONGEST_LINE + "{}", '{"a": {"b"']
+    foreign = {**last(log), "endpoint": "token"}
+    noise = [
+        *(json.dumps({**foreign, **odd}) for odd in ({"timestamp": "yesterday"}, {"timestamp": "2026-11-28T09:00"})),
+        json.dumps({**foreign, "endpoint": None}),
+    ]
+    noise += ["", "{", "[]", '{"event": "request"}', '{"event": 1}', "x" * LONGEST_LINE + "{}", '{"a": {"b"']
     mixed = "\n".join(prefix + line for line in [*noise, *log.splitlines(), *noise])
     assert told(mixed, last(log)["flow_id"]) == told(log)
 
@@ -221,8 +226,11 @@ async def test_a_row_of_another_version_is_told_as_it_is(capsys: pytest.CaptureF
 async def test_what_a_client_has_put_into_the_log_is_printed_harmlessly(capsys: pytest.CaptureFixture[str]) -> None:
     """THREATS 10."""
     log = await log_of(asks, capsys)
-    hostile = json.dumps({**last(log), "client_id": "\x1b[31m[red]\u202e", "detail": "\x1b]0;x\x07", "outcome": "?"})
-    assert all(character.isprintable() or character == "\n" for character in told(hostile, last(log)["flow_id"]))
+    hostile = json.dumps(
+        {**last(log), "client_id": "\x1b[31m[red]\u202e", "detail": "\x9b31m\x7f\x1b]0;x\x07", "outcome": "?"}
+    )
+    for text in (told(hostile, last(log)["flow_id"]), explain(last(log)["flow_id"], hostile, "--json").stdout):
+        assert all(character.isprintable() or character == "\n" for character in text)
 
 
 async def test_the_error_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:

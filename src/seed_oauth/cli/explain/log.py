@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any, TextIO
 
 import orjson
@@ -54,12 +55,22 @@ def _requests(log: TextIO) -> Iterator[Line]:
             line = orjson.loads(text[start:])
         except orjson.JSONDecodeError:
             continue
-        if isinstance(line, dict) and line.get("event") == "request" and isinstance(line.get("timestamp"), str):
+        if isinstance(line, dict) and line.get("event") == "request" and _is_ours(line):
             yield line
 
 
-def _timestamp(line: Line) -> str:
-    return str(line["timestamp"])
+def _is_ours(line: Line) -> bool:
+    """Whether it has what every line about a request has; other programs write JSON, too."""
+    if not all(isinstance(line.get(name), str) for name in ("timestamp", "endpoint", "outcome")):
+        return False
+    try:
+        return datetime.fromisoformat(line["timestamp"]).tzinfo is not None
+    except ValueError:
+        return False
+
+
+def _timestamp(line: Line) -> datetime:
+    return datetime.fromisoformat(line["timestamp"])
 
 
 def _why_not(identifier: str, read: int) -> str:

@@ -1,8 +1,9 @@
 """The story of a login for people, and as JSON."""
 
+import json
 from dataclasses import asdict
+from datetime import datetime
 
-import orjson
 from rich.console import Console
 
 from seed_oauth.cli.explain.story import Step, Story
@@ -29,9 +30,10 @@ def show(story: Story, console: Console) -> None:
 
 
 def as_json(story: Story) -> str:
-    """The members of `Story`; times are in ISO 8601."""
+    """The members of `Story`; times are in ISO 8601. It is ASCII, because other programs may have written the log."""
     remedy = None if story.remedy is None else story.remedy._asdict()
-    return orjson.dumps({**asdict(story), "remedy": remedy}, option=orjson.OPT_INDENT_2).decode()
+    text = json.dumps({**asdict(story), "remedy": remedy}, indent=2, default=datetime.isoformat)
+    return text.replace("\x7f", "\\u007f")
 
 
 def _line(step: Step, story: Story) -> str:

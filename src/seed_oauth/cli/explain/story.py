@@ -45,8 +45,8 @@ _ENDINGS: Mapping[Outcome, str] = {
     ConsentOutcome.APPROVED_AFTER_LOGIN: _CODE_UNUSED,
     CallbackOutcome.RETURNED: _CODE_UNUSED,
     CallbackOutcome.CONSENT_ASKED: "The user has logged in, and has not answered the consent page.",
-    TokenOutcome.EXCHANGED: "The client has its tokens, and has not used them here. If this server does not see the "
-    "requests to the MCP server, look at the log of the one that does.",
+    TokenOutcome.EXCHANGED: "The client has its tokens, and this log has no use of them. Their use is known here if they "
+    "are this server's own (SEED_OAUTH_ACCESS_TOKENS=own) and the requests to the MCP server come through it.",
     TokenOutcome.REFRESHED: _DONE,
     ResourceOutcome.ALLOWED: _DONE,
     RevocationOutcome.REVOKED: "The client has no access any more, because it gave it back.",
@@ -118,7 +118,7 @@ def tell(lines: Sequence[Line]) -> Story:
 
 def _outcome(line: Line) -> Outcome | None:
     """Its row; None if it is of a version that has other rows."""
-    return _OUTCOMES.get((str(line.get("endpoint")), str(line.get("outcome"))))
+    return _OUTCOMES.get((line["endpoint"], line["outcome"]))
 
 
 def _first(lines: Sequence[Line], name: str) -> str | None:
@@ -141,17 +141,17 @@ def _step(line: Line) -> Step:
     outcome = _outcome(line)
     if outcome is not None and outcome.cause is None:
         return Step(at=at, text=_STEPS.get(outcome, f"{line['endpoint']}: {outcome.reason}"))
-    what = _FAILED.get(str(line.get("endpoint")), str(line.get("endpoint")))
+    what = _FAILED.get(line["endpoint"], line["endpoint"])
     return Step(at=at, text=f"{what}, and was answered: {_detail(line)}.", failed=True)
 
 
 def _detail(line: Line) -> str:
     said = [f"{word} {line[name]}" for name, word in _OF_THE_IDP.items() if line.get(name)]
     answer = f" (the identity provider had sent {', '.join(said)})" if said else ""
-    return f"{line.get('detail') or line.get('outcome')}{answer}"
+    return f"{line.get('detail') or line['outcome']}{answer}"
 
 
 def _ending(line: Line, outcome: Outcome | None) -> str:
     if outcome is not None and outcome.cause is None:
         return _ENDINGS.get(outcome, "Nothing has failed.")
-    return f"It ended there: {line.get('outcome')}."
+    return f"It ended there: {line['outcome']}."
