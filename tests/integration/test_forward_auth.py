@@ -202,6 +202,17 @@ async def test_a_field_that_is_sent_very_often_does_not_stop_haproxy(name: str, 
         assert (await at.get()).status_code == 200
 
 
+@pytest.mark.real_parts("haproxy")
+@pytest.mark.parametrize("line", ["local sent =", "for name, field in", "txn:set_var("])
+async def test_nobody_passes_haproxy_where_its_script_fails(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show(monkeypatch, tmp_path, "verify.lua", f"    {line}", f'    error("failed")\n    {line}')
+    async with site("haproxy", tmp_path) as at:
+        assert (await at.get()).status_code == 503
+        assert (await at.http.get(f"{at.url}/.well-known/oauth-authorization-server")).status_code == 200
+
+
 @through_each
 async def test_a_path_that_can_be_read_in_two_ways_does_not_pass(proxy: str, tmp_path: Path) -> None:
     async with site(proxy, tmp_path) as at:
@@ -286,15 +297,21 @@ async def test_a_token_that_is_about_to_expire_is_not_cached(tmp_path: Path) -> 
 @pytest.mark.real_parts("nginx")
 async def test_a_cache_whose_key_has_no_token_mixes_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """THREATS 45: the answer says that it depends on the token (Vary)."""
-    shown = (reverse_proxies.SHOWN / "nginx-cache-location.conf").read_text(encoding="utf-8")
-    wrong = tmp_path / "shown"
-    copytree(reverse_proxies.SHOWN, wrong)
-    (wrong / "nginx-cache-location.conf").write_text(shown.replace("$http_authorization ", ""), encoding="utf-8")
-    monkeypatch.setattr(reverse_proxies, "SHOWN", wrong)
+    show(monkeypatch, tmp_path, "nginx-cache-location.conf", "$http_authorization ", "")
     async with site("nginx with its cache", tmp_path) as at:
         for subject in ("alice", "bob", "alice"):
             assert received(await at.get(token=at.token(subject=subject)))["x-seed-oauth-subject"] == subject
         assert (await at.http.get(f"{at.url}/mcp")).status_code == 401
+
+
+def show(monkeypatch: pytest.MonkeyPatch, folder: Path, name: str, shown: str, instead: str) -> None:
+    """Have one of the configurations say something else."""
+    changed = folder / "shown"
+    copytree(reverse_proxies.SHOWN, changed)
+    text = (changed / name).read_text(encoding="utf-8")
+    assert shown in text
+    (changed / name).write_text(text.replace(shown, instead), encoding="utf-8")
+    monkeypatch.setattr(reverse_proxies, "SHOWN", changed)
 
 
 async def allowed(at: Site) -> float:

@@ -43,4 +43,5 @@ core.register_action("verify", { "http-req" }, function(txn)
             txn.http:req_set_header(name, field[0])
         end
     end
+    txn:set_var("txn.verified", true)
 end)
