@@ -192,6 +192,8 @@ async def test_a_stranger_cannot_say_which_request_is_meant(proxy: str, tmp_path
         meant = {"X-Forwarded-Host": "127.0.0.1:1", "X-Original-URI": "/mcp", "X-Forwarded-Uri": "/mcp"}
         for forged in (meant, dict.fromkeys(names, "/mcp")):
             assert (await at.get(token=token, **forged)).status_code == 403
+        for host in ("127.0.0.1:1", "127.0.0.1:2"):
+            assert (await at.get(token=token, Host=host)).status_code in {403, 404}, host
 
 
 @pytest.mark.real_parts("haproxy")

@@ -22,7 +22,8 @@ core.register_action("verify", { "http-req" }, function(txn)
             ["accept"] = values(sent["accept"]),
             ["x-original-uri"] = { txn.sf:pathq() },
             ["x-original-method"] = { txn.sf:method() },
-            ["x-forwarded-host"] = values(sent["host"]),
+            -- Not the Host that the client sends: it could name another MCP server.
+            ["x-forwarded-host"] = { "mcp.example.com" },
             ["x-forwarded-proto"] = { "https" },
             ["x-forwarded-for"] = { txn.sf:src() },
         },
