@@ -35,6 +35,7 @@ from tests.resource_server.issuing import SECRET_KEY, own_token
 
 pytestmark = pytest.mark.anyio
 
+BUFFER = "tune.bufsize 32768\n    tune.maxrewrite 16384\n"
 through_each = pytest.mark.parametrize("proxy", REVERSE_PROXIES)
 WHOLE_PATHS = [
     pytest.param(client, *proxy.values, marks=proxy.marks)
@@ -213,6 +214,28 @@ async def test_nobody_passes_haproxy_where_its_script_fails(
     async with site("haproxy", tmp_path) as at:
         assert (await at.get()).status_code == 503
         assert (await at.http.get(f"{at.url}/.well-known/oauth-authorization-server")).status_code == 200
+
+
+@pytest.mark.real_parts("haproxy")
+@pytest.mark.parametrize(
+    ("buffer", "statuses"),
+    [pytest.param(BUFFER, {200, 400}, id="as shown"), pytest.param("", {200, 400, 503}, id="as it comes")],
+)
+async def test_a_client_with_a_large_header_has_no_identity_header_left_out_by_haproxy(
+    buffer: str, statuses: set[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show(monkeypatch, tmp_path, "haproxy.cfg", BUFFER, buffer)
+    async with site("haproxy", tmp_path) as at:
+        token = at.token(email="alice@example.com", groups=("g" * 2000,))
+        whole = identity(received(await at.get(token=token)))
+        answers = [await at.get(token=token, **{"X-Pad": "x" * length}) for length in range(10_000, 14_000, 200)]
+        assert {answer.status_code for answer in answers} == statuses
+        assert all(identity(received(answer)) == whole for answer in answers if answer.is_success)
+
+
+def identity(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """What the MCP server is told of the user."""
+    return {name: value for name, value in headers.items() if name.startswith("x-seed-oauth-")}
 
 
 @through_each

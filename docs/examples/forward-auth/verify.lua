@@ -42,6 +42,8 @@ core.register_action("verify", { "http-req" }, function(txn)
     for name, field in pairs(answer.headers) do
         if name:find("^x%-seed%-oauth%-") and field[0] ~= "" then
             txn.http:req_set_header(name, field[0])
+            -- HAProxy says nothing when there is no room for it.
+            assert(txn.f:req_fhdr(name) == field[0], "no room for " .. name)
         end
     end
     txn:set_var("txn.verified", true)
