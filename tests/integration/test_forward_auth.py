@@ -8,6 +8,7 @@ from pathlib import Path
 from shutil import copytree
 from time import time
 from typing import Any
+from urllib.parse import unquote
 
 import anyio
 import httpx
@@ -236,6 +237,22 @@ async def test_a_client_with_a_large_header_has_no_identity_header_left_out_by_h
 def identity(headers: Mapping[str, str]) -> Mapping[str, str]:
     """What the MCP server is told of the user."""
     return {name: value for name, value in headers.items() if name.startswith("x-seed-oauth-")}
+
+
+@through_each
+async def test_a_user_in_many_groups_may_pass(proxy: str, tmp_path: Path) -> None:
+    groups = tuple(f"Отдел продаж и маркетинга {number}" for number in range(60))
+    async with site(proxy, tmp_path) as at:
+        headers = received(await at.get(token=at.token(groups=groups)))
+        assert tuple(map(unquote, headers["x-seed-oauth-groups"].split(","))) == groups
+
+
+@through_each
+async def test_a_large_token_may_pass(proxy: str, tmp_path: Path) -> None:
+    async with site(proxy, tmp_path) as at:
+        token = at.token(name="n" * 8000)
+        assert len(token) > 10_000
+        assert received(await at.get(token=token))["x-seed-oauth-name"] == "n" * 8000
 
 
 @through_each
