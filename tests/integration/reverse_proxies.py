@@ -84,24 +84,25 @@ def _nginx_with_cache(folder: Path, at: Addresses) -> list[str]:
 
 def _caddy(folder: Path, at: Addresses) -> list[str]:
     options = "{\n\tadmin off\n\tauto_https off\n}\n"
-    changes = {**at, "mcp.example.com": f"{options}http://{at['mcp.example.com']}"}
+    changes = {"mcp.example.com {": f"{options}http://{at['mcp.example.com']} {{", **at}
     configuration = _written(folder, "Caddyfile", changes)
     return [path_of("caddy"), "run", "--config", str(configuration), "--adapter", "caddyfile"]
 
 
 def _haproxy(folder: Path, at: Addresses) -> list[str]:
-    script = _written(folder, "verify.lua", {"127.0.0.1:8000": at["127.0.0.1:8000"], '"https"': '"http"'})
+    door = {"127.0.0.1:8000": at["127.0.0.1:8000"]}
+    script = _written(folder, "verify.lua", {**door, "mcp.example.com": at["mcp.example.com"], '"https"': '"http"'})
     changes = {
         "bind :443 ssl crt /etc/haproxy/mcp.example.com.pem": f"bind {at['mcp.example.com']}",
         "/etc/haproxy/verify.lua": str(script),
-        "127.0.0.1:8000": at["127.0.0.1:8000"],
+        **door,
         "127.0.0.1:9000": at["127.0.0.1:9000"],
     }
     return [path_of("haproxy"), "-db", "-f", str(_written(folder, "haproxy.cfg", changes))]
 
 
 def _traefik(folder: Path, at: Addresses) -> list[str]:
-    changes = {**at, "mcp.example.com": "127.0.0.1", "      tls: {}\n": ""}
+    changes = {"Host(`mcp.example.com`)": "Host(`127.0.0.1`)", **at, "      tls: {}\n": ""}
     return [
         str(TRAEFIK),
         f"--entrypoints.web.address={at['mcp.example.com']}",

@@ -8,6 +8,7 @@ from pathlib import Path
 from shutil import copytree
 from time import time
 from typing import Any
+from urllib.parse import unquote
 
 import anyio
 import httpx
@@ -35,6 +36,7 @@ from tests.resource_server.issuing import SECRET_KEY, own_token
 
 pytestmark = pytest.mark.anyio
 
+BUFFER = "tune.bufsize 32768\n    tune.maxrewrite 16384\n"
 through_each = pytest.mark.parametrize("proxy", REVERSE_PROXIES)
 WHOLE_PATHS = [
     pytest.param(client, *proxy.values, marks=proxy.marks)
@@ -83,12 +85,12 @@ class Site:
         authorization = {"Authorization": f"Bearer {token or self.token()}"}
         return await self.http.get(f"{self.url}{path}", headers={**authorization, **headers})
 
-    async def send(self, target: str, headers: Mapping[str, str]) -> int:
+    async def send(self, target: str, headers: Mapping[str, str] | list[tuple[str, str]]) -> int:
         """The status of a request whose target no client library would send."""
         host, port = self.url.removeprefix("http://").split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         lines = [f"GET {target} HTTP/1.1", f"Host: {host}:{port}", "Connection: close"]
-        lines += [f"{name}: {value}" for name, value in headers.items()]
+        lines += [f"{name}: {value}" for name, value in httpx.Headers(headers).multi_items()]
         writer.write("\r\n".join([*lines, "", ""]).encode())
         status = int((await reader.readline()).split()[1])
         writer.close()
@@ -192,6 +194,65 @@ async def test_a_stranger_cannot_say_which_request_is_meant(proxy: str, tmp_path
         meant = {"X-Forwarded-Host": "127.0.0.1:1", "X-Original-URI": "/mcp", "X-Forwarded-Uri": "/mcp"}
         for forged in (meant, dict.fromkeys(names, "/mcp")):
             assert (await at.get(token=token, **forged)).status_code == 403
+        for host in ("127.0.0.1:1", "127.0.0.1:2"):
+            assert (await at.get(token=token, Host=host)).status_code in {403, 404}, host
+
+
+@pytest.mark.real_parts("haproxy")
+@pytest.mark.parametrize(("name", "status"), [("Accept", 401), ("Authorization", 400)])
+async def test_a_field_that_is_sent_very_often_does_not_stop_haproxy(name: str, status: int, tmp_path: Path) -> None:
+    async with site("haproxy", tmp_path) as at:
+        assert await at.send("/mcp", [(name, "text/plain")] * 98) == status
+        assert (await at.get()).status_code == 200
+
+
+@pytest.mark.real_parts("haproxy")
+@pytest.mark.parametrize("line", ["local sent =", "for name, field in", "txn:set_var("])
+async def test_nobody_passes_haproxy_where_its_script_fails(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show(monkeypatch, tmp_path, "verify.lua", f"    {line}", f'    error("failed")\n    {line}')
+    async with site("haproxy", tmp_path) as at:
+        assert (await at.get()).status_code == 503
+        assert (await at.http.get(f"{at.url}/.well-known/oauth-authorization-server")).status_code == 200
+
+
+@pytest.mark.real_parts("haproxy")
+@pytest.mark.parametrize(
+    ("buffer", "statuses"),
+    [pytest.param(BUFFER, {200, 400}, id="as shown"), pytest.param("", {200, 400, 503}, id="as it comes")],
+)
+async def test_a_client_with_a_large_header_has_no_identity_header_left_out_by_haproxy(
+    buffer: str, statuses: set[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show(monkeypatch, tmp_path, "haproxy.cfg", BUFFER, buffer)
+    async with site("haproxy", tmp_path) as at:
+        token = at.token(email="alice@example.com", groups=("g" * 2000,))
+        whole = identity(received(await at.get(token=token)))
+        answers = [await at.get(token=token, **{"X-Pad": "x" * length}) for length in range(10_000, 14_000, 200)]
+        assert {answer.status_code for answer in answers} == statuses
+        assert all(identity(received(answer)) == whole for answer in answers if answer.is_success)
+
+
+def identity(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """What the MCP server is told of the user."""
+    return {name: value for name, value in headers.items() if name.startswith("x-seed-oauth-")}
+
+
+@through_each
+async def test_a_user_in_many_groups_may_pass(proxy: str, tmp_path: Path) -> None:
+    groups = tuple(f"Отдел продаж и маркетинга {number}" for number in range(60))
+    async with site(proxy, tmp_path) as at:
+        headers = received(await at.get(token=at.token(groups=groups)))
+        assert tuple(map(unquote, headers["x-seed-oauth-groups"].split(","))) == groups
+
+
+@through_each
+async def test_a_large_token_may_pass(proxy: str, tmp_path: Path) -> None:
+    async with site(proxy, tmp_path) as at:
+        token = at.token(name="n" * 8000)
+        assert len(token) > 10_000
+        assert received(await at.get(token=token))["x-seed-oauth-name"] == "n" * 8000
 
 
 @through_each
@@ -278,15 +339,21 @@ async def test_a_token_that_is_about_to_expire_is_not_cached(tmp_path: Path) -> 
 @pytest.mark.real_parts("nginx")
 async def test_a_cache_whose_key_has_no_token_mixes_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """THREATS 45: the answer says that it depends on the token (Vary)."""
-    shown = (reverse_proxies.SHOWN / "nginx-cache-location.conf").read_text(encoding="utf-8")
-    wrong = tmp_path / "shown"
-    copytree(reverse_proxies.SHOWN, wrong)
-    (wrong / "nginx-cache-location.conf").write_text(shown.replace("$http_authorization ", ""), encoding="utf-8")
-    monkeypatch.setattr(reverse_proxies, "SHOWN", wrong)
+    show(monkeypatch, tmp_path, "nginx-cache-location.conf", "$http_authorization ", "")
     async with site("nginx with its cache", tmp_path) as at:
         for subject in ("alice", "bob", "alice"):
             assert received(await at.get(token=at.token(subject=subject)))["x-seed-oauth-subject"] == subject
         assert (await at.http.get(f"{at.url}/mcp")).status_code == 401
+
+
+def show(monkeypatch: pytest.MonkeyPatch, folder: Path, name: str, shown: str, instead: str) -> None:
+    """Have one of the configurations say something else."""
+    changed = folder / "shown"
+    copytree(reverse_proxies.SHOWN, changed)
+    text = (changed / name).read_text(encoding="utf-8")
+    assert shown in text
+    (changed / name).write_text(text.replace(shown, instead), encoding="utf-8")
+    monkeypatch.setattr(reverse_proxies, "SHOWN", changed)
 
 
 async def allowed(at: Site) -> float:

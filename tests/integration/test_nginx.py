@@ -16,7 +16,9 @@ from tests.real_parts import path_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_parts("nginx")]
 
+# A master that is killed leaves its workers behind.
 CONFIGURATION = """
+master_process off;
 daemon off;
 pid {folder}/nginx.pid;
 error_log stderr;

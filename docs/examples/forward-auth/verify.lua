@@ -1,11 +1,14 @@
 -- Asks /oauth/verify whether a request may pass, and adds who sent it.
 local VERIFY = "http://127.0.0.1:8000/oauth/verify"
 
--- HAProxy counts the values of a header from 0.
+-- HAProxy counts the values of a header from 0. Two are enough to see that there is more than one, and its HTTP client
+-- crashes when it should send about a hundred.
 local function values(field)
     local list = {}
     for index, value in pairs(field or {}) do
-        list[index + 1] = value
+        if index < 2 then
+            list[index + 1] = value
+        end
     end
     return list
 end
@@ -19,7 +22,8 @@ core.register_action("verify", { "http-req" }, function(txn)
             ["accept"] = values(sent["accept"]),
             ["x-original-uri"] = { txn.sf:pathq() },
             ["x-original-method"] = { txn.sf:method() },
-            ["x-forwarded-host"] = values(sent["host"]),
+            -- Not the Host that the client sends: it could name another MCP server.
+            ["x-forwarded-host"] = { "mcp.example.com" },
             ["x-forwarded-proto"] = { "https" },
             ["x-forwarded-for"] = { txn.sf:src() },
         },
@@ -38,6 +42,9 @@ core.register_action("verify", { "http-req" }, function(txn)
     for name, field in pairs(answer.headers) do
         if name:find("^x%-seed%-oauth%-") and field[0] ~= "" then
             txn.http:req_set_header(name, field[0])
+            -- HAProxy says nothing when there is no room for it.
+            assert(txn.f:req_fhdr(name) == field[0], "no room for " .. name)
         end
     end
+    txn:set_var("txn.verified", true)
 end)
