@@ -1,6 +1,7 @@
 """Where settings come from: environment variables, the settings file, and files that have one secret each."""
 
 import os
+import re
 import stat
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,6 +21,8 @@ CONFIG = f"{PREFIX}CONFIG"
 SECRETS: Mapping[str, str] = MappingProxyType(
     {
         "idp_client_secret": "",
+        "idp_authorization_parameters": "",
+        "idp_token_parameters": "",
         "secret_keys": "",
         "registration_tokens": "",
         "clients": "client_secret",
@@ -47,6 +50,11 @@ def with_secret_files(names: Iterable[str]) -> Iterator[str]:
 def holds_secret(name: str, value: object) -> bool:
     """Whether the value of a setting contains a secret."""
     return name in SECRETS and bool(value) and SECRETS[name] in str(value)
+
+
+def without_queries(text: str) -> str:
+    """The text with `…` for the queries of its URLs: there are identity providers that expect an API key in one."""
+    return re.sub(r'(https?://[^\s"?]*\?)[^\s"]+', r"\1…", text)
 
 
 class _Environment(EnvSettingsSource):
