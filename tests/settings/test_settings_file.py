@@ -232,6 +232,25 @@ def test_a_secret_in_a_variable_and_in_a_file_is_refused_unless_one_of_them_is_e
     assert Settings.load().secret_keys == (SecretStr(OTHER_KEY),)
 
 
+def test_an_empty_variable_leaves_the_secret_of_the_settings_file(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Compose passes on what is not set. Otherwise, the server would silently be a public client."""
+    path = write(
+        "issuer = 'https://door.example'\nidp_client_id = 'a'\nidp_client_secret_file = 'secret'\n"
+        f"secret_keys = '{KEY}'\n[idp_token_parameters]\naudience = 'b'"
+    )
+    path.with_name("secret").write_text("hunter2")
+    for name in ("issuer", *SECRETS):
+        monkeypatch.setenv(f"SEED_OAUTH_{name.upper()}", "")
+    settings = Settings.load()
+    assert settings.issuer == "https://door.example"
+    assert settings.idp_client_secret == SecretStr("hunter2")
+    assert settings.secret_keys == (SecretStr(KEY),)
+    assert settings.idp_token_parameters == {"audience": "b"}
+    assert {*Settings.origins().values()} == {str(path)}
+
+
 def test_a_file_in_a_variable_takes_precedence_over_the_settings_file(
     write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,10 +66,9 @@ class _Environment(EnvSettingsSource):
         return value
 
     def __call__(self) -> dict[str, Any]:
-        values = super().__call__()
+        values = _without_empty(super().__call__())
         for name in SECRETS:
             variable = _variable(name)
-            # What Compose passes on is empty where it is not set.
             if path := os.environ.get(f"{variable}_FILE"):
                 if values.get(name):
                     raise SettingsError(f"{variable} and {variable}_FILE are both set: remove one")
@@ -90,11 +89,17 @@ class _File(InitSettingsSource):
 
     def __call__(self) -> dict[str, Any]:
         # A variable replaces a table, although pydantic-settings would merge them.
-        return {name: value for name, value in super().__call__().items() if name not in self.current_state}
+        values = _without_empty(super().__call__())
+        return {name: value for name, value in values.items() if name not in self.current_state}
 
     def origin(self, name: str) -> str:
         del name
         return self._path
+
+
+def _without_empty(values: Mapping[str, Any]) -> dict[str, Any]:
+    # What Compose passes on is empty where it is not set. For other settings, empty is a value: no rate limit.
+    return {name: value for name, value in values.items() if value != "" or name not in {"issuer", *SECRETS}}
 
 
 def _read(path: str, settings: type[BaseSettings]) -> dict[str, Any]:
