@@ -61,6 +61,11 @@ def test_the_service_has_the_time_and_the_files_that_it_needs() -> None:
     assert int(option(SERVICE, "LimitNOFILE")) >= 2 * MOST_CONNECTIONS + OTHER_FILES
 
 
+def test_the_metrics_of_the_process_are_left() -> None:
+    """Their collector needs `/proc/stat`, and has no metrics at all without it."""
+    assert "ProcSubset" not in SERVICE
+
+
 def test_the_socket_is_where_the_server_would_listen() -> None:
     settings = Settings.load()
     assert option(SOCKET, "ListenStream") == f"{settings.host}:{settings.port}"
