@@ -1,5 +1,6 @@
 """The systemd unit: it is valid, hardened, and leaves the server what it needs."""
 
+import os
 import re
 import subprocess
 import sys
@@ -82,6 +83,27 @@ def test_the_secrets_are_read_from_the_credentials(tmp_path: Path, monkeypatch: 
     assert settings.secret_keys
     assert settings.idp_client_secret
     assert len(Settings.origins()) == len(loaded)
+
+
+def test_a_command_is_shown_that_has_the_same_credentials(tmp_path: Path) -> None:
+    command = block(read("how-to/systemd.md"), "command with credentials")
+    for loaded in re.findall(r"^LoadCredentialEncrypted=(.*)$", CREDENTIALS, re.MULTILINE):
+        assert f"-p LoadCredentialEncrypted={loaded} " in command
+    # systemd-run without systemd: it only runs the command that comes after its options.
+    (tmp_path / "systemd-run").write_text('#!/bin/sh\nwhile [ "$1" != sh ]; do shift; done\nexec "$@"\n')
+    (tmp_path / "systemd-run").chmod(0o700)
+    (tmp_path / "secret-keys").write_text("0123456789abcdef0123456789ABCDEF")
+    (tmp_path / "idp-client-secret").write_text("hunter2")
+    (tmp_path / "seed-oauth.toml").write_text("issuer = 'https://mcp.example.com'\nidp_client_id = 'a'\n")
+    here = command.replace("/opt/seed-oauth/bin/seed-oauth", COMMAND).replace("--config /etc/seed-oauth", "--config .")
+    done = subprocess.run(  # noqa: S603 - what the page says
+        ["/bin/sh", "-c", here],
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "CREDENTIALS_DIRECTORY": str(tmp_path)},
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for _, variable in re.findall(r"^Environment=((\w+)=.*)$", CREDENTIALS, re.MULTILINE):
+        assert variable in done.stdout
 
 
 @pytest.mark.anyio
