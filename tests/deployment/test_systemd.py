@@ -62,6 +62,11 @@ def test_the_service_has_the_time_and_the_files_that_it_needs() -> None:
     assert int(option(SERVICE, "LimitNOFILE")) >= 2 * MOST_CONNECTIONS + OTHER_FILES
 
 
+def test_the_audit_trail_can_be_written_where_its_page_has_it() -> None:
+    (path,) = re.findall(r"SEED_OAUTH_AUDIT_LOG=(/\S+)", read("reference/audit.md"))
+    assert path.startswith(f"/var/log/{option(SERVICE, 'LogsDirectory')}/")
+
+
 def test_the_metrics_of_the_process_are_left() -> None:
     """Their collector needs `/proc/stat`, and has no metrics at all without it."""
     assert "ProcSubset" not in SERVICE
