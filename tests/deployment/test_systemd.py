@@ -67,6 +67,11 @@ def test_the_audit_trail_can_be_written_where_its_page_has_it() -> None:
     assert path.startswith(f"/var/log/{option(SERVICE, 'LogsDirectory')}/")
 
 
+def test_a_server_with_invalid_settings_is_not_restarted(tmp_path: Path) -> None:
+    done = subprocess.run([COMMAND, "serve", "--port", "-1"], cwd=tmp_path, capture_output=True, check=False)  # noqa: S603 - our own command
+    assert done.returncode == int(option(SERVICE, "RestartPreventExitStatus"))
+
+
 def test_the_metrics_of_the_process_are_left() -> None:
     """Their collector needs `/proc/stat`, and has no metrics at all without it."""
     assert "ProcSubset" not in SERVICE
