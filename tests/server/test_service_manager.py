@@ -1,5 +1,6 @@
 """systemd's protocol, with real sockets: states by datagram, and a listening socket that is passed on."""
 
+import io
 import os
 import socket
 import subprocess
@@ -17,6 +18,8 @@ from tests.cli.test_cli import COMMAND, PATIENCE, Server, free_port, serving
 pytestmark = pytest.mark.anyio
 
 KEY = "0123456789abcdef0123456789ABCDEF"
+
+UNUSABLE = "seed-oauth: the socket unit must have one ListenStream= with an address and a port, and no other\n"
 
 # Like systemd, it passes the socket on as descriptor 3 to the process with the ID in the environment.
 PASS_ON = """
@@ -121,9 +124,22 @@ def test_a_socket_unit_that_cannot_be_used_is_refused(
     monkeypatch.chdir(tmp_path)
     with listening(kind, address) as launcher:
         message = refused(launcher, count)
-    assert message == (
-        "seed-oauth: the socket unit must have one ListenStream= with an address and a port, and no other\n"
-    )
+    assert message == UNUSABLE
+
+
+@pytest.mark.parametrize("kind", ["datagram", "connection", "FIFO"])
+def test_what_is_passed_must_be_a_socket_that_listens(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    passed: socket.socket | io.FileIO
+    if kind == "FIFO":  # ListenFIFO=
+        os.mkfifo("fifo")
+        passed = io.FileIO(os.open("fifo", os.O_RDWR))
+    else:  # ListenDatagram=, Accept=yes
+        passed = socket.socket(socket.AF_INET, socket.SOCK_DGRAM if kind == "datagram" else socket.SOCK_STREAM)
+    with passed:
+        assert refused([sys.executable, "-c", PASS_ON, str(passed.fileno())], "1") == UNUSABLE
 
 
 @pytest.mark.parametrize(("kind", "address"), [(socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")])  # noqa: S104 - refused
