@@ -99,6 +99,27 @@ def test_whoever_may_come_in_is_asked_where_everybody_can_have_an_account(tmp_pa
     assert 'allowed_email_domains = ["example.com"]' in path.read_text()
 
 
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("everybody ", {"allow_everybody": True}),
+        ("example.com, ann@example.org,, ", {"allowed_email_domains": ("example.com",)}),
+        ("@\n,\n*.example.com\nexample.com", {"allowed_email_domains": ("example.com",)}),
+    ],
+)
+def test_who_may_come_in_is_tidied_and_asked_for_again_if_it_cannot_be_used(
+    typed: str, expected: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "seed-oauth.toml"
+    options = ["--idp-client-id", "a", "--idp-client-secret", "b", "--mcp-server", ""]
+    done = init(path, *options, typed=answers(" http://127.0.0.1:1 ", "google ", typed))
+    assert done.exit_code == 0, done.output
+    settings = settings_of(path, monkeypatch)
+    assert settings.issuer == "http://127.0.0.1:1"
+    assert {name: getattr(settings, name) for name in expected} == expected
+    assert done.output.count("Error: this must") == typed.count("\n")
+
+
 def test_nothing_is_asked_if_the_options_have_every_answer(tmp_path: Path) -> None:
     options = ["--issuer", "http://127.0.0.1:1", "--idp-issuer", NOBODY, "--idp-client-id", "a", "--mcp-server", ""]
     environment = {"SEED_OAUTH_IDP_CLIENT_SECRET": "hunter2"}

@@ -109,21 +109,39 @@ _SECTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 def _who_may_come_in(given: str | None, idp_issuer: str) -> dict[str, Any]:
     preset = presets.find("auto", idp_issuer)
-    if given is None:
-        if preset is None or not preset.is_open_at(idp_issuer):
-            return {}
-        given = typer.prompt(
-            "   Everybody can have an account there. Who may come in: domains or addresses of e-mail, separated by "
-            f"commas, or {_EVERYBODY}"
-        )
-    if given == _EVERYBODY:
+    if given is not None:
+        return _rules(given)
+    if preset is None or not preset.is_open_at(idp_issuer):
+        return {}
+    answer: dict[str, Any] = typer.prompt(
+        "   Everybody can have an account there. Who may come in: domains or addresses of e-mail, separated by "
+        f"commas, or {_EVERYBODY}",
+        value_proc=_rules,
+    )
+    return answer
+
+
+def _rules(answer: str) -> dict[str, Any]:
+    listed = [one.strip() for one in answer.split(",") if one.strip()]
+    if not listed:
+        raise typer.BadParameter(f"this must name somebody, or be {_EVERYBODY}")
+    if listed == [_EVERYBODY]:
         return {"allow_everybody": True}
-    listed = [one.strip() for one in given.split(",")]
     rules = {
         "allowed_emails": [one for one in listed if "@" in one],
         "allowed_email_domains": [one for one in listed if "@" not in one],
     }
-    return {name: rule for name, rule in rules.items() if rule}
+    return {name: _valid(name, rule) for name, rule in rules.items() if rule}
+
+
+def _valid(name: str, value: Any) -> Any:  # noqa: ANN401 - of any setting
+    """The value, as it is written in the file."""
+    field = Settings.model_fields[name]
+    try:
+        TypeAdapter(Annotated[field.annotation, field]).validate_python(value)  # type: ignore[arg-type]  # built at run time
+    except ValidationError as invalid:
+        raise typer.BadParameter(f"this {readable(invalid, {})}") from None
+    return value
 
 
 def _ask(
@@ -132,13 +150,9 @@ def _ask(
     """The value that is given for a setting, or the answer to the question, which is asked until it is valid."""
 
     def valid(answer: str) -> str:
-        answer = ISSUERS.get(answer, answer) if name == "idp_issuer" else answer
-        field = Settings.model_fields[name]
-        try:
-            TypeAdapter(Annotated[field.annotation, field]).validate_python(answer)  # type: ignore[arg-type]  # built at run time
-        except ValidationError as invalid:
-            raise typer.BadParameter(f"this {readable(invalid, {})}") from None
-        return answer
+        answer = answer if hide else answer.strip()  # a secret may end with a space
+        value: str = _valid(name, ISSUERS.get(answer, answer) if name == "idp_issuer" else answer)
+        return value
 
     value = given.get(name)
     if value is not None:
