@@ -40,7 +40,7 @@ def ask_for_settings(given: Mapping[str, str | None]) -> dict[str, Any]:
     """The settings that every deployment needs: those given, and the answers to questions for the others."""
     issuer = _ask("issuer", given, "1. URL at which clients reach this server", default="http://127.0.0.1:8000")
     idp_issuer = _ask("idp_issuer", given, f"2. Identity provider ({', '.join(ISSUERS)}, or the URL of its issuer)")
-    if "YOUR-" in idp_issuer:
+    while "YOUR-" in idp_issuer:
         idp_issuer = _ask("idp_issuer", {}, f"   Its issuer, such as {idp_issuer}")
     typer.echo(f"   Register this redirect URI there: {paths.url(issuer, paths.CALLBACK)}")
     values: dict[str, Any] = {
