@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer import BadParameter
 from typer.testing import CliRunner, Result
 
 from seed_oauth import Settings, SettingsError
@@ -159,6 +160,22 @@ def test_a_file_is_replaced_only_if_that_is_wanted(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"gone/seed-oauth.toml cannot be written \(No such file or directory\)"):
         write(tmp_path / "gone" / "seed-oauth.toml", {"issuer": "http://127.0.0.1:8000"})
+
+
+@pytest.mark.parametrize("character", ["\x7f", "\0", "\udcff"])
+def test_an_answer_that_cannot_be_printed_is_refused(character: str) -> None:
+    given = {"issuer": "https://door.example", "idp_issuer": NOBODY, "idp_client_id": "a", "mcp_server": ""}
+    for name in ("idp_client_id", "idp_client_secret", "allow"):
+        with pytest.raises(BadParameter, match="this must have printable characters only"):
+            ask_for_settings({"idp_client_secret": "b", **given, name: f"a{character}.example"})
+
+
+@pytest.mark.parametrize("value", ["\udcff", "a"], ids=["no UTF-8", "a folder in its place"])
+def test_nothing_is_left_of_a_file_that_cannot_be_written(value: str, tmp_path: Path) -> None:
+    (tmp_path / "seed-oauth.toml").mkdir()
+    with pytest.raises((SettingsError, UnicodeEncodeError)):
+        write(tmp_path / "seed-oauth.toml", {"idp_client_id": value})
+    assert [*tmp_path.rglob("*")] == [tmp_path / "seed-oauth.toml"]
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.name)

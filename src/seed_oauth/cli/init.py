@@ -5,7 +5,7 @@ import secrets
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -74,10 +74,12 @@ def write(path: Path, values: Mapping[str, Any]) -> None:
                 ["", *textwrap.wrap(comment, 100, initial_indent="# ", subsequent_indent="# "), *lines, ""]
             )
     try:
-        # Readable by its owner only, from the first moment on.
-        with NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=path.name, delete=False) as file:
-            file.write(text)
-        Path(file.name).replace(path)
+        # Nothing is left of a file that cannot be written.
+        with TemporaryDirectory(dir=path.parent, prefix=path.name) as folder:
+            file = Path(folder) / path.name
+            file.touch(mode=0o600)  # readable by its owner only, from the first moment on
+            file.write_text(text, encoding="utf-8")
+            file.replace(path)
     except OSError as failure:
         raise SettingsError(f"{path} cannot be written ({failure.strerror})") from None
 
@@ -136,6 +138,9 @@ def _rules(answer: str) -> dict[str, Any]:
 
 def _valid(name: str, value: Any) -> Any:  # noqa: ANN401 - of any setting
     """The value, as it is written in the file."""
+    if not all(one.isprintable() for one in value):
+        # Neither a control character nor a byte that is not UTF-8 can be in a TOML file.
+        raise typer.BadParameter("this must have printable characters only")
     field = Settings.model_fields[name]
     try:
         TypeAdapter(Annotated[field.annotation, field]).validate_python(value)  # type: ignore[arg-type]  # built at run time
