@@ -136,6 +136,15 @@ async def test_serve_says_where_it_listens_and_what_it_is_connected_to(tmp_path:
     assert lines["MCP server"]["url"] == environment["SEED_OAUTH_MCP_SERVER"]
 
 
+async def test_the_query_of_the_identity_providers_url_is_not_logged(tmp_path: Path) -> None:
+    """THREATS 47."""
+    idp = f"http://127.0.0.1:{free_port()}/authorize"
+    async with serving(tmp_path, {"SEED_OAUTH_IDP_AUTHORIZATION_URL": f"{idp}?key=hunter2"}) as server:
+        log = await server.stop()
+    assert f'"url":"{idp}?…"' in log
+    assert "hunter2" not in log
+
+
 async def test_the_lines_of_the_start_are_readable_in_the_console_format(tmp_path: Path) -> None:
     async with serving(tmp_path, {"SEED_OAUTH_LOG_FORMAT": "console"}) as server:
         log = await server.stop()

@@ -72,13 +72,17 @@ def test_check_never_shows_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
         "registration_tokens": SECRET,
         "clients": json.dumps([client]),
         "store_url": f"redis://:{SECRET}@127.0.0.1",
+        "idp_token_parameters": json.dumps({"client_assertion": SECRET}),
+        "idp_authorization_parameters": json.dumps({"api_key": SECRET}),
+        "idp_token_url": f"https://idp.example/token?key={SECRET}",
     }.items():
         monkeypatch.setenv(f"SEED_OAUTH_{name.upper()}", value)
     for arguments in ([], ["--all"], ["--json"]):
         shown = run("config", "check", *arguments)
         assert shown.exit_code == 0
         assert SECRET not in shown.output
-        assert "redis://127.0.0.1" in shown.output
+        for harmless in ("redis://127.0.0.1", "client_assertion", "api_key", "https://idp.example/token?"):
+            assert harmless in shown.output
 
 
 def test_check_fails_if_the_server_would_not_start(file: Path) -> None:

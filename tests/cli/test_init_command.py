@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer import BadParameter
 from typer.testing import CliRunner, Result
 
 from seed_oauth import Settings, SettingsError
@@ -93,10 +94,32 @@ def test_whoever_may_come_in_is_asked_where_everybody_can_have_an_account(tmp_pa
     path = tmp_path / "seed-oauth.toml"
     tenant = "https://login.microsoftonline.com/common/v2.0"
     options = ["--idp-client-id", "a", "--idp-client-secret", "b", "--mcp-server", ""]
-    done = init(path, *options, typed=answers("", "entra", tenant, "example.com"))
+    done = init(path, *options, typed=answers("", "entra", ISSUERS["entra"], "entra", tenant, "example.com"))
     assert done.exit_code == 0
-    assert "Its issuer, such as https://login.microsoftonline.com/YOUR-TENANT-ID/v2.0" in done.output
+    # A placeholder is no answer, and neither is the name.
+    assert done.output.count("Its issuer, such as https://login.microsoftonline.com/YOUR-TENANT-ID/v2.0") == 3
     assert 'allowed_email_domains = ["example.com"]' in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("everybody ", {"allow_everybody": True}),
+        ("example.com, ann@example.org,, ", {"allowed_email_domains": ("example.com",)}),
+        ("@\n,\n*.example.com\nexample.com", {"allowed_email_domains": ("example.com",)}),
+    ],
+)
+def test_who_may_come_in_is_tidied_and_asked_for_again_if_it_cannot_be_used(
+    typed: str, expected: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "seed-oauth.toml"
+    options = ["--idp-client-id", "a", "--idp-client-secret", "b", "--mcp-server", ""]
+    done = init(path, *options, typed=answers(" http://127.0.0.1:1 ", "google ", typed))
+    assert done.exit_code == 0, done.output
+    settings = settings_of(path, monkeypatch)
+    assert settings.issuer == "http://127.0.0.1:1"
+    assert {name: getattr(settings, name) for name in expected} == expected
+    assert done.output.count("Error: this must") == typed.count("\n")
 
 
 def test_nothing_is_asked_if_the_options_have_every_answer(tmp_path: Path) -> None:
@@ -137,6 +160,22 @@ def test_a_file_is_replaced_only_if_that_is_wanted(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"gone/seed-oauth.toml cannot be written \(No such file or directory\)"):
         write(tmp_path / "gone" / "seed-oauth.toml", {"issuer": "http://127.0.0.1:8000"})
+
+
+@pytest.mark.parametrize("character", ["\x7f", "\0", "\udcff"])
+def test_an_answer_that_cannot_be_printed_is_refused(character: str) -> None:
+    given = {"issuer": "https://door.example", "idp_issuer": NOBODY, "idp_client_id": "a", "mcp_server": ""}
+    for name in ("idp_client_id", "idp_client_secret", "allow"):
+        with pytest.raises(BadParameter, match="this must have printable characters only"):
+            ask_for_settings({"idp_client_secret": "b", **given, name: f"a{character}.example"})
+
+
+@pytest.mark.parametrize("value", ["\udcff", "a"], ids=["no UTF-8", "a folder in its place"])
+def test_nothing_is_left_of_a_file_that_cannot_be_written(value: str, tmp_path: Path) -> None:
+    (tmp_path / "seed-oauth.toml").mkdir()
+    with pytest.raises((SettingsError, UnicodeEncodeError)):
+        write(tmp_path / "seed-oauth.toml", {"idp_client_id": value})
+    assert [*tmp_path.rglob("*")] == [tmp_path / "seed-oauth.toml"]
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.name)

@@ -1,5 +1,6 @@
 """The systemd unit: it is valid, hardened, and leaves the server what it needs."""
 
+import os
 import re
 import subprocess
 import sys
@@ -61,6 +62,21 @@ def test_the_service_has_the_time_and_the_files_that_it_needs() -> None:
     assert int(option(SERVICE, "LimitNOFILE")) >= 2 * MOST_CONNECTIONS + OTHER_FILES
 
 
+def test_the_audit_trail_can_be_written_where_its_page_has_it() -> None:
+    (path,) = re.findall(r"SEED_OAUTH_AUDIT_LOG=(/\S+)", read("reference/audit.md"))
+    assert path.startswith(f"/var/log/{option(SERVICE, 'LogsDirectory')}/")
+
+
+def test_a_server_with_invalid_settings_is_not_restarted(tmp_path: Path) -> None:
+    done = subprocess.run([COMMAND, "serve", "--port", "-1"], cwd=tmp_path, capture_output=True, check=False)  # noqa: S603 - our own command
+    assert done.returncode == int(option(SERVICE, "RestartPreventExitStatus"))
+
+
+def test_the_metrics_of_the_process_are_left() -> None:
+    """Their collector needs `/proc/stat`, and has no metrics at all without it."""
+    assert "ProcSubset" not in SERVICE
+
+
 def test_the_socket_is_where_the_server_would_listen() -> None:
     settings = Settings.load()
     assert option(SOCKET, "ListenStream") == f"{settings.host}:{settings.port}"
@@ -77,6 +93,27 @@ def test_the_secrets_are_read_from_the_credentials(tmp_path: Path, monkeypatch: 
     assert settings.secret_keys
     assert settings.idp_client_secret
     assert len(Settings.origins()) == len(loaded)
+
+
+def test_a_command_is_shown_that_has_the_same_credentials(tmp_path: Path) -> None:
+    command = block(read("how-to/systemd.md"), "command with credentials")
+    for loaded in re.findall(r"^LoadCredentialEncrypted=(.*)$", CREDENTIALS, re.MULTILINE):
+        assert f"-p LoadCredentialEncrypted={loaded} " in command
+    # systemd-run without systemd: it only runs the command that comes after its options.
+    (tmp_path / "systemd-run").write_text('#!/bin/sh\nwhile [ "$1" != sh ]; do shift; done\nexec "$@"\n')
+    (tmp_path / "systemd-run").chmod(0o700)
+    (tmp_path / "secret-keys").write_text("0123456789abcdef0123456789ABCDEF")
+    (tmp_path / "idp-client-secret").write_text("hunter2")
+    (tmp_path / "seed-oauth.toml").write_text("issuer = 'https://mcp.example.com'\nidp_client_id = 'a'\n")
+    here = command.replace("/opt/seed-oauth/bin/seed-oauth", COMMAND).replace("--config /etc/seed-oauth", "--config .")
+    done = subprocess.run(  # noqa: S603 - what the page says
+        ["/bin/sh", "-c", here],
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "CREDENTIALS_DIRECTORY": str(tmp_path)},
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for _, variable in re.findall(r"^Environment=((\w+)=.*)$", CREDENTIALS, re.MULTILINE):
+        assert variable in done.stdout
 
 
 @pytest.mark.anyio

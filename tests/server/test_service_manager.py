@@ -1,5 +1,6 @@
 """systemd's protocol, with real sockets: states by datagram, and a listening socket that is passed on."""
 
+import io
 import os
 import socket
 import subprocess
@@ -15,6 +16,10 @@ from seed_oauth.server.service_manager import notify, passed_socket
 from tests.cli.test_cli import COMMAND, PATIENCE, Server, free_port, serving
 
 pytestmark = pytest.mark.anyio
+
+KEY = "0123456789abcdef0123456789ABCDEF"
+
+UNUSABLE = "seed-oauth: the socket unit must have one ListenStream= with an address and a port, and no other\n"
 
 # Like systemd, it passes the socket on as descriptor 3 to the process with the ID in the environment.
 PASS_ON = """
@@ -94,6 +99,16 @@ async def test_the_socket_of_a_socket_unit_outlives_the_server(tmp_path: Path, w
             socket.create_connection(("127.0.0.1", port), timeout=PATIENCE).close()
 
 
+def refused(launcher: list[str], count: str, **environment: str) -> str:
+    """What the command says that does not start with this descriptor."""
+    done = subprocess.run(  # noqa: S603 - our own command
+        [*launcher, COMMAND, "serve", "--metrics-port", "0"], env={**os.environ, "LISTEN_FDS": count, **environment},
+        pass_fds=[int(launcher[-1])], capture_output=True, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    return done.stderr
+
+
 @pytest.mark.parametrize(
     ("kind", "address", "count"),
     [(socket.AF_INET, ("127.0.0.1", 0), "2"), (socket.AF_UNIX, "socket", "1")],
@@ -108,14 +123,44 @@ def test_a_socket_unit_that_cannot_be_used_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with listening(kind, address) as launcher:
-        done = subprocess.run(  # noqa: S603 - our own command
-            [*launcher, COMMAND, "serve", "--metrics-port", "0"], env={**os.environ, "LISTEN_FDS": count},
-            pass_fds=[int(launcher[-1])], capture_output=True, text=True, timeout=PATIENCE, check=False,
-        )  # fmt: skip
-    assert done.returncode == 2
-    assert done.stderr == (
-        "seed-oauth: the socket unit must have one ListenStream= with an address and a port, and no other\n"
-    )
+        message = refused(launcher, count)
+    assert message == UNUSABLE
+
+
+@pytest.mark.parametrize("kind", ["datagram", "connection", "FIFO"])
+def test_what_is_passed_must_be_a_socket_that_listens(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    passed: socket.socket | io.FileIO
+    if kind == "FIFO":  # ListenFIFO=
+        os.mkfifo("fifo")
+        passed = io.FileIO(os.open("fifo", os.O_RDWR))
+    else:  # ListenDatagram=, Accept=yes
+        passed = socket.socket(socket.AF_INET, socket.SOCK_DGRAM if kind == "datagram" else socket.SOCK_STREAM)
+    with passed:
+        assert refused([sys.executable, "-c", PASS_ON, str(passed.fileno())], "1") == UNUSABLE
+
+
+@pytest.mark.parametrize(("kind", "address"), [(socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")])  # noqa: S104 - refused
+def test_a_socket_that_others_can_reach_needs_an_issuer(
+    kind: socket.AddressFamily, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with listening(kind, (address, 0)) as launcher:
+        done = refused(launcher, "1", SEED_OAUTH_ISSUER="")
+    assert done.startswith("seed-oauth: SEED_OAUTH_ISSUER is missing: set it to the public https URL of this server;")
+    assert f"the socket unit listens on {address}, " in done
+
+
+async def test_a_socket_that_others_can_reach_is_used_with_an_issuer(tmp_path: Path) -> None:
+    environment = {"LISTEN_FDS": "1", "SEED_OAUTH_ISSUER": "https://door.example", "SEED_OAUTH_SECRET_KEYS": KEY}
+    port = free_port()
+    with listening(socket.AF_INET, ("0.0.0.0", port)) as launcher:  # noqa: S104 - what is tested
+        async with serving(
+            tmp_path, environment, port=port, launcher=launcher, pass_fds=[int(launcher[-1])]
+        ) as server:  # fmt: skip
+            assert (await server.http.get(f"{server.url}/healthz")).status_code == 200
 
 
 def test_a_socket_for_another_process_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -140,6 +140,8 @@ def test_a_file_that_is_missing_or_no_text_is_refused(write: Write, monkeypatch:
         "idp_client_id = 'a'\nidp_client_secret = 'hunter2'",
         f"registration = 'token'\nregistration_tokens = ['{KEY}']",
         "store_url = 'redis://:hunter2@127.0.0.1'",
+        "[idp_token_parameters]\nclient_assertion = 'hunter2'",
+        "[idp_authorization_parameters]\napi_key = 'hunter2'",
         f"[[clients]]\nclient_id = 'a'\nredirect_uris = ['https://app.example/']\nclient_secret = '{KEY}'",
     ],
 )
@@ -172,6 +174,8 @@ def test_a_file_without_secrets_may_be_read_by_everybody(write: Write) -> None:
         ("registration_tokens", f"{KEY}\n{OTHER_KEY}"),
         ("clients", '[{"client_id": "a",\n "redirect_uris": ["https://app.example/"]}]'),
         ("store_url", "redis://:password@127.0.0.1:6379/0"),
+        ("idp_authorization_parameters", '{"api_key":\n "hunter2"}'),
+        ("idp_token_parameters", '{"client_assertion": "hunter2"}'),
     ],
 )
 @pytest.mark.parametrize("end", ["", "\n", "\r\n"])
@@ -189,7 +193,7 @@ def test_a_secret_is_read_from_the_file_that_a_variable_names(
 
 def test_the_secrets_are_all_settings_whose_type_is_one_and_those_that_may_contain_one() -> None:
     typed = {name for name, field in Settings.model_fields.items() if "Secret" in repr(field.annotation)}
-    assert set(SECRETS) == typed | {"store_url", "clients"}
+    assert set(SECRETS) == typed | {"store_url", "clients", "idp_authorization_parameters", "idp_token_parameters"}
 
 
 @pytest.mark.parametrize(
@@ -226,6 +230,25 @@ def test_a_secret_in_a_variable_and_in_a_file_is_refused_unless_one_of_them_is_e
     monkeypatch.setenv("SEED_OAUTH_SECRET_KEYS_FILE", "")
     monkeypatch.setenv("SEED_OAUTH_SECRET_KEYS", OTHER_KEY)
     assert Settings.load().secret_keys == (SecretStr(OTHER_KEY),)
+
+
+def test_an_empty_variable_leaves_the_secret_of_the_settings_file(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Compose passes on what is not set. Otherwise, the server would silently be a public client."""
+    path = write(
+        "issuer = 'https://door.example'\nidp_client_id = 'a'\nidp_client_secret_file = 'secret'\n"
+        f"secret_keys = '{KEY}'\n[idp_token_parameters]\naudience = 'b'"
+    )
+    path.with_name("secret").write_text("hunter2")
+    for name in ("issuer", *SECRETS):
+        monkeypatch.setenv(f"SEED_OAUTH_{name.upper()}", "")
+    settings = Settings.load()
+    assert settings.issuer == "https://door.example"
+    assert settings.idp_client_secret == SecretStr("hunter2")
+    assert settings.secret_keys == (SecretStr(KEY),)
+    assert settings.idp_token_parameters == {"audience": "b"}
+    assert {*Settings.origins().values()} == {str(path)}
 
 
 def test_a_file_in_a_variable_takes_precedence_over_the_settings_file(

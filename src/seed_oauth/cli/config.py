@@ -11,7 +11,7 @@ import typer
 from seed_oauth.cli.options import ConfigFile, EnvFile
 from seed_oauth.cli.stored import AsJson, harmless, print_json, show_text, table_of
 from seed_oauth.settings import PREFIX, Settings
-from seed_oauth.settings.sources import SECRETS
+from seed_oauth.settings.sources import SECRETS, without_queries
 from seed_oauth.settings.store_url import shown
 
 app = typer.Typer(help="Check the settings, and help to write the settings file.", no_args_is_help=True)
@@ -70,7 +70,13 @@ def descriptions() -> dict[str, str]:
 
 def _values(settings: Settings) -> dict[str, str]:
     """The values as environment variables have them, without secrets."""
-    values = {name.removeprefix(PREFIX).lower(): value for name, value in settings.as_environment().items()}
+    environment = settings.as_environment()
+    values = {name.removeprefix(PREFIX).lower(): without_queries(value) for name, value in environment.items()}
     values |= {name: "(secret)" for name in SECRETS if values.get(name)}
-    clients = " ".join(client.client_id for client in settings.clients)
-    return {**values, "store_url": shown(settings.store_url), "clients": clients}
+    return {
+        **values,
+        "store_url": shown(settings.store_url),
+        "clients": " ".join(client.client_id for client in settings.clients),
+        "idp_authorization_parameters": " ".join(settings.idp_authorization_parameters),
+        "idp_token_parameters": " ".join(settings.idp_token_parameters),
+    }

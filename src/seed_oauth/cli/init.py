@@ -5,7 +5,7 @@ import secrets
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -40,7 +40,7 @@ def ask_for_settings(given: Mapping[str, str | None]) -> dict[str, Any]:
     """The settings that every deployment needs: those given, and the answers to questions for the others."""
     issuer = _ask("issuer", given, "1. URL at which clients reach this server", default="http://127.0.0.1:8000")
     idp_issuer = _ask("idp_issuer", given, f"2. Identity provider ({', '.join(ISSUERS)}, or the URL of its issuer)")
-    if "YOUR-" in idp_issuer:
+    while "YOUR-" in idp_issuer:
         idp_issuer = _ask("idp_issuer", {}, f"   Its issuer, such as {idp_issuer}")
     typer.echo(f"   Register this redirect URI there: {paths.url(issuer, paths.CALLBACK)}")
     values: dict[str, Any] = {
@@ -74,10 +74,12 @@ def write(path: Path, values: Mapping[str, Any]) -> None:
                 ["", *textwrap.wrap(comment, 100, initial_indent="# ", subsequent_indent="# "), *lines, ""]
             )
     try:
-        # Readable by its owner only, from the first moment on.
-        with NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=path.name, delete=False) as file:
-            file.write(text)
-        Path(file.name).replace(path)
+        # Nothing is left of a file that cannot be written.
+        with TemporaryDirectory(dir=path.parent, prefix=path.name) as folder:
+            file = Path(folder) / path.name
+            file.touch(mode=0o600)  # readable by its owner only, from the first moment on
+            file.write_text(text, encoding="utf-8")
+            file.replace(path)
     except OSError as failure:
         raise SettingsError(f"{path} cannot be written ({failure.strerror})") from None
 
@@ -109,21 +111,42 @@ _SECTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 def _who_may_come_in(given: str | None, idp_issuer: str) -> dict[str, Any]:
     preset = presets.find("auto", idp_issuer)
-    if given is None:
-        if preset is None or not preset.is_open_at(idp_issuer):
-            return {}
-        given = typer.prompt(
-            "   Everybody can have an account there. Who may come in: domains or addresses of e-mail, separated by "
-            f"commas, or {_EVERYBODY}"
-        )
-    if given == _EVERYBODY:
+    if given is not None:
+        return _rules(given)
+    if preset is None or not preset.is_open_at(idp_issuer):
+        return {}
+    answer: dict[str, Any] = typer.prompt(
+        "   Everybody can have an account there. Who may come in: domains or addresses of e-mail, separated by "
+        f"commas, or {_EVERYBODY}",
+        value_proc=_rules,
+    )
+    return answer
+
+
+def _rules(answer: str) -> dict[str, Any]:
+    listed = [one.strip() for one in answer.split(",") if one.strip()]
+    if not listed:
+        raise typer.BadParameter(f"this must name somebody, or be {_EVERYBODY}")
+    if listed == [_EVERYBODY]:
         return {"allow_everybody": True}
-    listed = [one.strip() for one in given.split(",")]
     rules = {
         "allowed_emails": [one for one in listed if "@" in one],
         "allowed_email_domains": [one for one in listed if "@" not in one],
     }
-    return {name: rule for name, rule in rules.items() if rule}
+    return {name: _valid(name, rule) for name, rule in rules.items() if rule}
+
+
+def _valid(name: str, value: Any) -> Any:  # noqa: ANN401 - of any setting
+    """The value, as it is written in the file."""
+    if not all(one.isprintable() for one in value):
+        # Neither a control character nor a byte that is not UTF-8 can be in a TOML file.
+        raise typer.BadParameter("this must have printable characters only")
+    field = Settings.model_fields[name]
+    try:
+        TypeAdapter(Annotated[field.annotation, field]).validate_python(value)  # type: ignore[arg-type]  # built at run time
+    except ValidationError as invalid:
+        raise typer.BadParameter(f"this {readable(invalid, {})}") from None
+    return value
 
 
 def _ask(
@@ -132,13 +155,9 @@ def _ask(
     """The value that is given for a setting, or the answer to the question, which is asked until it is valid."""
 
     def valid(answer: str) -> str:
-        answer = ISSUERS.get(answer, answer) if name == "idp_issuer" else answer
-        field = Settings.model_fields[name]
-        try:
-            TypeAdapter(Annotated[field.annotation, field]).validate_python(answer)  # type: ignore[arg-type]  # built at run time
-        except ValidationError as invalid:
-            raise typer.BadParameter(f"this {readable(invalid, {})}") from None
-        return answer
+        answer = answer if hide else answer.strip()  # a secret may end with a space
+        value: str = _valid(name, ISSUERS.get(answer, answer) if name == "idp_issuer" else answer)
+        return value
 
     value = given.get(name)
     if value is not None:

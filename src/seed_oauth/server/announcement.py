@@ -7,6 +7,7 @@ import structlog
 from seed_oauth.http import paths
 from seed_oauth.server.listener import url_of
 from seed_oauth.settings import Settings
+from seed_oauth.settings.sources import without_queries
 from seed_oauth.settings.store_url import place
 
 
@@ -18,7 +19,7 @@ def announce(settings: Settings, public: socket.socket, private: socket.socket) 
         log.info("page in the browser", url=f"{url_of(private)}/")
     log.info("clients connect to", resources=" ".join(settings.protected_resources), issuer=settings.issuer)
     log.info("store", where=place(settings.store_url))
-    idp = settings.idp_issuer or settings.idp_authorization_url or "not set"
+    idp = without_queries(settings.idp_issuer or settings.idp_authorization_url or "not set")
     if settings.flow == "broker":
         log.info("identity provider", url=idp, register_redirect_uri=paths.url(settings.issuer, paths.CALLBACK))
     else:

@@ -135,7 +135,17 @@ def public_socket(settings: Settings) -> socket.socket:
     Raises:
         SettingsError: there is none that can be used.
     """
-    return passed_socket() or listen(settings.host, settings.port, "PORT")
+    passed = passed_socket()
+    if passed is None:
+        return listen(settings.host, settings.port, "PORT")
+    host = passed.getsockname()[0]
+    # The default issuer, with a random key, is for loopback only; `settings.host` does not say where this socket is.
+    if not ip_address(host).is_loopback and "issuer" not in Settings.origins():
+        raise SettingsError(
+            f"{PREFIX}ISSUER is missing: set it to the public https URL of this server; the socket unit listens on "
+            f"{host}, and only a loopback address has a default"
+        )
+    return passed
 
 
 def listen(host: str, port: int, setting: str) -> socket.socket:

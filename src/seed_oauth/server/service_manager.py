@@ -30,9 +30,19 @@ def passed_socket() -> socket.socket | None:
     """
     if os.environ.get("LISTEN_PID") != str(os.getpid()):
         return None
-    passed = socket.socket(fileno=_FIRST_DESCRIPTOR)
-    if os.environ.get("LISTEN_FDS") != "1" or passed.family not in {socket.AF_INET, socket.AF_INET6}:
+    try:
+        passed = socket.socket(fileno=_FIRST_DESCRIPTOR)
+        usable = os.environ.get("LISTEN_FDS") == "1" and _listens_for_tcp(passed)
+    except OSError:  # a FIFO or a file
+        usable = False
+    if not usable:
         raise SettingsError("the socket unit must have one ListenStream= with an address and a port, and no other")
     passed.set_inheritable(False)
     passed.setblocking(False)
     return passed
+
+
+def _listens_for_tcp(passed: socket.socket) -> bool:
+    # With Accept=yes, it is a connection.
+    is_tcp = passed.family in {socket.AF_INET, socket.AF_INET6} and passed.type == socket.SOCK_STREAM
+    return is_tcp and bool(passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))

@@ -1,6 +1,7 @@
 """Where settings come from: environment variables, the settings file, and files that have one secret each."""
 
 import os
+import re
 import stat
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,6 +21,8 @@ CONFIG = f"{PREFIX}CONFIG"
 SECRETS: Mapping[str, str] = MappingProxyType(
     {
         "idp_client_secret": "",
+        "idp_authorization_parameters": "",
+        "idp_token_parameters": "",
         "secret_keys": "",
         "registration_tokens": "",
         "clients": "client_secret",
@@ -49,6 +52,11 @@ def holds_secret(name: str, value: object) -> bool:
     return name in SECRETS and bool(value) and SECRETS[name] in str(value)
 
 
+def without_queries(text: str) -> str:
+    """The text with `…` for the queries of its URLs: there are identity providers that expect an API key in one."""
+    return re.sub(r'(https?://[^\s"?]*\?)[^\s"]+', r"\1…", text)
+
+
 class _Environment(EnvSettingsSource):
     """Environment variables. JSON that cannot be parsed is left to the validation, whose errors name the setting."""
 
@@ -58,10 +66,9 @@ class _Environment(EnvSettingsSource):
         return value
 
     def __call__(self) -> dict[str, Any]:
-        values = super().__call__()
+        values = _without_empty(super().__call__())
         for name in SECRETS:
             variable = _variable(name)
-            # What Compose passes on is empty where it is not set.
             if path := os.environ.get(f"{variable}_FILE"):
                 if values.get(name):
                     raise SettingsError(f"{variable} and {variable}_FILE are both set: remove one")
@@ -82,11 +89,17 @@ class _File(InitSettingsSource):
 
     def __call__(self) -> dict[str, Any]:
         # A variable replaces a table, although pydantic-settings would merge them.
-        return {name: value for name, value in super().__call__().items() if name not in self.current_state}
+        values = _without_empty(super().__call__())
+        return {name: value for name, value in values.items() if name not in self.current_state}
 
     def origin(self, name: str) -> str:
         del name
         return self._path
+
+
+def _without_empty(values: Mapping[str, Any]) -> dict[str, Any]:
+    # What Compose passes on is empty where it is not set. For other settings, empty is a value: no rate limit.
+    return {name: value for name, value in values.items() if value != "" or name not in {"issuer", *SECRETS}}
 
 
 def _read(path: str, settings: type[BaseSettings]) -> dict[str, Any]:

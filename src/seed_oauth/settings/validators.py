@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated
 from urllib.parse import parse_qsl, urlsplit
 
+import orjson
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, WithJsonSchema
 from pydantic_settings import NoDecode
 
@@ -107,6 +109,12 @@ def authorization_url(value: str | None) -> str | None:
     return value
 
 
+def _from_json(value: object) -> object:
+    with suppress(ValueError):  # what is not JSON is refused, as no object
+        return orjson.loads(value) if isinstance(value, str) else value
+    return value
+
+
 def _parameters(value: dict[str, str]) -> dict[str, str]:
     _no_protocol_parameters(value)
     return value
@@ -205,7 +213,7 @@ OptionalUrl = Annotated[Url | None, BeforeValidator(_none_if_empty)]
 OptionalText = Annotated[str | None, BeforeValidator(_none_if_empty)]
 IdpIssuer = Annotated[OptionalUrl, AfterValidator(idp_issuer)]
 AuthorizationUrl = Annotated[OptionalUrl, AfterValidator(authorization_url)]
-Parameters = Annotated[dict[str, str], AfterValidator(_parameters)]
+Parameters = Annotated[dict[str, str], BeforeValidator(_from_json), AfterValidator(_parameters)]
 Urls = Annotated[tuple[Url, ...], NoDecode, BeforeValidator(_split)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 PastTime = Annotated[float | None, BeforeValidator(_past_time), WithJsonSchema({"type": "string"})]
