@@ -25,6 +25,16 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(autouse=True)
+def _no_variable_is_left_behind() -> Iterator[None]:
+    """Options such as `--env-file` change the variables of the process, which here runs other tests, too."""
+    before = os.environ.copy()
+    yield
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith(("SEED_OAUTH_", "OTEL_")):

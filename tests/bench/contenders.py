@@ -133,6 +133,8 @@ def _seed_oauth_environment(site: Site) -> Mapping[str, str]:
         "SEED_OAUTH_IDP_CLIENT_SECRET": "bench-secret",
         "SEED_OAUTH_STORE_URL": f"sqlite:///{site.folder.absolute()}/clients.db",
         "SEED_OAUTH_LOG_FORMAT": "json",
+        # It reads the metrics every few seconds, which under valgrind is every few requests.
+        "SEED_OAUTH_METRICS_PAGE": "false",
         # All limits count, those by address too, and are never reached: the load is one client that sends the same code
         # again and again.
         "SEED_OAUTH_TRUSTED_PROXIES": "127.0.0.1",

@@ -323,6 +323,13 @@ class FlowMachine(Logins):
         if code:
             self.redeems(code, twice=False)
 
+    @there_are("unused_codes")
+    @rule(code=one_of("unused_codes"), how=st.sampled_from(["user", "client", "everybody"]))
+    def the_operator_ends_access_during_a_login(self, code: Code, how: str) -> None:
+        """THREATS 29: of all that are like it."""
+        self.run(self.world.operator_ends(how, code.grant))
+        self.redeems(code, twice=False)
+
     @rule(seconds=st.sampled_from([1, 1, 1, 5, 5, 20, 29, 31, 31, 31, 59, 61, 61, 601, 1801, 43_201, 86_401]))
     def time_passes(self, seconds: int) -> None:
         self.world.model.elapsed += seconds
