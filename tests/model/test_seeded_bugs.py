@@ -14,13 +14,13 @@ from tests.model.seeded_bugs import BUGS, SeededBug
 
 ROOT = Path(__file__).parents[2]
 
-A_MINUTE = 60  # seconds of CPU: how busy the machine is has nothing to do with it
+MINUTES = 180  # seconds of CPU: how busy the machine is has nothing to do with it
 PATIENCE = 600  # seconds
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
-def test_the_model_finds_a_bug_within_a_minute_and_names_the_promise_it_breaks(bug: SeededBug, tmp_path: Path) -> None:
+def test_the_model_finds_a_bug_within_minutes_and_names_the_promise_it_breaks(bug: SeededBug, tmp_path: Path) -> None:
     """THREATS 1, 2, 3, 4, 5, 7, 8 and 17, as they would look if the door let them happen."""
     package = tmp_path / "seed_oauth"
     shutil.copytree(ROOT / "src" / "seed_oauth", package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -32,7 +32,7 @@ def test_the_model_finds_a_bug_within_a_minute_and_names_the_promise_it_breaks(b
     before = seconds_of_children()
     # The predictions might give the bug away before the promise: this is about the promise.
     told = _walked(tmp_path, *(() if bug.broken == "counts equal requests" else ("--promises-alone",)))
-    assert seconds_of_children() - before < A_MINUTE
+    assert seconds_of_children() - before < MINUTES
     assert re.search(f"AssertionError: {bug.broken}", told), re.findall("AssertionError.*", told)
 
 
