@@ -29,13 +29,13 @@ def _no_variable_is_left_behind() -> Iterator[None]:
     """Options such as `--env-file` change the variables of the process, which here runs other tests, too."""
     before = os.environ.copy()
     yield
-    for name in os.environ.keys() - before.keys():
-        del os.environ[name]
+    os.environ.clear()
     os.environ.update(before)
 
 
+# Before `monkeypatch`, which would otherwise put back last what the test had changed by itself.
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_settings_from_outside(_no_variable_is_left_behind: None, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith(("SEED_OAUTH_", "OTEL_")):
             monkeypatch.delenv(name)

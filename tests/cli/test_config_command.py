@@ -1,8 +1,6 @@
 """`seed-oauth config`, and the options with which commands find their settings."""
 
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import jsonschema_rs
@@ -15,14 +13,6 @@ from tests.cli.test_cli import run as run_command
 from tests.cli.test_cli import serving
 
 SECRET = "0123456789abcdef0123456789ABCDEF"
-
-
-@pytest.fixture(autouse=True)
-def _environment_as_before() -> Iterator[None]:
-    before = {**os.environ}
-    yield
-    os.environ.clear()
-    os.environ.update(before)
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """`seed-oauth init`: five questions, and the settings file."""
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,14 +14,6 @@ from tests.docs.pages import read
 
 NOBODY = "http://127.0.0.1:9"
 """Where nothing answers, so that the doctor is done at once."""
-
-
-@pytest.fixture(autouse=True)
-def _environment_as_before() -> Iterator[None]:
-    before = {**os.environ}
-    yield
-    os.environ.clear()
-    os.environ.update(before)
 
 
 def settings_of(path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:

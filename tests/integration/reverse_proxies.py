@@ -13,8 +13,8 @@ from tests.real_parts import ENVOY, ROOT, TRAEFIK, path_of
 
 SHOWN = ROOT / "docs" / "examples" / "forward-auth"
 
-# As root, the master would have workers that may not read below the folder of a test.
-_NGINX = """
+# One process: a master that is killed leaves its workers behind, which as root may not read below the folder of a test.
+NGINX = """
 user root;
 master_process off;
 daemon off;
@@ -66,7 +66,7 @@ def _nginx(folder: Path, at: Addresses) -> list[str]:
     }
     configuration = _written(folder, "nginx.conf", changes)
     shown = configuration.read_text(encoding="utf-8")
-    configuration.write_text(_NGINX.format(folder=folder, shown=shown), encoding="utf-8")
+    configuration.write_text(NGINX.format(folder=folder, shown=shown), encoding="utf-8")
     return [path_of("nginx"), "-e", "stderr", "-c", str(configuration)]
 
 

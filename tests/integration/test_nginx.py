@@ -12,30 +12,17 @@ from starlette.types import Receive, Scope, Send
 from tests.cli.test_cli import PATIENCE, free_port
 from tests.faults.served import served, served_door
 from tests.integration.real_parts import ready, running
+from tests.integration.reverse_proxies import NGINX
 from tests.real_parts import path_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_parts("nginx")]
 
-# A master that is killed leaves its workers behind.
-CONFIGURATION = """
-master_process off;
-daemon off;
-pid {folder}/nginx.pid;
-error_log stderr;
-events {{}}
-http {{
-  access_log off;
-  client_body_temp_path {folder}/body;
-  proxy_temp_path {folder}/proxy;
-  fastcgi_temp_path {folder}/fastcgi;
-  uwsgi_temp_path {folder}/uwsgi;
-  scgi_temp_path {folder}/scgi;
+PASSES_ON = """
   upstream seed_oauth {{ server {upstream}; }}
   server {{
     listen 127.0.0.1:{port};
     location / {{ proxy_pass http://seed_oauth; }}
   }}
-}}
 """
 
 
@@ -43,9 +30,8 @@ http {{
 async def nginx_before(url: str, folder: Path) -> AsyncIterator[httpx.AsyncClient]:
     port, log = free_port(), folder / "nginx.log"
     configuration = folder / "nginx.conf"
-    configuration.write_text(
-        CONFIGURATION.format(folder=folder, port=port, upstream=url.removeprefix("http://")), encoding="utf-8"
-    )
+    passes_on = PASSES_ON.format(port=port, upstream=url.removeprefix("http://"))
+    configuration.write_text(NGINX.format(folder=folder, shown=passes_on), encoding="utf-8")
     with running([path_of("nginx"), "-e", "stderr", "-c", str(configuration)], log) as process:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=PATIENCE) as http:
             await ready(f"http://127.0.0.1:{port}/healthz", process, log)
