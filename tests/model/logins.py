@@ -6,11 +6,11 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
+import httpx
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from seed_oauth.outcomes import AuthorizationOutcome, Outcome, RegistrationOutcome
-from tests.broker import request_in
 from tests.harness import json_of
 from tests.model.invariants import no_redirect_before_consent
 from tests.model.model import RESOURCES, Predicted
@@ -223,8 +223,7 @@ class Logins(RuleBasedStateMachine):
         )
         parameters = {**_parameters(asked), **changes}
         sent = {name: value for name, value in parameters.items() if value is not None}
-        response = self.run(self.world.browses(browser, "GET", "/oauth/authorize", params=sent))
-        self.world.ends(response, Predicted(row=row), client, "state")
+        response = self._is_refused(sent, asked, row)
         # PROTOCOL A4, A5 and A14
         consented = self.world.model.has_consented(asked)
         no_redirect_before_consent(response, consented)
@@ -235,7 +234,7 @@ class Logins(RuleBasedStateMachine):
 
     @rule(client=one_of("software"), browser=one_of("browsers"), twist=twists)
     def asks_for_a_redirect_elsewhere(self, client: Software, browser: Browser, twist: str) -> None:
-        """THREATS 7: everything is right but for the redirect_uri. A user who were asked would deny it."""
+        """THREATS 7: everything is right but for the redirect_uri."""
         asked = Asked(
             client=client,
             browser=browser,
@@ -245,11 +244,16 @@ class Logins(RuleBasedStateMachine):
             scope=None,
             resource="",
         )
-        response = self.run(self.world.browses(browser, "GET", "/oauth/authorize", params=_parameters(asked)))
+        self._is_refused(_parameters(asked), asked, AuthorizationOutcome.BAD_REDIRECT_URI)
+
+    def _is_refused(self, parameters: dict[str, str], asked: Asked, row: AuthorizationOutcome) -> httpx.Response:
+        """The answer to a bad authorization request. If a page asks all the same, its user approves and logs in."""
+        browses = self.world.browses(asked.browser, "GET", "/oauth/authorize", params=parameters)
+        response: httpx.Response = self.run(browses)
         if response.status_code == 200:
-            form = {"request": request_in(response), "decision": "deny"}
-            response = self.run(self.world.browses(browser, "POST", "/oauth/consent", data=form))
-        self.world.ends(response, Predicted(row=AuthorizationOutcome.BAD_REDIRECT_URI), client, "state")
+            response = self.run(self.world.is_taken_in(asked.browser, response))
+        self.world.ends(response, Predicted(row=row), asked.client, asked.state)
+        return response
 
     @there_are("questions")
     @rule(question=one_of("questions"))

@@ -218,6 +218,15 @@ class FlowMachine(Logins):
         sent = Refresh(client=token.grant.asked.client, token=token, scope=scope, resource=None)
         self._refreshes(sent, credentials(sent.client))
 
+    @there_are("logins")
+    @rule(login=one_of("logins"), scope=st.sampled_from(["mail", "files"]))
+    def logs_in_and_narrows(self, login: Login, scope: str) -> None:
+        """THREATS 17: the first refresh asks for a part, perhaps one that was not granted."""
+        before = len(self.world.refresh_tokens)
+        self.logs_in_and_gets_tokens(login, sends_redirect_uri=True, twice=False)
+        if len(self.world.refresh_tokens) > before:
+            self.refreshes_narrowed(self.world.refresh_tokens[-1], scope)
+
     @there_are("refresh_tokens")
     @rule(token=one_of("refresh_tokens"))
     def refreshes_after_a_logout_at_the_identity_provider(self, token: RefreshToken) -> None:

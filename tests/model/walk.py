@@ -11,7 +11,7 @@ from tests.model.test_flow_model import STEPS
 from tests.model.world import World
 
 # The first failure will do; nobody reads the shortest. It ends with that, so that there may be many examples.
-FIRST = settings(STEPS, max_examples=230, phases=[Phase.generate], report_multiple_bugs=False)
+FIRST = settings(STEPS, max_examples=1_000, phases=[Phase.generate], report_multiple_bugs=False)
 
 if __name__ == "__main__":
     World.only_promises = "--promises-alone" in sys.argv

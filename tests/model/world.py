@@ -240,6 +240,14 @@ class World:
             if remember:
                 self.model.remembers(asked, has_logged_in=question.waiting is not None)
 
+    async def is_taken_in(self, browser: Browser, page: httpx.Response) -> httpx.Response:
+        """The end of a login that should not have begun."""
+        form = {"request": request_in(page), "decision": "approve"}
+        approved = await self.browses(browser, "POST", "/oauth/consent", data=form)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(self.provider.app)) as http:
+            returned = query_of((await http.get(target_of(approved))).headers["location"])
+        return await self.browses(browser, "GET", "/oauth/callback", params=returned)
+
     async def logs_in(self, login: Login) -> IdpCode:
         """Log in at the identity provider, which lets everybody in."""
         async with httpx.AsyncClient(transport=httpx.ASGITransport(self.provider.app)) as http:
