@@ -60,6 +60,9 @@ PARTS: Mapping[str, Part] = {
     "keycloak": Part(
         "apt-get install default-jdk-headless maven && bash tests/integration/install.sh", ("java",), (KEYCLOAK,)
     ),
+    "kubernetes-validate": Part(
+        ".venv/bin/pip install -c constraints.txt -e '.[dev,release]'", ("kubernetes-validate",)
+    ),
     "kustomize": Part("bash tests/integration/install.sh", files=(KUSTOMIZE,)),
     "nginx": Part("apt-get install nginx-light", ("nginx",)),
     "node": Part("apt-get install nodejs npm && bash tests/integration/install.sh", files=(NODE_PACKAGES,)),

@@ -1,4 +1,5 @@
 import asyncio
+import shlex
 import sqlite3
 import stat
 import subprocess
@@ -14,6 +15,7 @@ from seed_oauth.clients import Client, QuotaExhaustedError, hash_secret
 from seed_oauth.outcomes.errors import StoreError
 from seed_oauth.storage.sqlite.clients import SqliteClientStore
 from seed_oauth.storage.sqlite.database import Database, Result, Work
+from tests.docs.pages import block, read
 
 pytestmark = pytest.mark.anyio
 
@@ -36,6 +38,22 @@ async def test_clients_survive_a_restart(tmp_path: Path) -> None:
     await second.aclose()
 
 
+async def test_the_command_of_the_how_to_copies_a_store_that_is_in_use(tmp_path: Path) -> None:
+    store = SqliteClientStore(Database(f"sqlite:///{tmp_path}/clients.db"))
+    await store.add(CLIENT)
+    paths = {"/var/lib/seed-oauth/clients.db": "clients.db", "/var/backups/seed-oauth.db": "backup.db"}
+    _, option, program, *arguments = shlex.split(
+        block(read("how-to/back-up-the-store.md"), "backup").replace("\\\n", "")
+    )
+    copied = [sys.executable, option, program, *(str(tmp_path / paths[path]) for path in arguments)]
+    copying = await asyncio.create_subprocess_exec(*copied)
+    assert await copying.wait() == 0
+    await store.aclose()
+    restored = SqliteClientStore(Database(f"sqlite:///{tmp_path}/backup.db"))
+    assert await restored.get("a") == CLIENT
+    await restored.aclose()
+
+
 async def test_the_file_is_created_for_its_owner_only(tmp_path: Path) -> None:
     store = SqliteClientStore(Database(f"sqlite:///{tmp_path}/clients.db"))
     await store.check()
@@ -49,6 +67,7 @@ import asyncio, sys
 from seed_oauth.clients import Client
 from seed_oauth.storage.sqlite.clients import SqliteClientStore
 from seed_oauth.storage.sqlite.database import Database, Result, Work
+from tests.docs.pages import block, read
 
 async def main():
     store = SqliteClientStore(Database(sys.argv[1]))
