@@ -60,9 +60,6 @@ PARTS: Mapping[str, Part] = {
     "keycloak": Part(
         "apt-get install default-jdk-headless maven && bash tests/integration/install.sh", ("java",), (KEYCLOAK,)
     ),
-    "kubernetes-validate": Part(
-        ".venv/bin/pip install -c constraints.txt -e '.[dev,release]'", ("kubernetes-validate",)
-    ),
     "kustomize": Part("bash tests/integration/install.sh", files=(KUSTOMIZE,)),
     "nginx": Part("apt-get install nginx-light", ("nginx",)),
     "node": Part("apt-get install nodejs npm && bash tests/integration/install.sh", files=(NODE_PACKAGES,)),
@@ -70,7 +67,8 @@ PARTS: Mapping[str, Part] = {
     "python packages": Part("bash tests/integration/install.sh", files=(PYTHON_PACKAGES,)),
     "redis": Part("apt-get install redis-server redis-sentinel", ("redis-server", "redis-sentinel", "redis-cli")),
     "release": Part(
-        ".venv/bin/pip install -c constraints.txt -e '.[dev,release]'", ("pyproject-build", "cyclonedx-py", "pip-audit")
+        ".venv/bin/pip install -c constraints.txt -e '.[dev,release]'",
+        ("pyproject-build", "cyclonedx-py", "pip-audit", "kubernetes-validate"),
     ),
     "systemd": Part("apt-get install systemd", ("systemd-analyze",)),
     "valgrind": Part("apt-get install valgrind", ("valgrind", "vgdb")),

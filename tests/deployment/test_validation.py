@@ -12,7 +12,7 @@ from tests.real_parts import HELM, KUSTOMIZE, ROOT
 OLDEST, NEWEST = "1.30", "1.37"
 CHART = ("template", "seed-oauth", ROOT / "otel/helm", "--kube-version", "1.30.0")
 
-pytestmark = pytest.mark.real_parts("kubernetes-validate")
+pytestmark = pytest.mark.real_parts("release")
 
 
 def rendered(*command: str | Path) -> str:
