@@ -58,7 +58,7 @@ def counts_of(predicted: Predicted) -> Counts:
         count("oauth_flow_steps_total", step="requested", client_family="other")
     for step in _STEPS.get(row, ()):
         count("oauth_flow_steps_total", step=step, client_family="other")
-    if row in {CallbackOutcome.CONSENT_ASKED, CallbackOutcome.RETURNED}:
+    if row in {CallbackOutcome.CONSENT_ASKED, CallbackOutcome.RETURNED, CallbackOutcome.SIGNED_IN}:
         count("oauth_authorization_wait_seconds_count")
     if predicted.exchange is not None:
         grant_type, succeeded = predicted.exchange

@@ -339,6 +339,16 @@ class FlowMachine(Logins):
         self.run(self.world.operator_ends(how, code.grant))
         self.redeems(code, twice=False)
 
+    @there_are("refresh_tokens")
+    @rule(token=one_of("refresh_tokens"), code=one_or_none("unused_codes"), everything=st.booleans())
+    def the_user_ends_access(self, token: RefreshToken, code: Code | None, everything: bool) -> None:
+        """THREATS 38: of an application, or of all, perhaps during a login."""
+        self.run(self.world.user_ends(token.grant, everything=everything))
+        self.refreshes(token, twice=False)
+        self._uses_all_of(token.grant)
+        if code:
+            self.redeems(code, twice=False)
+
     @rule(seconds=st.sampled_from([1, 1, 1, 5, 5, 20, 29, 31, 31, 31, 59, 61, 61, 601, 1801, 43_201, 86_401]))
     def time_passes(self, seconds: int) -> None:
         self.world.model.elapsed += seconds

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from hypothesis import assume
 
 from seed_oauth.outcomes import (
+    AccountOutcome,
     AuthorizationOutcome,
     CallbackOutcome,
     ConsentOutcome,
@@ -219,10 +220,19 @@ class Model:
         if how != "grant":
             self.ended.append(ended)
         for grant in self.grants:
-            row = grant.row
-            is_found = row is not None and row.described and row.expires_at >= self.now()
-            if is_found and (grant is of if how == "grant" else ended.has(grant)):
+            if self._is_listed(grant) and (grant is of if how == "grant" else ended.has(grant)):
                 self._revoke(grant)
+
+    def user_ends(self, grant: Granted, *, everything: bool) -> Predicted:
+        """The user ends a grant on the account page, or all there are."""
+        if not everything and not self._is_listed(grant):
+            return Predicted(row=AccountOutcome.NOTHING_TO_REVOKE)
+        self.ends("user" if everything else "grant", grant)
+        return Predicted(row=AccountOutcome.REVOKED)
+
+    def _is_listed(self, grant: Granted) -> bool:
+        row = grant.row
+        return row is not None and row.described and row.expires_at >= self.now()
 
     def is_ended(self, grant: Granted, issued_at: float) -> bool:
         """Whether the operator has ended what was issued then."""

@@ -160,6 +160,24 @@ BUGS = (
         broken="no token is issued once the operator has ended access",
     ),
     SeededBug(
+        name="what a user ends on the account page goes on",
+        changes=(
+            Change(module="flows/account.py", before="            await self._revocation.revoke(chosen)\n", after=""),
+        ),
+        broken="no token is issued once the operator has ended access|no .* works once its grant is revoked",
+    ),
+    SeededBug(
+        name="the button that ends all access of a user ends nothing",
+        changes=(
+            Change(
+                module="flows/account.py",
+                before="grant_id=None if grant_id == ALL else grant_id)",
+                after="grant_id=grant_id)",
+            ),
+        ),
+        broken="no token is issued once the operator has ended access|no .* works once its grant is revoked",
+    ),
+    SeededBug(
         name="the callback is not bound to the browser",
         changes=(
             Change(

@@ -7,6 +7,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from structlog.testing import capture_logs
 
 from seed_oauth.outcomes import (
+    AccountOutcome,
     AuthorizationOutcome,
     CallbackOutcome,
     ConsentOutcome,
@@ -67,6 +68,9 @@ REACHED = {
     (TokenOutcome.GRANT_REVOKED, False),
     (TokenOutcome.NOT_ALLOWED, False),
     (RevocationOutcome.REVOKED, False),
+    (CallbackOutcome.SIGNED_IN, False),
+    (AccountOutcome.REVOKED, False),
+    (AccountOutcome.NOTHING_TO_REVOKE, False),
 }
 """The rows that a walk must have been to, and whether with the answer given before: or it would prove nothing."""
 

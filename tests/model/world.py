@@ -20,7 +20,7 @@ from seed_oauth.flows.grant_revocation import GrantRevocation
 from seed_oauth.flows.grants import Selection
 from seed_oauth.flows.revocations import Revocations
 from seed_oauth.flows.revoked import hashed
-from seed_oauth.outcomes import CallbackOutcome, Outcome
+from seed_oauth.outcomes import AccountOutcome, CallbackOutcome, GrantType, Outcome
 from seed_oauth.resource_server import AccessTokenError
 from seed_oauth.storage.sqlite.clients import SqliteClientStore
 from seed_oauth.storage.sqlite.database import Database
@@ -247,6 +247,22 @@ class World:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(self.provider.app)) as http:
             returned = query_of((await http.get(target_of(approved))).headers["location"])
         return await self.browses(browser, "GET", "/oauth/callback", params=returned)
+
+    async def user_ends(self, grant: Granted, *, everything: bool) -> None:
+        """End a grant, or all there are, on the account page, in a browser that nobody has used before."""
+        browser = Browser(len(self.browsers))
+        response = await self.browses(browser, "GET", "/oauth/account")
+        self.ends(response, Predicted(row=AccountOutcome.REDIRECTED_TO_IDP), None)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(self.provider.app)) as http:
+            returned = query_of((await http.get(response.headers["location"])).headers["location"])
+        response = await self.browses(browser, "GET", "/oauth/callback", params=returned)
+        exchange = (GrantType.AUTHORIZATION_CODE, True)
+        self.ends(response, Predicted(row=CallbackOutcome.SIGNED_IN, exchange=exchange, looks_up=True), None)
+        page = await self.browses(browser, "GET", "/oauth/account")
+        self.ends(page, Predicted(row=AccountOutcome.SHOWN), None)
+        form = {"request": request_in(page), "grant": "all" if everything else grant.grant_id}
+        response = await self.browses(browser, "POST", "/oauth/account", data=form)
+        self.ends(response, self.model.user_ends(grant, everything=everything), None)
 
     async def logs_in(self, login: Login) -> IdpCode:
         """Log in at the identity provider, which lets everybody in."""
