@@ -20,15 +20,16 @@ async def sent_to_idp(browser: Browser, door: str, **changes: str) -> str:
     return onward(await browser.send(asked, decision="approve"))
 
 
-async def code_for(client_id: str, door: str) -> dict[str, str]:
+async def code_for(client_id: str, door: str, **changes: str) -> dict[str, str]:
     """Authorize, agree where that is asked, log in and come back with a code: the token request that redeems it."""
-    return code_request(client_id=client_id, code=query_of(await returned_from(client_id, door))["code"])
+    return code_request(client_id=client_id, code=query_of(await returned_from(client_id, door, **changes))["code"])
 
 
-async def returned_from(client_id: str, door: str) -> str:
+async def returned_from(client_id: str, door: str, **changes: str) -> str:
     """Where a login sends the browser in the end: to the client, with a code or an error."""
     async with Browser() as browser:
-        asked = await browser.open(f"{door}/oauth/authorize?{urlencode(authorization_request(client_id=client_id))}")
+        request = authorization_request(client_id=client_id, **changes)
+        asked = await browser.open(f"{door}/oauth/authorize?{urlencode(request)}")
         at_idp = onward(asked if asked.is_redirect else await browser.send(asked, decision="approve"))
         return onward(await browser.open(onward(await browser.open(at_idp))))
 

@@ -14,7 +14,7 @@ import typer
 from seed_oauth.cli import clients as clients_command
 from seed_oauth.cli import config as config_command
 from seed_oauth.cli import grants as grants_command
-from seed_oauth.cli.options import ConfigFile, EnvFile
+from seed_oauth.cli.options import ConfigFile, EnvFile, use_variables
 from seed_oauth.settings import PREFIX, Settings, SettingsError
 from seed_oauth.settings.sources import CONFIG
 
@@ -96,18 +96,28 @@ def serve(
         str | None,
         typer.Option(help=f"URL of the MCP server, such as http://127.0.0.1:9000/mcp ({PREFIX}MCP_SERVER)."),
     ] = None,
+    *,
     _config: ConfigFile = None,
-    _env_file: EnvFile = None,
+    env_file: EnvFile = None,
 ) -> None:
-    """Run the front door. SEED_OAUTH_* environment variables and the settings file set everything else."""
+    """Run the front door. SEED_OAUTH_* environment variables and the settings file set everything else.
+
+    SIGHUP reads them again, and drops no request.
+    """
     from seed_oauth.server import single, supervisor
     from seed_oauth.server.signals import end_beside_threads, run
     from seed_oauth.telemetry import logs
 
-    given = {"host": host, "port": port, "metrics_port": metrics_port, "workers": workers, "mcp_server": mcp_server}
-    settings = Settings.load(**{name: value for name, value in given.items() if value is not None})
+    options = {"host": host, "port": port, "metrics_port": metrics_port, "workers": workers, "mcp_server": mcp_server}
+    given = {name: value for name, value in options.items() if value is not None}
+
+    def load(**kept: object) -> Settings:
+        use_variables(env_file)
+        return Settings.load(**{**given, **kept})
+
+    settings = load()
     logs.configure(settings)
-    run(single.serve(settings) if settings.workers == 1 else supervisor.serve(settings))
+    run(single.serve(settings, load) if settings.workers == 1 else supervisor.serve(settings, load))
     end_beside_threads()
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from dotenv import load_dotenv
+from dotenv import dotenv_values
 
 from seed_oauth.settings import SettingsError
 from seed_oauth.settings.sources import CONFIG
@@ -16,14 +16,30 @@ def _use_file(path: Path | None) -> None:
         os.environ[CONFIG] = str(path)
 
 
-def _use_variables(path: Path | None) -> None:
+_from_file: dict[str, str] = {}  # the variables that a file has set
+
+
+def use_variables(path: Path | None) -> Path | None:
+    """Set the variables in the file, apart from those that are set otherwise; those that it had before are unset.
+
+    Raises:
+        SettingsError: the file cannot be read.
+    """
     if path is None:
-        return
+        return None
     try:
         with path.open(encoding="utf-8") as file:
-            load_dotenv(stream=file, interpolate=False)
+            values = dotenv_values(stream=file, interpolate=False)
     except (OSError, UnicodeDecodeError) as failure:
         raise SettingsError(f"--env-file {path} cannot be read: {failure}") from None
+    for name, value in _from_file.items():
+        if os.environ.get(name) == value:
+            del os.environ[name]
+    new = {name: value for name, value in values.items() if value is not None and name not in os.environ}
+    os.environ.update(new)
+    _from_file.clear()
+    _from_file.update(new)
+    return path
 
 
 ConfigFile = Annotated[
@@ -35,7 +51,7 @@ EnvFile = Annotated[
     typer.Option(
         "--env-file",
         metavar="FILE",
-        callback=_use_variables,
+        callback=use_variables,
         help="File with environment variables, one NAME=value per line. Those that are set already take precedence.",
     ),
 ]

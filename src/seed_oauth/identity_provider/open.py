@@ -1,6 +1,6 @@
 """The identity provider that the settings describe."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from ssl import SSLContext
 from time import monotonic, perf_counter, time
@@ -33,6 +33,8 @@ class OpenIdentityProvider:
     client: IdentityProvider
     keys: IssuerKeys
     identification: Identification
+    observations: Sequence[Callable[[], None]]
+    """What ends each of them."""
 
     def start(self) -> None:
         """Start to read the metadata in the background, if it is to be read."""
@@ -54,6 +56,8 @@ class OpenIdentityProvider:
             await self.metadata.aclose()
         await self.keys.aclose()
         await self.client.aclose()
+        for end in self.observations:
+            end()
 
 
 def open_identity_provider(
@@ -80,8 +84,12 @@ def open_identity_provider(
         TimedIdentityProvider(open_client(settings, transport, pipeline.instrument), pipeline.telemetry, clock), clock
     )
     circuits = client.circuits
-    pipeline.observe(IDP_IN_FLIGHT, lambda: {name.value: circuit.in_flight for name, circuit in circuits.items()})
-    pipeline.observe(CIRCUIT_OPEN, lambda: {name.value: int(circuit.is_open) for name, circuit in circuits.items()})
+    observations = (
+        pipeline.observe(IDP_IN_FLIGHT, lambda: {name.value: circuit.in_flight for name, circuit in circuits.items()}),
+        pipeline.observe(
+            CIRCUIT_OPEN, lambda: {name.value: int(circuit.is_open) for name, circuit in circuits.items()}
+        ),
+    )
     keys = IssuerKeys(public, pipeline.telemetry)
     preset = settings.preset
     return OpenIdentityProvider(
@@ -96,6 +104,7 @@ def open_identity_provider(
             has_userinfo=preset is None or preset.has_userinfo,
             is_github=preset is not None and preset.name == "github",
         ),
+        observations,
     )
 
 

@@ -32,6 +32,10 @@ class KnownHosts:
     def __init__(self, app: ASGIApp, hosts: Collection[str]) -> None:
         """`hosts` are names in lower case."""
         self._app = app
+        self.answer_to(hosts)
+
+    def answer_to(self, hosts: Collection[str]) -> None:
+        """Answer to these names from now on, instead of those before."""
         self._hosts = hosts
         self._is_known = lru_cache(256)(self._look_up)
 

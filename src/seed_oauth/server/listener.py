@@ -52,8 +52,9 @@ class Listener(uvicorn.Server):
         accepts connections. `pipeline` records what becomes of connections, and the lag of the event loop.
         """
         limits = limits or Limits(connections=most_connections())
+        self.known_hosts = KnownHosts(app, hosts)
         config = uvicorn.Config(
-            KnownHosts(app, hosts),
+            self.known_hosts,
             http=Connection,
             ws="none",
             log_config=None,
@@ -139,14 +140,19 @@ def public_socket(settings: Settings) -> socket.socket:
     passed = passed_socket()
     if passed is None:
         return listen(settings.host, settings.port, "PORT")
-    host = passed.getsockname()[0]
+    refuse_default_issuer(passed)
+    return passed
+
+
+def refuse_default_issuer(listening: socket.socket) -> None:
+    """Raise `SettingsError` if the issuer is the default one, but others than this machine reach the socket."""
+    host = listening.getsockname()[0]
     # The default issuer, with a random key, is for loopback only; `settings.host` does not say where this socket is.
     if not ip_address(host).is_loopback and "issuer" not in Settings.origins():
         raise SettingsError(
             f"{PREFIX}ISSUER is missing: set it to the public https URL of this server; the socket unit listens on "
             f"{host}, and only a loopback address has a default"
         )
-    return passed
 
 
 def listen(host: str, port: int, setting: str) -> socket.socket:

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
@@ -14,10 +14,16 @@ from typing import Any, NoReturn, TypeVar
 Result = TypeVar("Result")
 
 
+STOP = (signal.SIGINT, signal.SIGTERM)
+RELOAD = () if sys.platform == "win32" else (signal.SIGHUP,)
+
+
 @contextmanager
-def on_signals(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
-    """Handle SIGINT and SIGTERM with `handler` inside the block."""
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+def on_signals(
+    handler: Callable[[int, FrameType | None], object], numbers: Collection[signal.Signals] = STOP
+) -> Iterator[None]:
+    """Handle these signals with `handler` inside the block."""
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:

@@ -4,19 +4,18 @@ import asyncio
 from functools import partial
 from types import FrameType
 
-from seed_oauth.app import create_app
 from seed_oauth.server.announcement import announce
-from seed_oauth.server.known_hosts import public_hosts
 from seed_oauth.server.listener import Listener, listen, metrics_listener, public_socket
 from seed_oauth.server.process_limits import relax_garbage_collection
+from seed_oauth.server.reload import FrontDoor, Load, Reloads
 from seed_oauth.server.service_manager import notify
 from seed_oauth.server.signals import end_at_once, on_signals
 from seed_oauth.settings import Settings
 from seed_oauth.telemetry import Pipeline
 
 
-async def serve(settings: Settings) -> None:
-    """Serve until SIGINT or SIGTERM.
+async def serve(settings: Settings, load: Load = Settings.load) -> None:
+    """Serve until SIGINT or SIGTERM; at SIGHUP, `load` reads the settings again.
 
     Raises:
         SettingsError: a port is in use, or metrics cannot be pushed as configured; then nothing is left open.
@@ -27,14 +26,9 @@ async def serve(settings: Settings) -> None:
         listen(settings.metrics_host, settings.metrics_port, "METRICS_PORT") as private,
     ):
         announce(settings, public, private)
-        front_door = Listener(
-            create_app(settings, pipeline=pipeline),
-            public,
-            hosts=public_hosts(settings),
-            on_start=partial(notify, "READY=1"),
-            pipeline=pipeline,
-        )
-        await run_together(front_door, metrics_listener(settings, pipeline, private))
+        front_door = FrontDoor(settings, public, pipeline, partial(notify, "READY=1"))
+        async with Reloads(settings, load, front_door.use, pipeline).on_hangup():
+            await run_together(front_door.listener, metrics_listener(settings, pipeline, private))
         pipeline.shutdown()
 
 

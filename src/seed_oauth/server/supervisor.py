@@ -18,14 +18,16 @@ from collections.abc import Iterator
 from time import monotonic
 from types import FrameType
 
+import orjson
 import structlog
 
 from seed_oauth.server.announcement import announce
-from seed_oauth.server.listener import listen, metrics_listener, public_socket
+from seed_oauth.server.listener import listen, metrics_listener, public_socket, refuse_default_issuer
+from seed_oauth.server.reload import Load, Reloads
 from seed_oauth.server.service_manager import VARIABLES, notify
 from seed_oauth.server.signals import end_at_once, on_signals
 from seed_oauth.settings import PREFIX, Settings
-from seed_oauth.telemetry import Pipeline
+from seed_oauth.telemetry import Pipeline, logs
 from seed_oauth.telemetry.forwarding import Replay
 
 READ_INTERVAL = 0.05
@@ -46,6 +48,7 @@ class Worker:
         self._listening = listening
         self._process: asyncio.subprocess.Process | None = None
         self._replay: Replay | None = None
+        self._new_settings: asyncio.WriteTransport | None = None
         self._last_heartbeat = float("-inf")
         self._stopping = asyncio.Event()
 
@@ -65,6 +68,12 @@ class Worker:
                     pipeline.telemetry.record_restart()
             if not self._stopping.is_set():
                 await asyncio.sleep(_RESTART_DELAY)
+
+    def use(self, settings: Settings) -> None:
+        """Pass new settings on to the process, and start others with them."""
+        self._settings = settings
+        if self._new_settings is not None:
+            self._new_settings.write(orjson.dumps(settings.as_environment()) + b"\n")
 
     def stop(self, number: int) -> None:
         """Pass a signal on; the process finishes its requests, and no other one is started."""
@@ -89,40 +98,50 @@ class Worker:
 
     async def _start(self, pipeline: Pipeline) -> None:
         reading, writing = os.pipe()
+        new_settings, sending = os.pipe()
         os.set_blocking(reading, False)
         os.set_blocking(writing, False)
         # A worker that is started later has the same settings, whatever their files have by then.
         others = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, *VARIABLES))}
+        inherited = (self._listening.fileno(), writing, new_settings)
         try:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "seed_oauth.server.worker", str(self._listening.fileno()), str(writing),
-                pass_fds=(self._listening.fileno(), writing),
+                sys.executable, "-m", "seed_oauth.server.worker", *map(str, inherited),
+                pass_fds=inherited,
                 env={**others, **self._settings.as_environment(), **pipeline.worker_environment()},
                 # The supervisor passes Ctrl-C on; a worker that got it twice would end at once.
                 start_new_session=True,
             )  # fmt: skip
         except BaseException:
             os.close(reading)
+            os.close(sending)
             raise
         finally:
             os.close(writing)
+            os.close(new_settings)
         self._replay = pipeline.replay(reading)
+        self._new_settings, _ = await asyncio.get_running_loop().connect_write_pipe(
+            asyncio.BaseProtocol, os.fdopen(sending, "wb", 0)
+        )
 
     async def _end(self) -> int:
         """The exit status of the process, after its last measurements are recorded."""
         assert self._process is not None  # noqa: S101 - it was just started
         assert self._replay is not None  # noqa: S101 - the same
+        assert self._new_settings is not None  # noqa: S101 - the same
         if self._stopping.is_set():  # while it was being started
             self._process.terminate()
         status = await self._process.wait()
         self._replay.close()
         self._replay = None
+        self._new_settings.close()
+        self._new_settings = None
         self._last_heartbeat = float("-inf")
         return status
 
 
-async def serve(settings: Settings) -> None:
-    """Serve with `settings.workers` processes until SIGINT or SIGTERM.
+async def serve(settings: Settings, load: Load = Settings.load) -> None:
+    """Serve with `settings.workers` processes until SIGINT or SIGTERM; at SIGHUP, `load` reads the settings again.
 
     Raises:
         SettingsError: a port is in use, or metrics cannot be pushed as configured; then nothing is left open.
@@ -142,13 +161,21 @@ async def serve(settings: Settings) -> None:
         announce(settings, public, private)
         workers += [Worker(number, settings, public) for number in range(settings.workers)]
         metrics = metrics_listener(settings, pipeline, private)
+
+        async def use(settings: Settings) -> None:
+            refuse_default_issuer(public)
+            logs.configure(settings)
+            for worker in workers:
+                worker.use(settings)
+
         async with asyncio.TaskGroup() as group:
             group.create_task(metrics.run_until_stopped())
             reading = group.create_task(_keep_reading(workers))
             running = [group.create_task(worker.keep_running(pipeline)) for worker in workers]
 
             with on_signals(_Stopping(public, workers)):
-                await asyncio.wait(running)
+                async with Reloads(settings, load, use, pipeline).on_hangup():
+                    await asyncio.wait(running)
             reading.cancel()
             metrics.should_exit = True
         pipeline.shutdown()

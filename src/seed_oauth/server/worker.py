@@ -2,31 +2,50 @@
 
 import asyncio
 import os
+import signal
 import socket
 import sys
 
-from seed_oauth.app import create_app
-from seed_oauth.server.known_hosts import public_hosts
+import orjson
+
 from seed_oauth.server.listener import Listener
+from seed_oauth.server.reload import FrontDoor, Reloads
 from seed_oauth.server.signals import end_beside_threads, run
 from seed_oauth.server.single import run_together
-from seed_oauth.settings import Settings
+from seed_oauth.settings import PREFIX, Settings
 from seed_oauth.telemetry import ForwardingPipeline, logs
 
 HEARTBEAT_INTERVAL = 1.0
 """Seconds between two heartbeats to the supervisor."""
 
+_LONGEST_LINE = 16 * 1024 * 1024  # bytes; the settings of 200 MCP servers take 60 KB
 
-async def work(settings: Settings, listening: socket.socket, pipe: int) -> None:
+
+async def work(settings: Settings, listening: socket.socket, pipe: int, new_settings: int) -> None:
     """Serve requests until SIGINT or SIGTERM, or until the supervisor is gone."""
     pipeline = ForwardingPipeline(pipe)
-    front_door = Listener(
-        create_app(settings, pipeline=pipeline), listening, hosts=public_hosts(settings), pipeline=pipeline
-    )
-    heartbeats = asyncio.create_task(_send_heartbeats(pipeline, front_door))
-    await run_together(front_door)
+    front_door = FrontDoor(settings, listening, pipeline)
+    heartbeats = asyncio.create_task(_send_heartbeats(pipeline, front_door.listener))
+    reloads = Reloads(settings, Settings.load, front_door.use, pipeline)
+    reading = asyncio.create_task(_read_settings(new_settings, reloads))
+    async with reloads.running():
+        await run_together(front_door.listener)
+    reading.cancel()
     heartbeats.cancel()
     pipeline.shutdown()
+
+
+async def _read_settings(pipe: int, reloads: Reloads) -> None:
+    """Use the settings that the supervisor sends, one JSON object of environment variables per line."""
+    reader = asyncio.StreamReader(limit=_LONGEST_LINE)
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(pipe, "rb", 0)
+    )
+    while line := await reader.readline():
+        for name in [name for name in os.environ if name.startswith(PREFIX)]:
+            del os.environ[name]
+        os.environ.update(orjson.loads(line))
+        reloads.ask()
 
 
 async def _send_heartbeats(pipeline: ForwardingPipeline, front_door: Listener) -> None:
@@ -37,11 +56,14 @@ async def _send_heartbeats(pipeline: ForwardingPipeline, front_door: Listener) -
 
 def main() -> None:
     """Serve on the file descriptors in the arguments."""
-    listening, pipe = (int(argument) for argument in sys.argv[1:])
+    listening, pipe, new_settings = (int(argument) for argument in sys.argv[1:])
     os.set_inheritable(pipe, False)
+    os.set_inheritable(new_settings, False)
+    # The supervisor reads the settings for all of its workers.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     settings = Settings.load()
     logs.configure(settings)
-    run(work(settings, socket.socket(fileno=listening), pipe))
+    run(work(settings, socket.socket(fileno=listening), pipe, new_settings))
     end_beside_threads()
 
 

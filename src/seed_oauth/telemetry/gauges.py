@@ -83,4 +83,14 @@ CIRCUIT_OPEN = Gauge(
         kind=Kind.GAUGE,
     )
 )
-GAUGES = (CONNECTIONS, EVENT_LOOP_LAG, IDP_IN_FLIGHT, CIRCUIT_OPEN)
+LAST_RELOAD_SUCCESSFUL = Gauge(
+    series=Series(
+        name="seed_oauth_config_last_reload_successful",
+        help="Whether the last reload of the settings succeeded, in every worker; 1 before the first",
+        labels=(),
+        known=({},),
+        kind=Kind.GAUGE,
+    ),
+    combine=min,
+)
+GAUGES = (CONNECTIONS, EVENT_LOOP_LAG, IDP_IN_FLIGHT, CIRCUIT_OPEN, LAST_RELOAD_SUCCESSFUL)

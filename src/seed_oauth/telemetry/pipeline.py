@@ -61,14 +61,19 @@ class Recording:
         self.telemetry = Telemetry(self._meter, context_source(tracer_provider), on_outcome, on_failed_login)
         self._observed: dict[Gauge, list[Callable[[], State]]] = {}
 
-    def observe(self, gauge: Gauge, state: Callable[[], State]) -> None:
-        """Call `state` for the value of this gauge in this process whenever one is needed, from any thread."""
-        self._observed.setdefault(gauge, []).append(state)
+    def observe(self, gauge: Gauge, state: Callable[[], State]) -> Callable[[], None]:
+        """Call `state` for the value of this gauge in this process whenever one is needed, from any thread.
+
+        The result ends that.
+        """
+        states = self._observed.setdefault(gauge, [])
+        states.append(state)
+        return partial(states.remove, state)
 
     def states(self) -> dict[str, State]:
         """The values of the gauges in this process, by name."""
         return {
-            gauge.series.name: gauge.combined({gauge.series.name: state()} for state in states)
+            gauge.series.name: gauge.combined({gauge.series.name: state()} for state in [*states])
             for gauge, states in self._observed.items()
         }
 
