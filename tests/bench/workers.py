@@ -45,13 +45,13 @@ def measured(workers: int, identity_provider: str, seconds: int) -> Mapping[str,
         environment = {**contender.environment(site), "SEED_OAUTH_WORKERS": str(workers)}
         ready = Request(url=site.url + contender.ready, status=contender.ready_status)
         with running(contender.command(site), ready=ready, environment=environment, folder=site.folder) as server:
-            _await_all(workers, environment["SEED_OAUTH_METRICS_PORT"])
+            await_all(workers, environment["SEED_OAUTH_METRICS_PORT"])
             request = valid_requests(f"{site.url}/oauth", identity_provider, registers=True)["authorize"]
             drive(request, concurrency=CONNECTIONS, seconds=max(1, seconds // 2))
             return _under_load(request, server.pid, seconds)
 
 
-def _await_all(workers: int, metrics_port: str) -> None:
+def await_all(workers: int, metrics_port: str) -> None:
     """Wait until every worker is up: whoever is late gets none of the connections."""
     scrape = Request(url=f"http://127.0.0.1:{metrics_port}/metrics", status=200)
     deadline = time.monotonic() + START_SECONDS
@@ -83,7 +83,7 @@ def _cpu_of_children() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _named(workers: int) -> str:
+def named(workers: int) -> str:
     return "1 worker" if workers == 1 else f"{workers} workers"
 
 
@@ -103,10 +103,10 @@ def main() -> None:
     except BenchmarkError as error:
         sys.exit(f"error: {error}")
     rows = {
-        _named(workers): {name: median(figures) for name, figures in row.items()} for workers, row in samples.items()
+        named(workers): {name: median(figures) for name, figures in row.items()} for workers, row in samples.items()
     }
     print(table.figures(rows, COLUMNS), end="\n\n")
-    found = table.multiples(rows, (ACHIEVED, POSSIBLE), [_named(1)], of=[_named(2)])
+    found = table.multiples(rows, (ACHIEVED, POSSIBLE), [named(1)], of=[named(2)])
     print("\n".join(f"{name}: {ratio:.2f}" for name, ratio in found.items()))
     if options.record:
         history.append("workers", found)

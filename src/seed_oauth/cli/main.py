@@ -100,14 +100,19 @@ def serve(
     _env_file: EnvFile = None,
 ) -> None:
     """Run the front door. SEED_OAUTH_* environment variables and the settings file set everything else."""
-    from seed_oauth.server import single, supervisor
+    from seed_oauth.server import single, supervisor, worker
+    from seed_oauth.server.fork_server import fork_server
     from seed_oauth.server.signals import end_beside_threads, run
     from seed_oauth.telemetry import logs
 
     given = {"host": host, "port": port, "metrics_port": metrics_port, "workers": workers, "mcp_server": mcp_server}
     settings = Settings.load(**{name: value for name, value in given.items() if value is not None})
     logs.configure(settings)
-    run(single.serve(settings) if settings.workers == 1 else supervisor.serve(settings))
+    if settings.workers == 1:
+        run(single.serve(settings))
+    else:
+        with fork_server(worker.main) as forks:
+            run(supervisor.serve(settings, forks))
     end_beside_threads()
 
 

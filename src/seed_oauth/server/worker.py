@@ -1,14 +1,13 @@
-"""A worker process of `seed-oauth serve --workers N`; started by the supervisor, not by hand."""
+"""A worker process of `seed-oauth serve --workers N`."""
 
 import asyncio
 import os
 import socket
-import sys
 
 from seed_oauth.app import create_app
 from seed_oauth.server.known_hosts import public_hosts
 from seed_oauth.server.listener import Listener
-from seed_oauth.server.signals import end_beside_threads, run
+from seed_oauth.server.signals import run
 from seed_oauth.server.single import run_together
 from seed_oauth.settings import Settings
 from seed_oauth.telemetry import ForwardingPipeline, logs
@@ -35,15 +34,10 @@ async def _send_heartbeats(pipeline: ForwardingPipeline, front_door: Listener) -
     front_door.should_exit = True
 
 
-def main() -> None:
-    """Serve on the file descriptors in the arguments."""
-    listening, pipe = (int(argument) for argument in sys.argv[1:])
-    os.set_inheritable(pipe, False)
-    settings = Settings.load()
+def main(told: tuple[Settings, dict[str, str]], listening: int, pipe: int) -> None:
+    """Serve with these settings and this environment, on these file descriptors."""
+    settings, environment = told
+    os.environ.clear()
+    os.environ.update(environment)
     logs.configure(settings)
     run(work(settings, socket.socket(fileno=listening), pipe))
-    end_beside_threads()
-
-
-if __name__ == "__main__":
-    main()
