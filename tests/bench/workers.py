@@ -33,8 +33,10 @@ ACHIEVED = "achieved (1/s)"
 POSSIBLE = "possible (1/s)"
 BUSIEST = "busiest process (µs)"
 ALL = "all processes (µs)"
+SUPERVISOR = "of these the supervisor (µs)"
+SHARE = "share of the busiest worker"
 WRK = "wrk (µs)"
-COLUMNS = (ACHIEVED, POSSIBLE, BUSIEST, ALL, WRK)
+COLUMNS = (ACHIEVED, POSSIBLE, BUSIEST, ALL, SUPERVISOR, SHARE, WRK)
 
 
 def measured(workers: int, identity_provider: str, seconds: int) -> Mapping[str, float]:
@@ -68,12 +70,15 @@ def _up(scrape: str) -> int:
 def _under_load(request: Request, pid: int, seconds: int) -> Mapping[str, float]:
     before, wrk_before = cpu_seconds_of_each(pid), _cpu_of_children()
     answered = drive(request, concurrency=CONNECTIONS, seconds=seconds)
-    spent = [after - before.get(member, 0.0) for member, after in cpu_seconds_of_each(pid).items()]
+    spent = {member: after - before.get(member, 0.0) for member, after in cpu_seconds_of_each(pid).items()}
+    workers = [seconds for member, seconds in spent.items() if member != pid] or [spent[pid]]
     return {
         ACHIEVED: answered / seconds,
-        POSSIBLE: answered / max(spent),
-        BUSIEST: max(spent) / answered * 1e6,
-        ALL: sum(spent) / answered * 1e6,
+        POSSIBLE: answered / max(spent.values()),
+        BUSIEST: max(spent.values()) / answered * 1e6,
+        ALL: sum(spent.values()) / answered * 1e6,
+        SUPERVISOR: (sum(spent.values()) - sum(workers)) / answered * 1e6,
+        SHARE: max(workers) / sum(workers),
         WRK: (_cpu_of_children() - wrk_before) / answered * 1e6,
     }
 

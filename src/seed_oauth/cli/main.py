@@ -111,6 +111,7 @@ def serve(
     if settings.workers == 1:
         run(single.serve(settings))
     else:
+        worker.rehearse(settings)
         with fork_server(worker.main) as forks:
             run(supervisor.serve(settings, forks))
     end_beside_threads()

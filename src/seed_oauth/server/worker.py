@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+from pathlib import Path
 
 from seed_oauth.app import create_app
 from seed_oauth.server.known_hosts import public_hosts
@@ -32,6 +33,19 @@ async def _send_heartbeats(pipeline: ForwardingPipeline, front_door: Listener) -
     while pipeline.give_sign_of_life():
         await asyncio.sleep(HEARTBEAT_INTERVAL)
     front_door.should_exit = True
+
+
+def rehearse(settings: Settings) -> None:
+    """Build the app once and forget it, before workers are forked: they share what Python and libraries keep of that.
+
+    Raises:
+        SettingsError: metrics or spans cannot be pushed as configured.
+    """
+    with Path(os.devnull).open("wb") as nowhere:
+        pipeline = ForwardingPipeline(nowhere.fileno())
+        # An audit trail would have a file or a thread.
+        create_app(settings.model_copy(update={"audit_log": None}), pipeline=pipeline)
+        pipeline.shutdown()
 
 
 def main(told: tuple[Settings, dict[str, str]], listening: int, pipe: int) -> None:
