@@ -121,6 +121,12 @@ def resident_megabytes(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
+def pss_megabytes(pid: int) -> float:
+    """Memory of the process and its descendants in 10^6 bytes; each page counts once, whoever shares it."""
+    rollups = [Path(f"/proc/{member}/smaps_rollup").read_text() for member in _family(pid)]
+    return sum(int(rollup.partition("\nPss:")[2].split()[0]) for rollup in rollups) * 1024 / 1e6
+
+
 def _family(pid: int) -> list[int]:
     children = {
         int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()

@@ -33,8 +33,10 @@ ACHIEVED = "achieved (1/s)"
 POSSIBLE = "possible (1/s)"
 BUSIEST = "busiest process (µs)"
 ALL = "all processes (µs)"
+SUPERVISOR = "of these the supervisor (µs)"
+SHARE = "share of the busiest worker"
 WRK = "wrk (µs)"
-COLUMNS = (ACHIEVED, POSSIBLE, BUSIEST, ALL, WRK)
+COLUMNS = (ACHIEVED, POSSIBLE, BUSIEST, ALL, SUPERVISOR, SHARE, WRK)
 
 
 def measured(workers: int, identity_provider: str, seconds: int) -> Mapping[str, float]:
@@ -45,13 +47,13 @@ def measured(workers: int, identity_provider: str, seconds: int) -> Mapping[str,
         environment = {**contender.environment(site), "SEED_OAUTH_WORKERS": str(workers)}
         ready = Request(url=site.url + contender.ready, status=contender.ready_status)
         with running(contender.command(site), ready=ready, environment=environment, folder=site.folder) as server:
-            _await_all(workers, environment["SEED_OAUTH_METRICS_PORT"])
+            await_all(workers, environment["SEED_OAUTH_METRICS_PORT"])
             request = valid_requests(f"{site.url}/oauth", identity_provider, registers=True)["authorize"]
             drive(request, concurrency=CONNECTIONS, seconds=max(1, seconds // 2))
             return _under_load(request, server.pid, seconds)
 
 
-def _await_all(workers: int, metrics_port: str) -> None:
+def await_all(workers: int, metrics_port: str) -> None:
     """Wait until every worker is up: whoever is late gets none of the connections."""
     scrape = Request(url=f"http://127.0.0.1:{metrics_port}/metrics", status=200)
     deadline = time.monotonic() + START_SECONDS
@@ -68,12 +70,15 @@ def _up(scrape: str) -> int:
 def _under_load(request: Request, pid: int, seconds: int) -> Mapping[str, float]:
     before, wrk_before = cpu_seconds_of_each(pid), _cpu_of_children()
     answered = drive(request, concurrency=CONNECTIONS, seconds=seconds)
-    spent = [after - before.get(member, 0.0) for member, after in cpu_seconds_of_each(pid).items()]
+    spent = {member: after - before.get(member, 0.0) for member, after in cpu_seconds_of_each(pid).items()}
+    workers = [seconds for member, seconds in spent.items() if member != pid] or [spent[pid]]
     return {
         ACHIEVED: answered / seconds,
-        POSSIBLE: answered / max(spent),
-        BUSIEST: max(spent) / answered * 1e6,
-        ALL: sum(spent) / answered * 1e6,
+        POSSIBLE: answered / max(spent.values()),
+        BUSIEST: max(spent.values()) / answered * 1e6,
+        ALL: sum(spent.values()) / answered * 1e6,
+        SUPERVISOR: (sum(spent.values()) - sum(workers)) / answered * 1e6,
+        SHARE: max(workers) / sum(workers),
         WRK: (_cpu_of_children() - wrk_before) / answered * 1e6,
     }
 
@@ -83,7 +88,7 @@ def _cpu_of_children() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _named(workers: int) -> str:
+def named(workers: int) -> str:
     return "1 worker" if workers == 1 else f"{workers} workers"
 
 
@@ -103,10 +108,10 @@ def main() -> None:
     except BenchmarkError as error:
         sys.exit(f"error: {error}")
     rows = {
-        _named(workers): {name: median(figures) for name, figures in row.items()} for workers, row in samples.items()
+        named(workers): {name: median(figures) for name, figures in row.items()} for workers, row in samples.items()
     }
     print(table.figures(rows, COLUMNS), end="\n\n")
-    found = table.multiples(rows, (ACHIEVED, POSSIBLE), [_named(1)], of=[_named(2)])
+    found = table.multiples(rows, (ACHIEVED, POSSIBLE), [named(1)], of=[named(2)])
     print("\n".join(f"{name}: {ratio:.2f}" for name, ratio in found.items()))
     if options.record:
         history.append("workers", found)

@@ -75,11 +75,19 @@ async def until_up(server: Server, workers: int) -> None:
             await anyio.sleep(0.1)
 
 
+def fork_server_of(server: Server) -> int:
+    """The process id of the fork server, which is the only child of the supervisor."""
+    (child,) = children_of(server.process.pid)
+    return child
+
+
 def workers_of(server: Server) -> list[int]:
     """The process ids of the workers."""
-    pid = server.process.pid
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return [int(child) for child in children.split()]
+    return children_of(fork_server_of(server))
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 async def register(server: Server) -> str:

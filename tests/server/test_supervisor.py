@@ -2,15 +2,17 @@
 
 import asyncio
 import errno
+import os
 import signal
+import socket
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 from structlog.testing import capture_logs
 
 from seed_oauth.server import supervisor
+from seed_oauth.server.fork_server import ForkServer
 from seed_oauth.server.listener import listen
 from seed_oauth.settings import Settings
 from seed_oauth.telemetry import Pipeline
@@ -21,23 +23,27 @@ pytestmark = [
 ]
 
 
-async def test_a_worker_that_cannot_be_started_is_tried_again_and_leaves_nothing_open(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_worker_that_cannot_be_started_is_tried_again_and_leaves_nothing_open() -> None:
     """A host that is out of processes for a moment must not take the other workers with it."""
     open_files: list[int] = []
+    connection, of_the_fork_server = socket.socketpair()
+    connection.setblocking(False)
 
-    async def has_no_process_to_spare(*_: object, **__: object) -> NoReturn:
+    def has_no_process_to_spare() -> None:
         open_files.append(len(list(Path("/dev/fd").iterdir())))
+        _, files, _, _ = socket.recv_fds(of_the_fork_server, 32, 8)
+        for file in files:
+            os.close(file)
         if len(open_files) == 3:
             worker.stop(signal.SIGTERM)
-        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        of_the_fork_server.sendall(str(-errno.EAGAIN).encode())
 
-    monkeypatch.setattr(asyncio, "create_subprocess_exec", has_no_process_to_spare)
     pipeline = Pipeline()
-    with listen("127.0.0.1", 0, "PORT") as listening, capture_logs() as logs:
-        worker = supervisor.Worker(0, Settings(), listening)
+    with connection, of_the_fork_server, listen("127.0.0.1", 0, "PORT") as listening, capture_logs() as logs:
+        asyncio.get_running_loop().add_reader(of_the_fork_server, has_no_process_to_spare)
+        worker = supervisor.Worker(0, Settings(), listening, ForkServer(connection))
         await worker.keep_running(pipeline)
+        asyncio.get_running_loop().remove_reader(of_the_fork_server)
     pipeline.shutdown()
     assert len(set(open_files)) == 1
     assert [(line["event"], line["worker"]) for line in logs] == [("worker cannot be started", "0")] * 3

@@ -104,7 +104,8 @@ def serve(
 
     SIGHUP reads them again, and drops no request.
     """
-    from seed_oauth.server import single, supervisor
+    from seed_oauth.server import single, supervisor, worker
+    from seed_oauth.server.fork_server import fork_server
     from seed_oauth.server.signals import end_beside_threads, run
     from seed_oauth.telemetry import logs
 
@@ -117,7 +118,12 @@ def serve(
 
     settings = load()
     logs.configure(settings)
-    run(single.serve(settings, load) if settings.workers == 1 else supervisor.serve(settings, load))
+    if settings.workers == 1:
+        run(single.serve(settings, load))
+    else:
+        worker.rehearse(settings)
+        with fork_server(worker.main) as forks:
+            run(supervisor.serve(settings, forks, load))
     end_beside_threads()
 
 

@@ -11,6 +11,11 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
+if sys.platform == "win32":  # which uvloop is not for
+    from asyncio import new_event_loop
+else:
+    from uvloop import new_event_loop
+
 Result = TypeVar("Result")
 
 
@@ -50,15 +55,9 @@ def end_beside_threads() -> None:
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:
     """Run `work` in an event loop of its own, from uvloop if it is available."""
-    try:
-        import uvloop  # noqa: PLC0415 - Windows has none
-
-        loop_factory = uvloop.new_event_loop
-    except ImportError:
-        loop_factory = None
     # Shells start background jobs with SIGINT ignored, but it must still stop this process.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # SIGTERM does the same as Ctrl-C.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(work)

@@ -12,8 +12,8 @@ So one scrape covers all workers and is exact:
 
 import asyncio
 import os
+import signal
 import socket
-import sys
 from collections.abc import Iterator
 from time import monotonic
 from types import FrameType
@@ -22,6 +22,7 @@ import orjson
 import structlog
 
 from seed_oauth.server.announcement import announce
+from seed_oauth.server.fork_server import ForkedProcess, ForkServer
 from seed_oauth.server.listener import listen, metrics_listener, public_socket, refuse_default_issuer
 from seed_oauth.server.reload import Load, Reloads
 from seed_oauth.server.service_manager import VARIABLES, notify
@@ -42,11 +43,12 @@ _RESTART_DELAY = 1.0  # seconds, so that a worker that fails to start does not k
 class Worker:
     """A worker, which is one process after another."""
 
-    def __init__(self, number: int, settings: Settings, listening: socket.socket) -> None:
+    def __init__(self, number: int, settings: Settings, listening: socket.socket, fork_server: ForkServer) -> None:
         self.name = str(number)
         self._settings = settings
         self._listening = listening
-        self._process: asyncio.subprocess.Process | None = None
+        self._fork_server = fork_server
+        self._process: ForkedProcess | None = None
         self._replay: Replay | None = None
         self._new_settings: asyncio.WriteTransport | None = None
         self._last_heartbeat = float("-inf")
@@ -78,13 +80,13 @@ class Worker:
     def stop(self, number: int) -> None:
         """Pass a signal on; the process finishes its requests, and no other one is started."""
         self._stopping.set()
-        if self._process is not None and self._process.returncode is None:
+        if self._process is not None:
             self._process.send_signal(number)
 
     def kill(self) -> None:
         """End the process at once."""
-        if self._process is not None and self._process.returncode is None:
-            self._process.kill()
+        if self._process is not None:
+            self._process.send_signal(signal.SIGKILL)
 
     def read(self) -> None:
         """Record the measurements that the process has written."""
@@ -103,15 +105,10 @@ class Worker:
         os.set_blocking(writing, False)
         # A worker that is started later has the same settings, whatever their files have by then.
         others = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, *VARIABLES))}
-        inherited = (self._listening.fileno(), writing, new_settings)
+        told = (self._settings, {**others, **pipeline.worker_environment()})
         try:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "seed_oauth.server.worker", *map(str, inherited),
-                pass_fds=inherited,
-                env={**others, **self._settings.as_environment(), **pipeline.worker_environment()},
-                # The supervisor passes Ctrl-C on; a worker that got it twice would end at once.
-                start_new_session=True,
-            )  # fmt: skip
+            files = self._listening.fileno(), writing, new_settings
+            self._process = await self._fork_server.start(told, *files)
         except BaseException:
             os.close(reading)
             os.close(sending)
@@ -130,7 +127,7 @@ class Worker:
         assert self._replay is not None  # noqa: S101 - the same
         assert self._new_settings is not None  # noqa: S101 - the same
         if self._stopping.is_set():  # while it was being started
-            self._process.terminate()
+            self._process.send_signal(signal.SIGTERM)
         status = await self._process.wait()
         self._replay.close()
         self._replay = None
@@ -140,7 +137,7 @@ class Worker:
         return status
 
 
-async def serve(settings: Settings, load: Load = Settings.load) -> None:
+async def serve(settings: Settings, fork_server: ForkServer, load: Load = Settings.load) -> None:
     """Serve with `settings.workers` processes until SIGINT or SIGTERM; at SIGHUP, `load` reads the settings again.
 
     Raises:
@@ -159,7 +156,7 @@ async def serve(settings: Settings, load: Load = Settings.load) -> None:
         listen(settings.metrics_host, settings.metrics_port, "METRICS_PORT") as private,
     ):
         announce(settings, public, private)
-        workers += [Worker(number, settings, public) for number in range(settings.workers)]
+        workers += [Worker(number, settings, public, fork_server) for number in range(settings.workers)]
         metrics = metrics_listener(settings, pipeline, private)
 
         async def use(settings: Settings) -> None:

@@ -1,16 +1,16 @@
-"""A worker process of `seed-oauth serve --workers N`; started by the supervisor, not by hand."""
+"""A worker process of `seed-oauth serve --workers N`."""
 
 import asyncio
 import os
-import signal
 import socket
-import sys
+from pathlib import Path
 
 import orjson
 
+from seed_oauth.app import create_app
 from seed_oauth.server.listener import Listener
 from seed_oauth.server.reload import FrontDoor, Reloads
-from seed_oauth.server.signals import end_beside_threads, run
+from seed_oauth.server.signals import run
 from seed_oauth.server.single import run_together
 from seed_oauth.settings import PREFIX, Settings
 from seed_oauth.telemetry import ForwardingPipeline, logs
@@ -54,18 +54,23 @@ async def _send_heartbeats(pipeline: ForwardingPipeline, front_door: Listener) -
     front_door.should_exit = True
 
 
-def main() -> None:
-    """Serve on the file descriptors in the arguments."""
-    listening, pipe, new_settings = (int(argument) for argument in sys.argv[1:])
-    os.set_inheritable(pipe, False)
-    os.set_inheritable(new_settings, False)
-    # The supervisor reads the settings for all of its workers.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    settings = Settings.load()
+def rehearse(settings: Settings) -> None:
+    """Build the app once and forget it, before workers are forked: they share what Python and libraries keep of that.
+
+    Raises:
+        SettingsError: metrics or spans cannot be pushed as configured.
+    """
+    with Path(os.devnull).open("wb") as nowhere:
+        pipeline = ForwardingPipeline(nowhere.fileno())
+        # An audit trail would have a file or a thread.
+        create_app(settings.model_copy(update={"audit_log": None}), pipeline=pipeline)
+        pipeline.shutdown()
+
+
+def main(told: tuple[Settings, dict[str, str]], listening: int, pipe: int, new_settings: int) -> None:
+    """Serve with these settings and this environment, on these file descriptors."""
+    settings, environment = told
+    os.environ.clear()
+    os.environ.update(environment)
     logs.configure(settings)
     run(work(settings, socket.socket(fileno=listening), pipe, new_settings))
-    end_beside_threads()
-
-
-if __name__ == "__main__":
-    main()

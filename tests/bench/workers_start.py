@@ -1,0 +1,71 @@
+"""What more workers take: memory and the CPU of their start, with one process and with four workers.
+
+    python tests/bench/workers_start.py
+
+Memory is PSS, which shares what several processes have in common out among them: of the supervisor, the process that
+forks the workers, and the workers.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import median
+
+import table
+from contenders import CONTENDERS, Site
+from load import BenchmarkError, Request, cpu_seconds, drive, pss_megabytes
+from login import valid_requests
+from run import identity_provider
+from servers import free_port, running
+from workers import await_all, named
+
+WORKERS = (1, 4)
+CONNECTIONS = 64
+READY = "ready after (s)"
+CPU = "CPU until ready (s)"
+MEMORY = "PSS (MB)"
+WARM_MEMORY = "PSS after requests (MB)"
+COLUMNS = (READY, CPU, MEMORY, WARM_MEMORY)
+WARM_SECONDS = 3
+
+
+def measured(workers: int, identity_provider: str) -> Mapping[str, float]:
+    """Every figure of a front door with so many workers."""
+    contender = CONTENDERS["seed-oauth"]
+    with tempfile.TemporaryDirectory(prefix="seed-oauth-bench-") as folder:
+        site = Site(port=free_port(), identity_provider=identity_provider, folder=Path(folder))
+        environment = {**contender.environment(site), "SEED_OAUTH_WORKERS": str(workers)}
+        ready = Request(url=site.url + contender.ready, status=contender.ready_status)
+        with running(contender.command(site), ready=ready, environment=environment, folder=site.folder) as server:
+            await_all(workers, environment["SEED_OAUTH_METRICS_PORT"])
+            started = {CPU: cpu_seconds(server.pid), MEMORY: pss_megabytes(server.pid), READY: server.ready_after}
+            request = valid_requests(f"{site.url}/oauth", identity_provider, registers=True)["authorize"]
+            drive(request, concurrency=CONNECTIONS, seconds=WARM_SECONDS)
+            return {**started, WARM_MEMORY: pss_megabytes(server.pid)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3, help="fresh starts of each number of workers (3)")
+    options = parser.parse_args()
+    samples: dict[int, dict[str, list[float]]] = {workers: defaultdict(list) for workers in WORKERS}
+    try:
+        with identity_provider() as url:
+            for _ in range(options.rounds):
+                for workers in WORKERS:
+                    for column, figure in measured(workers, url).items():
+                        samples[workers][column].append(figure)
+    except BenchmarkError as error:
+        sys.exit(f"error: {error}")
+    rows = {
+        named(workers): {name: median(figures) for name, figures in row.items()} for workers, row in samples.items()
+    }
+    print(table.figures(rows, COLUMNS), end="\n\n")
+    print(table.ratios(rows, COLUMNS, baseline=named(1)))
+
+
+if __name__ == "__main__":
+    main()
