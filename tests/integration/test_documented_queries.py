@@ -132,6 +132,7 @@ def panel_queries() -> dict[str, str]:
         "$job": ".*",
         "$instance": ".*",
         "$__rate_interval": "1m",
+        "$__range": "1m",
         "$__interval": "15s",
     }
     panels = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
