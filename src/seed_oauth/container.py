@@ -56,6 +56,7 @@ from seed_oauth.settings.store_url import is_redis
 from seed_oauth.storage.open import open_stores
 from seed_oauth.telemetry import Recording
 from seed_oauth.telemetry.audit import AuditTrail
+from seed_oauth.telemetry.gauges import CLIENT_QUOTA, REGISTERED_CLIENTS, STORE_CHECK
 from seed_oauth.telemetry.steps import Step
 
 if TYPE_CHECKING:
@@ -123,8 +124,10 @@ class Container:
         self.redirect_uri_rules = RedirectUriRules(settings.issuer, settings.private_use_schemes)
         documents = ClientDocuments(client_documents, self.redirect_uri_rules, self.policy, archive)
         keys = ClientKeys(client_documents, archive)
+        registered = CachedClientStore(clients or stores.clients)
+        _observe(registered, settings.client_quota, pipeline)
         self.clients = ResolvedClientStore(
-            CachedClientStore(clients or stores.clients),
+            registered,
             settings.clients,
             documents if settings.client_id_metadata_documents else None,
             keys,
@@ -242,6 +245,13 @@ class Container:
             for work in self._background:
                 work.start()
             yield
+
+
+def _observe(clients: CachedClientStore, quota: int, pipeline: Recording) -> None:
+    pipeline.observe(STORE_CHECK, lambda: clients.check_seconds)
+    pipeline.observe(REGISTERED_CLIENTS, lambda: clients.registered)
+    # A store that does not tell how many clients it has may have another quota.
+    pipeline.observe(CLIENT_QUOTA, lambda: dict.fromkeys(clients.registered, quota))
 
 
 def idp_parameters(settings: Settings) -> IdpParameters:

@@ -167,6 +167,17 @@ async def test_every_name_of_a_login_leads_to_the_same_story(capsys: pytest.Capt
     assert told(log, line["flow_id"] + "the-rest-of-a-grant-id") == story
 
 
+async def test_a_trace_leads_to_the_story_of_its_login(capsys: pytest.CaptureFixture[str]) -> None:
+    log = await log_of(gets_tokens, capsys)
+    story, trace_id = told(log), "5b" * 16
+    *before, line = lines_in(log)
+    # The trace may have begun with a request that could not say which login it belonged to.
+    unknown = {**line, "flow_id": None, "trace_id": trace_id}
+    traced = [unknown, *before, {**line, "trace_id": trace_id}]
+    assert told("\n".join(map(json.dumps, traced)), trace_id) == story
+    assert "exchanged its code for tokens" in told(json.dumps(unknown), trace_id)
+
+
 async def test_a_request_of_no_login_is_told_by_its_correlation_id(capsys: pytest.CaptureFixture[str]) -> None:
     async def comes_back_from_nowhere(door: BrokerDoor) -> None:
         await door.person.returns(state="sealed-by-another-replica", code="x")
@@ -238,7 +249,7 @@ async def test_the_error_says_what_is_missing(capsys: pytest.CaptureFixture[str]
     for identifier, given_log, why in (
         ("000000000000", log, "none of the 4 lines about requests is of 000000000000"),
         ("000000000000", await log_of(asks, capsys, log_format="console"), "SEED_OAUTH_LOG_FORMAT=json"),
-        ("../../etc", log, "flow_id, correlation_id or grant_id"),
+        ("../../etc", log, "flow_id, correlation_id, trace_id or grant_id"),
     ):
         done = explain(identifier, given_log)
         assert done.exit_code == 1

@@ -322,6 +322,14 @@ def test_every_label_value_that_a_query_looks_for_can_occur() -> None:
         assert set(wanted) <= {labels[label] for labels in series.known}, name
 
 
+def test_one_query_of_the_exchange_duration_asks_for_exemplars() -> None:
+    panels = {panel["id"]: panel for panel in dashboard()["panels"]}
+    asking = {
+        number: [t["refId"] for t in panel.get("targets", []) if t.get("exemplar")] for number, panel in panels.items()
+    }
+    assert {number: targets for number, targets in asking.items() if targets} == {303: ["C"]}
+
+
 def test_every_variable_in_a_query_is_defined() -> None:
     defined = {variable["name"] for variable in dashboard()["templating"]["list"]}
     used = set(re.findall(r"\$\{?(\w+)", DASHBOARD.read_text(encoding="utf-8")))

@@ -100,6 +100,13 @@ def test_the_collector_accepts_its_configuration() -> None:
 
 
 @pytest.mark.real_parts("collector")
+def test_the_collector_accepts_a_trace_store() -> None:
+    code, printed = run(COLLECTOR, "validate", "--config=otel/collector.yaml", "--config=otel/collector-traces.yaml")
+    assert code == 0, printed
+    assert "deprecated" not in printed
+
+
+@pytest.mark.real_parts("collector")
 def test_all_that_the_small_collector_lacks_for_remote_write_is_the_exporter() -> None:
     _, printed = run(COLLECTOR, "validate", "--config=otel/collector.yaml", "--config=otel/collector-remote-write.yaml")
     (complaint,) = re.findall(r"^'.*", printed, re.MULTILINE)
@@ -118,7 +125,7 @@ def test_alertmanager_accepts_its_configuration_and_tells_a_page_from_a_ticket()
 
 @asynccontextmanager
 async def prometheus_elsewhere(folder: Path, targets: Mapping[str, str]) -> AsyncIterator[Prometheus]:
-    """A Prometheus with `otel/prometheus.yaml`, but with targets of one's own, and scraping often."""
+    """A Prometheus with `otel/prometheus.yaml` and the features of Compose, but other targets, and scraping often."""
     config = PROMETHEUS.replace("15s", "500ms")
     for target in re.findall(r"targets: \[(.*)\]", PROMETHEUS):
         config = config.replace(target, targets.get(target, "127.0.0.1:1"))
@@ -129,6 +136,7 @@ async def prometheus_elsewhere(folder: Path, targets: Mapping[str, str]) -> Asyn
         f"--config.file={folder / 'prometheus.yaml'}",
         f"--storage.tsdb.path={folder / 'data'}",
         f"--web.listen-address={address}",
+        *re.findall(r"--enable-feature=\S+", SERVICES["prometheus"]),
     ]
     with (
         (folder / "prometheus.log").open("wb") as log,
@@ -242,7 +250,7 @@ async def test_the_health_check_of_the_image_asks_whether_it_answers(tmp_path: P
 
 def test_every_image_is_pinned_by_its_version() -> None:
     images = re.findall(r"^\s*(?:image:|FROM) (\S+)", "\n".join(COPIED.values()), re.MULTILINE)
-    assert len(images) == 7  # two stages, four services and the pod
+    assert len(images) == 8  # two stages, five services and the pod
     for image in images:
         assert re.search(r":v?\d+\.\d+\.\d+(-[\w.-]+)?$", image), image
     assert f"registry.example.com/seed-oauth:{version('seed-oauth')}" in images
@@ -263,7 +271,7 @@ def test_ports_are_published_on_loopback_and_the_metrics_not_at_all() -> None:
 
 
 def test_every_service_is_confined_and_says_whether_it_is_healthy() -> None:
-    assert list(SERVICES) == ["app", "demo", "collector", "prometheus", "alertmanager", "grafana"]
+    assert list(SERVICES) == ["app", "demo", "collector", "jaeger", "prometheus", "alertmanager", "grafana"]
     for name, body in SERVICES.items():
         assert body.startswith("    <<: *confined\n"), name
         # The image of the app has its check within; that of the Collector has no program that could ask.
@@ -315,6 +323,19 @@ def test_grafana_finds_prometheus_and_the_dashboard() -> None:
     assert f"- ./grafana:{folder}:ro\n" in SERVICES["grafana"]
     home = Path(variables("grafana")["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]).relative_to(folder)
     assert json.loads(read("grafana" / home))["title"] == "Seed MCP Server"
+
+
+def test_traces_reach_jaeger_and_exemplars_lead_grafana_to_them() -> None:
+    assert variables("collector")["COLLECTOR_TRACES"] == "http://jaeger:4318"
+    assert "${env:COLLECTOR_TRACES:-" in read("otel/collector-traces.yaml")
+    configs = re.findall(r"--config=([^],\s]+)", SERVICES["collector"])
+    assert configs == [f"/etc/seed-oauth/otel/{name}.yaml" for name in ("collector", "collector-traces")]
+
+    source = read("grafana/provisioning/datasources/jaeger.yaml")
+    assert "url: http://jaeger:16686\n" in source
+    (uid,) = re.findall(r"^    uid: (\S+)$", source, re.MULTILINE)
+    exemplars = f"exemplarTraceIdDestinations:\n        - name: trace_id\n          datasourceUid: {uid}\n"
+    assert exemplars in read("grafana/provisioning/datasources/prometheus.yaml")
 
 
 def test_docker_compose_accepts_its_file(tmp_path: Path) -> None:
@@ -392,7 +413,7 @@ def test_every_variable_is_one_that_somebody_reads(name: str) -> None:
         *Settings.known_variables(),
         *vars(environment_variables),
         "OTEL_TRACES_EXPORTER",  # the SDK reads it by its entry points, we by ourselves (telemetry/push.py)
-        *re.findall(r"\$\{env:(\w+)", read("otel/collector.yaml") + read("otel/collector-remote-write.yaml")),
+        *re.findall(r"\$\{env:(\w+)", "".join(map(read, sorted(ROOT.glob("otel/collector*.yaml"))))),
     }
     assert set(re.findall(r"\b(?:SEED_OAUTH|OTEL|COLLECTOR|REMOTE)_[A-Z_]*[A-Z]\b", COPIED[name])) <= known
 

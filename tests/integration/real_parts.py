@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from time import time
 from typing import Any, TypeVar
 
 import anyio
@@ -53,6 +54,17 @@ class Prometheus:
         body = response.json()
         assert body["status"] == "success", f"{expression}: {body}"
         series: list[dict[str, Any]] = body["data"]["result"]
+        return series
+
+    async def exemplars(self, expression: str) -> list[dict[str, Any]]:
+        """The exemplars of the last hour in the series that an expression selects."""
+        now = time()
+        async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as http:
+            parameters = {"query": expression, "start": str(now - 3600), "end": str(now + 60)}
+            response = await http.get(f"{self.url}/api/v1/query_exemplars", params=parameters)
+        body = response.json()
+        assert body["status"] == "success", f"{expression}: {body}"
+        series: list[dict[str, Any]] = body["data"]
         return series
 
     async def scrape_after(self, moment: float) -> str:

@@ -4,20 +4,26 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import httpx
 import pytest
+from typer.testing import CliRunner
 
 from seed_oauth.cli.demo.browser import Browser
+from seed_oauth.cli.main import app
 from seed_oauth.flows.transaction import code_challenge
 from seed_oauth.telemetry.server_spans import WAIT
-from tests.cli.test_cli import serving
+from tests.cli.test_cli import Server, free_port, serving
+from tests.deployment.test_deployment import prometheus_elsewhere
 from tests.harness import code_request, query_of
 from tests.integration.collector import Collector, collector
 from tests.integration.login import client_id_from, onward, sent_to_idp
-from tests.integration.real_parts import eventually
+from tests.integration.real_parts import Prometheus, eventually
+from tests.integration.test_documented_queries import panel_queries
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_parts("collector")]
 
@@ -87,29 +93,50 @@ async def come_back(door: str, client_id: str, idp_code: str) -> dict[str, str]:
     return {"state of ours": state, "code of ours": query_of(onward(returned))["code"]}
 
 
+async def slow_login(server: Server) -> dict[str, str]:
+    """A login like any other, and one whose exchange is slow; the secrets that were under way."""
+    secrets = {**CANARIES}
+    client_id = await client_id_from(server.http, server.url)
+    for idp_code in (CANARIES["code"], SLOW):
+        secrets |= await come_back(server.url, client_id, idp_code)
+        form = {"client_id": client_id, "code": secrets["code of ours"], "code_verifier": CANARIES["verifier"]}
+        exchanged = await server.http.post(f"{server.url}/oauth/token", data=code_request(**form))
+        assert exchanged.status_code == 200
+    return secrets
+
+
+def tracing_to(receiver: Collector, idp: str, **more: str) -> dict[str, str]:
+    """The environment of a front door that pushes soon."""
+    return {
+        "SEED_OAUTH_IDP_AUTHORIZATION_URL": f"{idp}/authorize",
+        "SEED_OAUTH_IDP_TOKEN_URL": f"{idp}/token",
+        "SEED_OAUTH_IDP_CLIENT_ID": "proxy",
+        "SEED_OAUTH_IDP_CLIENT_SECRET": CANARIES["secret"],
+        "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.otlp,
+        "OTEL_METRIC_EXPORT_INTERVAL": "200",
+        "OTEL_BSP_SCHEDULE_DELAY": "100",
+        **more,
+    }
+
+
+async def spans_of(trace_id: str, receiver: Collector) -> dict[str, Any]:
+    """The spans of a login with this trace, by name, as soon as all have arrived."""
+
+    async def all_of_them() -> list[Any]:
+        spans = [span for span in everything_under("spans", received(receiver)) if span["traceId"] == trace_id]
+        return spans if len(spans) == len(OF_A_LOGIN) else []
+
+    return {span["name"]: span for span in await eventually(all_of_them)}
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 async def test_a_slow_exchange_leads_from_its_bucket_to_its_trace_and_tells_no_secret(
     tmp_path: Path, workers: str
 ) -> None:
     async with collector(tmp_path) as receiver, idp_that_repeats_everything() as (idp, requests):
-        environment = {
-            "SEED_OAUTH_IDP_AUTHORIZATION_URL": f"{idp}/authorize",
-            "SEED_OAUTH_IDP_TOKEN_URL": f"{idp}/token",
-            "SEED_OAUTH_IDP_CLIENT_ID": "proxy",
-            "SEED_OAUTH_IDP_CLIENT_SECRET": CANARIES["secret"],
-            "SEED_OAUTH_WORKERS": workers,
-            "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.otlp,
-            "OTEL_METRIC_EXPORT_INTERVAL": "200",
-            "OTEL_BSP_SCHEDULE_DELAY": "100",
-        }
+        environment = tracing_to(receiver, idp, SEED_OAUTH_WORKERS=workers)
         async with serving(tmp_path, environment) as server:
-            secrets = {**CANARIES}
-            client_id = await client_id_from(server.http, server.url)
-            for idp_code in (CANARIES["code"], SLOW):
-                secrets |= await come_back(server.url, client_id, idp_code)
-                form = {"client_id": client_id, "code": secrets["code of ours"], "code_verifier": CANARIES["verifier"]}
-                exchanged = await server.http.post(f"{server.url}/oauth/token", data=code_request(**form))
-                assert exchanged.status_code == 200
+            secrets = await slow_login(server)
 
             async def exemplars() -> list[Any]:
                 found = [
@@ -123,13 +150,7 @@ async def test_a_slow_exchange_leads_from_its_bucket_to_its_trace_and_tells_no_s
             slow = (await eventually(exemplars))[0]
             await server.stop()
 
-        async def spans_of_the_slow_login() -> list[Any]:
-            spans = [
-                span for span in everything_under("spans", received(receiver)) if span["traceId"] == slow["traceId"]
-            ]
-            return spans if len(spans) == len(OF_A_LOGIN) else []
-
-        spans = {span["name"]: span for span in await eventually(spans_of_the_slow_login)}
+        spans = await spans_of(slow["traceId"], receiver)
         assert spans.keys() == OF_A_LOGIN
         assert spans["POST"]["parentSpanId"] == spans["GET /oauth/callback"]["spanId"] == slow["spanId"]
         (asked,) = [request for request in requests if SLOW.encode() in request]
@@ -147,3 +168,44 @@ async def test_a_slow_exchange_leads_from_its_bucket_to_its_trace_and_tells_no_s
         assert "/oauth/authorize" in text
         for name, canary in secrets.items():
             assert canary not in text, name
+
+
+async def slow_exemplars(server: Prometheus, job: str) -> list[str]:
+    """The traces that the panel of the exchange duration leads to from above half a second, with a job chosen."""
+    query = panel_queries()["303C Exchange duration by grant"].replace('job=~".*"', f'job="{job}"')
+    return [
+        exemplar["labels"]["trace_id"]
+        for series in await server.exemplars(query)
+        for exemplar in series["exemplars"]
+        if float(exemplar["value"]) > 0.5
+    ]
+
+
+@pytest.mark.real_parts("prometheus")
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_the_panel_leads_from_the_slow_bucket_to_the_trace_and_on_to_the_log(
+    tmp_path: Path, workers: str
+) -> None:
+    """By pull and by push, with the configuration of `otel/` and the switches of `compose.yaml`."""
+    async with collector(tmp_path) as receiver, idp_that_repeats_everything() as (idp, _):
+        metrics_port = str(free_port())
+        more = {"SEED_OAUTH_WORKERS": workers, "SEED_OAUTH_METRICS_PORT": metrics_port}
+        # The Collector shows an exemplar until the next push, so that Prometheus has to come in between.
+        environment = tracing_to(receiver, idp, OTEL_METRIC_EXPORT_INTERVAL="4000", **more)
+        pushed = httpx.URL(receiver.metrics).netloc.decode()
+        targets = {"app:9464": f"127.0.0.1:{metrics_port}", "collector:8889": pushed}
+        async with prometheus_elsewhere(tmp_path, targets) as server, serving(tmp_path, environment) as door:
+            await slow_login(door)
+            by_pull, by_push = [
+                await eventually(partial(slow_exemplars, server, job)) for job in ("seed-oauth", "seed-oauth-pushed")
+            ]
+            log = await door.stop()
+        assert len({*by_pull, *by_push}) == 1
+        (trace_id,) = {*by_pull}
+        assert (await spans_of(trace_id, receiver)).keys() == OF_A_LOGIN
+
+    lines = [json.loads(line) for line in log.splitlines()]
+    traced = [line for line in lines if line.get("trace_id") == trace_id]
+    assert [line["outcome"] for line in traced] == ["consent_asked", "approved", "returned", "exchanged"]
+    told = CliRunner().invoke(app, ["explain", "--json", trace_id], input=log)
+    assert json.loads(told.stdout)["flow_id"] == traced[0]["flow_id"]

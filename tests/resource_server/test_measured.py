@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import httpx
@@ -132,6 +133,40 @@ async def test_a_failure_is_counted_by_its_kind(status: int, chunks: list[bytes]
     await site.asks(call())
     # In the order of the labels' names: error_type, gen_ai_tool_name, mcp_method_name.
     assert await site.counted() == {tuple(filter(None, (kind, "search", "tools/call"))): 1}
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize(
+    ("content_type", "streams"), [("text/event-stream; charset=utf-8", 1), ("application/json", 0)]
+)
+@pytest.mark.parametrize("breaks_off", [False, True])
+async def test_an_event_stream_is_open_until_it_ends(
+    method: str, content_type: str, streams: int, breaks_off: bool
+) -> None:
+    seen: list[float] = []
+
+    async def stream(_: Scope, __: Receive, send: Send) -> None:
+        headers = [(b"content-length", b"0"), (b"content-type", content_type.encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        seen.append(app.open_streams()[""])
+        if breaks_off:
+            raise ConnectionError
+        await send({"type": "http.response.body", "body": b""})
+
+    app = MeasuredOperations(stream, Pipeline().mcp_operations(), ())
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://door") as http:
+        with pytest.raises(ConnectionError) if breaks_off else nullcontext():
+            await http.request(method, "/mcp")
+    assert seen == [streams]
+    assert app.open_streams() == {"": 0}
+
+
+async def test_streams_are_in_the_scrape_where_the_switch_is_on() -> None:
+    for switch, there in (("on", True), ("off", False)):
+        async with BrokerDoor(
+            settings={"mcp_server": "http://127.0.0.1:1/mcp", "access_tokens": "own", "mcp_metrics": switch}
+        ) as door:
+            assert (("seed_oauth_mcp_streams", frozenset()) in await door.samples()) is there
 
 
 async def test_an_answer_that_breaks_off_is_cancelled() -> None:

@@ -104,9 +104,17 @@ async def test_a_client_that_is_added_is_seen_by_other_processes(open_store: Ope
 
 
 async def test_an_empty_store_can_answer(store: RegisteredClients) -> None:
-    await store.check()
+    assert await store.check() == 0
     assert await store.get("a") is None
     assert await all_of(store) == []
+
+
+async def test_a_check_tells_how_many_clients_there_are(store: RegisteredClients) -> None:
+    for client_id in ("a", "b"):
+        await store.add(named(client_id))
+    assert await store.check() == 2
+    await store.remove("a")
+    assert await store.check() == 1
 
 
 async def test_a_client_id_is_never_given_twice(store: RegisteredClients) -> None:

@@ -17,9 +17,19 @@ from starlette.types import Receive, Scope, Send
 from seed_oauth import Pipeline
 from seed_oauth.server.connection_limits import Limits
 from seed_oauth.server.loop_lag import LoopLag
-from seed_oauth.telemetry.gauges import CIRCUIT_OPEN, CONNECTIONS, EVENT_LOOP_LAG, IDP_IN_FLIGHT
+from seed_oauth.telemetry.gauges import (
+    CIRCUIT_OPEN,
+    CLIENT_QUOTA,
+    CONNECTIONS,
+    EVENT_LOOP_LAG,
+    IDP_IN_FLIGHT,
+    MCP_STREAMS,
+    REGISTERED_CLIENTS,
+    STORE_CHECK,
+)
+from tests.broker import BrokerDoor
 from tests.faults.served import RawClient, connect, served
-from tests.harness import FrontDoor, RelayDoor, code_request
+from tests.harness import BrokenStore, FrontDoor, RelayDoor, code_request
 from tests.telemetry.test_forwarding import make_pipe
 
 pytestmark = pytest.mark.anyio
@@ -92,6 +102,54 @@ async def test_a_request_that_waits_for_the_identity_provider_is_in_flight() -> 
             assert await door.value(IDP_IN_FLIGHT.series.name, operation="token") == 1
             may_answer.set()
         assert await door.value(IDP_IN_FLIGHT.series.name, operation="token") == 0
+
+
+async def state_of_the_store(door: FrontDoor) -> dict[str, float]:
+    """What a scrape has of the store, by name, after a probe of the readiness."""
+    await door.http.get("/readyz")
+    gauges = (STORE_CHECK, REGISTERED_CLIENTS, CLIENT_QUOTA)
+    samples = await door.samples()
+    return {gauge.series.name: value for gauge in gauges if (value := samples.get((gauge.series.name, frozenset())))}
+
+
+async def test_the_store_shows_its_clients_their_quota_and_how_long_a_check_takes() -> None:
+    async with BrokerDoor(settings={"client_quota": 500}) as door:
+        before = await state_of_the_store(door)
+        await door.register()
+        after = await state_of_the_store(door)
+    assert after["seed_oauth_registered_clients"] == before["seed_oauth_registered_clients"] + 1
+    assert after["seed_oauth_client_quota"] == 500
+    assert 0 < after["seed_oauth_store_check_seconds"] < 60
+
+
+class Uncounted(BrokenStore):
+    """A store of somebody's own, that does not tell how many clients it has, and that may fail."""
+
+    is_down = False
+
+    async def check(self) -> None:
+        if self.is_down:
+            await super().check()
+
+
+async def test_what_is_not_known_of_the_store_is_not_there() -> None:
+    store = Uncounted()
+    async with FrontDoor(clients=store) as door:
+        assert (await state_of_the_store(door)).keys() == {"seed_oauth_store_check_seconds"}
+        store.is_down = True
+        assert await state_of_the_store(door) == {}
+
+
+async def test_workers_have_one_store_but_streams_of_their_own() -> None:
+    supervisor = Pipeline()
+    for number in (1, 2):
+        pipe = make_pipe(supervisor)
+        pipe.worker.observe(REGISTERED_CLIENTS, partial(dict, {"": 10 + number}))
+        pipe.worker.observe(MCP_STREAMS, partial(dict, {"": number}))
+        pipe.worker.give_sign_of_life()
+        pipe.replay.read()
+    assert await value(supervisor, REGISTERED_CLIENTS.series.name) == 12
+    assert await value(supervisor, MCP_STREAMS.series.name) == 3
 
 
 class Held:

@@ -224,7 +224,7 @@ def _fails(*, as_json: bool = False) -> bool:
 @app.command()
 def explain(
     identifier: Annotated[
-        str, typer.Argument(help="The reference on the error page, or a flow_id, correlation_id or grant_id.")
+        str, typer.Argument(help="The reference on the error page, or a flow_id, correlation_id, trace_id or grant_id.")
     ],
     log: Annotated[
         typer.FileText,

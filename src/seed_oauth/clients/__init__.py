@@ -158,8 +158,8 @@ class ClientStore(Protocol):
         """
         ...
 
-    async def check(self) -> None:
-        """Return if the store can be read and written."""
+    async def check(self) -> int | None:
+        """Return if the store can be read and written: the number of clients, or None if it is not known."""
         ...
 
     async def aclose(self) -> None:

@@ -28,6 +28,10 @@ class CachedClientStore:
         self._clock = clock
         self._found: dict[str, tuple[Client, float]] = {}
         self._marked: dict[str, float] = {}
+        self.check_seconds: dict[str, float] = {}
+        """How long the last check took, as a gauge without a label; empty if it failed."""
+        self.registered: dict[str, float] = {}
+        """How many clients there were at the last check, in the same form; empty if that is not known."""
 
     async def get(self, client_id: str) -> Client | None:
         """The client, or None when no such client is registered."""
@@ -60,9 +64,17 @@ class CachedClientStore:
             self._marked.clear()
         self._marked[client_id] = now
 
-    async def check(self) -> None:
-        """Return if the store works."""
-        await self._store.check()
+    async def check(self) -> int | None:
+        """Return if the store works: the number of registered clients, or None if it is not known."""
+        started = self._clock()
+        try:
+            registered = await self._store.check()
+        except StoreError:
+            self.check_seconds, self.registered = {}, {}
+            raise
+        self.check_seconds = {"": self._clock() - started}
+        self.registered = {} if registered is None else {"": registered}
+        return registered
 
     async def aclose(self) -> None:
         """Close the store's connections."""

@@ -50,9 +50,9 @@ class ResolvedClientStore:
         elif self._documents and (client := await self._documents.keep(client_id)) and self._keys:
             await self._keys.keep(client)
 
-    async def check(self) -> None:
-        """Return if the store works."""
-        await self._registered.check()
+    async def check(self) -> int | None:
+        """Return if the store works: the number of registered clients, or None if it is not known."""
+        return await self._registered.check()
 
     async def aclose(self) -> None:
         """Close the connections."""

@@ -17,6 +17,7 @@ from seed_oauth.resource_server.operations import operations_in
 from seed_oauth.settings import Settings
 from seed_oauth.settings.tools import METHODS
 from seed_oauth.telemetry import Recording
+from seed_oauth.telemetry.gauges import MCP_STREAMS
 from seed_oauth.telemetry.mcp_operations import OTHER, PROTOCOL_VERSIONS, McpOperations
 
 LARGEST_REQUEST = 256 * 1024
@@ -51,12 +52,31 @@ class MeasuredOperations:
         self._operations = operations
         self._tools = frozenset(tools)
         self._clock = clock
+        self._streams = 0
+
+    def open_streams(self) -> dict[str, float]:
+        """The number of event streams that are open, as a gauge without a label."""
+        return {"": self._streams}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["method"] != "POST":  # others open or end a session: MCP Transports
-            await self._app(scope, receive, send)
-            return
+        is_stream = False
+
+        async def watch(message: Message) -> None:
+            nonlocal is_stream
+            if message["type"] == "http.response.start" and _begins_stream(message):
+                is_stream = True
+                self._streams += 1
+            await send(message)
+
+        # Others than POST open or end a session: MCP Transports.
+        answer = self._measured if scope["method"] == "POST" else self._app
+        try:
+            await answer(scope, receive, watch)
+        finally:
+            self._streams -= is_stream
+
+    async def _measured(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = self._clock()
         asked, answered = _Beginning(LARGEST_REQUEST), _Answer()
         recorded = False
@@ -98,7 +118,17 @@ def measuring(settings: Settings, pipeline: Recording) -> Callable[[ASGIApp], Me
     if settings.mcp_metrics == "off":
         return None
     operations, tools = pipeline.mcp_operations(), settings.measured_tools(settings.tool_scopes)
-    return lambda app: MeasuredOperations(app, operations, tools)
+
+    def measured(app: ASGIApp) -> MeasuredOperations:
+        measuring_app = MeasuredOperations(app, operations, tools)
+        pipeline.observe(MCP_STREAMS, measuring_app.open_streams)
+        return measuring_app
+
+    return measured
+
+
+def _begins_stream(start: Message) -> bool:
+    return any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in start["headers"])
 
 
 class _Beginning:

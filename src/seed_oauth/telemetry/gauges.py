@@ -93,4 +93,97 @@ LAST_RELOAD_SUCCESSFUL = Gauge(
     ),
     combine=min,
 )
+STORE_CHECK = Gauge(
+    series=Series(
+        name="seed_oauth_store_check_seconds",
+        help="Duration of the last check that the store can be read and written, made once a minute, of any worker",
+        labels=(),
+        known=({},),
+        kind=Kind.GAUGE,
+        unit="s",
+    ),
+    combine=max,
+)
+REGISTERED_CLIENTS = Gauge(
+    series=Series(
+        name="seed_oauth_registered_clients",
+        help="Registered clients in the store when it was checked last",
+        labels=(),
+        known=({},),
+        kind=Kind.GAUGE,
+    ),
+    # All workers have the same store.
+    combine=max,
+)
+CLIENT_QUOTA = Gauge(
+    series=Series(
+        name="seed_oauth_client_quota",
+        help="Maximum number of registered clients",
+        labels=(),
+        known=({},),
+        kind=Kind.GAUGE,
+    ),
+    combine=max,
+)
+MCP_STREAMS = Gauge(
+    series=Series(
+        name="seed_oauth_mcp_streams",
+        help="Open event streams of MCP servers, if SEED_OAUTH_MCP_METRICS is on",
+        labels=(),
+        known=({},),
+        kind=Kind.GAUGE,
+    )
+)
+GAUGES = (
+    CONNECTIONS,
+    EVENT_LOOP_LAG,
+    IDP_IN_FLIGHT,
+    CIRCUIT_OPEN,
+    LAST_RELOAD_SUCCESSFUL,
+    STORE_CHECK,
+    REGISTERED_CLIENTS,
+    CLIENT_QUOTA,
+    MCP_STREAMS,
+)
+        labels=(),
+        known=({},),
+        kind=Kind.GAUGE,
+    ),
+<<<<<<< HEAD
+    combine=min,
+)
 GAUGES = (CONNECTIONS, EVENT_LOOP_LAG, IDP_IN_FLIGHT, CIRCUIT_OPEN, LAST_RELOAD_SUCCESSFUL)
+=======
+    # All workers have the same store.
+    combine=max,
+)
+CLIENT_QUOTA = Gauge(
+    series=Series(
+        name="seed_oauth_client_quota",
+        help="Maximum number of registered clients",
+        labels=(),
+        known=({},),
+        kind=Kind.GAUGE,
+    ),
+    combine=max,
+)
+MCP_STREAMS = Gauge(
+    series=Series(
+        name="seed_oauth_mcp_streams",
+        help="Open event streams of MCP servers, if SEED_OAUTH_MCP_METRICS is on",
+        labels=(),
+        known=({},),
+        kind=Kind.GAUGE,
+    )
+)
+GAUGES = (
+    CONNECTIONS,
+    EVENT_LOOP_LAG,
+    IDP_IN_FLIGHT,
+    CIRCUIT_OPEN,
+    STORE_CHECK,
+    REGISTERED_CLIENTS,
+    CLIENT_QUOTA,
+    MCP_STREAMS,
+)
+>>>>>>> exemplars

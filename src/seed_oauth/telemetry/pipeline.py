@@ -8,7 +8,6 @@ from urllib.parse import quote
 
 import httpx
 import structlog
-from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 from opentelemetry.sdk.metrics import MeterProvider as SdkMeterProvider
 from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID
@@ -19,6 +18,7 @@ from starlette.middleware import Middleware
 from seed_oauth.telemetry.client_instrumentation import InstrumentedTransport
 from seed_oauth.telemetry.client_spans import ClientSpans
 from seed_oauth.telemetry.contract import BUILD_INFO, WORKER_UP
+from seed_oauth.telemetry.exemplars import ExemplarReader
 from seed_oauth.telemetry.failed_logins import FailedLogin, FailedLogins
 from seed_oauth.telemetry.forwarding import ForwardingMeterProvider, Replay
 from seed_oauth.telemetry.gauges import GAUGES, Gauge, State
@@ -127,8 +127,7 @@ class Pipeline(Recording):
         pushing = push_readers()
         self._pushes = bool(pushing)
         self._sdk_meter_provider = SdkMeterProvider(
-            # Without scope info the series have exactly the labels of the contract.
-            metric_readers=[PrometheusMetricReader(scope_info_enabled=False, registry=self.registry), *pushing],
+            metric_readers=[ExemplarReader(self.registry), *pushing],
             resource=resource,
             views=[*views(), VIEW],
             exemplar_filter=exemplar_filter(tracing=is_tracing(tracer_provider)),

@@ -22,27 +22,31 @@ class ExplainError(Exception):
 
 
 def lines_of(identifier: str, log: TextIO) -> list[Line]:
-    """The lines of the login with this flow_id, correlation_id or grant_id, oldest first. The log is read twice.
+    """The lines of the login with this flow_id, correlation_id, trace_id or grant_id, oldest first.
+
+    The log is read twice.
 
     Raises:
         ExplainError: there are none.
     """
     if not _IDENTIFIER.fullmatch(identifier):
-        raise ExplainError("give the reference on the error page, or a flow_id, correlation_id or grant_id")
+        raise ExplainError("give the reference on the error page, or a flow_id, correlation_id, trace_id or grant_id")
     flow_id, read = None, 0
+    found: list[Line] = []
     for line in _requests(log):
         read += 1
-        if identifier == line.get("correlation_id"):
-            flow_id = line.get("flow_id")
-            if flow_id is None:
-                return [line]
+        if identifier in (line.get("correlation_id"), line.get("trace_id")):
+            found.append(line)
+            flow_id = flow_id or line.get("flow_id")
         elif line.get("flow_id") == identifier[:FLOW_ID]:
             flow_id = identifier[:FLOW_ID]
-    if flow_id is None:
+    if flow_id is None and not found:
         raise ExplainError(_why_not(identifier, read))
-    log.seek(0)
+    if flow_id is not None:
+        log.seek(0)
+        found = [line for line in _requests(log) if line.get("flow_id") == flow_id]
     # The logs of several servers may have been put one after the other.
-    return sorted((line for line in _requests(log) if line.get("flow_id") == flow_id), key=_timestamp)
+    return sorted(found, key=_timestamp)
 
 
 def _requests(log: TextIO) -> Iterator[Line]:

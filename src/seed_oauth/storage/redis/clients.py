@@ -191,9 +191,10 @@ class RedisClientStore:
         await self._script(_REMOVE, client_id)
         return True
 
-    async def check(self) -> None:
-        """Return when Redis can be read and written."""
+    async def check(self) -> int:
+        """Return when Redis can be read and written: the number of clients, with expired ones not yet removed."""
         await self._database.command("SET", _CHECKED, 1, "EX", 60)
+        return int(await self._database.command("ZCARD", _ALL))
 
     async def aclose(self) -> None:
         """Close the connections."""

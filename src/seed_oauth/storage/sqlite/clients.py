@@ -100,7 +100,7 @@ _DELETE = f"DELETE FROM clients WHERE client_id = :client_id AND {_ALIVE}"  # no
 _CLEAR = f"""
     DELETE FROM clients WHERE client_id IN (SELECT client_id FROM clients WHERE NOT ({_ALIVE}) LIMIT :at_once)
 """  # noqa: S608 - the same
-_CHECK = "UPDATE client_count SET checks = checks + 1"  # SQLite writes nothing if nothing changes
+_CHECK = "UPDATE client_count SET checks = checks + 1 RETURNING total"  # SQLite writes nothing if nothing changes
 _FOUND = f"""
     FROM clients WHERE {_ALIVE} AND (:name = '' OR instr(lower(json_extract(metadata, '$.client_name')), lower(:name)))
 """
@@ -189,9 +189,10 @@ class SqliteClientStore:
         wanted = {**self._alive(), "client_id": client_id}
         return await self._database.write(lambda connection: connection.execute(_DELETE, wanted).rowcount > 0)
 
-    async def check(self) -> None:
-        """Return when the database can be read and written."""
-        await self._database.write(lambda connection: connection.execute(_CHECK))
+    async def check(self) -> int:
+        """Return when the database can be read and written: the number of clients."""
+        ((total,),) = await self._database.write(lambda connection: connection.execute(_CHECK).fetchall())
+        return int(total)
 
     async def aclose(self) -> None:
         """Close the database."""
