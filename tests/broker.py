@@ -144,11 +144,11 @@ class PlayedHeldResponses:
         if method in self.failing:
             raise StoreError("ConnectionError")
 
-    async def hold(self, key: int, sealed: str, family: ClientFamily, *, expires_at: float) -> None:
+    async def hold(self, key: int, sealed: bytes, family: ClientFamily, *, expires_at: float) -> None:
         await self._reach("hold")
         await self._inner.hold(key, sealed, family, expires_at=expires_at)
 
-    async def take(self, key: int) -> str | None:
+    async def take(self, key: int) -> bytes | None:
         await self._reach("take")
         return await self._inner.take(key)
 

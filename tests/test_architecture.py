@@ -17,7 +17,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "seed_oauth"
 
 # A folder or module may import those on the lines above its own, and nothing else of the package.
 LAYERS = """
-    outcomes  protocol  envelopes
+    outcomes  protocol
+    envelopes
     settings
     access
     http  http_client

@@ -392,9 +392,9 @@ async def test_a_response_that_was_changed_in_the_store_is_none(tmp_path: Path) 
     async with BrokerDoor(settings={"store_url": f"sqlite:///{path}"}) as door:
         forms = [await code_form(door), await code_form(door)]
         with closing(sqlite3.connect(path)) as connection, connection:
-            (one, other) = connection.execute("SELECT key, sealed FROM held_token_responses").fetchall()
-            connection.execute("UPDATE held_token_responses SET sealed = ? WHERE key = ?", (one[1], other[0]))
-            connection.execute("UPDATE held_token_responses SET sealed = ? WHERE key = ?", (other[1], one[0]))
+            (one, other) = connection.execute("SELECT key, sealed FROM sealed_token_responses").fetchall()
+            connection.execute("UPDATE sealed_token_responses SET sealed = ? WHERE key = ?", (one[1], other[0]))
+            connection.execute("UPDATE sealed_token_responses SET sealed = ? WHERE key = ?", (other[1], one[0]))
         for form in forms:
             assert json_of(await door.token(form))["error"] == "invalid_grant"
         assert await door.error_count(Row.CODE_REUSED) == 2
@@ -405,7 +405,7 @@ async def test_a_client_that_is_gone_when_its_code_is_redeemed_is_counted_and_ha
     taken = asyncio.Event()
 
     class SlowHeldResponses(PlayedHeldResponses):
-        async def take(self, key: int) -> str | None:
+        async def take(self, key: int) -> bytes | None:
             sealed = await super().take(key)
             taken.set()
             await asyncio.sleep(0)

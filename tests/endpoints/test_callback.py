@@ -202,7 +202,7 @@ async def test_only_a_login_that_succeeded_writes_to_the_store(tmp_path: Path) -
 
     def rows() -> int:
         with closing(sqlite3.connect(path)) as connection:
-            (number,) = connection.execute("SELECT count(*) FROM held_token_responses").fetchone()
+            (number,) = connection.execute("SELECT count(*) FROM sealed_token_responses").fetchone()
             return int(number)
 
     async with BrokerDoor(settings={"store_url": f"sqlite:///{path}"}) as door:

@@ -64,8 +64,8 @@ BUGS = (
         changes=(
             Change(
                 module="storage/sqlite/held_responses.py",
-                before="DELETE FROM held_token_responses WHERE key = ? RETURNING sealed",
-                after="SELECT sealed FROM held_token_responses WHERE key = ?",
+                before="DELETE FROM sealed_token_responses WHERE key = ? RETURNING sealed",
+                after="SELECT sealed FROM sealed_token_responses WHERE key = ?",
             ),
         ),
         broken="no code works twice",

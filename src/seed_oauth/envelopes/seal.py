@@ -12,8 +12,6 @@ The content is JSON, after a trace context where there is tracing.
 
 import hmac
 import os
-from base64 import b64decode, b64encode
-from binascii import a2b_base64, b2a_base64
 from collections.abc import Sequence
 from enum import StrEnum
 from hashlib import sha256
@@ -26,6 +24,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from seed_oauth.envelopes.trace_context import LENGTH, Continued, request_trace
+from seed_oauth.protocol import base64url
 
 MINIMUM_KEY_LENGTH = 32
 """Characters of a secret key; shorter keys are refused."""
@@ -33,8 +32,6 @@ MINIMUM_KEY_LENGTH = 32
 _TIME = 5  # bytes
 _NONCE = 12
 _ONLY_NONCE = bytes(_NONCE)  # of a key that seals once
-
-_TO_URL_SAFE, _FROM_URL_SAFE = bytes.maketrans(b"+/", b"-_"), bytes.maketrans(b"-_", b"+/")
 
 
 class Purpose(StrEnum):
@@ -91,7 +88,7 @@ class Sealer:
         time = int(now).to_bytes(_TIME, "big")
         nonce = os.urandom(_NONCE)
         ciphertext = self._keys[purpose][0].encrypt(nonce, _carried(purpose) + orjson.dumps(content), time)
-        return _text(time + nonce + ciphertext)
+        return base64url.encoded(time + nonce + ciphertext)
 
     def pseudonym(self, name: str | None) -> str | None:
         """A short name for somebody, for logs: the same for the same name, and not to be guessed without the keys."""
@@ -108,12 +105,10 @@ class Sealer:
             SealError: anything else; it does not say what, and neither should the response.
         """
         try:
-            sealed = a2b_base64(envelope.encode("ascii").translate(_FROM_URL_SAFE) + b"==")
+            # Rate limits, for one, go by the text, so only one spelling of the same bytes is accepted.
+            sealed = base64url.decoded(envelope)
         except ValueError:
             raise SealError("the envelope cannot be opened") from None
-        # Base64 has several spellings of the same bytes. Rate limits, for one, go by the text, so only one is accepted.
-        if _text(sealed) != envelope:
-            raise SealError("the envelope cannot be opened")
         time, nonce, ciphertext = sealed[:_TIME], sealed[_TIME : _TIME + _NONCE], sealed[_TIME + _NONCE :]
         for key in self._keys[purpose]:
             try:
@@ -126,22 +121,22 @@ class Sealer:
         raise SealError("the envelope cannot be opened")
 
 
-def seal_once(secret: str, content: object) -> str:
+def seal_once(secret: str, content: object) -> bytes:
     """`content` (JSON), sealed with a key that only those who know `secret` have.
 
     A secret is random, has at least 128 bits, and seals nothing else.
     """
-    return b64encode(_key_of(secret).encrypt(_ONLY_NONCE, orjson.dumps(content), None)).decode()
+    return _key_of(secret).encrypt(_ONLY_NONCE, orjson.dumps(content), None)
 
 
-def open_once(secret: str, sealed: str) -> Any:  # noqa: ANN401 - JSON
+def open_once(secret: str, sealed: bytes) -> Any:  # noqa: ANN401 - JSON
     """What was sealed with the secret.
 
     Raises:
         SealError: it was sealed with another secret, or changed.
     """
     try:
-        return orjson.loads(_key_of(secret).decrypt(_ONLY_NONCE, b64decode(sealed, validate=True), None))
+        return orjson.loads(_key_of(secret).decrypt(_ONLY_NONCE, sealed, None))
     except (InvalidTag, ValueError):
         raise SealError("it was not sealed with this secret") from None
 
@@ -163,11 +158,6 @@ def _continued(purpose: Purpose, content: bytes) -> bytes:
 def _key_of(secret: str) -> AESGCM:
     # A key that seals once repeats no nonce, which is all that GCM-SIV would save it from, at several times the cost.
     return AESGCM(sha256(f"seal:{secret}".encode()).digest())
-
-
-def _text(sealed: bytes) -> str:
-    # Without padding the envelope needs no escaping in a query.
-    return b2a_base64(sealed, newline=False).translate(_TO_URL_SAFE, b"=").decode("ascii")
 
 
 def _derived_key(secret_key: str, purpose: Purpose, issuer: str) -> AESGCMSIV:

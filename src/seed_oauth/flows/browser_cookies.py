@@ -6,10 +6,9 @@ browser and have it finished in somebody else's, or the other way round (RFC 970
 """
 
 import hmac
-import re
 import secrets
-from base64 import urlsafe_b64encode
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from typing import Self
 from urllib.parse import urlsplit
@@ -19,8 +18,10 @@ from starlette.responses import Response
 
 from seed_oauth.envelopes.seal import Purpose, Sealer, SealError
 from seed_oauth.flows.transaction import SESSION_LIFETIME, Transaction
+from seed_oauth.http.parameters import is_visible_ascii
 from seed_oauth.outcomes import CallbackOutcome, ClientFamily, ConsentOutcome
 from seed_oauth.outcomes.errors import OAuthError
+from seed_oauth.protocol import base64url
 
 _YEAR = 365 * 86_400  # seconds
 _DAY = 86_400  # seconds
@@ -34,8 +35,6 @@ _NAMES = {
     for secure, prefix in ((True, "__Host-seed-oauth"), (False, "seed-oauth"))
 }
 """How the names of cookies begin: all of them, those of consents, and that of the account page; by whether secure."""
-
-_VISIBLE_ASCII = re.compile("[ -~]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +180,7 @@ class BrowserCookies:
         response.set_cookie(name, value, max_age=seconds, secure=self._secure, httponly=True, samesite="lax")
 
 
+@lru_cache(maxsize=256)  # each login of a client asks for it twice
 def _host(redirect_uri: str) -> str:
     url = urlsplit(redirect_uri)
     # The host of a private-use URI means nothing: any program may register the scheme (RFC 8252 §7.1).
@@ -194,10 +194,10 @@ def _cookies(request: Request) -> dict[str, str]:
     domain has set, with such a character first, would otherwise become a `__Host-` cookie here.
     """
     sent = ";".join(request.headers.getlist("cookie"))
-    if not _VISIBLE_ASCII.fullmatch(sent):
-        sent = ";".join(filter(_VISIBLE_ASCII.fullmatch, sent.split(";")))
+    if not is_visible_ascii(sent):
+        sent = ";".join(filter(is_visible_ascii, sent.split(";")))
     return cookie_parser(sent)
 
 
 def _binding(secret: str) -> str:
-    return urlsafe_b64encode(sha256(secret.encode()).digest()[:16]).rstrip(b"=").decode()
+    return base64url.encoded(sha256(secret.encode()).digest()[:16])

@@ -27,11 +27,11 @@ class HeldResponseStore(Protocol):
     A key has 64 bits, with a sign.
     """
 
-    async def hold(self, key: int, sealed: str, family: ClientFamily, *, expires_at: float) -> None:
+    async def hold(self, key: int, sealed: bytes, family: ClientFamily, *, expires_at: float) -> None:
         """Store one until it is taken or deleted."""
         ...
 
-    async def take(self, key: int) -> str | None:
+    async def take(self, key: int) -> bytes | None:
         """Remove one and return it; None if there is none. Of all callers in all processes, one gets it."""
         ...
 
@@ -162,7 +162,7 @@ def _key(code: Code) -> int:
     return int.from_bytes(sha256(f"name:{code.secret}".encode()).digest()[:8], signed=True)
 
 
-def _opened(code: Code, sealed: str | None) -> HeldResponse | None:
+def _opened(code: Code, sealed: bytes | None) -> HeldResponse | None:
     """The response; None as well if somebody has changed it in the store."""
     if sealed is None:
         return None

@@ -26,7 +26,7 @@ def decided_transaction(envelope: str, sealer: Sealer, now: float) -> Transactio
         raise OAuthError(
             ConsentOutcome.BAD_ENVELOPE, "this consent page is not valid: connect again from your application"
         ) from None
-    log_fields.note(client_id=begun.client_id, client_family=begun.family, flow_id=begun.flow_id)
+    log_fields.note(client_id=begun.client_id, client_family=begun.client_family, flow_id=begun.flow_id)
     return begun
 
 
@@ -44,7 +44,7 @@ def returned_login(state: str, sealer: Sealer, now: float) -> IdpLogin:
         ) from None
     begun = login.transaction
     trace_context.waited(login.begun_at)
-    log_fields.note(client_id=begun.client_id, client_family=begun.family, flow_id=begun.flow_id)
+    log_fields.note(client_id=begun.client_id, client_family=begun.client_family, flow_id=begun.flow_id)
     return login
 
 

@@ -34,6 +34,7 @@ class IdpScopes:
         self._dropped = frozenset(dropped)
         self._hierarchy = hierarchy or ScopeHierarchy()
         self._by_group = by_group or GroupScopes()
+        self._never_asked = self._dropped | self._by_group.scopes
 
     def asked_for(self, scope: str | None, defaults: Sequence[str] = ()) -> list[str]:
         """What to ask the identity provider for when a client asks for `scope`.
@@ -42,7 +43,7 @@ class IdpScopes:
         that does not know one of them refuses the whole login.
         """
         wanted = [*(scope or "").split(), *(() if self._added else defaults)]
-        kept = [one for one in wanted if one not in self._dropped | self._by_group.scopes]
+        kept = [one for one in wanted if one not in self._never_asked]
         return list(dict.fromkeys([*kept, *self._added, *self._needed]))
 
     def told(self, idp_scope: object, scope: str | None, asked: Sequence[str]) -> str | None:

@@ -1,7 +1,7 @@
 """The token response of the broker flow, made of the identity provider's."""
 
-from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Literal
 
 import orjson
@@ -12,6 +12,7 @@ from seed_oauth.envelopes.seal import Sealer
 from seed_oauth.flows import TokenMembers
 from seed_oauth.flows.revoked import hashed, token_id
 from seed_oauth.flows.transaction import Grant
+from seed_oauth.protocol import base64url
 
 Accepts = Callable[[Mapping[str, Any], Mapping[str, Any], str | None, str], bool]
 """Whether an access token with this header and these claims, from the identity provider with this issuer, would be
@@ -33,7 +34,7 @@ def _read(part: str) -> Mapping[str, Any]:
     if not part:
         return {}
     try:
-        members = orjson.loads(b64decode(f"{part}{'=' * (-len(part) % 4)}", b"-_", validate=True))
+        members = orjson.loads(base64url.decoded(part))
     except ValueError:
         return {}
     return members if isinstance(members, dict) else {}
@@ -42,6 +43,11 @@ def _read(part: str) -> Mapping[str, Any]:
 def token_hash(members: TokenMembers) -> str | None:
     """What is stored of an access token of the identity provider that is passed on; None for our own."""
     return _hash_in(claims_of(members.get("access_token")))
+
+
+@lru_cache(maxsize=16)  # an identity provider writes the same header as long as it has the same key
+def _header(part: str) -> Mapping[str, Any]:
+    return _read(part)
 
 
 def _hash_in(claims: Mapping[str, Any]) -> str | None:
@@ -72,7 +78,8 @@ class TokenIssuer:
         """
         if self._policy == "own":
             return False, None
-        header, claims = map(_read, _parts(idp["access_token"]))
+        parts = _parts(idp["access_token"])
+        header, claims = _header(parts[0]), _read(parts[1])
         passes = self._policy == "idp" or self._accepts(header, claims, idp_issuer, resource)
         return passes, _hash_in(claims) if passes else None
 

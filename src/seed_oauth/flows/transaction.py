@@ -4,7 +4,6 @@ Each envelope is a JSON array, to keep URLs short; the names of its elements are
 """
 
 import secrets
-from base64 import urlsafe_b64encode
 from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import sha256
@@ -14,6 +13,7 @@ from seed_oauth.access.identity import Identity
 from seed_oauth.envelopes.seal import Purpose, Sealer
 from seed_oauth.outcomes import ClientFamily
 from seed_oauth.outcomes.errors import Recipient
+from seed_oauth.protocol import base64url
 
 DECISION_LIFETIME = 600
 """Seconds that a person has to answer the consent page."""
@@ -241,7 +241,7 @@ def code_verifier(secret: str) -> str:
 
 def code_challenge(verifier: str) -> str:
     """The S256 code_challenge of a code_verifier (RFC 7636 §4.2)."""
-    return _base64url(sha256(verifier.encode()).digest())
+    return base64url.encoded(sha256(verifier.encode()).digest())
 
 
 def nonce(secret: str) -> str:
@@ -250,8 +250,4 @@ def nonce(secret: str) -> str:
 
 
 def _derived(secret: str, name: str) -> str:
-    return _base64url(sha256(f"{name}:{secret}".encode()).digest())
-
-
-def _base64url(digest: bytes) -> str:
-    return urlsafe_b64encode(digest).rstrip(b"=").decode()
+    return base64url.encoded(sha256(f"{name}:{secret}".encode()).digest())

@@ -1,7 +1,6 @@
 """ID tokens: whether one is for this server, and what it says of its user (OpenID Connect Core §3.1.3.7, §12.2)."""
 
 import hmac
-from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from hashlib import new
 from time import time
@@ -9,6 +8,7 @@ from time import time
 from seed_oauth.identity_provider.failures import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.identity_provider.jwks import IssuerKeys, UnknownKeyError
 from seed_oauth.identity_provider.metadata import ProviderMetadata
+from seed_oauth.protocol import base64url
 from seed_oauth.protocol.issuer import is_issuer
 from seed_oauth.protocol.jwk import SIGNING_ALGORITHMS, BadSignatureError, audiences_of, key_id_of, unverified
 
@@ -70,8 +70,8 @@ def _matches(at_hash: object, access_token: str, algorithm: str) -> bool:
         return True
     name = f"sha{algorithm[2:]}" if algorithm[2:] in {"256", "384", "512"} else "sha512"  # EdDSA: Ed25519's own hash
     digest = new(name, access_token.encode()).digest()
-    half = urlsafe_b64encode(digest[: len(digest) // 2]).rstrip(b"=")
-    return isinstance(at_hash, str) and hmac.compare_digest(half, at_hash.encode())
+    half = base64url.encoded(digest[: len(digest) // 2])
+    return isinstance(at_hash, str) and hmac.compare_digest(half.encode(), at_hash.encode())
 
 
 def _bad(problem: str) -> IdentityProviderError:

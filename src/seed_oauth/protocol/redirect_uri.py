@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 
 from seed_oauth.protocol.host import LOOPBACK_HOSTS, is_plain_host
@@ -77,6 +78,7 @@ def is_at(uri: str, issuer: str) -> bool:
     return _origin(uri) == _origin(issuer)
 
 
+@lru_cache(maxsize=256)  # every login of a client asks for it
 def is_on_loopback(uri: str) -> bool:
     """Whether a program on the user's own machine listens at `uri`."""
     return urlsplit(uri).hostname in LOOPBACK_HOSTS

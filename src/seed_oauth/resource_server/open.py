@@ -121,6 +121,8 @@ def reverse_proxies(
 
 def accepting(settings: Settings, now: Callable[[], float]) -> Accepts:
     """What the guard of a protected resource says of an access token, whether it stands here or elsewhere."""
+    required = {resource: settings.scope_rules(resource).required for resource in settings.protected_resources}
+    audiences, client_id = settings.idp_audiences, settings.idp_client_id
 
     def accepts(header: Claims, claims: Claims, issuer: str | None, resource: str) -> bool:
         return is_acceptable(
@@ -128,9 +130,9 @@ def accepting(settings: Settings, now: Callable[[], float]) -> Accepts:
             claims,
             issuer=issuer,
             resource=resource,
-            audiences=settings.idp_audiences,
-            client_id=settings.idp_client_id,
-            required=settings.scope_rules(resource).required,
+            audiences=audiences,
+            client_id=client_id,
+            required=required.get(resource, settings.required_scopes),  # it may have been removed
             now=now(),
         )
 

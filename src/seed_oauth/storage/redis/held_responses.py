@@ -10,9 +10,10 @@ from typing import Any
 from seed_oauth.outcomes import ClientFamily
 from seed_oauth.storage.redis.database import KEY_PREFIX, RedisDatabase
 
-# The part in braces decides the node of a Cluster: each script changes both. Under {held}, earlier versions had others.
-_RESPONSES = f"{KEY_PREFIX}{{held-token-responses}}:sealed"
-_BY_EXPIRY = f"{KEY_PREFIX}{{held-token-responses}}:by-expiry"
+# The part in braces decides the node of a Cluster: each script changes both. Earlier versions had others under {held}
+# and {held-token-responses}.
+_RESPONSES = f"{KEY_PREFIX}{{sealed-token-responses}}:sealed"
+_BY_EXPIRY = f"{KEY_PREFIX}{{sealed-token-responses}}:by-expiry"
 
 _LONGEST = 3600
 """Seconds after the last login in which a server may still delete them itself."""
@@ -52,19 +53,19 @@ class RedisHeldResponseStore:
     def __init__(self, database: RedisDatabase) -> None:
         self._database = database
 
-    async def hold(self, key: int, sealed: str, family: ClientFamily, *, expires_at: float) -> None:
+    async def hold(self, key: int, sealed: bytes, family: ClientFamily, *, expires_at: float) -> None:
         """Store one."""
-        await self._run(_HOLD, key, f"{family.value} {sealed}", expires_at, _LONGEST)
+        await self._run(_HOLD, key, b"%s %s" % (family.value.encode(), sealed), expires_at, _LONGEST)
 
-    async def take(self, key: int) -> str | None:
+    async def take(self, key: int) -> bytes | None:
         """Remove one and return it."""
         held: bytes | None = await self._run(_TAKE, key)
-        return None if held is None else held.decode().partition(" ")[2]
+        return None if held is None else held.partition(b" ")[2]
 
     async def delete_expired(self, *, now: float) -> Mapping[str, int]:
         """Delete those that have expired."""
         families: list[bytes] = await self._run(_DELETE_EXPIRED, now)
         return Counter(family.decode() for family in families)
 
-    async def _run(self, script: str, *words: str | float) -> Any:  # noqa: ANN401 - each script has its own reply
+    async def _run(self, script: str, *words: bytes | float) -> Any:  # noqa: ANN401 - each script has its own reply
         return await self._database.command("EVAL", script, 2, _RESPONSES, _BY_EXPIRY, *words)
