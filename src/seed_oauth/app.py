@@ -41,6 +41,7 @@ from seed_oauth.outcomes import (
     CallbackOutcome,
     ConsentOutcome,
     EndpointOutcomes,
+    IntrospectionOutcome,
     LogoutOutcome,
     RegistrationOutcome,
     ResourceOutcome,
@@ -169,6 +170,8 @@ def _documents(settings: Settings) -> dict[str, Document]:
         flow=settings.flow,
         scopes=settings.advertised_scopes,
         revocation=settings.can_revoke,
+        introspection=bool(settings.introspection_clients),
+        signing_keys=bool(settings.signing_keys),
         registration=settings.registration,
         client_documents=settings.client_id_metadata_documents,
         client_keys=settings.client_id_metadata_documents or any(client.jwks for client in settings.clients),
@@ -239,6 +242,11 @@ def _endpoints(settings: Settings, pipeline: Recording, container: Container) ->
             counted(paths.BACKCHANNEL_LOGOUT, container.backchannel_logout, LogoutOutcome, "POST", cors=None),
         ]
     endpoints.append(counted(paths.REGISTER, registration, RegistrationOutcome, "POST"))
+    if settings.introspection_clients:
+        endpoints.append(counted(paths.INTROSPECT, container.introspection, IntrospectionOutcome, "POST", cors=None))
+    if (keys := container.own_tokens.keys) is not None:
+        jwks = Document(keys.published)
+        endpoints.append(Route(paths.JWKS, jwks.__call__, methods=["GET", "OPTIONS"], middleware=[DOCUMENT_CORS]))
     if settings.can_revoke:
         endpoints.append(counted(paths.REVOKE, RevocationEndpoint(authentication, flow), RevocationOutcome, "POST"))
     return endpoints

@@ -21,9 +21,11 @@ from seed_oauth.clients.policy import ClientPolicy
 from seed_oauth.clients.resolved import ResolvedClientStore
 from seed_oauth.endpoints.backchannel_logout import BackchannelLogoutEndpoint
 from seed_oauth.endpoints.health import Readiness
+from seed_oauth.endpoints.introspection import IntrospectionEndpoint, callers
 from seed_oauth.endpoints.verify import VerifyEndpoint
 from seed_oauth.envelopes.seal import Sealer
 from seed_oauth.flows import Flow, IdpParameters
+from seed_oauth.flows.access_tokens import open_access_tokens
 from seed_oauth.flows.account import Account
 from seed_oauth.flows.broker import BrokerFlow
 from seed_oauth.flows.consent import ConsentPages
@@ -49,7 +51,7 @@ from seed_oauth.protocol.redirect_uri import RedirectUriRules
 from seed_oauth.protocol.scope import ScopeHierarchy
 from seed_oauth.rate_limits import RateLimits
 from seed_oauth.rate_limits.client_address import ClientAddresses
-from seed_oauth.resource_server.open import accepting, guards_without_bodies, reverse_proxies
+from seed_oauth.resource_server.open import accepting, guards_without_bodies, open_tokens, reverse_proxies
 from seed_oauth.settings import Settings
 from seed_oauth.settings.access import is_github, rule_scopes
 from seed_oauth.settings.store_url import is_redis
@@ -149,8 +151,16 @@ class Container:
             login_lifetime=settings.login_days * _DAY,
         )
         revocation = GrantRevocation(grants, revocations, now, lifetime=lifetime)
+        self.own_tokens = own = open_access_tokens(settings, sealer)
         revoker = Revoker(
-            sealer, rotation, revocations, revocation, metadata=self.metadata, identity_provider=idp.client, now=now
+            sealer,
+            own,
+            rotation,
+            revocations,
+            revocation,
+            metadata=self.metadata,
+            identity_provider=idp.client,
+            now=now,
         )
         self.backchannel_logout = BackchannelLogoutEndpoint(
             LogoutTokens(self.metadata, idp.keys, settings.idp_client_id or "", now),
@@ -170,8 +180,9 @@ class Container:
         if settings.flow == "broker":
             tokens_of_clients = TokenIssuer(
                 sealer,
+                own,
                 # A token of the identity provider does not have the scopes that groups bring.
-                "own" if settings.group_scopes else settings.access_tokens,
+                "own" if settings.group_scopes and settings.access_tokens != "jwt" else settings.access_tokens,
                 settings.access_token_seconds,
                 accepting(settings, now),
             )
@@ -218,16 +229,18 @@ class Container:
                 now=now,
             )
 
-        self.proxies = reverse_proxies(
-            settings, idp, sealer, revocations=revocations, grants=grants, spans=pipeline.client_spans, now=now
-        )
+        tokens = open_tokens(settings, idp, sealer, own, revocations=revocations, now=now)
+        self.proxies = reverse_proxies(settings, tokens, grants=grants, spans=pipeline.client_spans, now=now)
 
         self.verify = VerifyEndpoint(
-            guards_without_bodies(settings, idp, sealer, revocations=revocations, grants=grants, now=now),
+            guards_without_bodies(settings, tokens, grants=grants, now=now),
             addresses,
             settings.issuer,
             send_token=settings.verify_send_token,
             now=now,
+        )
+        self.introspection = IntrospectionEndpoint(
+            callers(settings), tokens, self.limits.introspection_failures, settings.access_token_claims
         )
 
         self._background: list[_Background] = [idp, self.readiness, *([sharing] if sharing else [])]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack
+from functools import partial
 
 import anyio
 import httpx
@@ -14,10 +15,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from seed_oauth.endpoints.boundary import Boundary, document_route
 from seed_oauth.endpoints.metadata import protected_resource_metadata
 from seed_oauth.envelopes.seal import Sealer
+from seed_oauth.flows.access_tokens import AccessTokens
 from seed_oauth.flows.revocations import Revocations
 from seed_oauth.http.answer import Answer
 from seed_oauth.http.cors import READABLE, allows_origin, is_preflight, resource_cors
-from seed_oauth.http.paths import RESOURCE_METADATA, resource_metadata_path
+from seed_oauth.http.paths import JWKS, RESOURCE_METADATA, resource_metadata_path, url
 from seed_oauth.identity_provider.open import open_identity_provider
 from seed_oauth.outcomes import ResourceOutcome
 from seed_oauth.protocol.scope import is_valid
@@ -26,7 +28,7 @@ from seed_oauth.resource_server import VerifiedToken
 from seed_oauth.resource_server.guard import Guard
 from seed_oauth.resource_server.headers import Headers, without_identity
 from seed_oauth.resource_server.measured import measuring
-from seed_oauth.resource_server.open import open_guard
+from seed_oauth.resource_server.open import open_guard, open_tokens
 from seed_oauth.resource_server.operations import LARGEST
 from seed_oauth.resource_server.request_stream import RequestStream, listens
 from seed_oauth.resource_server.tool_lists import ToolLists, uncompressed
@@ -174,15 +176,16 @@ def protect(
     opened = AsyncExitStack()
     opened.push_async_callback(idp.aclose)
     sealer = Sealer([key.get_secret_value() for key in settings.secret_keys], settings.issuer)
+    # The authorization server publishes its keys, so that a new one needs no change here.
+    verify = partial(idp.keys.verify, url(settings.issuer, JWKS)) if settings.access_tokens == "jwt" else None
+    own = AccessTokens(settings.issuer, sealer, verify=verify)
     stores = _stores(settings, opened)
     revocations = Revocations(stores.revocations if stores else None, epoch=settings.revoke_before)
     opened.push_async_callback(revocations.aclose)
     guard = open_guard(
         settings,
         resource,
-        idp,
-        sealer,
-        revocations=revocations,
+        open_tokens(settings, idp, sealer, own, revocations=revocations),
         grants=stores.grants if stores else None,
         required=required,
     )

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from time import perf_counter
+from time import perf_counter, time
 from typing import Any
 from urllib.parse import urlencode
 
@@ -19,6 +19,7 @@ from seed_oauth.outcomes import (
     ConsentOutcome,
     EndpointOutcomes,
     GrantType,
+    IntrospectionOutcome,
     LogoutOutcome,
     RegistrationOutcome,
     RevocationOutcome,
@@ -37,6 +38,7 @@ from tests.harness import (
     query_of,
     registration_request,
 )
+from tests.issued_tokens import CALLER_SECRET, CHECKED
 
 pytestmark = pytest.mark.anyio
 
@@ -55,6 +57,7 @@ ENDPOINTS: list[tuple[str, EndpointOutcomes]] = [
     ("token", TokenOutcome),
     ("register", RegistrationOutcome),
     ("revoke", RevocationOutcome),
+    ("introspect", IntrospectionOutcome),
     ("backchannel-logout", LogoutOutcome),
 ]
 every_endpoint = pytest.mark.parametrize(("name", "outcomes"), ENDPOINTS, ids=[name for name, _ in ENDPOINTS])
@@ -75,7 +78,7 @@ def log_lines() -> Iterator[list[Any]]:
 @pytest.fixture
 async def broker() -> AsyncIterator[BrokerDoor]:
     """A front door that has every endpoint."""
-    async with BrokerDoor() as front_door:
+    async with BrokerDoor(settings=CHECKED) as front_door:
         yield front_door
 
 
@@ -104,6 +107,7 @@ async def begin(door: BrokerDoor, name: str) -> httpx.Request:
         "authorize": authorization_request(),
         "token": code_request(),
         "backchannel-logout": {"logout_token": jwt_of({})},
+        "introspect": {"token": "x", "client_id": "files", "client_secret": CALLER_SECRET},
     }
     return door.http.build_request("POST", path, data=forms.get(name, {"token": "x", "client_id": "public"}))
 
@@ -214,7 +218,15 @@ async def test_an_unforeseen_exception_is_a_500_that_tells_nothing(
     failure = RuntimeError("password=hunter2")
     in_a_login = name in {"consent", "callback", "account"}
     metadata = PlayedMetadata()
-    async with BrokerDoor(clients=None if in_a_login else BrokenStore(failure), metadata=metadata) as door:
+
+    def now() -> float:
+        # Introspection needs nothing else that could fail.
+        if name == "introspect" and metadata.failure is not None:
+            raise failure
+        return time()
+
+    clients = None if in_a_login else BrokenStore(failure)
+    async with BrokerDoor(clients=clients, metadata=metadata, settings=CHECKED, now=now) as door:
         request = await begin(door, name)
         metadata.failure = failure
         before = await door.samples()

@@ -14,6 +14,7 @@ from seed_oauth.app import RoutesByPath
 from seed_oauth.http.paths import FALLBACKS, VERIFY_OF_PATH
 from seed_oauth.outcomes import RegistrationOutcome, TokenOutcome
 from tests.harness import ISSUER, FrontDoor, json_of
+from tests.issued_tokens import CALLER_SECRET, EC_PEM
 
 pytestmark = pytest.mark.anyio
 
@@ -26,6 +27,11 @@ DOORS: Mapping[str, Mapping[str, Any]] = {
         "client_id_metadata_documents": False,
     },
     "an issuer with a path": {"issuer": f"{ISSUER}/tenant"},
+    "tokens that others can check": {
+        "access_tokens": "jwt",
+        "signing_keys": EC_PEM,
+        "introspection_clients": [{"client_id": "files", "client_secret": CALLER_SECRET}],
+    },
     "a server behind it": {
         "mcp_server": "http://127.0.0.1:9000/mcp",
         "idp_issuer": "https://idp.example",

@@ -11,6 +11,7 @@ from joserfc.jwk import ECKey, RSAKey
 
 from seed_oauth import Pipeline, Settings
 from seed_oauth.envelopes.access_token import AccessToken
+from seed_oauth.flows.access_tokens import open_access_tokens
 from seed_oauth.flows.revocations import Revocations
 from seed_oauth.identity_provider.jwks import IssuerKeys
 from seed_oauth.identity_provider.metadata import ConfiguredMetadata, MetadataSource
@@ -149,12 +150,14 @@ class Checker:
         identity_provider = TimedIdentityProvider(open_client(self.all_settings, transport), telemetry)
         self.keys = IssuerKeys(transport, telemetry, self.clock)
         metadata = self.metadata or ConfiguredMetadata(configured_metadata(self.all_settings))
+        sealer = sealer_of(self.all_settings)
         self.tokens = BearerTokens(
             self.all_settings.issuer,
-            sealer_of(self.all_settings),
+            sealer,
             metadata,
             identity_provider,
             self.keys,
+            own=open_access_tokens(self.all_settings, sealer),
             idp_client_id=self.all_settings.idp_client_id,
             audiences=self.all_settings.idp_audiences,
             introspection=self.all_settings.idp_introspection,

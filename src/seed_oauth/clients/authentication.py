@@ -22,11 +22,14 @@ from seed_oauth.protocol.jwk import BadSignatureError, unverified
 
 Outcomes = type[TokenOutcome] | type[RevocationOutcome]
 
-_CHALLENGE = {"WWW-Authenticate": 'Basic realm="seed-oauth"'}
+CHALLENGE = {"WWW-Authenticate": 'Basic realm="seed-oauth"'}
+"""RFC 6749 §5.2: required if the client used the Authorization header."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Credentials:
+class Credentials:
+    """By what a client says who it is."""
+
     client_id: str
     secret: str
     """The client_secret, or the client_assertion."""
@@ -48,10 +51,9 @@ class ClientAuthentication:
                 CLIENT_DOCUMENT_UNAVAILABLE and CLIENT_LOOKUP_FAILED.
             MalformedRequestError: no client_id, or more than one authentication method (RFC 6749 §2.3).
         """
-        presented = _presented(authorization, form)
+        presented = presented_in(authorization, form)
         log_fields.note(client_id=presented.client_id)
-        # RFC 6749 §5.2: the challenge is required if the client used the Authorization header.
-        challenge = _CHALLENGE if presented.method == "client_secret_basic" else {}
+        challenge = CHALLENGE if presented.method == "client_secret_basic" else {}
         try:
             client = await self._clients.get(presented.client_id)
             if client is None:
@@ -78,7 +80,7 @@ class ClientAuthentication:
             raise OAuthError(outcomes.BAD_CLIENT_AUTHENTICATION, objection, challenge)
         return client
 
-    async def _objection(self, client: Client, presented: _Credentials) -> str | None:
+    async def _objection(self, client: Client, presented: Credentials) -> str | None:
         """Why the credentials do not authenticate the client, or None if they do."""
         if presented.method != client.token_endpoint_auth_method:
             return f"this client is registered with token_endpoint_auth_method {client.token_endpoint_auth_method}"
@@ -92,7 +94,12 @@ class ClientAuthentication:
         return None
 
 
-def _presented(authorization: str | None, form: Mapping[str, str]) -> _Credentials:
+def presented_in(authorization: str | None, form: Mapping[str, str]) -> Credentials:
+    """The credentials in a request, which are not checked yet.
+
+    Raises:
+        MalformedRequestError: no client_id, or more than one authentication method (RFC 6749 §2.3).
+    """
     basic = _basic_credentials(authorization) if authorization is not None else None
     assertion = _assertion(form)
     client_id = form.get("client_id")
@@ -105,12 +112,12 @@ def _presented(authorization: str | None, form: Mapping[str, str]) -> _Credentia
         return basic
     if assertion is not None:
         # RFC 7521 §4.2: the client_id is optional. If present, the assertion must be about it.
-        return _Credentials(client_id or _subject(assertion), assertion, "private_key_jwt")
+        return Credentials(client_id or _subject(assertion), assertion, "private_key_jwt")
     if client_id is None:
         raise MalformedRequestError("client_id is missing")
     if secret is not None:
-        return _Credentials(client_id, secret, "client_secret_post")
-    return _Credentials(client_id, "", "none")
+        return Credentials(client_id, secret, "client_secret_post")
+    return Credentials(client_id, "", "none")
 
 
 def _assertion(form: Mapping[str, str]) -> str | None:
@@ -133,7 +140,7 @@ def _subject(assertion: str) -> str:
     return subject
 
 
-def _basic_credentials(authorization: str) -> _Credentials:
+def _basic_credentials(authorization: str) -> Credentials:
     scheme, _, encoded = authorization.partition(" ")
     if scheme.lower() != "basic":
         raise MalformedRequestError("the Authorization header must use the Basic scheme")
@@ -145,4 +152,4 @@ def _basic_credentials(authorization: str) -> _Credentials:
         colon = ""
     if not colon or not client_id or not client_id.isprintable():
         raise MalformedRequestError("the Authorization header cannot be read")
-    return _Credentials(client_id, secret, "client_secret_basic")
+    return Credentials(client_id, secret, "client_secret_basic")

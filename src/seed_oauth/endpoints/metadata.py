@@ -30,6 +30,8 @@ def authorization_server_metadata(
     flow: str,
     scopes: Sequence[str],
     revocation: bool,
+    introspection: bool,
+    signing_keys: bool,
     registration: str,
     client_documents: bool,
     client_keys: bool,
@@ -68,6 +70,11 @@ def authorization_server_metadata(
     if revocation:
         content["revocation_endpoint"] = paths.url(issuer, paths.REVOKE)
         content |= _client_authentication("revocation", client_keys)
+    if introspection:
+        content["introspection_endpoint"] = paths.url(issuer, paths.INTROSPECT)
+        content["introspection_endpoint_auth_methods_supported"] = ["client_secret_basic", "client_secret_post"]
+    if signing_keys:
+        content["jwks_uri"] = paths.url(issuer, paths.JWKS)
     if client_documents:
         content["client_id_metadata_document_supported"] = True
     return Document(content)

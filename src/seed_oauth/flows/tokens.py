@@ -10,6 +10,7 @@ from seed_oauth.access.identity import Identity
 from seed_oauth.envelopes.access_token import AccessToken
 from seed_oauth.envelopes.seal import Sealer
 from seed_oauth.flows import TokenMembers
+from seed_oauth.flows.access_tokens import AccessTokens
 from seed_oauth.flows.revoked import hashed, token_id
 from seed_oauth.flows.transaction import Grant
 from seed_oauth.protocol import base64url
@@ -58,13 +59,21 @@ def _hash_in(claims: Mapping[str, Any]) -> str | None:
 class TokenIssuer:
     """Makes the client's token response from the identity provider's."""
 
-    def __init__(self, sealer: Sealer, policy: Literal["auto", "idp", "own"], seconds: int, accepts: Accepts) -> None:
-        """`policy` decides whose access tokens clients get (the setting `access_tokens`); ours last `seconds`.
+    def __init__(
+        self,
+        sealer: Sealer,
+        own: AccessTokens,
+        policy: Literal["auto", "idp", "own", "jwt"],
+        seconds: int,
+        accepts: Accepts,
+    ) -> None:
+        """`policy` decides whose access tokens clients get (the setting `access_tokens`); `own` last `seconds`.
 
         With `auto` clients get what whoever protects the MCP server `accepts`.
         """
         self._accepts = accepts
         self._sealer = sealer
+        self._own = own
         self._policy = policy
         self._seconds = seconds
 
@@ -76,7 +85,7 @@ class TokenIssuer:
         One that is opaque or meant for another audience, such as the provider's own API, is not passed on: any server
         that receives it could use it there (MCP Security Best Practices, "Token Passthrough").
         """
-        if self._policy == "own":
+        if self._policy in {"own", "jwt"}:
             return False, None
         parts = _parts(idp["access_token"])
         header, claims = _header(parts[0]), _read(parts[1])
@@ -124,4 +133,4 @@ class TokenIssuer:
             issued_at=round(now, 3),
             **(grant.identity or Identity(None, None)).profile,
         )
-        return {"access_token": token.sealed(self._sealer, now), "expires_in": seconds}
+        return {"access_token": self._own.issued(token, now), "expires_in": seconds}

@@ -9,6 +9,8 @@ ACCOUNT = "/oauth/account"
 TOKEN = "/oauth/token"  # noqa: S105 - a path
 REGISTER = "/oauth/register"
 REVOKE = "/oauth/revoke"
+INTROSPECT = "/oauth/introspect"
+JWKS = "/oauth/jwks"
 VERIFY = "/oauth/verify"
 VERIFY_OF_PATH = f"{VERIFY}/{{path:path}}"
 """The same where the path that was asked for comes after it, as Envoy sends it."""

@@ -11,7 +11,13 @@ The columns of a row: the `result` label of its endpoint's counter, the wire `er
 from seed_oauth.outcomes.login import AccountOutcome, AuthorizationOutcome, CallbackOutcome, ConsentOutcome
 from seed_oauth.outcomes.resource import ResourceOutcome
 from seed_oauth.outcomes.row import Cause, Check, ClientFamily, GrantType, Outcome
-from seed_oauth.outcomes.tokens import LogoutOutcome, RegistrationOutcome, RevocationOutcome, TokenOutcome
+from seed_oauth.outcomes.tokens import (
+    IntrospectionOutcome,
+    LogoutOutcome,
+    RegistrationOutcome,
+    RevocationOutcome,
+    TokenOutcome,
+)
 
 __all__ = [
     "AccountOutcome",
@@ -23,6 +29,7 @@ __all__ = [
     "ConsentOutcome",
     "EndpointOutcomes",
     "GrantType",
+    "IntrospectionOutcome",
     "LogoutOutcome",
     "Outcome",
     "RegistrationOutcome",
@@ -39,6 +46,7 @@ EndpointOutcomes = (
     | type[TokenOutcome]
     | type[RegistrationOutcome]
     | type[RevocationOutcome]
+    | type[IntrospectionOutcome]
     | type[LogoutOutcome]
     | type[ResourceOutcome]
 )

@@ -119,6 +119,21 @@ class RevocationOutcome(Outcome):
     REVOKED = None, None, 200, None
 
 
+class IntrospectionOutcome(Outcome):
+    """`/oauth/introspect` (RFC 7662). What is wrong with a token is in the log, and never in the answer (§2.2)."""
+
+    METHOD_NOT_ALLOWED = None, "invalid_request", 405, Cause.CLIENT
+    RATE_LIMITED = None, "temporarily_unavailable", 429, Cause.CLIENT
+    BODY_TOO_LARGE = None, "invalid_request", 413, Cause.CLIENT
+    MALFORMED_REQUEST = None, "invalid_request", 400, Cause.CLIENT
+    BAD_CLIENT_AUTHENTICATION = None, "invalid_client", 401, Cause.CLIENT
+    MISSING_PARAMETER = None, "invalid_request", 400, Cause.CLIENT
+    CANCELLED = None, "server_error", 503, Cause.USER
+    UNEXPECTED = None, "server_error", 500, Cause.SERVER
+    INACTIVE = None, None, 200, None
+    ACTIVE = None, None, 200, None
+
+
 class LogoutOutcome(Outcome):
     """`/oauth/backchannel-logout` (OpenID Connect Back-Channel Logout 1.0), where the identity provider is the client.
 

@@ -31,7 +31,8 @@ SIGNING_ALGORITHMS = (
 
 MAXIMUM_KEYS = 16
 
-_RSA_BITS = range(2048, 4097)  # shorter keys are weak (NIST SP 800-131A), longer ones take too long to verify
+RSA_BITS = range(2048, 4097)
+"""Shorter keys are weak (NIST SP 800-131A), longer ones take too long to verify."""
 
 _PRIVATE = "a private or symmetric key"
 _PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})  # RFC 7518 §6
@@ -142,7 +143,7 @@ def _read_key(jwk: object) -> "PublicKey | str":
             bits = key.public_key.key_size if isinstance(key, RSAKey) else None
     except _MalformedError:
         return "not a valid key"
-    if bits is not None and bits not in _RSA_BITS:
+    if bits is not None and bits not in RSA_BITS:
         return "an RSA key of less than 2048 or more than 4096 bits"
     return key if isinstance(key, RSAKey | ECKey | OKPKey) else "not a public key"
 

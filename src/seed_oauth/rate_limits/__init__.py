@@ -15,6 +15,7 @@ from seed_oauth.outcomes import (
     CallbackOutcome,
     ConsentOutcome,
     EndpointOutcomes,
+    IntrospectionOutcome,
     LogoutOutcome,
     Outcome,
     RegistrationOutcome,
@@ -139,6 +140,16 @@ class RateLimit:
                 _count(self._by_credential, credential)
         _count(by_address, address)
 
+    def check_caller(self, name: str) -> None:
+        """Count a request of somebody who is known otherwise than by their address.
+
+        Raises:
+            OAuthError: it exceeds the limit by address.
+        """
+        key = f"caller {name}".encode()  # longer than any address
+        self._refuse_if_full(self._by_address, key)
+        _count(self._by_address, key)
+
     def _refuse_if_full(self, windows: Iterable[Window], key: bytes) -> None:
         wait = 0.0
         for window in windows:
@@ -175,7 +186,7 @@ class RateLimits:
             authorize: requests by address, at each step of a login in the browser.
             register: registrations by address.
             token: requests to the token and revocation endpoints by code or token.
-            token_address: the same by address, and back-channel logouts.
+            token_address: the same by address, back-channel logouts, and failures at the introspection endpoint.
             trusted_proxies: see `ClientAddresses`.
             now: counts seconds since the epoch.
         """
@@ -192,8 +203,13 @@ class RateLimits:
             (CallbackOutcome, windows("callback", authorize, now), ()),
             (AccountOutcome, windows("account", authorize, now), ()),
         ]
+        failures = windows("introspection", token_address, now)
         self.windows = {window.name: window for _, *both in limited for some in both for window in some}
+        self.windows |= {window.name: window for window in failures}
         """Every window by its name."""
+        self.introspection_failures = RateLimit(IntrospectionOutcome.RATE_LIMITED, addresses, failures)
+        """Bad credentials and tokens that are not active. Good ones are not counted: whoever sends made-up tokens to a
+        resource server must not end the access of everybody else there."""
         self._limits: dict[EndpointOutcomes, RateLimit] = {
             outcomes: RateLimit(outcomes.RATE_LIMITED, addresses, by_address, by_credential)
             for outcomes, by_address, by_credential in limited

@@ -7,8 +7,8 @@ from dataclasses import replace
 from time import monotonic, time
 
 from seed_oauth.access.identity import ClaimNames, Claims
-from seed_oauth.envelopes.access_token import AccessToken
 from seed_oauth.envelopes.seal import ExpiredError, Sealer, SealError
+from seed_oauth.flows.access_tokens import AccessTokens
 from seed_oauth.flows.revocations import Revocations
 from seed_oauth.flows.transaction import FLOW_ID
 from seed_oauth.http import log_fields
@@ -30,6 +30,7 @@ from seed_oauth.resource_server.claims import (
     check_times,
     expired_token,
     token_of,
+    unknown_key,
     wrong_audience,
 )
 from seed_oauth.resource_server.introspection import REMEMBERED_FOR, Introspection
@@ -48,6 +49,7 @@ class BearerTokens:
         identity_provider: IdentityProvider,
         keys: IssuerKeys,
         *,
+        own: AccessTokens,
         idp_client_id: str | None = None,
         audiences: Collection[str] = (),
         claim_names: ClaimNames = _STANDARD,
@@ -57,7 +59,7 @@ class BearerTokens:
         now: Callable[[], float] = time,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        """Verify the tokens that `sealer` opens, which are `issuer`'s own, and those of the identity provider.
+        """Verify the tokens that `own` opens, which are `issuer`'s, and those of the identity provider.
 
         `idp_client_id` is the audience of its ID tokens, `audiences` are those of its access tokens besides the
         resource, `claim_names` are the claims that say who a user is, and `introspection` allows asking about opaque
@@ -66,6 +68,7 @@ class BearerTokens:
         """
         self._issuer = issuer
         self._sealer = sealer
+        self._own = own
         self._idp_client_id = idp_client_id
         self._audiences = audiences
         self._claim_names = claim_names
@@ -84,12 +87,24 @@ class BearerTokens:
             AccessTokenError: the token is refused, or it cannot be checked now.
         """
         try:
-            if token.count(".") == 2:  # noqa: PLR2004 - a signed JWT (RFC 7515 §3.1); an envelope has none
-                verified = await self._verify_jwt(token, resource)
-            else:
-                verified = self._open(token, resource) or await self._ask(token, resource)
+            verified = await self._open(token, resource)
+            if verified is None:
+                is_jwt = token.count(".") == 2  # noqa: PLR2004 - RFC 7515 §3.1
+                verified = await (self._verify_jwt if is_jwt else self._ask)(token, resource)
         except IdentityProviderError as failure:
             raise _unavailable(failure) from failure
+        await self._check_revoked(verified, resource)
+        return verified
+
+    async def verify_own(self, token: str, resource: str) -> VerifiedToken:
+        """The same of a token that was issued here; any other is BAD_TOKEN, and nobody is asked about it."""
+        verified = await self._open(token, resource)
+        if verified is None:
+            raise bad_token()
+        await self._check_revoked(verified, resource)
+        return verified
+
+    async def _check_revoked(self, verified: VerifiedToken, resource: str) -> None:
         log_fields.note(
             client_id=verified.client_id,
             flow_id=(verified.grant_id or "")[:FLOW_ID],
@@ -100,7 +115,6 @@ class BearerTokens:
             raise AccessTokenError(
                 ResourceOutcome.REVOKED_TOKEN, "the access token was revoked: use the refresh token, or log in again"
             )
-        return verified
 
     @contextmanager
     def watching(self, token: VerifiedToken, end: Callable[[], None], *, until_expiry: bool) -> Iterator[None]:
@@ -115,14 +129,18 @@ class BearerTokens:
                 watching.enter_context(self._revocations.watching(token, end))
             yield
 
-    def _open(self, token: str, resource: str) -> VerifiedToken | None:
+    async def _open(self, token: str, resource: str) -> VerifiedToken | None:
         """What our own token says; None for any other."""
         now = self._now()
         try:
-            opened = AccessToken.opened(self._sealer, token, now)
+            opened = await self._own.opened(token, now)
         except ExpiredError:
             raise expired_token() from None
         except SealError:
+            raise bad_token() from None
+        except UnknownKeyError:
+            raise unknown_key() from None
+        if opened is None:
             return None
         if canonical(opened.resource) != canonical(resource):
             raise wrong_audience()
@@ -160,9 +178,7 @@ class BearerTokens:
         except BadSignatureError:
             raise bad_token() from None
         except UnknownKeyError:
-            raise AccessTokenError(
-                ResourceOutcome.UNKNOWN_KEY, "the access token is signed with a key that is not in use: get a new token"
-            ) from None
+            raise unknown_key() from None
         expires_at = check_claims(
             header,
             claims,

@@ -157,6 +157,13 @@ def expired_token() -> AccessTokenError:
     return AccessTokenError(ResourceOutcome.EXPIRED_TOKEN, "the access token has expired: use the refresh token")
 
 
+def unknown_key() -> AccessTokenError:
+    """The refusal of a token whose key is not, or no longer, published."""
+    return AccessTokenError(
+        ResourceOutcome.UNKNOWN_KEY, "the access token is signed with a key that is not in use: get a new token"
+    )
+
+
 def bad_token() -> AccessTokenError:
     """The refusal of a token that is malformed, or was issued by nobody known here."""
     return AccessTokenError(

@@ -5,6 +5,7 @@ from time import time
 
 from seed_oauth.access.tools import OperationScopes
 from seed_oauth.envelopes.seal import Sealer
+from seed_oauth.flows.access_tokens import AccessTokens
 from seed_oauth.flows.grants import GrantStore
 from seed_oauth.flows.revocations import Revocations
 from seed_oauth.flows.tokens import Accepts
@@ -20,13 +21,38 @@ from seed_oauth.settings.mcp_server import path_of, script_origins
 from seed_oauth.telemetry.client_spans import ClientSpans
 
 
+def open_tokens(
+    settings: Settings,
+    idp: OpenIdentityProvider,
+    sealer: Sealer,
+    own: AccessTokens,
+    *,
+    revocations: Revocations | None,
+    now: Callable[[], float] = time,
+) -> BearerTokens:
+    """The verification of access tokens; `now` counts seconds since the epoch."""
+    return BearerTokens(
+        settings.issuer,
+        sealer,
+        idp.metadata,
+        idp.client,
+        idp.keys,
+        own=own,
+        idp_client_id=settings.idp_client_id,
+        audiences=settings.idp_audiences,
+        claim_names=claim_names(settings),
+        introspection=settings.introspects,
+        own_scopes={scope for scopes in settings.group_scopes.values() for scope in scopes},
+        revocations=revocations,
+        now=now,
+    )
+
+
 def open_guard(
     settings: Settings,
     resource: str,
-    idp: OpenIdentityProvider,
-    sealer: Sealer,
+    tokens: BearerTokens,
     *,
-    revocations: Revocations | None,
     grants: GrantStore | None,
     required: Sequence[str],
     now: Callable[[], float] = time,
@@ -36,20 +62,6 @@ def open_guard(
     `grants` is the authorization server's store, or None where there is none to ask.
     """
     rules = settings.scope_rules(resource)
-    tokens = BearerTokens(
-        settings.issuer,
-        sealer,
-        idp.metadata,
-        idp.client,
-        idp.keys,
-        idp_client_id=settings.idp_client_id,
-        audiences=settings.idp_audiences,
-        claim_names=claim_names(settings),
-        introspection=settings.introspects,
-        own_scopes={scope for scopes in settings.group_scopes.values() for scope in scopes},
-        revocations=revocations,
-        now=now,
-    )
     return Guard(
         resource,
         tokens,
@@ -64,13 +76,7 @@ def open_guard(
 
 
 def guards_without_bodies(
-    settings: Settings,
-    idp: OpenIdentityProvider,
-    sealer: Sealer,
-    *,
-    revocations: Revocations | None,
-    grants: GrantStore | None,
-    now: Callable[[], float] = time,
+    settings: Settings, tokens: BearerTokens, *, grants: GrantStore | None, now: Callable[[], float] = time
 ) -> dict[str, Guard]:
     """The guards of all protected resources, for requests whose body nobody sees here.
 
@@ -80,18 +86,14 @@ def guards_without_bodies(
     for resource in settings.protected_resources:
         rules = settings.scope_rules(resource)
         scopes = tuple(dict.fromkeys((*rules.required, *rules.tools, *rules.methods)))
-        guards[resource] = open_guard(
-            settings, resource, idp, sealer, revocations=revocations, grants=grants, required=scopes, now=now
-        )
+        guards[resource] = open_guard(settings, resource, tokens, grants=grants, required=scopes, now=now)
     return guards
 
 
 def reverse_proxies(
     settings: Settings,
-    idp: OpenIdentityProvider,
-    sealer: Sealer,
+    tokens: BearerTokens,
     *,
-    revocations: Revocations | None,
     grants: GrantStore | None,
     spans: Callable[[str], ClientSpans | None],
     now: Callable[[], float] = time,
@@ -100,9 +102,7 @@ def reverse_proxies(
     proxies = []
     for server in settings.forwarded:
         required = settings.scope_rules(server.resource).required
-        guard = open_guard(
-            settings, server.resource, idp, sealer, revocations=revocations, grants=grants, required=required, now=now
-        )
+        guard = open_guard(settings, server.resource, tokens, grants=grants, required=required, now=now)
         proxies.append(
             ReverseProxy(
                 server.url,

@@ -13,15 +13,17 @@ from seed_oauth.settings.access import AccessSettings
 from seed_oauth.settings.audit import AuditSettings
 from seed_oauth.settings.environment import FromEnvironment
 from seed_oauth.settings.errors import PREFIX, SettingsError, readable, refuse_unknown_variables
+from seed_oauth.settings.issued_tokens import TokenSettings
 from seed_oauth.settings.mcp_server import McpServer, McpServerSettings, ScopeRules
 from seed_oauth.settings.preset import Preset
 from seed_oauth.settings.store_url import StoreUrl
+from seed_oauth.settings.tools import McpMetricsSettings
 
 __all__ = ["PREFIX", "Settings", "SettingsError"]
 
 
 class Settings(
-    AccessSettings, FromEnvironment, McpServerSettings, AuditSettings, tools.McpMetricsSettings, BaseSettings
+    AccessSettings, FromEnvironment, McpServerSettings, TokenSettings, AuditSettings, McpMetricsSettings, BaseSettings
 ):
     """All settings, from keyword arguments, `SEED_OAUTH_*` environment variables or the file in `SEED_OAUTH_CONFIG`.
 
@@ -153,12 +155,6 @@ class Settings(
     """Days until an unused refresh token of the broker flow expires; the identity provider may end it earlier."""
     login_days: validators.Days = 365
     """Days after a login of the broker flow until its user has to log in again, however often the client refreshes."""
-    access_tokens: Literal["auto", "idp", "own"] = "auto"
-    """Access tokens that clients of the broker flow receive. `idp`: those of the identity provider. `own`: those of
-    this server, which only it can read. `auto`: `idp` if that token is a JWT for the resource, `own` otherwise."""
-    access_token_seconds: Annotated[int, Field(ge=60, le=86_400)] = 3600
-    """Seconds until an `own` access token expires; it never outlives the identity provider's."""
-
     revoke_before: validators.PastTime = None
     """Whatever was issued before this time is refused: codes, refresh tokens, access tokens. In ISO 8601 with a time
     zone: `2027-01-31T12:00:00Z`."""
@@ -266,12 +262,14 @@ class Settings(
     @cached_property
     def can_authorize(self) -> bool:
         """Whether the authorization endpoint of the identity provider is set or can be discovered."""
-        return (self.idp_authorization_url is not None or self.reads_metadata) and self.idp_client_id is not None
+        is_known = self.idp_authorization_url is not None or self.reads_metadata
+        return is_known and self.idp_client_id is not None and self.can_issue
 
     @cached_property
     def can_exchange(self) -> bool:
         """Whether the token endpoint of the identity provider is set or can be discovered."""
-        return (self.idp_token_url is not None or self.reads_metadata) and self.idp_client_id is not None
+        is_known = self.idp_token_url is not None or self.reads_metadata
+        return is_known and self.idp_client_id is not None and self.can_issue
 
     @cached_property
     def can_revoke(self) -> bool:
@@ -289,10 +287,10 @@ class Settings(
     @cached_property
     def can_check_tokens(self) -> bool:
         """Whether this server can validate the access tokens of its clients."""
-        seals_them = self.flow == "broker" and (self.access_tokens == "own" or bool(self.group_scopes))
+        issues_them = self.flow == "broker" and (self.access_tokens in {"own", "jwt"} or bool(self.group_scopes))
         asks = self.idp_introspection and self.idp_introspection_url is not None
         verifies = self.idp_issuer or (self.idp_issuer_claim and self.idp_jwks_url)
-        return seals_them or asks or bool(verifies)
+        return issues_them or asks or bool(verifies)
 
     def missing(self) -> list[str]:
         """The names of the unset variables that every login needs; `/readyz` and the log show them."""

@@ -5,7 +5,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from seed_oauth.protocol.redirect_uri import RedirectUriRules
 from seed_oauth.protocol.resource import canonical
-from seed_oauth.settings import access, mcp_server, preregistered, store_url, tools
+from seed_oauth.settings import access, issued_tokens, mcp_server, preregistered, store_url, tools
 from seed_oauth.settings.errors import PREFIX
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def check(settings: "Settings") -> None:
         )
     _check_resources(settings)
     tools.check(settings)
+    issued_tokens.check(settings)
 
 
 def _check_resources(settings: "Settings") -> None:

@@ -61,6 +61,8 @@ def variables(settings: BaseSettings) -> dict[str, str]:
             value = datetime.fromtimestamp(value, UTC).isoformat()
         elif name == "clients":
             value = json.dumps([client.revealed() for client in value])
+        elif name == "introspection_clients":
+            value = json.dumps([caller.revealed() for caller in value])
         elif name == "mcp_servers":
             value = json.dumps([server.model_dump(mode="json", exclude_none=True) for server in value])
         elif isinstance(value, tuple):
@@ -80,4 +82,5 @@ def missing(settings: "Settings") -> list[str]:
     elif len(urls) > 1:
         urls = ["idp_issuer"]
     unset = [*urls, "idp_client_id"] if settings.idp_client_id is None else urls
+    unset += [] if settings.can_issue else ["signing_keys"]
     return [PREFIX + name.upper() for name in unset]

@@ -70,7 +70,7 @@ class PreregisteredClient(BaseModel):
         if (self.jwks is not None) != (method == "private_key_jwt"):
             raise ValueError(f"jwks does not match token_endpoint_auth_method {method}: add or remove it")
         if self.client_secret is not None:
-            _check_secret(self.client_secret.get_secret_value())
+            check_secret(self.client_secret.get_secret_value())
         if self.jwks is not None:
             try:
                 read_jwk_set(self.jwks)
@@ -106,7 +106,8 @@ def check_together(clients: Sequence[PreregisteredClient], rules: RedirectUriRul
                 raise ValueError(f"redirect_uri of client {client.client_id} {objection}")
 
 
-def _check_secret(secret: str) -> None:
+def check_secret(secret: str) -> None:
+    """Raise ValueError for a secret that can be guessed."""
     if len(secret) < _MINIMUM_SECRET or len(set(secret)) < _DISTINCT:
         raise ValueError(
             f"client_secret must be at least {_MINIMUM_SECRET} random characters: "

@@ -25,7 +25,9 @@ SECRETS: Mapping[str, str] = MappingProxyType(
         "idp_token_parameters": "",
         "secret_keys": "",
         "registration_tokens": "",
+        "signing_keys": "",
         "clients": "client_secret",
+        "introspection_clients": "client_secret",
         "store_url": "@",
     }
 )

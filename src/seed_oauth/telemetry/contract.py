@@ -16,6 +16,7 @@ from seed_oauth.outcomes import (
     ClientFamily,
     ConsentOutcome,
     GrantType,
+    IntrospectionOutcome,
     LogoutOutcome,
     Outcome,
     RegistrationOutcome,
@@ -118,6 +119,7 @@ ENDPOINTS: Mapping[type[Outcome], str] = {
     TokenOutcome: "token",
     RegistrationOutcome: "register",
     RevocationOutcome: "revoke",
+    IntrospectionOutcome: "introspect",
     LogoutOutcome: "backchannel-logout",
     ResourceOutcome: "resource",
 }

@@ -11,6 +11,7 @@ from seed_oauth.outcomes import (
     AuthorizationOutcome,
     CallbackOutcome,
     ConsentOutcome,
+    IntrospectionOutcome,
     LogoutOutcome,
     RegistrationOutcome,
     ResourceOutcome,
@@ -62,6 +63,10 @@ def _endpoints(settings: Settings) -> dict[str, object]:
         paths[our_paths.BACKCHANNEL_LOGOUT] = {"post": _backchannel_logout(settings)}
     if settings.can_revoke:
         paths[our_paths.REVOKE] = {"post": _revoke(settings)}
+    if settings.introspection_clients:
+        paths[our_paths.INTROSPECT] = {"post": _introspect(settings)}
+    if settings.signing_keys:
+        paths[our_paths.JWKS] = {"get": _read("The keys of JWT access tokens (RFC 7517)", "JwkSet")}
     if settings.can_check_tokens:
         paths[our_paths.VERIFY] = {"get": _verify(settings)}
     for server in settings.forwarded:
@@ -153,6 +158,18 @@ def _revoke(settings: Settings) -> dict[str, object]:
         "security": _BY_BASIC_OR_IN_THE_FORM,
         "requestBody": _body(_FORM, ref("RevocationRequest")),
         "responses": responses(RevocationOutcome, settings, description="The token is revoked or was not valid"),
+    }
+
+
+def _introspect(settings: Settings) -> dict[str, object]:
+    return {
+        "operationId": "introspect",
+        "summary": "Ask about an access token; for resource servers only (RFC 7662)",
+        "security": _BY_BASIC_OR_IN_THE_FORM,
+        "requestBody": _body(_FORM, ref("IntrospectionRequest")),
+        "responses": responses(
+            IntrospectionOutcome, settings, _json("IntrospectionResponse"), "What the token says, if it is active"
+        ),
     }
 
 

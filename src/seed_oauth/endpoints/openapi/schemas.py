@@ -13,6 +13,7 @@ URI: Schema = {"type": "string", "format": "uri"}
 _HTTPS: Schema = {**URI, "pattern": r"^https://[!#-;=?-\[\]_a-z~]+$", "maxLength": 2048}
 # Printable text in any script.
 _LABEL: Schema = {"type": "string", "maxLength": 256}
+_INTEGER: Schema = {"type": "integer"}
 _TEXTS: Schema = {"type": "array", "items": TEXT}
 _URIS: Schema = {"type": "array", "items": URI}
 
@@ -136,6 +137,21 @@ REVOCATION_REQUEST = of_object(
     **_ONE_AUTH_METHOD,
 )
 
+INTROSPECTION_REQUEST: Schema = {**REVOCATION_REQUEST, "description": "Ask about an access token (RFC 7662 §2.1)."}
+
+INTROSPECTION_RESPONSE = of_object(
+    {
+        "active": {"type": "boolean"},
+        **dict.fromkeys(("iss", "sub", "aud", "client_id", "scope", "token_type"), TEXT),
+        "exp": _INTEGER,
+        "iat": _INTEGER,
+    },
+    "active",
+    description="What the token says; a token that is not active has no member but `active` (RFC 7662 §2.2).",
+)
+
+JWK_SET = of_object({"keys": {"type": "array", "items": {"type": "object"}}}, "keys", description="RFC 7517 §5.")
+
 LOGOUT_REQUEST = of_object(
     {"logout_token": described(VISIBLE, "A JWT, signed by the identity provider.")},
     "logout_token",
@@ -202,7 +218,11 @@ CLIENT_INFORMATION = of_object(
 SERVER_METADATA = of_object(
     {
         "issuer": URI,
-        **{f"{name}_endpoint": URI for name in ("authorization", "token", "registration", "revocation")},
+        **{
+            f"{name}_endpoint": URI
+            for name in ("authorization", "token", "registration", "revocation", "introspection")
+        },
+        "jwks_uri": URI,
         **{
             f"{name}_supported": _TEXTS
             for name in (
@@ -215,6 +235,7 @@ SERVER_METADATA = of_object(
                 "token_endpoint_auth_signing_alg_values",
                 "revocation_endpoint_auth_methods",
                 "revocation_endpoint_auth_signing_alg_values",
+                "introspection_endpoint_auth_methods",
             )
         },
         "authorization_response_iss_parameter_supported": {"type": "boolean"},
@@ -260,6 +281,9 @@ SCHEMAS: Mapping[str, Schema] = {
     "CodeRequest": CODE_REQUEST,
     "RefreshRequest": REFRESH_REQUEST,
     "RevocationRequest": REVOCATION_REQUEST,
+    "IntrospectionRequest": INTROSPECTION_REQUEST,
+    "IntrospectionResponse": INTROSPECTION_RESPONSE,
+    "JwkSet": JWK_SET,
     "LogoutRequest": LOGOUT_REQUEST,
     "TokenResponse": TOKEN_RESPONSE,
     "ClientMetadata": CLIENT_METADATA,
