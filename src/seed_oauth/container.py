@@ -124,14 +124,15 @@ class Container:
             contact=settings.contact,
         )
         self.redirect_uri_rules = RedirectUriRules(settings.issuer, settings.private_use_schemes)
-        documents = ClientDocuments(client_documents, self.redirect_uri_rules, self.policy, archive)
         keys = ClientKeys(client_documents, archive)
         registered = CachedClientStore(clients or stores.clients)
         _observe(registered, settings.client_quota, pipeline)
         self.clients = ResolvedClientStore(
             registered,
             settings.clients,
-            documents if settings.client_id_metadata_documents else None,
+            ClientDocuments(client_documents, self.redirect_uri_rules, self.policy, archive)
+            if settings.client_id_metadata_documents
+            else None,
             keys,
         )
         self.readiness = Readiness(settings, self.clients, idp, pipeline.telemetry.record_ready)
@@ -169,8 +170,9 @@ class Container:
             now,
             sealer.pseudonym,
         )
-        count_abandoned = partial(pipeline.telemetry.record_step, Step.ABANDONED)
-        held_responses = HeldResponses(held or stores.held, revoker, count_abandoned, now)
+        held_responses = HeldResponses(
+            held or stores.held, revoker, partial(pipeline.telemetry.record_step, Step.ABANDONED), now
+        )
         self.broker: BrokerFlow | None = None
         self.account: Account | None = None
         self.flow: Flow = RelayFlow(parameters, self.metadata, idp.client)
