@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Protocol
 
 import httpx
 
-from seed_oauth.access.group_scopes import GroupScopes
 from seed_oauth.access.rules import AccessRules
 from seed_oauth.clients import ClientStore
 from seed_oauth.clients.archive import DocumentArchive
@@ -38,7 +37,7 @@ from seed_oauth.flows.relay import RelayFlow
 from seed_oauth.flows.revocations import Revocations
 from seed_oauth.flows.revoker import Revoker
 from seed_oauth.flows.rotation import Rotation
-from seed_oauth.flows.scopes import IdpScopes
+from seed_oauth.flows.scopes import idp_scopes
 from seed_oauth.flows.tokens import TokenIssuer
 from seed_oauth.http import paths
 from seed_oauth.http.pages import Presentation
@@ -48,12 +47,10 @@ from seed_oauth.identity_provider.logout_token import LogoutTokens
 from seed_oauth.identity_provider.metadata import MetadataSource
 from seed_oauth.identity_provider.open import open_identity_provider
 from seed_oauth.protocol.redirect_uri import RedirectUriRules
-from seed_oauth.protocol.scope import ScopeHierarchy
 from seed_oauth.rate_limits import RateLimits
 from seed_oauth.rate_limits.client_address import ClientAddresses
 from seed_oauth.resource_server.open import accepting, guards_without_bodies, open_tokens, reverse_proxies
 from seed_oauth.settings import Settings
-from seed_oauth.settings.access import is_github, rule_scopes
 from seed_oauth.settings.store_url import is_redis
 from seed_oauth.storage.open import open_stores
 from seed_oauth.telemetry import Recording
@@ -277,18 +274,6 @@ def idp_parameters(settings: Settings) -> IdpParameters:
         send_resource=settings.idp_send_resource,
         authorization=settings.idp_authorization_parameters,
         resource_names=settings.idp_resource_parameters,
-    )
-
-
-def idp_scopes(settings: Settings) -> IdpScopes:
-    """The scopes that the identity provider is asked for."""
-    hierarchy = ScopeHierarchy(settings.scope_hierarchy)
-    return IdpScopes(
-        settings.idp_scopes,
-        settings.idp_dropped_scopes,
-        hierarchy,
-        needed=rule_scopes(settings),
-        by_group=GroupScopes(settings.group_scopes, hierarchy, ignores_case=is_github(settings)),
     )
 
 

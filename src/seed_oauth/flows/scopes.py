@@ -7,6 +7,8 @@ from seed_oauth.access.identity import Identity
 from seed_oauth.flows.transaction import Grant
 from seed_oauth.http import log_fields
 from seed_oauth.protocol.scope import ScopeHierarchy
+from seed_oauth.settings import Settings
+from seed_oauth.settings.access import is_github, rule_scopes
 
 # Entra ID and others leave them out of the `scope` of a token response, although they were granted.
 _UNMENTIONED = frozenset({"openid", "profile", "email"})
@@ -117,3 +119,15 @@ class IdpScopes:
 
 def _joined(scopes: Iterable[str]) -> str | None:
     return " ".join(scopes) or None
+
+
+def idp_scopes(settings: Settings) -> IdpScopes:
+    """The scopes that the identity provider is asked for."""
+    hierarchy = ScopeHierarchy(settings.scope_hierarchy)
+    return IdpScopes(
+        settings.idp_scopes,
+        settings.idp_dropped_scopes,
+        hierarchy,
+        needed=rule_scopes(settings),
+        by_group=GroupScopes(settings.group_scopes, hierarchy, ignores_case=is_github(settings)),
+    )

@@ -13,7 +13,8 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 
 from seed_oauth.cli.doctor.finding import Finding, failed, ok, quoted, skipped, unknown
-from seed_oauth.container import idp_parameters, idp_scopes
+from seed_oauth.container import idp_parameters
+from seed_oauth.flows.scopes import idp_scopes
 from seed_oauth.http import paths
 from seed_oauth.http.parameters import add_to_query
 from seed_oauth.http_client.fetch import send
