@@ -2,24 +2,26 @@
 
     python tests/bench/workers_start.py
 
-Memory is PSS, which shares what several processes have in common out among them: of the supervisor, the process that
-forks the workers, and the workers.
+Memory is the sum of the PSS of the supervisor, the fork server and the workers: a page that they share counts once.
+"Ready" is the first answer, of whichever worker; CPU is that of all processes until every worker is up.
 """
 
 import argparse
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
+import history
 import table
 from contenders import CONTENDERS, Site
 from load import BenchmarkError, Request, cpu_seconds, drive, pss_megabytes
 from login import valid_requests
 from run import identity_provider
-from servers import free_port, running
+from servers import Server, free_port, running
 from workers import await_all, named
 
 WORKERS = (1, 4)
@@ -32,8 +34,9 @@ COLUMNS = (READY, CPU, MEMORY, WARM_MEMORY)
 WARM_SECONDS = 3
 
 
-def measured(workers: int, identity_provider: str) -> Mapping[str, float]:
-    """Every figure of a front door with so many workers."""
+@contextmanager
+def started(workers: int, identity_provider: str) -> Iterator[tuple[Server, str, dict[str, float]]]:
+    """A front door with so many workers, its URL, and what it took until all of them were up."""
     contender = CONTENDERS["seed-oauth"]
     with tempfile.TemporaryDirectory(prefix="seed-oauth-bench-") as folder:
         site = Site(port=free_port(), identity_provider=identity_provider, folder=Path(folder))
@@ -41,15 +44,22 @@ def measured(workers: int, identity_provider: str) -> Mapping[str, float]:
         ready = Request(url=site.url + contender.ready, status=contender.ready_status)
         with running(contender.command(site), ready=ready, environment=environment, folder=site.folder) as server:
             await_all(workers, environment["SEED_OAUTH_METRICS_PORT"])
-            started = {CPU: cpu_seconds(server.pid), MEMORY: pss_megabytes(server.pid), READY: server.ready_after}
-            request = valid_requests(f"{site.url}/oauth", identity_provider, registers=True)["authorize"]
-            drive(request, concurrency=CONNECTIONS, seconds=WARM_SECONDS)
-            return {**started, WARM_MEMORY: pss_megabytes(server.pid)}
+            took = {READY: server.ready_after, CPU: cpu_seconds(server.pid), MEMORY: pss_megabytes(server.pid)}
+            yield server, site.url, took
+
+
+def measured(workers: int, identity_provider: str) -> Mapping[str, float]:
+    """Every figure of a front door with so many workers."""
+    with started(workers, identity_provider) as (server, url, took):
+        request = valid_requests(f"{url}/oauth", identity_provider, registers=True)["authorize"]
+        drive(request, concurrency=CONNECTIONS, seconds=WARM_SECONDS)
+        return {**took, WARM_MEMORY: pss_megabytes(server.pid)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="fresh starts of each number of workers (3)")
+    parser.add_argument("--record", action="store_true", help="append the ratios to the history")
     options = parser.parse_args()
     samples: dict[int, dict[str, list[float]]] = {workers: defaultdict(list) for workers in WORKERS}
     try:
@@ -65,6 +75,8 @@ def main() -> None:
     }
     print(table.figures(rows, COLUMNS), end="\n\n")
     print(table.ratios(rows, COLUMNS, baseline=named(1)))
+    if options.record:
+        history.append("workers_start", table.multiples(rows, (CPU, MEMORY, WARM_MEMORY), [named(1)], of=[named(4)]))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from pathlib import Path
 import aiohttp
 import anyio
 import pytest
+from workers_start import CPU, MEMORY, started
 
 from tests.cli.test_cli import PATIENCE, Server, free_port, serving
 from tests.harness import CALLBACK, Samples, samples_of
@@ -222,3 +223,13 @@ async def test_workers_end_when_their_supervisor_is_killed(tmp_path: Path) -> No
         with anyio.fail_after(PATIENCE):
             while any(Path(f"/proc/{worker}").exists() for worker in workers):
                 await anyio.sleep(0.05)
+
+
+def test_four_workers_take_twice_the_memory_of_one_process_and_the_cpu_of_its_start() -> None:
+    """They are forked: each of them by itself would take as much as one process does."""
+    took = {}
+    for workers in (1, 4):
+        with started(workers, "https://idp.example") as (_, _, took[workers]):
+            pass
+    assert took[4][MEMORY] < 2.4 * took[1][MEMORY], took
+    assert took[4][CPU] < 1.5 * took[1][CPU], took
