@@ -200,7 +200,7 @@ sloth generate -i otel/slos.yaml -o rules.yaml
 def page() -> str:
     return PAGE.format(
         objectives=table(("objective", "succeed", "what counts", "alert"), *map(_objective_row, OBJECTIVES)),
-        burns=table(("burn rate", "long window", "short window", "severity", "lasts"), *_burn_rows()),
+        burns=table(("burn rate", "long window", "short window", "severity", "budget lasts"), *_burn_rows()),
         minimum=MINIMUM_ERRORS,
     )
 
