@@ -19,6 +19,9 @@ add_module_names = False
 # Pygments does not know the colons in the names of recording rules.
 suppress_warnings = ["misc.highlighting_failure"]
 
+# Where the site is published. Alerts link to the runbooks there: after a change, `UPDATE_DOCS=1 pytest tests/docs`.
+html_baseurl = "https://seed-oauth.example/"
+
 html_theme = "furo"
 html_title = "seed_oauth"
 html_static_path = ["_static"]

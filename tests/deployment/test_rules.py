@@ -12,12 +12,13 @@ import pytest
 
 from seed_oauth.telemetry.contract import CONTRACT, ERRORS
 from seed_oauth.telemetry.series import Attributes, Series
+from tests.docs.alert_links import SITE
 from tests.real_parts import path_of
 
 OTEL = Path(__file__).parents[2] / "otel"
 RULES = OTEL / "rules"
 TESTS = {path.name: path.read_text(encoding="utf-8") for path in sorted((RULES / "tests").glob("*.yaml"))}
-RUNBOOKS = (OTEL / "runbooks.md").read_text(encoding="utf-8")
+RUNBOOKS = (OTEL.parent / "src/seed_oauth/cli/doctor/runbooks.md").read_text(encoding="utf-8")
 QUERIES = re.findall(r"```promql\n(.*?)```", RUNBOOKS, re.DOTALL)
 BURN_RATES = {
     "14.4": ("page", "1h", "5m"),
@@ -344,6 +345,15 @@ def test_a_runbook_has_all_its_parts_and_something_to_ask_prometheus(alert: str)
     assert "```promql\n" in runbook(alert)
 
 
+def test_the_commands_of_the_runbooks_exist_in_the_image() -> None:
+    # The image has Python, the coreutils and no more.
+    inline = re.findall(r"`([a-z0-9-]+) [^`=({]*`", re.sub(r"```.*?```", "", RUNBOOKS, flags=re.DOTALL))
+    lines = [
+        line.split()[0] for block in re.findall(r"```sh\n(.*?)```", RUNBOOKS, re.DOTALL) for line in block.splitlines()
+    ]
+    assert {"seed-oauth", "python3"} <= {*inline, *lines} <= {"seed-oauth", "python3", "df"}
+
+
 def test_links_within_the_runbooks_lead_somewhere() -> None:
     assert set(re.findall(r"\(#([^)]+)\)", RUNBOOKS)) <= {alert.lower() for alert in ALERT_NAMES}
 
@@ -353,7 +363,7 @@ def test_an_alert_says_how_urgent_it_is_what_users_feel_and_where_its_runbook_is
     assert re.search(r"^ {10}severity: (page|ticket)$", alert.body, re.MULTILINE)
     assert re.search(r'^ {10}summary: ".{20,}"$', alert.body, re.MULTILINE)
     assert re.search(r"^ {10}description: >-\n(?: {12}.+\n){2,}", alert.body, re.MULTILINE)
-    assert f"\n          runbook_url: otel/runbooks.md#{alert.name.lower()}\n" in alert.body
+    assert f"\n          runbook_url: {SITE}reference/runbooks.html#{alert.name.lower()}\n" in alert.body
 
 
 # Outages

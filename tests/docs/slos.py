@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import yaml  # type: ignore[import-untyped]  # its types are a package of their own
 
+from tests.docs.alert_links import RUNBOOKS
 from tests.docs.pages import ROOT, code, table
 
 MINIMUM_ERRORS = 10
@@ -156,7 +157,7 @@ def _alert(objective: Objective, burn: Burn) -> str:
         f"{written}        annotations:\n"
         f"          summary: {json.dumps(annotations['summary'], ensure_ascii=False)}\n"
         f"          description: >-\n{indent(description, ' ' * 12)}\n"
-        f"          runbook_url: {annotations['runbook_url']}\n"
+        f"          runbook_url: {RUNBOOKS}#{objective.alert.lower()}\n"
     )
 
 
@@ -199,7 +200,7 @@ sloth generate -i otel/slos.yaml -o rules.yaml
 def page() -> str:
     return PAGE.format(
         objectives=table(("objective", "succeed", "what counts", "alert"), *map(_objective_row, OBJECTIVES)),
-        burns=table(("burn rate", "long window", "short window", "severity", "lasts"), *_burn_rows()),
+        burns=table(("burn rate", "long window", "short window", "severity", "budget lasts"), *_burn_rows()),
         minimum=MINIMUM_ERRORS,
     )
 

@@ -28,7 +28,7 @@ BANNED = [
 ]
 BAN = re.compile(rf"\b({'|'.join(BANNED)})", re.IGNORECASE)
 
-PROSE = [*PAGES, *ROOT_PAGES, ROOT / "otel/runbooks.md"]
+PROSE = [*PAGES, *ROOT_PAGES, ROOT / "src/seed_oauth/cli/doctor/runbooks.md"]
 SOURCES = sorted((ROOT / "src/seed_oauth").rglob("*.py"))
 
 # Fenced code, inline code and the targets of links are not prose.

@@ -110,4 +110,4 @@ async def test_an_alert_arrives_with_what_to_do(tmp_path: Path) -> None:
         assert alert["annotations"]["description"]
         runbook, _, anchor = alert["annotations"]["runbook_url"].partition("#")
         assert anchor == "oauthtargetdown"
-        assert runbook.endswith("otel/runbooks.md")
+        assert re.fullmatch(r"https://\S+/reference/runbooks[.]html", runbook)

@@ -197,27 +197,41 @@ def watch(
 @app.command()
 def doctor(
     *,
+    alert: Annotated[
+        str | None,
+        typer.Option(help="Name of an alert: print its runbook, and only the findings that bear on it."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
     _config: ConfigFile = None,
     _env_file: EnvFile = None,
 ) -> None:
     """Check the settings, the identity provider, the store, the MCP server and the ports, and show what to change."""
-    sys.exit(1 if _fails(as_json=as_json) else 0)
+    sys.exit(1 if _fails(alert=alert, as_json=as_json) else 0)
 
 
-def _fails(*, as_json: bool = False) -> bool:
+def _fails(*, alert: str | None = None, as_json: bool = False) -> bool:
     """Whether the doctor finds something that has to be fixed; its findings are printed."""
     from rich.console import Console
+    from rich.markdown import Markdown
 
     from seed_oauth.cli.doctor import examine
-    from seed_oauth.cli.doctor.finding import as_json_text, has_failed, show
+    from seed_oauth.cli.doctor.finding import about, as_json_text, has_failed, show
+    from seed_oauth.cli.doctor.runbook import runbooks
     from seed_oauth.server.signals import run
 
+    runbook = None if alert is None else runbooks().get(alert)
+    if alert is not None and runbook is None:
+        raise typer.BadParameter(f"there is no alert {alert}; there are {', '.join(runbooks())}")
     findings = run(examine())
+    if runbook is not None:
+        findings = about(findings, runbook.checks)
     if as_json:
         print(as_json_text(findings))
-    else:
-        show(findings, Console())
+        return has_failed(findings)
+    console = Console()
+    if runbook is not None:
+        console.print(Markdown(f"# {runbook.alert}\n\n{runbook.text}"), "")
+    show(findings, console)
     return has_failed(findings)
 
 

@@ -1,6 +1,6 @@
 """Findings of the doctor and their output."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
@@ -77,6 +77,15 @@ _MARKS = {
 def has_failed(findings: Iterable[Finding]) -> bool:
     """Whether a check failed."""
     return any(finding.status is Status.FAILED for finding in findings)
+
+
+def about(findings: Iterable[Finding], checks: Collection[str]) -> list[Finding]:
+    """Those of these checks, and what is wrong with the settings, without which no other check runs."""
+    return [
+        finding
+        for finding in findings
+        if finding.check in checks or (finding.check == "settings" and finding.status is Status.FAILED)
+    ]
 
 
 def as_json_text(findings: Sequence[Finding]) -> str:
