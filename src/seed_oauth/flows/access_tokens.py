@@ -13,7 +13,7 @@ from seed_oauth.protocol.signing_keys import SigningKeys
 from seed_oauth.settings import Settings
 
 Verify = Callable[[str, str | None], Awaitable[Mapping[str, object]]]
-"""The claims of a JWT of ours, by the name of the key that it is signed with.
+"""The claims of our own JWT, by the name of the key that it is signed with.
 
 Raises:
     BadSignatureError: it is not signed with that key.
@@ -58,7 +58,7 @@ class AccessTokens:
         return self._signing.sign(_TYPE, self._claims(token))
 
     async def opened(self, token: str, now: float) -> AccessToken | None:
-        """What a token of ours says, or None for any other; the caller has to check its expiry and its resource.
+        """What our own token says, or None for any other; the caller has to check its expiry and its resource.
 
         Raises:
             ExpiredError, SealError: it names us as its issuer, and is not good.
@@ -128,7 +128,7 @@ async def _verify(keys: SigningKeys, token: str, key_id: str | None) -> Mapping[
 
 def _read(claims: Mapping[str, Any]) -> AccessToken:
     if not isinstance(claims["aud"], str):
-        raise TypeError("a token of ours is for one resource")
+        raise TypeError("our own token is for one resource")
     return AccessToken(
         client_id=claims["client_id"],
         resource=claims["aud"],
