@@ -18,8 +18,8 @@ from seed_oauth.resource_server import AccessTokenError
 from tests.broker import BrokerDoor, Clock
 from tests.harness import ISSUER, PUBLIC, json_of, refresh_request, sealer_of
 from tests.issued_tokens import CALLER_SECRET, CHECKED, EC_PEM, RESOURCE, SIGNED, by_hand, ec_pem, rsa_pem, signed_with
-from tests.resource_server.issuing import NOW, Checker, Idp, claims, signed
-from tests.resource_server.test_protect import Protected
+from tests.resource_server.issuing import IDP, NOW, Checker, Idp, claims, down, signed
+from tests.resource_server.test_protect import Protected, good_token
 
 pytestmark = pytest.mark.anyio
 
@@ -224,15 +224,23 @@ class Door(Idp):
         return super().__call__(request)
 
 
-async def test_protect_reads_the_keys_from_the_authorization_server() -> None:
+async def test_protect_reads_the_keys_from_the_authorization_server_once() -> None:
+    """Also where the identity provider's own JWTs come in between."""
     door = Door()
-    async with Protected(idp=door, settings={"access_tokens": "jwt", "idp_issuer": None}, scopes=()) as server:
+    async with Protected(idp=door, settings={"access_tokens": "jwt"}, scopes=()) as server:
         async with BrokerDoor(settings=SIGNED) as issuing:
             token = (await issuing.login())["access_token"]
             door.published = json_of(await issuing.http.get("/oauth/jwks"))
-        seen = json_of(await server.get(f"Bearer {token}"))
-        assert seen["idp_token"] is None
+        for good in (token, good_token(), token, good_token()):
+            assert json_of(await server.get(f"Bearer {good}"))["idp_token"] is None
         refused = await server.get(f"Bearer {signed_with(OTHER, GOOD)}")
     assert refused.status_code == 401
-    assert [str(request.url) for request in door.requests] == [f"{ISSUER}/oauth/jwks"]
+    assert [str(asked.url) for asked in door.requests] == [f"{ISSUER}/oauth/jwks", f"{IDP}/keys"]
     assert "authorization" not in door.requests[0].headers
+
+
+async def test_protect_refuses_nothing_while_the_authorization_server_cannot_be_asked() -> None:
+    """Never a 401, on which clients discard good tokens."""
+    async with Protected(idp=Idp(failure=down), settings={"access_tokens": "jwt"}, scopes=()) as server:
+        answer = await server.get(f"Bearer {signed_with(EC_PEM, GOOD)}")
+    assert answer.status_code == 503
