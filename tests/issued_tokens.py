@@ -1,5 +1,9 @@
 """What the tests of tokens that others can check share: signing keys, and a resource server that asks about them."""
 
+import base64
+import hashlib
+import hmac
+import json
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -68,3 +72,12 @@ def signed_with(pem: str, claims: Mapping[str, Any], **header: Any) -> str:
     key = ECKey.import_key(pem)
     fields = {"alg": "ES256", "typ": "at+jwt", "kid": key.thumbprint(), **header}
     return jwt.encode({name: value for name, value in fields.items() if value is not None}, dict(claims), key)
+
+
+def by_hand(claims: Mapping[str, Any], algorithm: str, secret: bytes | None) -> str:
+    """A JWT that no library would sign."""
+    header = {"alg": algorithm, "typ": "at+jwt", "kid": ECKey.import_key(EC_PEM).thumbprint()}
+    parts = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=") for part in (header, claims)]
+    signing = b".".join(parts)
+    mac = b"" if secret is None else hmac.new(secret, signing, hashlib.sha256).digest()
+    return b".".join([signing, base64.urlsafe_b64encode(mac).rstrip(b"=")]).decode()

@@ -30,6 +30,7 @@ SECTIONS = {
     "clients": "Clients",
     "mcp_server": "MCP server",
     "consent_days": "Consent and tokens",
+    "access_tokens": "Access tokens",
     "secret_keys": "Secret keys",
     "rate_limit_authorize": "Rate limits",
     "store_url": "Store and log",

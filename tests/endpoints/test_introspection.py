@@ -113,7 +113,7 @@ async def test_a_token_ends_with_its_grant(settings: Mapping[str, Any]) -> None:
 
 @both_forms
 async def test_the_token_of_another_resource_is_inactive_whoever_asks(settings: Mapping[str, Any]) -> None:
-    """RFC 7662 §4: a resource server learns nothing of the tokens of another one."""
+    """RFC 7662 §4, THREATS 49: a resource server learns nothing of the tokens of another one."""
     async with BrokerDoor(settings={**settings, **TWO}) as door:
         for_mail = (await door.login(resource=f"{ISSUER}/mail"))["access_token"]
         assert await is_inactive(door, for_mail)

@@ -1,9 +1,5 @@
 """Our own access tokens as JWTs (RFC 9068, PROTOCOL J1): what they say, which are accepted, and rotation."""
 
-import base64
-import hashlib
-import hmac
-import json
 from collections.abc import Mapping
 from itertools import pairwise, product
 from typing import Any
@@ -21,9 +17,9 @@ from seed_oauth.protocol.jwk import unverified
 from seed_oauth.resource_server import AccessTokenError
 from tests.broker import BrokerDoor, Clock
 from tests.harness import ISSUER, PUBLIC, json_of, refresh_request, sealer_of
-from tests.issued_tokens import CALLER_SECRET, CHECKED, EC_PEM, RESOURCE, SIGNED, ec_pem, rsa_pem, signed_with
-from tests.resource_server.issuing import NOW, Checker, Idp, claims, signed
-from tests.resource_server.test_protect import Protected
+from tests.issued_tokens import CALLER_SECRET, CHECKED, EC_PEM, RESOURCE, SIGNED, by_hand, ec_pem, rsa_pem, signed_with
+from tests.resource_server.issuing import IDP, NOW, Checker, Idp, claims, down, signed
+from tests.resource_server.test_protect import Protected, good_token
 
 pytestmark = pytest.mark.anyio
 
@@ -110,15 +106,6 @@ async def test_it_tells_of_the_user_what_the_operator_has_chosen() -> None:
     assert (token.email, token.name, token.groups, token.tenant) == ("ann@example.com", "Ann", ("a", "b"), "t")
 
 
-def by_hand(claims: Mapping[str, Any], algorithm: str, secret: bytes | None) -> str:
-    """A JWT that no library would sign."""
-    header = {"alg": algorithm, "typ": "at+jwt", "kid": ECKey.import_key(EC_PEM).thumbprint()}
-    parts = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=") for part in (header, claims)]
-    signing = b".".join(parts)
-    mac = b"" if secret is None else hmac.new(secret, signing, hashlib.sha256).digest()
-    return b".".join([signing, base64.urlsafe_b64encode(mac).rstrip(b"=")]).decode()
-
-
 PUBLIC_PEM = ECKey.import_key(EC_PEM).as_pem(private=False)
 
 REFUSED: Mapping[str, tuple[str, Row]] = {
@@ -144,7 +131,7 @@ REFUSED: Mapping[str, tuple[str, Row]] = {
 
 @pytest.mark.parametrize(("token", "row"), REFUSED.values(), ids=REFUSED.keys())
 async def test_any_other_jwt_in_our_name_is_refused(token: str, row: Row) -> None:
-    """THREATS 16."""
+    """THREATS 16 and 48."""
     who = checker()
     assert await refusal(who, token) is row
     assert who.idp.requests == []
@@ -237,15 +224,23 @@ class Door(Idp):
         return super().__call__(request)
 
 
-async def test_protect_reads_the_keys_from_the_authorization_server() -> None:
+async def test_protect_reads_the_keys_from_the_authorization_server_once() -> None:
+    """Also where the identity provider's own JWTs come in between."""
     door = Door()
-    async with Protected(idp=door, settings={"access_tokens": "jwt", "idp_issuer": None}, scopes=()) as server:
+    async with Protected(idp=door, settings={"access_tokens": "jwt"}, scopes=()) as server:
         async with BrokerDoor(settings=SIGNED) as issuing:
             token = (await issuing.login())["access_token"]
             door.published = json_of(await issuing.http.get("/oauth/jwks"))
-        seen = json_of(await server.get(f"Bearer {token}"))
-        assert seen["idp_token"] is None
+        for good in (token, good_token(), token, good_token()):
+            assert json_of(await server.get(f"Bearer {good}"))["idp_token"] is None
         refused = await server.get(f"Bearer {signed_with(OTHER, GOOD)}")
     assert refused.status_code == 401
-    assert [str(request.url) for request in door.requests] == [f"{ISSUER}/oauth/jwks"]
+    assert [str(asked.url) for asked in door.requests] == [f"{ISSUER}/oauth/jwks", f"{IDP}/keys"]
     assert "authorization" not in door.requests[0].headers
+
+
+async def test_protect_refuses_nothing_while_the_authorization_server_cannot_be_asked() -> None:
+    """Never a 401, on which clients discard good tokens."""
+    async with Protected(idp=Idp(failure=down), settings={"access_tokens": "jwt"}, scopes=()) as server:
+        answer = await server.get(f"Bearer {signed_with(EC_PEM, GOOD)}")
+    assert answer.status_code == 503

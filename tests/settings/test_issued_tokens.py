@@ -54,7 +54,7 @@ def test_a_key_that_cannot_sign_is_refused_with_its_number_and_how_to_make_anoth
             {"introspection_clients": [FILES], "resources": "https://a.example/mcp https://b.example/mcp"},
             "add the resource to files",
         ),
-        ({"introspection_clients": [{**FILES, "resource": "https://c.example"}]}, "is none of SEED_OAUTH_RESOURCES"),
+        ({"introspection_clients": [{**FILES, "resource": "https://c.example"}]}, "is not one of SEED_OAUTH_RESOURCES"),
         ({"introspection_clients": [FILES], "flow": "relay"}, "needs SEED_OAUTH_FLOW=broker"),
         ({"access_token_claims": "email,password"}, "must list some of email, name, groups, tenant"),
     ],

@@ -27,7 +27,7 @@ class AccessToken:
     subject: str | None
     """The user, by the identity provider's name for them; None when it did not say."""
     idp_access_token: str | None
-    """The identity provider's own access token; None in a JWT, which is no place for it."""
+    """The identity provider's own access token; None in a JWT, which others can read."""
     grant_id: str
     """The grant that it was issued for, by which it can be revoked."""
     issued_at: float

@@ -13,7 +13,7 @@ from seed_oauth.protocol.signing_keys import SigningKeys
 from seed_oauth.settings import Settings
 
 Verify = Callable[[str, str | None], Awaitable[Mapping[str, object]]]
-"""The claims of a JWT of ours, by the name of the key that it is signed with.
+"""The claims of our own JWT, by the name of the key that it is signed with.
 
 Raises:
     BadSignatureError: it is not signed with that key.
@@ -58,7 +58,7 @@ class AccessTokens:
         return self._signing.sign(_TYPE, self._claims(token))
 
     async def opened(self, token: str, now: float) -> AccessToken | None:
-        """What a token of ours says, or None for any other; the caller has to check its expiry and its resource.
+        """What our own token says, or None for any other; the caller has to check its expiry and its resource.
 
         Raises:
             ExpiredError, SealError: it names us as its issuer, and is not good.
@@ -74,11 +74,13 @@ class AccessTokens:
             return None
 
     async def _opened_jwt(self, token: str) -> AccessToken | None:
+        if self._verify is None:
+            return None
         try:
             header, said = unverified(token)
         except BadSignatureError:
             return None
-        if self._verify is None or said.get("iss") != self._issuer:
+        if said.get("iss") != self._issuer:
             return None
         # RFC 9068 §4: the type, or another kind of JWT with this key would be an access token. RFC 7515 §4.1.11: crit.
         if str(header.get("typ")).lower() not in _ACCEPTED_TYPES or "crit" in header:
@@ -128,7 +130,7 @@ async def _verify(keys: SigningKeys, token: str, key_id: str | None) -> Mapping[
 
 def _read(claims: Mapping[str, Any]) -> AccessToken:
     if not isinstance(claims["aud"], str):
-        raise TypeError("a token of ours is for one resource")
+        raise TypeError("our own token is for one resource")
     return AccessToken(
         client_id=claims["client_id"],
         resource=claims["aud"],

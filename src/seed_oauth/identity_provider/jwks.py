@@ -44,7 +44,8 @@ class IssuerKeys:
         self._record = partial(telemetry.record_idp_request, Operation.JWKS)
         self._log = structlog.get_logger("seed_oauth")
         self._skipped: Mapping[str, int] = {}
-        self._cache = SingleFlight(self._fetch, self._pause, in_background=True, clock=clock)
+        # Those of the identity provider and, in `protect`, those of the authorization server.
+        self._cache = SingleFlight(self._fetch, self._pause, in_background=True, capacity=2, clock=clock)
 
     async def verify(self, jwks_uri: str, token: str, key_id: str | None) -> dict[str, object]:
         """The claims of a JWT, which must be signed with the key that it names.

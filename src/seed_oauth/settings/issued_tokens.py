@@ -116,4 +116,4 @@ def check(settings: "Settings") -> None:
         if caller.resource is None and len(known) > 1:
             raise ValueError(f"{setting}: add the resource to {caller.client_id}, because there are several")
         if caller.resource is not None and canonical(caller.resource) not in known:
-            raise ValueError(f"{setting}: the resource of {caller.client_id} is none of {PREFIX}RESOURCES")
+            raise ValueError(f"{setting}: the resource of {caller.client_id} is not one of {PREFIX}RESOURCES")
