@@ -54,6 +54,7 @@ from seed_oauth.settings import Settings
 from seed_oauth.settings.mcp_server import host_of
 from seed_oauth.settings.store_url import SQLITE, overlooked
 from seed_oauth.telemetry import Pipeline, Recording
+from seed_oauth.telemetry.mcp_operations import OTHER
 
 
 def create_app(
@@ -177,6 +178,7 @@ def _endpoints(settings: Settings, pipeline: Recording, container: Container) ->
         outcomes: EndpointOutcomes,
         *methods: str,
         cors: Middleware | None = ENDPOINT_CORS,
+        resource: str = "",
     ) -> Route:
         boundary = Boundary(
             endpoint,
@@ -186,22 +188,25 @@ def _endpoints(settings: Settings, pipeline: Recording, container: Container) ->
             issuer=settings.issuer,
             limit=container.limits.of(outcomes),
             audit=container.audit,
+            resource=resource,
         )
         app = measured(boundary) if measured and isinstance(endpoint, ReverseProxy) else boundary
         return Route(path, app, middleware=[cors] if cors else [])
 
     forwarding = defaultdict[str, list[Route]](list)
-    for proxy in container.proxies:
+    for server, proxy in zip(settings.forwarded, container.proxies, strict=True):
         # Clients write the resource with and without a trailing slash (MCP Authorization, "Canonical Server URI").
         for path in {proxy.path, proxy.path.rstrip("/") + "/"}:
-            route = counted(path, proxy, ResourceOutcome, *METHODS, cors=resource_cors(proxy.origins))
+            name = container.resource_names.get(server.resource, "")
+            route = counted(path, proxy, ResourceOutcome, *METHODS, cors=resource_cors(proxy.origins), resource=name)
             forwarding[proxy.host].append(route)
     of_issuer = forwarding.pop("", [])
     endpoints: list[BaseRoute] = [RoutesByUrl(of_issuer, forwarding)] if container.proxies else []
     if settings.can_check_tokens:
+        unknown = OTHER if container.resource_names else ""
         endpoints += [
-            counted(paths.VERIFY, container.verify, ResourceOutcome, "GET", cors=None),
-            counted(paths.VERIFY_OF_PATH, container.verify, ResourceOutcome, *METHODS, cors=None),
+            counted(paths.VERIFY, container.verify, ResourceOutcome, "GET", cors=None, resource=unknown),
+            counted(paths.VERIFY_OF_PATH, container.verify, ResourceOutcome, *METHODS, cors=None, resource=unknown),
         ]
     clients, authentication, flow = container.clients, container.authentication, container.flow
     resources = container.resources

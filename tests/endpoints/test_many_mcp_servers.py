@@ -207,3 +207,40 @@ async def test_a_server_on_a_host_of_its_own_learns_that_name() -> None:
             token = (await door.login(resource=HOSTS["mail"]))["access_token"]
             await door.http.post(HOSTS["mail"], headers={"Authorization": f"Bearer {token}"})
     assert b"x-forwarded-host: mail.example\r\n" in received[0].lower()
+
+
+async def test_requests_are_counted_by_server_under_names_from_the_settings() -> None:
+    async with door_to_hosts(trusted_proxies="127.0.0.1") as door:
+        names = {"/mcp": f"{ISSUER}/mcp", "mail.example/mcp": HOSTS["mail"], "root.example/": HOSTS["root"]}
+
+        async def counted(result: str, resource: str) -> float:
+            return await door.value("oauth_resource_requests_total", result=result, resource=resource)
+
+        assert await counted("allowed", "files.example/mcp") == 0  # before the first request
+        for name, resource in names.items():
+            token = (await door.login(resource=resource))["access_token"]
+            await door.http.post(resource, headers={"Authorization": f"Bearer {token}"})
+            await door.http.post(resource)
+            await door.http.put(resource)
+            assert [await counted(result, name) for result in ("allowed", "challenged", "refused")] == [1, 1, 1]
+        for uri in ("/mcp/below", "/made-up", "/made-up/as/well"):
+            asked = {"X-Original-URI": uri, "X-Original-Method": "GET", "X-Forwarded-Proto": "https"}
+            await door.http.get("/oauth/verify", headers={**asked, "X-Forwarded-Host": "mail.example"})
+        await door.http.get("/oauth/verify")
+        assert await counted("challenged", "mail.example/mcp") == 2
+        assert await counted("refused", "_other") == 3
+
+
+async def test_two_hundred_servers_have_a_bounded_number_of_series() -> None:
+    """The SDK keeps 2,000 label sets of one instrument, and merges the others."""
+    servers = [{"resource": f"{ISSUER}/{number}", "url": "http://127.0.0.1:9/mcp"} for number in range(200)]
+    async with BrokerDoor(settings={"mcp_servers": servers, "access_tokens": "own"}) as door:
+        for number in range(200):
+            await door.http.post(f"/{number}")
+            await door.http.post(f"/made-up-{number}")
+        many = await door.samples()
+    async with BrokerDoor(settings={"mcp_servers": servers[:1], "access_tokens": "own"}) as door:
+        await door.http.post("/0")
+        one = await door.samples()
+    # Three results for each server and for `_other`.
+    assert len(many) - len(one) == 3 * 201

@@ -122,6 +122,7 @@ def reverse_proxies(
 
 def accepting(settings: Settings, now: Callable[[], float]) -> Accepts:
     """What the guard of a protected resource says of an access token, whether it stands here or elsewhere."""
+    required = {resource: settings.scope_rules(resource).required for resource in settings.protected_resources}
 
     def accepts(header: Claims, claims: Claims, issuer: str | None, resource: str) -> bool:
         return is_acceptable(
@@ -131,7 +132,7 @@ def accepting(settings: Settings, now: Callable[[], float]) -> Accepts:
             resource=resource,
             audiences=settings.idp_audiences,
             client_id=settings.idp_client_id,
-            required=settings.scope_rules(resource).required,
+            required=required.get(resource, settings.required_scopes),
             now=now(),
         )
 

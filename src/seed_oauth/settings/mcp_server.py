@@ -139,6 +139,18 @@ def host_of(resource: str, issuer: str) -> str:
     return "" if host == urlsplit(canonical(issuer) or "").netloc else host
 
 
+def resource_names(settings: "Settings") -> dict[str, str]:
+    """The names of the protected resources in the metrics: the path, after the host if that is not the issuer's.
+
+    There are none if there is only one resource.
+    """
+    found = {}
+    for resource in settings.protected_resources:
+        path = urlsplit(canonical(resource) or "").path or "/"
+        found[resource] = f"{host_of(resource, settings.issuer)}{path}"
+    return found if len(found) > 1 else {}
+
+
 def script_origins(mcp_server: str, resource: str, allowed: tuple[str, ...]) -> tuple[str, ...]:
     """The web origins whose scripts may call the MCP server, besides those on loopback; `*` for all."""
     if "*" in allowed or urlsplit(mcp_server).hostname not in LOOPBACK_HOSTS:
