@@ -1,5 +1,6 @@
 """The app and its route table. `container.py` builds what the endpoints use."""
 
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from time import perf_counter, time
@@ -10,8 +11,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Match, Mount, Route
-from starlette.types import Receive, Scope, Send
+from starlette.routing import BaseRoute, Mount, Route
 
 from seed_oauth.clients import ClientStore
 from seed_oauth.clients.assertion import UsedAssertions
@@ -22,7 +22,7 @@ from seed_oauth.endpoints.boundary import Boundary, Endpoint, document_route
 from seed_oauth.endpoints.callback import CallbackEndpoint
 from seed_oauth.endpoints.consent import ConsentEndpoint
 from seed_oauth.endpoints.health import ReadinessEndpoint, healthz
-from seed_oauth.endpoints.metadata import Document, authorization_server_metadata, documents
+from seed_oauth.endpoints.metadata import authorization_server_metadata, documents
 from seed_oauth.endpoints.openapi import ApiDescription
 from seed_oauth.endpoints.registration import RegistrationEndpoint
 from seed_oauth.endpoints.revocation import RevocationEndpoint
@@ -33,6 +33,7 @@ from seed_oauth.http import paths
 from seed_oauth.http.answer import json_response
 from seed_oauth.http.cors import DOCUMENT_CORS, ENDPOINT_CORS, resource_cors
 from seed_oauth.http.pages import Presentation, not_found_page
+from seed_oauth.http.routes_by_url import RoutesByUrl
 from seed_oauth.http.security_headers import SecurityHeaders
 from seed_oauth.identity_provider.metadata import MetadataSource
 from seed_oauth.outcomes import (
@@ -51,8 +52,10 @@ from seed_oauth.outcomes import (
 from seed_oauth.resource_server.measured import measuring
 from seed_oauth.resource_server.reverse_proxy import METHODS, ReverseProxy
 from seed_oauth.settings import Settings
+from seed_oauth.settings.mcp_server import host_of
 from seed_oauth.settings.store_url import SQLITE, overlooked
 from seed_oauth.telemetry import Pipeline, Recording
+from seed_oauth.telemetry.mcp_operations import OTHER
 
 
 def create_app(
@@ -126,9 +129,7 @@ def _routes(settings: Settings, pipeline: Recording, container: Container) -> li
         *fallbacks,
         Route(paths.HEALTH, healthz),
         Route(paths.READINESS, ReadinessEndpoint(container.readiness).__call__),
-        RoutesByPath(
-            document_route(path, document, pipeline.telemetry) for path, document in _documents(settings).items()
-        ),
+        _document_routes(settings, pipeline),
         Route(
             paths.OPENAPI,
             ApiDescription(settings).__call__,
@@ -142,29 +143,7 @@ def _routes(settings: Settings, pipeline: Recording, container: Container) -> li
     return routes
 
 
-class RoutesByPath(BaseRoute):
-    """Routes of which the one is found at once that has the path, however many there are."""
-
-    def __init__(self, routes: Iterable[Route]) -> None:
-        self.routes = {route.path: route for route in routes}
-
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """Whether one of them matches the request."""
-        route = self.routes.get(self._path(scope))
-        return (Match.NONE, {}) if route is None else route.matches(scope)
-
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer the request with the one that matches."""
-        scope["route"] = route = self.routes[self._path(scope)]
-        await route.handle(scope, receive, send)
-
-    @staticmethod
-    def _path(scope: Scope) -> str:
-        path: str = scope["path"]
-        return path.removeprefix(scope.get("root_path", ""))
-
-
-def _documents(settings: Settings) -> dict[str, Document]:
+def _document_routes(settings: Settings, pipeline: Recording) -> RoutesByUrl:
     server = authorization_server_metadata(
         settings.issuer,
         flow=settings.flow,
@@ -177,8 +156,19 @@ def _documents(settings: Settings) -> dict[str, Document]:
         client_keys=settings.client_id_metadata_documents or any(client.jwks for client in settings.clients),
         contact=settings.contact,
     )
-    resources = {resource: settings.scopes_at(resource) for resource in settings.protected_resources}
-    return documents(settings.issuer, server, resources)
+
+    def routes(resources: Iterable[str]) -> list[Route]:
+        scopes = {resource: settings.scopes_at(resource) for resource in resources}
+        found = documents(settings.issuer, server, scopes)
+        return [document_route(path, document, pipeline.telemetry) for path, document in found.items()]
+
+    by_host = defaultdict[str, list[str]](list)
+    for resource in settings.protected_resources:
+        by_host[host_of(resource, settings.issuer)].append(resource)
+    # A reverse proxy in front of another host may not pass its name on, so all of them are found under any other name.
+    of_issuer = by_host.pop("", [])
+    everywhere = dict.fromkeys([*of_issuer, *settings.protected_resources])
+    return RoutesByUrl(routes(everywhere), {host: routes(own) for host, own in by_host.items()})
 
 
 def _endpoints(settings: Settings, pipeline: Recording, container: Container) -> list[BaseRoute]:
@@ -191,6 +181,7 @@ def _endpoints(settings: Settings, pipeline: Recording, container: Container) ->
         outcomes: EndpointOutcomes,
         *methods: str,
         cors: Middleware | None = ENDPOINT_CORS,
+        resource: str = "",
     ) -> Route:
         boundary = Boundary(
             endpoint,
@@ -200,20 +191,25 @@ def _endpoints(settings: Settings, pipeline: Recording, container: Container) ->
             issuer=settings.issuer,
             limit=container.limits.of(outcomes),
             audit=container.audit,
+            resource=resource,
         )
         app = measured(boundary) if measured and isinstance(endpoint, ReverseProxy) else boundary
         return Route(path, app, middleware=[cors] if cors else [])
 
-    # Clients write the resource with and without a trailing slash (MCP Authorization, "Canonical Server URI").
-    spellings = ((path, proxy) for proxy in container.proxies for path in {proxy.path, proxy.path.rstrip("/") + "/"})
-    forwarding = [
-        counted(path, proxy, ResourceOutcome, *METHODS, cors=resource_cors(proxy.origins)) for path, proxy in spellings
-    ]
-    endpoints: list[BaseRoute] = [RoutesByPath(forwarding)] if forwarding else []
+    forwarding = defaultdict[str, list[Route]](list)
+    for server, proxy in zip(settings.forwarded, container.proxies, strict=True):
+        # Clients write the resource with and without a trailing slash (MCP Authorization, "Canonical Server URI").
+        for path in {proxy.path, proxy.path.rstrip("/") + "/"}:
+            name = container.resource_names.get(server.resource, "")
+            route = counted(path, proxy, ResourceOutcome, *METHODS, cors=resource_cors(proxy.origins), resource=name)
+            forwarding[proxy.host].append(route)
+    of_issuer = forwarding.pop("", [])
+    endpoints: list[BaseRoute] = [RoutesByUrl(of_issuer, forwarding)] if container.proxies else []
     if settings.can_check_tokens:
+        unknown = OTHER if container.resource_names else ""
         endpoints += [
-            counted(paths.VERIFY, container.verify, ResourceOutcome, "GET", cors=None),
-            counted(paths.VERIFY_OF_PATH, container.verify, ResourceOutcome, *METHODS, cors=None),
+            counted(paths.VERIFY, container.verify, ResourceOutcome, "GET", cors=None, resource=unknown),
+            counted(paths.VERIFY_OF_PATH, container.verify, ResourceOutcome, *METHODS, cors=None, resource=unknown),
         ]
     clients, authentication, flow = container.clients, container.authentication, container.flow
     resources = container.resources

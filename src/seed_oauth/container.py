@@ -51,11 +51,13 @@ from seed_oauth.rate_limits import RateLimits
 from seed_oauth.rate_limits.client_address import ClientAddresses
 from seed_oauth.resource_server.open import accepting, guards_without_bodies, open_tokens, reverse_proxies
 from seed_oauth.settings import Settings
+from seed_oauth.settings.mcp_server import resource_names
 from seed_oauth.settings.store_url import is_redis
 from seed_oauth.storage.open import open_stores
 from seed_oauth.telemetry import Recording
 from seed_oauth.telemetry.audit import AuditTrail
 from seed_oauth.telemetry.gauges import CLIENT_QUOTA, REGISTERED_CLIENTS, STORE_CHECK
+from seed_oauth.telemetry.mcp_operations import OTHER
 from seed_oauth.telemetry.steps import Step
 
 if TYPE_CHECKING:
@@ -114,6 +116,9 @@ class Container:
         # What is not sealed is not archived; in the relay flow there may be no keys.
         archive = DocumentArchive(stores.documents, sealer, now) if settings.secret_keys else None
         self.resources = ProtectedResources(settings.protected_resources)
+        self.resource_names = resource_names(settings)
+        if self.resource_names:
+            pipeline.telemetry.expect([*self.resource_names.values(), OTHER])
         self.policy = ClientPolicy(
             redirect_hosts=settings.redirect_hosts,
             document_hosts=settings.client_document_hosts,
@@ -235,6 +240,7 @@ class Container:
             guards_without_bodies(settings, tokens, grants=grants, now=now),
             addresses,
             settings.issuer,
+            names=self.resource_names,
             send_token=settings.verify_send_token,
             now=now,
         )

@@ -130,12 +130,17 @@ def test_the_settings_file_that_is_shown_can_be_loaded_and_fits_its_schema(
     assert [client.client_id for client in settings.clients] == ["reports"]
 
 
-def test_the_mcp_servers_that_are_shown_can_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("shown", "timeouts"), [("mcp servers", [None, 600]), ("mcp servers on other hosts", [None, None])]
+)
+def test_the_mcp_servers_that_are_shown_can_be_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shown: str, timeouts: list[float | None]
+) -> None:
     path = tmp_path / "seed-oauth.toml"
-    path.write_text(block(read("how-to/many-mcp-servers.md"), "mcp servers"))
+    path.write_text(block(read("how-to/many-mcp-servers.md"), shown))
     monkeypatch.setenv("SEED_OAUTH_CONFIG", str(path))
     settings = Settings.load(secret_keys=secrets.token_urlsafe(32), access_tokens="own")
-    assert [server.timeout for server in settings.forwarded] == [None, 600]
+    assert [server.timeout for server in settings.forwarded] == timeouts
     schema = json.loads(CliRunner().invoke(app, ["config", "schema"]).output)
     jsonschema_rs.Draft202012Validator(schema).validate(tomllib.loads(path.read_text()))
 

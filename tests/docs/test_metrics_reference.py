@@ -45,6 +45,11 @@ def section_of(series: Series) -> str:
         shown = "the version of `seed-oauth`" if label == "version" else shown
         shown = "the worker's number, from `0`" if label == "worker" else shown
         labels.append((code(label), shown))
+    if series.from_settings:
+        shown = (
+            "with several protected resources: the path of each, after its host if that is not the issuer's; `_other`"
+        )
+        labels += [(code(label), shown) for label in series.from_settings]
     kind = f"Type: {series.kind}."
     if series.kind is Kind.HISTOGRAM:
         bounds = ", ".join(f"{bound:g}" for bound in series.buckets)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -126,3 +127,120 @@ async def test_a_path_that_no_server_has_is_not_found() -> None:
         for path in ("/", "/mcp", "/mail/x", "/mai", "/.well-known/oauth-protected-resource/mcp"):
             assert (await door.http.get(path)).status_code == 404, path
         assert (await door.http.get("/mail/")).status_code == 401
+
+
+HOSTS = {"mail": "https://mail.example/mcp", "files": "https://FILES.example:443/mcp/", "root": "https://root.example"}
+
+
+@asynccontextmanager
+async def door_to_hosts(**settings: Any) -> AsyncIterator[BrokerDoor]:
+    """A door with an MCP server at the same path of several hosts, and one at that path of its own."""
+    rules = {name: {"resource": resource} for name, resource in HOSTS.items()}
+    async with door_to("mcp", *HOSTS, rules=rules, **settings) as door:
+        yield door
+
+
+async def test_servers_on_hosts_of_their_own_have_their_own_metadata_logins_and_tokens() -> None:
+    async with door_to_hosts() as door:
+        resources = {"mcp": f"{ISSUER}/mcp", **HOSTS}
+        tokens = {}
+        for name, resource in resources.items():
+            challenge = (await door.http.post(resource)).headers["www-authenticate"]
+            (url,) = re.findall('resource_metadata="(.*?)"', challenge)
+            document = json_of(await door.http.get(url))
+            assert document["resource"] == resource
+            assert document["authorization_servers"] == [ISSUER]
+            tokens[name] = (await door.login(resource=resource))["access_token"]
+        for name, resource in resources.items():
+            for of, token in tokens.items():
+                response = await door.http.post(resource, headers={"Authorization": f"Bearer {token}"})
+                assert response.status_code == (200 if of == name else 401), (name, of)
+                if of == name:
+                    assert response.json() == name
+
+
+async def test_the_host_alone_says_where_the_metadata_is() -> None:
+    """RFC 9728 §3.1: a client that only knows the host finds what is there."""
+    async with door_to_hosts() as door:
+        for origin, resource in {ISSUER: f"{ISSUER}/mcp", "https://mail.example": HOSTS["mail"]}.items():
+            for url in (
+                f"{origin}/.well-known/oauth-protected-resource",
+                f"{origin}/.well-known/oauth-protected-resource/",
+            ):
+                assert json_of(await door.http.get(url))["resource"] == resource
+            assert json_of(await door.http.get(f"{origin}/.well-known/oauth-authorization-server"))["issuer"] == ISSUER
+
+
+async def test_a_host_has_no_server_of_another_one() -> None:
+    async with door_to("mail", "files", rules={"mail": {"resource": "https://mail.example/mcp"}}) as door:
+        assert (await door.http.post("https://mail.example/files")).status_code == 404
+        assert (await door.http.post(f"{ISSUER}/mcp")).status_code == 404
+        assert (await door.http.post(f"{ISSUER}/files")).status_code == 401
+        # Other names are those of the door itself: a reverse proxy need not pass on the issuer's.
+        assert (await door.http.post("https://10.0.0.1:8000/files")).status_code == 401
+
+
+async def test_forward_authentication_tells_the_hosts_apart() -> None:
+    async with door_to_hosts(trusted_proxies="127.0.0.1") as door:
+        token = (await door.login(resource=HOSTS["mail"]))["access_token"]
+        for host, status in {"mail.example": 200, "files.example": 401, "door.example": 401, "x.example": 403}.items():
+            asked = {
+                "X-Original-URI": "/mcp",
+                "X-Original-Method": "POST",
+                "X-Forwarded-Host": host,
+                "X-Forwarded-Proto": "https",
+                "Authorization": f"Bearer {token}",
+            }
+            assert (await door.http.get("/oauth/verify", headers=asked)).status_code == status, host
+
+
+async def test_a_server_on_a_host_of_its_own_learns_that_name() -> None:
+    received: list[bytes] = []
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        received.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    async with listening(handler) as port:
+        servers = {"mail": {"resource": HOSTS["mail"], "url": f"http://127.0.0.1:{port}/mcp"}}
+        async with door_to("mail", rules=servers) as door:
+            token = (await door.login(resource=HOSTS["mail"]))["access_token"]
+            await door.http.post(HOSTS["mail"], headers={"Authorization": f"Bearer {token}"})
+    assert b"x-forwarded-host: mail.example\r\n" in received[0].lower()
+
+
+async def test_requests_are_counted_by_server_under_names_from_the_settings() -> None:
+    async with door_to_hosts(trusted_proxies="127.0.0.1") as door:
+        names = {"/mcp": f"{ISSUER}/mcp", "mail.example/mcp": HOSTS["mail"], "root.example/": HOSTS["root"]}
+
+        async def counted(result: str, resource: str) -> float:
+            return await door.value("oauth_resource_requests_total", result=result, resource=resource)
+
+        assert await counted("allowed", "files.example/mcp") == 0  # before the first request
+        for name, resource in names.items():
+            token = (await door.login(resource=resource))["access_token"]
+            await door.http.post(resource, headers={"Authorization": f"Bearer {token}"})
+            await door.http.post(resource)
+            await door.http.put(resource)
+            assert [await counted(result, name) for result in ("allowed", "challenged", "refused")] == [1, 1, 1]
+        for uri in ("/mcp/below", "/made-up", "/made-up/as/well"):
+            asked = {"X-Original-URI": uri, "X-Original-Method": "GET", "X-Forwarded-Proto": "https"}
+            await door.http.get("/oauth/verify", headers={**asked, "X-Forwarded-Host": "mail.example"})
+        await door.http.get("/oauth/verify")
+        assert await counted("challenged", "mail.example/mcp") == 2
+        assert await counted("refused", "_other") == 3
+
+
+async def test_two_hundred_servers_have_a_bounded_number_of_series() -> None:
+    """The SDK keeps 2,000 label sets of one instrument, and merges the others."""
+    servers = [{"resource": f"{ISSUER}/{number}", "url": "http://127.0.0.1:9/mcp"} for number in range(200)]
+    async with BrokerDoor(settings={"mcp_servers": servers, "access_tokens": "own"}) as door:
+        for number in range(200):
+            await door.http.post(f"/{number}")
+            await door.http.post(f"/made-up-{number}")
+        many = await door.samples()
+    async with BrokerDoor(settings={"mcp_servers": servers[:1], "access_tokens": "own"}) as door:
+        await door.http.post("/0")
+        one = await door.samples()
+    # Three results for each server and for `_other`.
+    assert len(many) - len(one) == 3 * 201

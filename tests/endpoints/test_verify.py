@@ -101,7 +101,7 @@ async def test_the_reverse_proxy_is_told_who_sent_the_request(asked: Door) -> No
         "idp-token": "",
     }
     grown = increases(before, await asked.samples())
-    assert grown == {'oauth_resource_requests_total{result="allowed"}': 1}
+    assert grown == {'oauth_resource_requests_total{resource="mcp.example/files",result="allowed"}': 1}
 
 
 async def test_the_token_of_the_identity_provider_is_told_only_where_that_is_set() -> None:
@@ -167,9 +167,13 @@ async def test_each_other_question_ends_in_a_row_and_is_counted_once(
     assert json_of(answer)["error"] == row.error
     assert identity(answer) == {}
     result = "challenged" if row is Row.NO_TOKEN else "refused"
+    meant = {"x_forwarded_host": "mcp.example", "x_original_uri": "/files", **changes}
+    resource = f"{meant['x_forwarded_host']}{meant['x_original_uri']}".partition("?")[0].rstrip("/")
+    if row in {Row.UNTRUSTED_PROXY, Row.NOT_A_RESOURCE}:
+        resource = "_other"
     assert grown == {
         f'oauth_errors_total{{cause="client",endpoint="resource",reason="{row.reason}"}}': 1,
-        f'oauth_resource_requests_total{{result="{result}"}}': 1,
+        f'oauth_resource_requests_total{{resource="{resource}",result="{result}"}}': 1,
     }
 
 

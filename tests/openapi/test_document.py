@@ -10,8 +10,8 @@ import pytest
 from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
 from starlette.routing import BaseRoute, Mount, Route
 
-from seed_oauth.app import RoutesByPath
 from seed_oauth.http.paths import FALLBACKS, VERIFY_OF_PATH
+from seed_oauth.http.routes_by_url import RoutesByUrl
 from seed_oauth.outcomes import RegistrationOutcome, TokenOutcome
 from tests.harness import ISSUER, FrontDoor, json_of
 from tests.issued_tokens import CALLER_SECRET, EC_PEM
@@ -61,7 +61,7 @@ async def test_every_schema_is_valid(settings: Mapping[str, Any]) -> None:
 
 def paths_of(routes: list[BaseRoute], issuer_path: str) -> set[str]:
     """The paths of the route table, below the issuer; a trailing slash makes no difference."""
-    tables = (route.routes.values() for route in routes if isinstance(route, RoutesByPath))
+    tables = (route.routes for route in routes if isinstance(route, RoutesByUrl))
     routes = [*routes, *chain.from_iterable(tables)]
     paths = {route.path.rstrip("/") for route in routes if isinstance(route, Route)}
     for mount in (route for route in routes if isinstance(route, Mount)):

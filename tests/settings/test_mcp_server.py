@@ -48,7 +48,7 @@ def test_an_mcp_server_is_on_this_machine_in_a_private_network_or_behind_tls(mcp
         ({"mcp_server": "http://127.0.0.1:8000/mcp"}, "SEED_OAUTH_MCP_SERVER has the URL of this server"),
         ({"mcp_server": "https://door.example/mcp/"}, "SEED_OAUTH_MCP_SERVER has the URL of this server"),
         ({"resources": "https://door.example/a https://door.example/b"}, "set a single one"),
-        ({"resources": "https://elsewhere.example/mcp"}, "must be a path below SEED_OAUTH_ISSUER"),
+        ({"resources": "https://elsewhere.example/oauth/token"}, "that this server does not use itself"),
         (
             {"issuer": "https://door.example/tenant", "resources": "https://door.example/tenant2/mcp"},
             "must be a path below",
@@ -89,6 +89,8 @@ def test_tokens_can_be_validated_in_several_ways(given: dict[str, Any]) -> None:
         ("https://door.example", "HTTPS://DOOR.example:443/a/b/", "/a/b"),
         ("https://door.example/tenant", None, "/mcp"),
         ("https://door.example/tenant", "https://door.example/tenant/x", "/x"),
+        ("https://door.example", "https://files.example", "/"),
+        ("https://door.example/tenant", "https://door.example:8443/mcp/", "/mcp"),
     ],
 )
 def test_the_resource_is_served_at_its_path(issuer: str, resource: str | None, path: str) -> None:
@@ -127,7 +129,10 @@ FILES = {"resource": "https://door.example/files", "url": "http://files:9000/mcp
         ({"mcp_servers": [MAIL], "mcp_server": "http://mcp/"}, "MCP_SERVER and SEED_OAUTH_MCP_SERVERS are both set"),
         ({"mcp_servers": [MAIL, {**FILES, "resource": f"{MAIL['resource']}/"}]}, "names one resource twice"),
         ({"mcp_servers": [{**MAIL, "resource": "https://door.example/oauth/x"}]}, "must be a path below"),
-        ({"mcp_servers": [{**MAIL, "resource": "https://mail.example/mcp"}]}, "must be a path below"),
+        (
+            {"mcp_servers": [{**MAIL, "resource": "https://mail.example/mcp", "url": "https://MAIL.example/mcp/"}]},
+            "MCP_SERVERS has the URL of this server",
+        ),
         (
             {"mcp_servers": [MAIL, {**FILES, "url": MAIL["resource"]}]},
             "MCP_SERVERS has the URL of this server",

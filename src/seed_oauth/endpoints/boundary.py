@@ -20,6 +20,7 @@ from seed_oauth.http.early_response import early_response
 from seed_oauth.http.error_response import error_response
 from seed_oauth.http.parameters import MAXIMUM_BODY, BodyTooLargeError, MalformedRequestError
 from seed_oauth.http.paths import RESOURCE_METADATA
+from seed_oauth.http.scope_keys import RESOURCE
 from seed_oauth.identity_provider.failures import IdentityProviderError
 from seed_oauth.outcomes import AuthorizationOutcome, Cause, ClientFamily, EndpointOutcomes
 from seed_oauth.outcomes.errors import OAuthError
@@ -55,7 +56,10 @@ class Boundary:
         issuer: str,
         limit: RateLimit | None = None,
         audit: AuditTrail | None = None,
+        resource: str = "",
     ) -> None:
+        """`resource` is the name of the protected resource in the metrics; empty if there is only one."""
+        self._resource = resource
         self._endpoint = endpoint
         self._outcomes = outcomes
         self._methods = methods
@@ -122,7 +126,8 @@ class Boundary:
         is_step = answer.is_step and (self._outcomes is not AuthorizationOutcome or not _is_by_program(request))
         if error is not None:
             self._note_failed_login(error, correlation_id)
-        self._telemetry.record(outcome, answer.client_family, answer.waited, is_step=is_step)
+        resource = request.scope.get(RESOURCE, self._resource)
+        self._telemetry.record(outcome, answer.client_family, answer.waited, is_step=is_step, resource=resource)
         if self._audit is not None:
             self._audit.record(outcome, request.scope)
         line: dict[str, object] = {

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from seed_oauth.http.answer import Answer
 from seed_oauth.http.original_request import AmbiguousRequestError, OriginalRequest, original_request
+from seed_oauth.http.scope_keys import RESOURCE
 from seed_oauth.outcomes import ResourceOutcome
 from seed_oauth.outcomes.errors import OAuthError
 from seed_oauth.protocol.resource import canonical
@@ -36,17 +37,17 @@ class VerifyEndpoint:
         addresses: ClientAddresses,
         issuer: str,
         *,
+        names: Mapping[str, str],
         send_token: bool,
         now: Callable[[], float] = time,
     ) -> None:
-        """`guards` are those of the protected resources, by URL.
+        """`guards` are those of the protected resources, by URL, and `names` their names in the metrics.
 
         `addresses` knows the trusted proxies; `send_token` adds the identity provider's access token; `now` counts
         seconds since the epoch.
         """
-        # The longest first: of two resources that contain a URL, the inner one is meant.
-        by_url = ((f"{canonical(url)}/", guard) for url, guard in guards.items())
-        self._guards = sorted(by_url, key=lambda guarded: -len(guarded[0]))
+        self._guards = {canonical(url) or "": (guard, names.get(url, "")) for url, guard in guards.items()}
+        self._parts = max(url.count("/") for url in self._guards) + 1
         self._addresses = addresses
         self._issuer = issuer
         self._sends_token = send_token
@@ -67,7 +68,8 @@ class VerifyEndpoint:
             original = original_request(request)
         except AmbiguousRequestError as ambiguous:
             raise OAuthError(ResourceOutcome.NOT_A_RESOURCE, str(ambiguous)) from ambiguous
-        guard = self._guard_of(original)
+        guard, name = self._guard_of(original)
+        request.scope[RESOURCE] = name
         if original.method not in METHODS:
             allowed = {"Allow": ", ".join(METHODS)}
             raise OAuthError(ResourceOutcome.METHOD_NOT_ALLOWED, f"use {' or '.join(METHODS)}", allowed)
@@ -84,11 +86,12 @@ class VerifyEndpoint:
         }
         return await guard.allowed(request, token, Response(headers=headers))
 
-    def _guard_of(self, original: OriginalRequest) -> Guard:
-        url = f"{canonical(original.url)}/"
-        for resource, guard in self._guards:
-            if url.startswith(resource):
-                return guard
+    def _guard_of(self, original: OriginalRequest) -> tuple[Guard, str]:
+        # Of two resources that contain a URL, the inner one is meant, so the longest part of the URL comes first.
+        parts = (canonical(original.url) or "").split("/", self._parts)[: self._parts]
+        for length in range(len(parts), 0, -1):
+            if found := self._guards.get("/".join(parts[:length])):
+                return found
         raise OAuthError(
             ResourceOutcome.NOT_A_RESOURCE,
             "nothing is protected at this URL: the operator can add it to SEED_OAUTH_RESOURCES",

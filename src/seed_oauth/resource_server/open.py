@@ -17,7 +17,7 @@ from seed_oauth.resource_server.first_use import FirstUses
 from seed_oauth.resource_server.guard import Guard
 from seed_oauth.resource_server.reverse_proxy import ReverseProxy
 from seed_oauth.settings import Settings
-from seed_oauth.settings.mcp_server import path_of, script_origins
+from seed_oauth.settings.mcp_server import host_of, path_of, script_origins
 from seed_oauth.telemetry.client_spans import ClientSpans
 
 
@@ -107,12 +107,13 @@ def reverse_proxies(
             ReverseProxy(
                 server.url,
                 guard,
+                host=host_of(server.resource, settings.issuer),
                 path=path_of(server.resource, settings.issuer),
                 issuer=settings.issuer,
                 timeout=server.timeout or settings.mcp_server_timeout,
                 body_limit=settings.mcp_server_body_limit,
                 send_token=settings.mcp_server_send_token,
-                origins=script_origins(server.url, settings.issuer, settings.allowed_origins),
+                origins=script_origins(server.url, server.resource, settings.allowed_origins),
                 spans=spans(server.url),
             )
         )

@@ -60,6 +60,7 @@ class ReverseProxy:
         guard: Guard,
         *,
         path: str,
+        host: str = "",
         issuer: str,
         timeout: float,
         body_limit: int,
@@ -69,12 +70,13 @@ class ReverseProxy:
     ) -> None:
         """Pass requests to the URL `mcp_server`, which has to begin its answer within `timeout` seconds.
 
-        `path` is that of the protected resource below the issuer.
+        `path` is that of the protected resource below the issuer, or on another `host`.
         `body_limit` is in bytes; `send_token` also passes the identity provider's access token. `origins` are the web
         origins whose scripts may send requests, besides those on loopback; `*` for all. With `spans` there is a span of
         each request to the MCP server, which is told its trace instead of the client's.
         """
         self.path = path
+        self.host = host
         self.origins = origins
         self._spans = spans
         self._not_passed_on = _NOT_PASSED_ON | (TRACE_FIELDS if spans else frozenset())
@@ -85,7 +87,7 @@ class ReverseProxy:
         self._body_limit = min(body_limit, LARGEST) if guard.reads_bodies else body_limit
         self._answer_within = timeout
         self._sends_token = send_token
-        self._forwarded = {"X-Forwarded-Host": public.netloc, "X-Forwarded-Proto": public.scheme}
+        self._forwarded = {"X-Forwarded-Host": host or public.netloc, "X-Forwarded-Proto": public.scheme}
         self._session: aiohttp.ClientSession | None = None
 
     async def __call__(self, request: Request) -> Answer:

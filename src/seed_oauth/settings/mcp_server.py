@@ -59,7 +59,7 @@ class McpServer(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     resource: validators.Url
-    """The URL that clients connect to, below the issuer."""
+    """The URL that clients connect to, below the issuer or on another host."""
     url: Annotated[str, AfterValidator(_url)]
     """The URL that requests are forwarded to."""
     required_scopes: validators.AdvertisedScopes | None = None
@@ -87,7 +87,7 @@ class McpServerSettings(BaseSettings):
     mcp_server: McpServerUrl = None
     """URL of the MCP server. Requests with a valid access token are forwarded to it. Unset, nothing is forwarded."""
     mcp_servers: tuple[McpServer, ...] = ()
-    """Several MCP servers instead of one, each with its `resource` below the issuer and its `url`, as a JSON list or as
+    """Several MCP servers instead of one, each with its `resource` and its `url`, as a JSON list or as
     `[[mcp_servers]]` in the settings file: [Many MCP servers](../how-to/many-mcp-servers.md)."""
     mcp_server_timeout: Annotated[float, Field(gt=0, le=3600)] = 120.0
     """Seconds until the response of the MCP server must begin. A response that has begun may take any time."""
@@ -115,8 +115,8 @@ def check(settings: "Settings") -> None:
         path = path_of(server.resource, settings.issuer)
         if not path or not _PLAIN_PATH.fullmatch(path) or _OWN_PATHS.match(path):
             raise ValueError(
-                f"{setting}: the resource {server.resource} must be a path below {PREFIX}ISSUER that this server does "
-                f"not use itself: write {settings.issuer}/mcp"
+                f"{setting}: the resource {server.resource} must be a path below {PREFIX}ISSUER, or on another host, "
+                f"that this server does not use itself: write {settings.issuer}/mcp"
             )
         url = urlsplit(server.url)
         if canonical(server.url) in ours or (url.hostname in LOOPBACK_HOSTS and url.port == settings.port):
@@ -124,18 +124,38 @@ def check(settings: "Settings") -> None:
 
 
 def path_of(resource: str, issuer: str) -> str:
-    """The path of a resource below the issuer, starting with a slash; empty if it is elsewhere."""
+    """The path of a resource below the issuer or on another host, starting with a slash; empty if it is elsewhere."""
     base, whole = canonical(issuer), canonical(resource)
-    if base is None or whole is None or not f"{whole}/".startswith(f"{base}/"):
+    if base is None or whole is None:
         return ""
-    return whole.removeprefix(base) or "/"
+    if host_of(resource, issuer):
+        return urlsplit(whole).path or "/"
+    return (whole.removeprefix(base) or "/") if f"{whole}/".startswith(f"{base}/") else ""
 
 
-def script_origins(mcp_server: str, issuer: str, allowed: tuple[str, ...]) -> tuple[str, ...]:
+def host_of(resource: str, issuer: str) -> str:
+    """The host of a resource, with its port if that is not the default; empty if it is that of the issuer."""
+    host = urlsplit(canonical(resource) or "").netloc
+    return "" if host == urlsplit(canonical(issuer) or "").netloc else host
+
+
+def resource_names(settings: "Settings") -> dict[str, str]:
+    """The names of the protected resources in the metrics: the path, after the host if that is not the issuer's.
+
+    There are none if there is only one resource.
+    """
+    found = {}
+    for resource in settings.protected_resources:
+        path = urlsplit(canonical(resource) or "").path or "/"
+        found[resource] = f"{host_of(resource, settings.issuer)}{path}"
+    return found if len(found) > 1 else {}
+
+
+def script_origins(mcp_server: str, resource: str, allowed: tuple[str, ...]) -> tuple[str, ...]:
     """The web origins whose scripts may call the MCP server, besides those on loopback; `*` for all."""
     if "*" in allowed or urlsplit(mcp_server).hostname not in LOOPBACK_HOSTS:
         return ("*",)
-    own = urlsplit(issuer)
+    own = urlsplit(resource)
     return (f"{own.scheme}://{own.netloc}", *allowed)
 
 

@@ -225,6 +225,7 @@ RESOURCE_REQUESTS = Series(
     help="Requests to the protected resource, by result",
     labels=("result",),
     known=label_sets(result=ResourceResult),
+    from_settings=("resource",),
 )
 WORKER_UP = Series(
     name="seed_oauth_worker_up",

@@ -2,7 +2,7 @@
 
 from collections import Counter as Counted
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
 from opentelemetry.context import Context
@@ -45,6 +45,7 @@ from seed_oauth.telemetry.contract import (
     IdpOutcome,
     Operation,
     Refusal,
+    ResourceResult,
     error_attributes,
 )
 from seed_oauth.telemetry.failed_logins import FailedLogin
@@ -106,6 +107,7 @@ class Telemetry:
         self._idp_requests = counters[IDP_REQUESTS]
         self._idp_request_duration = histograms[IDP_REQUEST_DURATION]
         self._flow_steps = counters[FLOW_STEPS]
+        self._resource_requests = counters[RESOURCE_REQUESTS]
         self._client_errors = counters[CLIENT_ERRORS]
         self._authorization_wait = histograms[AUTHORIZATION_WAIT]
         self._refused = counters[REFUSED_REQUESTS]
@@ -116,7 +118,7 @@ class Telemetry:
         self._on_outcome = on_outcome
         self.note_failed_login = on_failed_login
         # Deques, because push readers collect in their own thread.
-        self._outcomes: deque[tuple[Outcome, ClientFamily, bool]] = deque()
+        self._outcomes: deque[tuple[Outcome, ClientFamily, bool, str]] = deque()
         self._waits: deque[tuple[float, Context]] = deque()
         self._durations: defaultdict[IdpRequest, deque[tuple[float, Context]]] = defaultdict(deque)
 
@@ -127,13 +129,14 @@ class Telemetry:
         waited: float | None = None,
         *,
         is_step: bool = True,
+        resource: str = "",
     ) -> None:
         """Count the outcome of a request: in the counter of its endpoint, as an error, and as steps of the flow.
 
         `waited` is the time in seconds that its user spent at the identity provider. `is_step` is false if it was not
-        a step of a user.
+        a step of a user. `resource` is one of those in `expect`; empty if there is only one.
         """
-        self._outcomes.append((outcome, client_family, is_step))
+        self._outcomes.append((outcome, client_family, is_step, resource))
         if waited is not None:
             self._waits.append((waited, self._context()))
         if self._on_outcome is not None:
@@ -141,6 +144,12 @@ class Telemetry:
             self._on_outcome()
         elif len(self._outcomes) >= _BATCH_SIZE:
             self.flush()
+
+    def expect(self, resources: Iterable[str]) -> None:
+        """Begin to count the requests to each of these resources at 0."""
+        for resource in resources:
+            for result in ResourceResult:
+                self._resource_requests.add(0, _resource_attributes(result, resource))
 
     def record_exchange(self, grant_type: GrantType, outcome: IdpOutcome, seconds: float) -> None:
         """Count one request to the IdP's token endpoint and its duration, as an exchange and as a request."""
@@ -170,9 +179,11 @@ class Telemetry:
 
     def flush(self) -> None:
         """Record the buffered measurements in the instruments."""
-        for (outcome, family, is_step), times in Counted(_taken_from(self._outcomes)).items():
+        for (outcome, family, is_step, resource), times in Counted(_taken_from(self._outcomes)).items():
             for counter, attributes in self._of_outcome[outcome]:
                 counter.add(times, attributes)
+            if outcome in RESOURCE_RESULTS:
+                self._resource_requests.add(times, _resource_attributes(RESOURCE_RESULTS[outcome], resource))
             # Every login begins with a request without a token.
             if outcome.cause is not None and outcome is not ResourceOutcome.NO_TOKEN:
                 self._client_errors.add(times, {"client_family": family.value, "endpoint": ENDPOINTS[type(outcome)]})
@@ -223,9 +234,11 @@ def _increments(outcome: Outcome, counters: Mapping[Series, Counter]) -> list[tu
         increments.append((counters[ERRORS], error_attributes(outcome)))
     if outcome in DECISIONS:
         increments.append((counters[CONSENT_DECISIONS], {"decision": DECISIONS[outcome].value}))
-    if outcome in RESOURCE_RESULTS:
-        increments.append((counters[RESOURCE_REQUESTS], {"result": RESOURCE_RESULTS[outcome].value}))
     return increments
+
+
+def _resource_attributes(result: ResourceResult, resource: str) -> Mapping[str, str]:
+    return {"result": result.value, "resource": resource} if resource else {"result": result.value}
 
 
 def _counter(meter: Meter, series: Series) -> Counter:

@@ -28,6 +28,8 @@ class Series:
     """Every possible label set; counters start with all of them at 0."""
     kind: Kind = Kind.COUNTER
     unit: str = ""
+    from_settings: tuple[str, ...] = ()
+    """More labels, whose values are in the settings; absent where those have only one value."""
     buckets: tuple[float, ...] = ()
     """The upper bounds of a histogram's buckets, in `unit`."""
 

@@ -20,7 +20,7 @@ from seed_oauth.outcomes import (
 )
 from seed_oauth.resource_server.reverse_proxy import METHODS
 from seed_oauth.settings import Settings
-from seed_oauth.settings.mcp_server import path_of
+from seed_oauth.settings.mcp_server import host_of, path_of
 
 _FORM = "application/x-www-form-urlencoded"
 _JSON = "application/json"
@@ -70,6 +70,8 @@ def _endpoints(settings: Settings) -> dict[str, object]:
     if settings.can_check_tokens:
         paths[our_paths.VERIFY] = {"get": _verify(settings)}
     for server in settings.forwarded:
+        if host_of(server.resource, settings.issuer):
+            continue  # this document describes one host
         path = path_of(server.resource, settings.issuer)
         paths[path] = {method.lower(): _resource(settings, server.resource, path, method) for method in METHODS}
     return paths
