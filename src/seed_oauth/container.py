@@ -122,8 +122,9 @@ class Container:
             contact=settings.contact,
         )
         self.redirect_uri_rules = RedirectUriRules(settings.issuer, settings.private_use_schemes)
-        documents = ClientDocuments(client_documents, self.redirect_uri_rules, self.policy, archive)
-        keys = ClientKeys(client_documents, archive)
+        record = pipeline.telemetry.record_document_request
+        documents = ClientDocuments(client_documents, self.redirect_uri_rules, self.policy, archive, record)
+        keys = ClientKeys(client_documents, archive, record)
         registered = CachedClientStore(clients or stores.clients)
         _observe(registered, settings.client_quota, pipeline)
         self.clients = ResolvedClientStore(
