@@ -22,7 +22,7 @@ from seed_oauth.endpoints.boundary import Boundary, Endpoint, document_route
 from seed_oauth.endpoints.callback import CallbackEndpoint
 from seed_oauth.endpoints.consent import ConsentEndpoint
 from seed_oauth.endpoints.health import ReadinessEndpoint, healthz
-from seed_oauth.endpoints.metadata import authorization_server_metadata, documents
+from seed_oauth.endpoints.metadata import Document, authorization_server_metadata, documents
 from seed_oauth.endpoints.openapi import ApiDescription
 from seed_oauth.endpoints.registration import RegistrationEndpoint
 from seed_oauth.endpoints.revocation import RevocationEndpoint

@@ -10,14 +10,9 @@ import httpx
 
 from seed_oauth.access.rules import AccessRules
 from seed_oauth.clients import ClientStore
-from seed_oauth.clients.archive import DocumentArchive
 from seed_oauth.clients.assertion import ClientAssertions, UsedAssertions
 from seed_oauth.clients.authentication import ClientAuthentication
-from seed_oauth.clients.cached import CachedClientStore
-from seed_oauth.clients.keys import ClientKeys
-from seed_oauth.clients.metadata_document import ClientDocuments
-from seed_oauth.clients.policy import ClientPolicy
-from seed_oauth.clients.resolved import ResolvedClientStore
+from seed_oauth.clients.open import open_clients
 from seed_oauth.endpoints.backchannel_logout import BackchannelLogoutEndpoint
 from seed_oauth.endpoints.health import Readiness
 from seed_oauth.endpoints.introspection import IntrospectionEndpoint, callers
@@ -46,7 +41,6 @@ from seed_oauth.http_client.guarded_transport import GuardedTransport
 from seed_oauth.identity_provider.logout_token import LogoutTokens
 from seed_oauth.identity_provider.metadata import MetadataSource
 from seed_oauth.identity_provider.open import open_identity_provider
-from seed_oauth.protocol.redirect_uri import RedirectUriRules
 from seed_oauth.rate_limits import RateLimits
 from seed_oauth.rate_limits.client_address import ClientAddresses
 from seed_oauth.resource_server.open import accepting, guards_without_bodies, open_tokens, reverse_proxies
@@ -56,7 +50,6 @@ from seed_oauth.settings.store_url import is_redis
 from seed_oauth.storage.open import open_stores
 from seed_oauth.telemetry import Recording
 from seed_oauth.telemetry.audit import AuditTrail
-from seed_oauth.telemetry.gauges import CLIENT_QUOTA, REGISTERED_CLIENTS, STORE_CHECK
 from seed_oauth.telemetry.mcp_operations import OTHER
 from seed_oauth.telemetry.steps import Step
 
@@ -113,32 +106,16 @@ class Container:
         addresses = ClientAddresses(settings.trusted_proxies)
         self.audit = AuditTrail(settings, sealer.pseudonym, addresses.text_of) if settings.audit_log else None
         client_documents = client_documents or GuardedTransport(allow_loopback=settings.client_documents_on_loopback)
-        # What is not sealed is not archived; in the relay flow there may be no keys.
-        archive = DocumentArchive(stores.documents, sealer, now) if settings.secret_keys else None
         self.resources = ProtectedResources(settings.protected_resources)
         self.resource_names = resource_names(settings)
         if self.resource_names:
             pipeline.telemetry.expect([*self.resource_names.values(), OTHER])
-        self.policy = ClientPolicy(
-            redirect_hosts=settings.redirect_hosts,
-            document_hosts=settings.client_document_hosts,
-            denied_document_hosts=settings.denied_client_document_hosts,
-            contact=settings.contact,
+        opened = open_clients(
+            settings, pipeline, clients or stores.clients, stores.documents, sealer, transport=client_documents, now=now
         )
-        self.redirect_uri_rules = RedirectUriRules(settings.issuer, settings.private_use_schemes)
-        keys = ClientKeys(client_documents, archive)
-        registered = CachedClientStore(clients or stores.clients)
-        _observe(registered, settings.client_quota, pipeline)
-        self.clients = ResolvedClientStore(
-            registered,
-            settings.clients,
-            ClientDocuments(client_documents, self.redirect_uri_rules, self.policy, archive)
-            if settings.client_id_metadata_documents
-            else None,
-            keys,
-        )
+        self.clients, self.policy, self.redirect_uri_rules = opened.store, opened.policy, opened.redirect_uri_rules
         self.readiness = Readiness(settings, self.clients, idp, pipeline.telemetry.record_ready)
-        verifier = ClientAssertions(settings.issuer, keys, assertions or stores.assertions, now)
+        verifier = ClientAssertions(settings.issuer, opened.keys, assertions or stores.assertions, now)
         self.authentication = ClientAuthentication(self.clients, verifier)
 
         revocations = Revocations(stores.revocations, now, epoch=settings.revoke_before)
@@ -250,7 +227,15 @@ class Container:
 
         self._background: list[_Background] = [idp, self.readiness, *([sharing] if sharing else [])]
         # Closed in reverse order.
-        self._closable: list[_Closable] = [stores, client_documents, keys, self.clients, idp, revocations, revoker]
+        self._closable: list[_Closable] = [
+            stores,
+            client_documents,
+            opened.keys,
+            self.clients,
+            idp,
+            revocations,
+            revoker,
+        ]
         self._closable += [held_responses, self.readiness]
         self._closable += [part for part in (*self.proxies, sharing, self.audit) if part is not None]
 
@@ -263,13 +248,6 @@ class Container:
             for work in self._background:
                 work.start()
             yield
-
-
-def _observe(clients: CachedClientStore, quota: int, pipeline: Recording) -> None:
-    pipeline.observe(STORE_CHECK, lambda: clients.check_seconds)
-    pipeline.observe(REGISTERED_CLIENTS, lambda: clients.registered)
-    # A store that does not tell how many clients it has may have another quota.
-    pipeline.observe(CLIENT_QUOTA, lambda: dict.fromkeys(clients.registered, quota))
 
 
 def idp_parameters(settings: Settings) -> IdpParameters:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -29,6 +30,7 @@ from seed_oauth.clients.published import (
 from seed_oauth.envelopes.seal import Sealer
 from seed_oauth.http_client.guarded_transport import ForbiddenAddressError
 from seed_oauth.outcomes.errors import StoreError
+from seed_oauth.telemetry.client_documents import DocumentOutcome
 
 pytestmark = pytest.mark.anyio
 
@@ -51,8 +53,14 @@ class Publisher:
         self.now = 0.0
         self.may_answer = asyncio.Event()
         self.may_answer.set()
+        self.recorded: list[tuple[DocumentOutcome, float]] = []
         self.documents: PublishedDocuments[Any] = PublishedDocuments(
-            httpx.MockTransport(self._handle), self._read, limit=100, archive=archive, clock=lambda: self.now
+            httpx.MockTransport(self._handle),
+            self._read,
+            limit=100,
+            archive=archive,
+            record=lambda *request: self.recorded.append(request),
+            clock=lambda: self.now,
         )
 
     async def _handle(self, request: httpx.Request) -> httpx.Response:
@@ -101,6 +109,48 @@ def test_a_document_is_fresh_as_long_as_it_says_within_bounds(cache_control: str
 @given(st.text())
 def test_freshness_is_within_bounds_whatever_the_header_says(cache_control: str) -> None:
     assert SHORTEST <= freshness(cache_control) <= LONGEST
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        (answers(), DocumentOutcome.OK),
+        (lambda _: httpx.Response(200, json={"bad": True}), DocumentOutcome.OK),
+        (answers(404), DocumentOutcome.HTTP_4XX),
+        (answers(503), DocumentOutcome.HTTP_5XX),
+        (answers(302), DocumentOutcome.INVALID_RESPONSE),
+        (lambda _: httpx.Response(200, content=b" " * 101), DocumentOutcome.INVALID_RESPONSE),
+        (httpx.ReadTimeout("slow"), DocumentOutcome.TIMEOUT),
+        (httpx.ConnectError("refused"), DocumentOutcome.CONNECT_ERROR),
+        (ForbiddenAddressError("private"), DocumentOutcome.FORBIDDEN),
+    ],
+)
+async def test_a_request_is_recorded_by_its_outcome(
+    answer: Callable[[httpx.Request], httpx.Response] | Exception, outcome: DocumentOutcome
+) -> None:
+    publisher = Publisher(answer)
+    with suppress(BadClientDocumentError, ClientDocumentUnavailableError):
+        await publisher.documents.get(URL)
+    assert publisher.recorded == [(outcome, 0.0)]
+
+
+async def test_a_url_without_a_host_is_recorded_as_forbidden() -> None:
+    publisher = Publisher()
+    with pytest.raises(BadClientDocumentError):
+        await publisher.documents.get("https://[::1/client.json")
+    assert publisher.recorded == [(DocumentOutcome.FORBIDDEN, 0.0)]
+
+
+async def test_a_request_that_is_cancelled_is_recorded_with_its_duration() -> None:
+    publisher = Publisher()
+    publisher.may_answer.clear()
+    waiting = asyncio.create_task(publisher.documents.get(URL))
+    while not publisher.asked:
+        await asyncio.sleep(0)
+    publisher.now = 3.0
+    await publisher.documents.aclose()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert publisher.recorded == [(DocumentOutcome.CANCELLED, 3.0)]
 
 
 async def test_a_fresh_document_is_not_fetched_again_and_one_that_is_not_is() -> None:

@@ -36,6 +36,7 @@ async def test_every_known_label_set_is_there_at_0_from_the_start(door: FrontDoo
 
 async def test_a_scrape_has_the_contracts_names_types_labels_and_help() -> None:
     async with BrokerDoor() as door:
+        await door.authorize(client_id="https://app.example/client.json")
         tokens = await door.login()
         await door.token(refresh_request(refresh_token=tokens["refresh_token"]))
         door.pipeline.telemetry.record_ready(Check.STORE, True)

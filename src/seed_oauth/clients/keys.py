@@ -7,7 +7,7 @@ import httpx
 
 from seed_oauth.clients import BadClientDocumentError, Client
 from seed_oauth.clients.archive import DocumentArchive
-from seed_oauth.clients.published import PublishedDocuments
+from seed_oauth.clients.published import PublishedDocuments, Record
 from seed_oauth.protocol.jwk import BadKeysError, PublicKey, read_jwk_set
 
 MAXIMUM_JWK_SET = 32 * 1024
@@ -24,10 +24,13 @@ class ClientKeys:
         self,
         transport: httpx.AsyncBaseTransport,
         archive: DocumentArchive | None = None,
+        record: Record = lambda *_: None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        """`transport`, `archive` and `clock` are those of `PublishedDocuments`."""
-        self._published = PublishedDocuments(transport, _read, limit=MAXIMUM_JWK_SET, archive=archive, clock=clock)
+        """`transport`, `archive`, `record` and `clock` are those of `PublishedDocuments`."""
+        self._published = PublishedDocuments(
+            transport, _read, limit=MAXIMUM_JWK_SET, archive=archive, record=record, clock=clock
+        )
 
     async def find(self, client: Client, key_id: str | None) -> Sequence[PublicKey]:
         """The client's keys with this `kid`; all of them for None.

@@ -13,7 +13,7 @@ from seed_oauth.clients import metadata as client_metadata
 from seed_oauth.clients.archive import DocumentArchive
 from seed_oauth.clients.metadata import BadMetadataError
 from seed_oauth.clients.policy import ALLOW_ALL, ClientPolicy
-from seed_oauth.clients.published import PublishedDocuments
+from seed_oauth.clients.published import PublishedDocuments, Record
 from seed_oauth.protocol.jwk import BadKeysError, read_jwk_set
 from seed_oauth.protocol.redirect_uri import RedirectUriRules
 
@@ -56,11 +56,14 @@ class ClientDocuments:
         rules: RedirectUriRules,
         policy: ClientPolicy = ALLOW_ALL,
         archive: DocumentArchive | None = None,
+        record: Record = lambda *_: None,
     ) -> None:
-        """`transport` and `archive` are those of `PublishedDocuments`."""
+        """`transport`, `archive` and `record` are those of `PublishedDocuments`."""
         self._rules = rules
         self._policy = policy
-        self._documents = PublishedDocuments(transport, self._client, limit=MAXIMUM_DOCUMENT, archive=archive)
+        self._documents = PublishedDocuments(
+            transport, self._client, limit=MAXIMUM_DOCUMENT, archive=archive, record=record
+        )
 
     async def get(self, client_id: str) -> Client:
         """The client whose document is at `client_id`.

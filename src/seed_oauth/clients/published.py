@@ -17,6 +17,7 @@ from seed_oauth.clients.policy import host_of
 from seed_oauth.http_client.fetch import Response, TooLargeError, fetch
 from seed_oauth.http_client.guarded_transport import ForbiddenAddressError
 from seed_oauth.http_client.single_flight import SingleFlight, TooManyLoadsError
+from seed_oauth.telemetry.client_documents import DocumentOutcome
 
 CAPACITY = 1000
 """Documents cached at most; the one used longest ago is dropped first."""
@@ -49,6 +50,18 @@ _MAX_AGE = re.compile(r'max-age\s*=\s*"?(\d{1,9})')
 # that they do not know yet.
 _GONE = frozenset({httpx.codes.NOT_FOUND, httpx.codes.GONE})
 
+_OUTCOMES: Mapping[type[Exception], DocumentOutcome] = {
+    httpx.InvalidURL: DocumentOutcome.FORBIDDEN,
+    ForbiddenAddressError: DocumentOutcome.FORBIDDEN,
+    TooLargeError: DocumentOutcome.INVALID_RESPONSE,
+    httpx.TimeoutException: DocumentOutcome.TIMEOUT,
+    httpx.TransportError: DocumentOutcome.CONNECT_ERROR,
+}
+"""The first that fits."""
+
+Record = Callable[[DocumentOutcome, float], None]
+"""Is told of each request how it ended, and after how many seconds."""
+
 Value = TypeVar("Value")
 
 
@@ -69,6 +82,7 @@ class PublishedDocuments(Generic[Value]):
         *,
         limit: int,
         archive: DocumentArchive | None = None,
+        record: Record = lambda *_: None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         """Fetch nothing yet.
@@ -78,9 +92,12 @@ class PublishedDocuments(Generic[Value]):
             read: the value of a document, given its URL and its content; raises `BadClientDocumentError`.
             limit: bytes of a document.
             archive: keeps the documents of clients in use across restarts.
+            record: is told of each request.
             clock: counts seconds and never goes back.
         """
         self._transport = transport
+        self._record = record
+        self._clock = clock
         self._read = read
         self._limit = limit
         self._archive = archive
@@ -149,7 +166,7 @@ class PublishedDocuments(Generic[Value]):
 
     async def _fetch(self, url: str) -> Response:
         try:
-            return await fetch(self._transport, url, limit=self._limit)
+            return await self._timed(url)
         except httpx.InvalidURL as invalid:
             raise BadClientDocumentError("must be at a URL that names a host") from invalid
         except ForbiddenAddressError as forbidden:
@@ -160,6 +177,26 @@ class PublishedDocuments(Generic[Value]):
             raise ClientDocumentUnavailableError("did not come in time") from trouble
         except httpx.TransportError as trouble:
             raise ClientDocumentUnavailableError("cannot be reached") from trouble
+
+    async def _timed(self, url: str) -> Response:
+        started, outcome = self._clock(), DocumentOutcome.CANCELLED
+        try:
+            response = await fetch(self._transport, url, limit=self._limit)
+            outcome = _outcome_of(response.status)
+        except tuple(_OUTCOMES) as failure:
+            outcome = next(outcome for kind, outcome in _OUTCOMES.items() if isinstance(failure, kind))
+            raise
+        finally:
+            self._record(outcome, self._clock() - started)
+        return response
+
+
+def _outcome_of(status: int) -> DocumentOutcome:
+    if httpx.codes.is_client_error(status):
+        return DocumentOutcome.HTTP_4XX
+    if httpx.codes.is_server_error(status):
+        return DocumentOutcome.HTTP_5XX
+    return DocumentOutcome.OK if status == httpx.codes.OK else DocumentOutcome.INVALID_RESPONSE
 
 
 def _domain(url: str) -> str:

@@ -24,6 +24,7 @@ from seed_oauth.outcomes import (
     RevocationOutcome,
     TokenOutcome,
 )
+from seed_oauth.telemetry.client_documents import DOCUMENT_REQUEST_DURATION, DOCUMENT_REQUESTS
 from seed_oauth.telemetry.gauges import GAUGES
 from seed_oauth.telemetry.push import VERSION
 from seed_oauth.telemetry.series import Attributes, Kind, Series, label_sets
@@ -272,6 +273,8 @@ CONTRACT: tuple[Series, ...] = (
     CLIENT_ERRORS,
     IDP_REQUESTS,
     IDP_REQUEST_DURATION,
+    DOCUMENT_REQUESTS,
+    DOCUMENT_REQUEST_DURATION,
     CONSENT_DECISIONS,
     CALLBACKS,
     AUTHORIZATION_WAIT,

@@ -20,6 +20,7 @@ from seed_oauth.outcomes import (
     RegistrationOutcome,
     ResourceOutcome,
 )
+from seed_oauth.telemetry.client_documents import DOCUMENT_REQUEST_DURATION, DOCUMENT_REQUESTS, DocumentOutcome
 from seed_oauth.telemetry.contract import (
     AUTHORIZATION_REQUESTS,
     AUTHORIZATION_WAIT,
@@ -110,6 +111,8 @@ class Telemetry:
         self._resource_requests = counters[RESOURCE_REQUESTS]
         self._client_errors = counters[CLIENT_ERRORS]
         self._authorization_wait = histograms[AUTHORIZATION_WAIT]
+        self._document_requests = counters[DOCUMENT_REQUESTS]
+        self._document_request_duration = histograms[DOCUMENT_REQUEST_DURATION]
         self._refused = counters[REFUSED_REQUESTS]
         self._restarts = counters[WORKER_RESTARTS]
         self._ready = meter.create_gauge(READY.name, unit=READY.unit, description=READY.help)
@@ -158,6 +161,11 @@ class Telemetry:
     def record_idp_request(self, operation: Operation, outcome: IdpOutcome, seconds: float) -> None:
         """Count one request to the IdP that is not a token exchange, and its duration."""
         self._durations[operation, outcome, None].append((seconds, self._context()))
+
+    def record_document_request(self, outcome: DocumentOutcome, seconds: float) -> None:
+        """Count one request for a document that a client publishes, and its duration."""
+        self._document_requests.add(1, {"outcome": outcome.value})
+        self._document_request_duration.record(seconds, {"outcome": outcome.value}, self._context())
 
     def record_step(self, step: Step, client_family: ClientFamily, times: int = 1) -> None:
         """Count a step that is not the outcome of a request to an endpoint."""
