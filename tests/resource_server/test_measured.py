@@ -15,8 +15,10 @@ from starlette.types import Message, Receive, Scope, Send
 
 from seed_oauth import Pipeline, Settings, protect
 from seed_oauth.http.scope_keys import ADMITTED
+from seed_oauth.outcomes import GrantType
 from seed_oauth.resource_server.measured import LARGEST_ANSWER, LARGEST_REQUEST, MeasuredOperations
 from seed_oauth.settings import SettingsError
+from seed_oauth.telemetry.contract import ENDPOINTS, IdpOutcome, Operation
 from seed_oauth.telemetry.mcp_operations import McpOperations
 from tests.broker import BrokerDoor
 from tests.harness import ISSUER, SETTINGS, FrontDoor
@@ -96,6 +98,9 @@ class Site:
         ({"jsonrpc": "2.0", "id": 1, "method": "made/up"}, ("_other",)),
         ({"jsonrpc": "2.0", "id": 1, "result": {}}, ("_other",)),
         ([call(), call()], ("_other",)),
+        ([call()], ("search", "tools/call")),
+        ({**call(), "params": ["search"]}, ("_other", "tools/call")),
+        ({**call(), "method": 1}, ("_other",)),
         (b"no json", ("_other",)),
         (b"", ("_other",)),
         (b"[" * 10_000 + b"]" * 10_000, ("_other",)),
@@ -217,7 +222,7 @@ async def test_whatever_is_sent_passes_unchanged_and_raises_nothing(asked: bytes
     async def echo(scope: Scope, receive: Receive, send: Send) -> None:
         await _admitted(scope, receive, send, answered)
 
-    operations = McpOperations(NoOpMeter("none"), lambda: None)
+    operations = McpOperations(NoOpMeter("none"))
     await MeasuredOperations(echo, operations, ())(_scope(), _body(asked), keep)
     assert b"".join(sent) == answered
 
@@ -297,7 +302,27 @@ async def test_more_labels_than_a_dashboard_can_show_come_under_one() -> None:
     for number in range(100):
         operations.record(1.0, "tools/call", f"tool-{number}", None, "2025-11-25")
     samples = await FrontDoor(pipeline=pipeline).samples()
-    assert len([name for name, _ in samples if name == COUNT]) <= 41
+    assert len([name for name, _ in samples if name == COUNT]) <= 26
+
+
+async def test_an_instance_keeps_under_a_thousand_series_however_many_tools_fail() -> None:
+    pipeline = Pipeline()
+    operations = pipeline.mcp_operations()
+    for method in ("initialize", "notifications/initialized", "tools/list"):
+        operations.record(1.0, method, None, None, "2025-11-25")
+    for kind in (None, "tool_error", "4xx", "5xx", "cancelled", "-32602"):
+        for number in range(20):
+            operations.record(1.0, "tools/call", f"tool-{number}", kind, "2025-11-25")
+    for outcome in (row for rows in ENDPOINTS for row in rows):
+        pipeline.telemetry.record(outcome, waited=1.0)
+    for asked in Operation:
+        pipeline.telemetry.record_idp_request(asked, IdpOutcome.OK, 0.1)
+    for grant_type in GrantType:
+        pipeline.telemetry.record_exchange(grant_type, IdpOutcome.OK, 0.1)
+    samples = await FrontDoor(pipeline=pipeline).samples()
+    named = {dict(labels).get("gen_ai_tool_name") for name, labels in samples if name == COUNT}
+    assert named >= {f"tool-{number}" for number in range(20)}
+    assert len([name for name, _ in samples if name.startswith(("oauth_", "mcp_", "seed_oauth_"))]) <= 1000
 
 
 def test_tools_are_named_by_the_setting_and_by_the_rules() -> None:

@@ -3,6 +3,9 @@
 ADMITTED = "seed_oauth.admitted"
 """In the scope of a request whose access token was accepted."""
 
+OPERATIONS = "seed_oauth.operations"
+"""In the scope of a request whose body was read for the rules of tools: a tuple of `access.tools.Operation`."""
+
 DRAINING = "seed_oauth.draining"
 """In the state of a request's scope: an `asyncio.Event` that is set when the server begins to stop."""
 

@@ -13,7 +13,7 @@ from seed_oauth.http import log_fields
 from seed_oauth.http.answer import Answer
 from seed_oauth.http.cors import READABLE_HEADERS
 from seed_oauth.http.paths import resource_metadata_url
-from seed_oauth.http.scope_keys import ADMITTED
+from seed_oauth.http.scope_keys import ADMITTED, OPERATIONS
 from seed_oauth.outcomes import ClientFamily, ResourceOutcome
 from seed_oauth.outcomes.errors import JsonRpcError, OAuthError
 from seed_oauth.protocol.scope import ScopeHierarchy
@@ -113,9 +113,10 @@ class Guard:
         if not client.sends_body and request.method != "POST":
             return None
         asked = asked_by(request.headers.raw, await client.read())
+        request.scope[OPERATIONS] = asked.operations
         if self._names_tools:
             _note_tools(asked)
-        needed = list(dict.fromkeys(scope for one in asked.operations for scope in self._operations.needed_by(one)))
+        needed = list(dict.fromkeys([scope for one in asked.operations for scope in self._operations.needed_by(one)]))
         if needed:
             if not (token.scopes.issuperset(needed) or self._hierarchy.covers(token.scopes, needed)):
                 raise self._refusal(request, token, needed, asked)

@@ -4,16 +4,14 @@ Nothing is held back or changed: the beginning of the request and of its answer 
 and read when the answer ends. Nothing is refused here either: what cannot be read is an operation of another kind.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from time import perf_counter
 
 import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from seed_oauth.access.tools import CALL, Operation
-from seed_oauth.http.parameters import MalformedRequestError
-from seed_oauth.http.scope_keys import ADMITTED
-from seed_oauth.resource_server.operations import operations_in
+from seed_oauth.http.scope_keys import ADMITTED, OPERATIONS
 from seed_oauth.settings import Settings
 from seed_oauth.settings.tools import METHODS
 from seed_oauth.telemetry import Recording
@@ -31,10 +29,13 @@ CANCELLED = "cancelled"
 _SERVER_ERROR = 500
 _CLIENT_ERROR = 400
 
+_VERSION = b"mcp-protocol-version"
+_VERSIONS = {version.encode(): version for version in PROTOCOL_VERSIONS}
+
 # JSON-RPC 2.0 §5.1, and the one that MCP adds for resources.
 _CODES = frozenset({-32700, -32600, -32601, -32602, -32603, -32002})
 
-_SIGNS = (b'"isError"', b'"error"')
+_SIGN = b'rror"'  # of "isError" and "error" alike
 
 
 class MeasuredOperations:
@@ -86,7 +87,7 @@ class MeasuredOperations:
             if recorded or ADMITTED not in scope:
                 return
             recorded = True
-            method, tool = self._labels(asked)
+            method, tool = self._labels(_operations(scope, asked))
             self._operations.record(self._clock() - started, method, tool, error, _version(scope))
 
         async def copy_request() -> Message:
@@ -104,13 +105,13 @@ class MeasuredOperations:
         finally:
             record(CANCELLED)
 
-    def _labels(self, asked: "_Beginning") -> tuple[str, str | None]:
-        operation = _operation(asked)
-        if operation.method not in METHODS:
+    def _labels(self, operations: Sequence[Operation]) -> tuple[str, str | None]:
+        method, name = operations[0] if len(operations) == 1 else (OTHER, None)
+        if method not in METHODS:
             return OTHER, None
-        if operation.method != CALL:
-            return operation.method, None
-        return CALL, operation.name if operation.name in self._tools else OTHER
+        if method != CALL:
+            return method, None
+        return CALL, name if name in self._tools else OTHER
 
 
 def measuring(settings: Settings, pipeline: Recording) -> Callable[[ASGIApp], MeasuredOperations] | None:
@@ -170,7 +171,7 @@ class _Answer:
         if self._status >= _CLIENT_ERROR:
             return "5xx" if self._status >= _SERVER_ERROR else "4xx"
         body = self._body.bytes()
-        if not any(sign in body for sign in _SIGNS):
+        if _SIGN not in body:
             return None
         # An event stream has one message in each line with data; an answer in JSON is one.
         data = [line.removeprefix(b"data:") for line in body.splitlines() if line.startswith(b"data:")]
@@ -191,16 +192,24 @@ def _error_in(text: bytes) -> str | None:
     return TOOL_ERROR if isinstance(result, dict) and result.get("isError") is True else None
 
 
-def _operation(asked: _Beginning) -> Operation:
-    """The operation of a request that asks for one."""
+def _operations(scope: Scope, asked: _Beginning) -> Sequence[Operation]:
+    """What the request asks for: as the guard has read it, or at least what looks like one operation."""
+    if OPERATIONS in scope:
+        known: Sequence[Operation] = scope[OPERATIONS]
+        return known
     try:
-        operations = operations_in(asked.bytes()) if asked.is_whole else ()
-    except MalformedRequestError:
-        operations = ()
-    return operations[0] if len(operations) == 1 else Operation(OTHER)
+        message = orjson.loads(asked.bytes()) if asked.is_whole else None
+    except ValueError:
+        return ()
+    if isinstance(message, list) and len(message) == 1:
+        (message,) = message
+    if not isinstance(message, dict) or not isinstance(method := message.get("method"), str):
+        return ()
+    params = message.get("params")
+    name = params.get("name") if isinstance(params, dict) else None
+    return (Operation(method, name if isinstance(name, str) else None),)
 
 
 def _version(scope: Scope) -> str:
-    sent = [value for name, value in scope["headers"] if name == b"mcp-protocol-version"]
-    version = sent[0].decode("latin-1") if len(sent) == 1 else OTHER
-    return version if version in PROTOCOL_VERSIONS else OTHER
+    sent = [value for name, value in scope["headers"] if name == _VERSION]
+    return _VERSIONS.get(sent[0], OTHER) if len(sent) == 1 else OTHER

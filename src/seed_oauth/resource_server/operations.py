@@ -61,18 +61,9 @@ def asked_by(headers: Headers, body: bytes) -> Asked:
     return asked
 
 
-def operations_in(body: bytes) -> tuple[Operation, ...]:
-    """What a body asks for, whatever the header fields say.
-
-    Raises:
-        MalformedRequestError: the body is not JSON-RPC that every parser reads alike.
-    """
-    return _operations(_parsed(body))
-
-
 def _operations(message: "Mapping[str, object] | list[object]") -> tuple[Operation, ...]:
     messages = message if isinstance(message, list) else [message]
-    return tuple(found for one in messages if (found := _operation(one)))
+    return tuple([found for one in messages if (found := _operation(one))])
 
 
 def _parsed(body: bytes) -> "Mapping[str, object] | list[object]":

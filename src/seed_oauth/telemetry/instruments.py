@@ -53,7 +53,8 @@ from seed_oauth.telemetry.failed_logins import FailedLogin
 from seed_oauth.telemetry.series import Kind, Series
 from seed_oauth.telemetry.steps import STEPS, Step
 
-_BATCH_SIZE = 256  # outcomes buffered before they are recorded; larger batches burden the garbage collector
+BATCH_SIZE = 256
+"""Measurements buffered before they are recorded; larger batches burden the garbage collector."""
 
 IdpRequest = tuple[Operation, IdpOutcome, GrantType | None]
 """The labels of a request to the IdP; one with a grant type is a token exchange."""
@@ -145,7 +146,7 @@ class Telemetry:
         if self._on_outcome is not None:
             self.flush()
             self._on_outcome()
-        elif len(self._outcomes) >= _BATCH_SIZE:
+        elif len(self._outcomes) >= BATCH_SIZE:
             self.flush()
 
     def expect(self, resources: Iterable[str]) -> None:
@@ -187,7 +188,7 @@ class Telemetry:
 
     def flush(self) -> None:
         """Record the buffered measurements in the instruments."""
-        for (outcome, family, is_step, resource), times in Counted(_taken_from(self._outcomes)).items():
+        for (outcome, family, is_step, resource), times in Counted(taken_from(self._outcomes)).items():
             for counter, attributes in self._of_outcome[outcome]:
                 counter.add(times, attributes)
             if outcome in RESOURCE_RESULTS:
@@ -197,7 +198,7 @@ class Telemetry:
                 self._client_errors.add(times, {"client_family": family.value, "endpoint": ENDPOINTS[type(outcome)]})
             for step in STEPS.get(outcome, ()) if is_step else ():
                 self._flow_steps.add(times, {"step": step.value, "client_family": family.value})
-        for seconds, context in _taken_from(self._waits):
+        for seconds, context in taken_from(self._waits):
             self._authorization_wait.record(seconds, {}, context)
         for request, durations in list(self._durations.items()):
             if durations:
@@ -212,7 +213,7 @@ class Telemetry:
     ) -> None:
         # Fastest in the SDK: one instrument after the other, with one label set each.
         labels = {"operation": operation.value, "outcome": outcome.value}
-        taken = list(_taken_from(durations))
+        taken = list(taken_from(durations))
         for seconds, context in taken:
             self._idp_request_duration.record(seconds, labels, context)
         self._idp_requests.add(len(taken), labels)
@@ -225,7 +226,7 @@ class Telemetry:
         self._exchanges.add(len(taken), {**labels, "result": result.value})
 
 
-def _taken_from(buffer: deque[Item]) -> Iterator[Item]:
+def taken_from(buffer: deque[Item]) -> Iterator[Item]:
     """Remove and yield every item; safe when two threads do so at the same time."""
     while buffer:
         try:

@@ -4,18 +4,25 @@ It deviates in one point: the protocol version has a counter of its own, because
 would multiply the series.
 """
 
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 
+from opentelemetry.context import Context
 from opentelemetry.metrics import Meter
 from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
+
+from seed_oauth.telemetry.instruments import BATCH_SIZE, taken_from
 
 DURATION = "mcp.server.operation.duration"
 REQUESTS = "seed_oauth_mcp_requests_total"
 OTHER = "_other"
 """The label value for whatever is not in a closed list."""
 
+_LABELS = "mcp.method.name", "gen_ai.tool.name", "error.type"
 _BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
-_MOST_LABEL_SETS = 40  # each has 17 series; whatever is beyond comes under `otel_metric_overflow`
+_MOST_LABEL_SETS = 25
+"""Those of 20 tools and 5 methods. Each has 17 series, and whatever is beyond comes under `otel_metric_overflow`, so
+that an instance keeps under 1,000 series however many tools fail."""
 
 PROTOCOL_VERSIONS = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28")
 """The versions of MCP that `MCP-Protocol-Version` may name."""
@@ -28,19 +35,42 @@ VIEW = View(
 
 
 class McpOperations:
-    """Records operations. Whatever a client names must be from a closed list when it comes here."""
+    """Records operations in batches, as `Telemetry` does with outcomes.
 
-    def __init__(self, meter: Meter, on_record: Callable[[], None]) -> None:
-        """`on_record` is called after each operation."""
+    Whatever a client names must be from a closed list when it comes here.
+    """
+
+    def __init__(
+        self, meter: Meter, context: Callable[[], Context] = Context, on_record: Callable[[], None] | None = None
+    ) -> None:
+        """`context` and `on_record` are as `context` and `on_outcome` of `Telemetry`."""
         self._duration = meter.create_histogram(DURATION, unit="s", description="Duration of MCP operations")
         self._requests = meter.create_counter(REQUESTS, description="Requests to the MCP server, by protocol version")
         for version in (*PROTOCOL_VERSIONS, OTHER):
             self._requests.add(0, {"protocol_version": version})
+        self._context = context
         self._on_record = on_record
+        self._operations: deque[tuple[tuple[str, str | None, str | None], float, Context]] = deque()
+        self._versions: deque[str] = deque()
 
     def record(self, seconds: float, method: str, tool: str | None, error: str | None, version: str) -> None:
         """Record one operation that took `seconds`; `error` is its `error.type`, None if it succeeded."""
-        labels = {"mcp.method.name": method, "gen_ai.tool.name": tool, "error.type": error}
-        self._duration.record(seconds, {name: value for name, value in labels.items() if value is not None})
-        self._requests.add(1, {"protocol_version": version})
-        self._on_record()
+        self._operations.append(((method, tool, error), seconds, self._context()))
+        self._versions.append(version)
+        if self._on_record is not None:
+            self.flush()
+            self._on_record()
+        elif len(self._operations) >= BATCH_SIZE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Record the buffered operations in the instruments."""
+        measured = defaultdict(list)
+        for values, seconds, context in taken_from(self._operations):
+            measured[values].append((seconds, context))
+        for values, durations in measured.items():
+            labels = {name: value for name, value in zip(_LABELS, values, strict=True) if value is not None}
+            for seconds, context in durations:
+                self._duration.record(seconds, labels, context)
+        for version, times in Counter(taken_from(self._versions)).items():
+            self._requests.add(times, {"protocol_version": version})

@@ -39,10 +39,6 @@ from seed_oauth.telemetry.tracing import context_source, is_tracing
 _SCOPE = "seed_oauth"
 
 
-def _nothing() -> None:
-    pass
-
-
 class Recording:
     """The part of a pipeline that an app uses: recording, independent of where the values are kept."""
 
@@ -57,8 +53,10 @@ class Recording:
         self._meter_provider = meter_provider
         self._tracer_provider = tracer_provider
         self._meter = meter_provider.get_meter(_SCOPE, VERSION)
-        self._on_outcome = on_outcome or _nothing
-        self.telemetry = Telemetry(self._meter, context_source(tracer_provider), on_outcome, on_failed_login)
+        self._on_outcome = on_outcome
+        self._context = context_source(tracer_provider)
+        self.telemetry = Telemetry(self._meter, self._context, on_outcome, on_failed_login)
+        self._flushes = [self.telemetry.flush]
         self._observed: dict[Gauge, list[Callable[[], State]]] = {}
 
     def observe(self, gauge: Gauge, state: Callable[[], State]) -> Callable[[], None]:
@@ -83,7 +81,14 @@ class Recording:
 
     def mcp_operations(self) -> McpOperations:
         """Records the operations of an MCP server."""
-        return McpOperations(self._meter, self._on_outcome)
+        operations = McpOperations(self._meter, self._context, self._on_outcome)
+        self._flushes.append(operations.flush)
+        return operations
+
+    def flush(self) -> None:
+        """Record the buffered measurements in the instruments."""
+        for flush in self._flushes:
+            flush()
 
     def client_spans(self, url: str) -> ClientSpans | None:
         """What makes the spans of the requests to a server; None without tracing."""
@@ -182,7 +187,7 @@ class Pipeline(Recording):
 
     def _observe_workers(self, _: CallbackOptions) -> list[Observation]:
         # Every reader collects the observable instruments first, so the others are brought up to date here.
-        self.telemetry.flush()
+        self.flush()
         return [Observation(int(up), {"worker": worker}) for worker, up in self._observe_other_workers()]
 
     def _observe(self, gauge: Gauge, _: CallbackOptions) -> list[Observation]:
@@ -210,7 +215,7 @@ class ForwardingPipeline(Recording):
 
     def give_sign_of_life(self) -> bool:
         """Send a heartbeat to the supervisor; return whether the supervisor is running."""
-        self.telemetry.flush()  # measurements of background work, which has no outcome
+        self.flush()  # measurements of background work, which has no outcome
         self._forwarding.send(self.states())
         return self._forwarding.supervised
 
