@@ -67,7 +67,7 @@ def _git(*arguments: str) -> str:
 
 
 def main() -> None:
-    for benchmark in ("instructions", "cpu", "broker", "workers"):
+    for benchmark in ("instructions", "cpu", "broker", "workers", "workers_start"):
         runs = entries(benchmark)
         if not runs:
             continue
