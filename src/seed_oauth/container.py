@@ -15,7 +15,7 @@ from seed_oauth.clients.authentication import ClientAuthentication
 from seed_oauth.clients.open import open_clients
 from seed_oauth.endpoints.backchannel_logout import BackchannelLogoutEndpoint
 from seed_oauth.endpoints.health import Readiness
-from seed_oauth.endpoints.introspection import IntrospectionEndpoint, callers
+from seed_oauth.endpoints.introspection import IntrospectionEndpoint
 from seed_oauth.endpoints.verify import VerifyEndpoint
 from seed_oauth.envelopes.seal import Sealer
 from seed_oauth.flows import Flow, IdpParameters
@@ -222,7 +222,11 @@ class Container:
             now=now,
         )
         self.introspection = IntrospectionEndpoint(
-            callers(settings), tokens, self.limits.introspection_failures, settings.access_token_claims
+            settings.introspection_clients,
+            tokens,
+            self.limits.introspection_failures,
+            default_resource=settings.protected_resources[0],
+            told=settings.access_token_claims,
         )
 
         self._background: list[_Background] = [idp, self.readiness, *([sharing] if sharing else [])]

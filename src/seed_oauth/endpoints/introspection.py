@@ -2,7 +2,6 @@
 
 import hmac
 from collections.abc import Collection, Iterable, Mapping
-from typing import NamedTuple
 
 from starlette.requests import Request
 
@@ -15,36 +14,24 @@ from seed_oauth.outcomes.errors import OAuthError
 from seed_oauth.rate_limits import RateLimit
 from seed_oauth.resource_server import AccessTokenError, VerifiedToken
 from seed_oauth.resource_server.bearer import BearerTokens
-from seed_oauth.settings import Settings
+from seed_oauth.settings.issued_tokens import IntrospectionClient
 
 _METHODS = ("client_secret_basic", "client_secret_post")
-
-
-class Caller(NamedTuple):
-    """A resource server."""
-
-    client_id: str
-    secret: str
-    resource: str
-    """The protected resource, about whose tokens it may ask."""
-
-
-def callers(settings: Settings) -> list[Caller]:
-    """The resource servers of the settings."""
-    only = settings.protected_resources[0]
-    return [
-        Caller(one.client_id, one.client_secret.get_secret_value(), one.resource or only)
-        for one in settings.introspection_clients
-    ]
 
 
 class IntrospectionEndpoint:
     """The introspection endpoint."""
 
     def __init__(
-        self, callers: Iterable[Caller], tokens: BearerTokens, failures: RateLimit, told: Collection[str]
+        self,
+        callers: Iterable[IntrospectionClient],
+        tokens: BearerTokens,
+        failures: RateLimit,
+        *,
+        default_resource: str,
+        told: Collection[str],
     ) -> None:
-        """`callers` may ask.
+        """`callers` may ask about tokens for their own resource, or for the default one.
 
         `failures` limits what is not successful, and `told` is what a resource server learns of a user, of the names
         in `Profile`.
@@ -52,6 +39,7 @@ class IntrospectionEndpoint:
         self._callers = {caller.client_id: caller for caller in callers}
         self._tokens = tokens
         self._failures = failures
+        self._default_resource = default_resource
         self._told = told
 
     async def __call__(self, request: Request) -> Answer:
@@ -64,21 +52,22 @@ class IntrospectionEndpoint:
         caller = await self._authenticated(request, form)
         if "token" not in form:
             raise OAuthError(IntrospectionOutcome.MISSING_PARAMETER, "token is missing")
+        resource = caller.resource or self._default_resource
         try:
-            token = await self._tokens.verify_own(form["token"], caller.resource)
+            token = await self._tokens.verify_own(form["token"], resource)
         except AccessTokenError as refused:
             self._failures.check_caller(caller.client_id)
             log_fields.note(token=refused.outcome.reason)
             # RFC 7662 §2.2: nothing else, not even why; another resource server's token is no exception (§4).
             return Answer(IntrospectionOutcome.INACTIVE, json_response({"active": False}, 200))
-        return Answer(IntrospectionOutcome.ACTIVE, json_response(self._described(token, caller.resource), 200))
+        return Answer(IntrospectionOutcome.ACTIVE, json_response(self._described(token, resource), 200))
 
-    async def _authenticated(self, request: Request, form: Mapping[str, str]) -> Caller:
+    async def _authenticated(self, request: Request, form: Mapping[str, str]) -> IntrospectionClient:
         presented = presented_in(request.headers.get("authorization"), form)
         log_fields.note(client_id=presented.client_id)
         caller = self._callers.get(presented.client_id)
         secret = presented.secret if presented.method in _METHODS else ""
-        if caller is None or not hmac.compare_digest(caller.secret.encode(), secret.encode()):
+        if caller is None or not hmac.compare_digest(caller.client_secret.get_secret_value().encode(), secret.encode()):
             await self._failures.check(request)
             raise OAuthError(
                 IntrospectionOutcome.BAD_CLIENT_AUTHENTICATION,
