@@ -97,7 +97,10 @@ def serve(
         typer.Option(help=f"URL of the MCP server, such as http://127.0.0.1:9000/mcp ({PREFIX}MCP_SERVER)."),
     ] = None,
     *,
-    _config: ConfigFile = None,
+    reload_on_change: Annotated[
+        bool, typer.Option("--reload-on-change", help="Reload when the settings file changes, as SIGHUP does.")
+    ] = False,
+    config: ConfigFile = None,
     env_file: EnvFile = None,
 ) -> None:
     """Run the front door. SEED_OAUTH_* environment variables and the settings file set everything else.
@@ -117,7 +120,8 @@ def serve(
 
     settings = load()
     logs.configure(settings)
-    run(single.serve(settings, load) if settings.workers == 1 else supervisor.serve(settings, load))
+    serve_until_stopped = single.serve if settings.workers == 1 else supervisor.serve
+    run(serve_until_stopped(settings, load, config if reload_on_change else None))
     end_beside_threads()
 
 
