@@ -5,7 +5,7 @@ import json
 import logging
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -53,6 +53,13 @@ async def successful(server: Server) -> float:
     return samples_of((await server.http.get(server.metrics)).text)[SUCCESSFUL, frozenset()]
 
 
+async def becomes(wanted: object, look: Callable[[], Awaitable[object]]) -> None:
+    """Wait until `look` finds what is wanted."""
+    with anyio.fail_after(PATIENCE):
+        while await look() != wanted:
+            await anyio.sleep(0.05)
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 async def test_sighup_reads_the_settings_file_again(tmp_path: Path, workers: str) -> None:
     file = tmp_path / "seed-oauth.toml"
@@ -78,19 +85,28 @@ async def test_wrong_settings_are_refused_and_what_runs_goes_on(tmp_path: Path, 
     async with served(tmp_path, "--workers", workers) as server:
         file.write_text('scope = ["after"]')
         server.process.send_signal(signal.SIGHUP)
-        with anyio.fail_after(PATIENCE):
-            while await successful(server):
-                await anyio.sleep(0.05)
+        await becomes(0, lambda: successful(server))
         assert await scopes(server) == ["before"]
         file.write_text('scopes = ["after"]')
         server.process.send_signal(signal.SIGHUP)
-        with anyio.fail_after(PATIENCE):
-            while not await successful(server):
-                await anyio.sleep(0.05)
+        await becomes(1, lambda: successful(server))
         log = [json.loads(line) for line in (await server.stop()).splitlines()]
     assert [line["problem"] for line in log if line["event"] == REFUSED] == [
         "seed-oauth.toml: scope is not a setting: did you mean scopes?"
     ]
+
+
+async def test_a_change_of_the_settings_file_is_noticed_where_that_is_asked_for(tmp_path: Path) -> None:
+    file = tmp_path / "seed-oauth.toml"
+    file.write_text('scopes = ["before"]')
+    async with served(tmp_path, "--reload-on-change") as server:
+        file.write_text('scopes = ["after"]')
+        await becomes(["after"], lambda: scopes(server))
+        file.unlink()
+        await becomes(0, lambda: successful(server))
+        file.write_text('scopes = ["later"]')
+        await becomes(["later"], lambda: scopes(server))
+        assert await successful(server) == 1
 
 
 async def test_systemd_is_told_when_a_reload_begins_and_ends(tmp_path: Path) -> None:

@@ -97,7 +97,10 @@ def serve(
         typer.Option(help=f"URL of the MCP server, such as http://127.0.0.1:9000/mcp ({PREFIX}MCP_SERVER)."),
     ] = None,
     *,
-    _config: ConfigFile = None,
+    reload_on_change: Annotated[
+        bool, typer.Option("--reload-on-change", help="Reload when the settings file changes, as SIGHUP does.")
+    ] = False,
+    config: ConfigFile = None,
     env_file: EnvFile = None,
 ) -> None:
     """Run the front door. SEED_OAUTH_* environment variables and the settings file set everything else.
@@ -118,12 +121,13 @@ def serve(
 
     settings = load()
     logs.configure(settings)
+    watched = config if reload_on_change else None
     if settings.workers == 1:
-        run(single.serve(settings, load))
+        run(single.serve(settings, load, watched))
     else:
         worker.rehearse(settings)
         with fork_server(worker.main) as forks:
-            run(supervisor.serve(settings, forks, load))
+            run(supervisor.serve(settings, forks, load, watched))
     end_beside_threads()
 
 

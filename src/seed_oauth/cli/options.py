@@ -11,9 +11,11 @@ from seed_oauth.settings import SettingsError
 from seed_oauth.settings.sources import CONFIG
 
 
-def _use_file(path: Path | None) -> None:
+def _use_file(path: Path | None) -> Path | None:
     if path is not None:
         os.environ[CONFIG] = str(path)
+    named = os.environ.get(CONFIG)
+    return Path(named) if named else None
 
 
 _from_file: dict[str, str] = {}  # the variables that a file has set

@@ -5,6 +5,7 @@ import gc
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from time import monotonic_ns
 from typing import Protocol
 
@@ -23,6 +24,8 @@ from seed_oauth.telemetry.gauges import LAST_RELOAD_SUCCESSFUL
 
 NEEDS_RESTART = ("host", "port", "metrics_host", "metrics_port", "metrics_page", "workers")
 """The settings that a reload does not change: those of listeners and processes."""
+
+_LOOK = 1.0  # seconds between two looks at a file
 
 
 class Load(Protocol):
@@ -64,12 +67,23 @@ class Reloads:
             reloading.cancel()
 
     @asynccontextmanager
-    async def on_hangup(self) -> AsyncIterator[None]:
-        """Reload at each SIGHUP inside the block."""
+    async def on_hangup(self, watched: Path | None = None) -> AsyncIterator[None]:
+        """Reload at each SIGHUP inside the block, and when the file `watched` changes."""
         loop = asyncio.get_running_loop()
+        watching = asyncio.create_task(self._watch(watched)) if watched else None
         async with self.running():
             with on_signals(lambda *_: loop.call_soon_threadsafe(self.ask), RELOAD):
                 yield
+        if watching:
+            watching.cancel()
+
+    async def _watch(self, file: Path) -> None:
+        known = _version(file)
+        while True:
+            await asyncio.sleep(_LOOK)
+            if (found := _version(file)) != known:
+                known = found
+                self.ask()
 
     async def _run(self) -> None:
         while await self._asked.wait():
@@ -130,6 +144,15 @@ class FrontDoor:
         self.listener.known_hosts.answer_to(public_hosts(settings))
         gc.unfreeze()  # the app that was replaced is garbage now, or soon
         relax_garbage_collection()
+
+
+def _version(file: Path) -> tuple[int, ...]:
+    """What changes with the content of a file, and when another one takes its place; nothing if there is none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return ()
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _loaded(load: Load, running: Settings) -> Settings:

@@ -2,6 +2,7 @@
 
 import asyncio
 from functools import partial
+from pathlib import Path
 from types import FrameType
 
 from seed_oauth.server.announcement import announce
@@ -14,8 +15,10 @@ from seed_oauth.settings import Settings
 from seed_oauth.telemetry import Pipeline
 
 
-async def serve(settings: Settings, load: Load = Settings.load) -> None:
-    """Serve until SIGINT or SIGTERM; at SIGHUP, `load` reads the settings again.
+async def serve(settings: Settings, load: Load = Settings.load, watched: Path | None = None) -> None:
+    """Serve until SIGINT or SIGTERM.
+
+    `load` reads the settings again at SIGHUP, and when the file `watched` changes.
 
     Raises:
         SettingsError: a port is in use, or metrics cannot be pushed as configured; then nothing is left open.
@@ -27,7 +30,7 @@ async def serve(settings: Settings, load: Load = Settings.load) -> None:
     ):
         announce(settings, public, private)
         front_door = FrontDoor(settings, public, pipeline, partial(notify, "READY=1"))
-        async with Reloads(settings, load, front_door.use, pipeline).on_hangup():
+        async with Reloads(settings, load, front_door.use, pipeline).on_hangup(watched):
             await run_together(front_door.listener, metrics_listener(settings, pipeline, private))
         pipeline.shutdown()
 

@@ -15,6 +15,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from time import monotonic
 from types import FrameType
 
@@ -137,8 +138,12 @@ class Worker:
         return status
 
 
-async def serve(settings: Settings, fork_server: ForkServer, load: Load = Settings.load) -> None:
-    """Serve with `settings.workers` processes until SIGINT or SIGTERM; at SIGHUP, `load` reads the settings again.
+async def serve(
+    settings: Settings, fork_server: ForkServer, load: Load = Settings.load, watched: Path | None = None
+) -> None:
+    """Serve with `settings.workers` processes until SIGINT or SIGTERM.
+
+    `load` reads the settings again at SIGHUP, and when the file `watched` changes.
 
     Raises:
         SettingsError: a port is in use, or metrics cannot be pushed as configured; then nothing is left open.
@@ -171,7 +176,7 @@ async def serve(settings: Settings, fork_server: ForkServer, load: Load = Settin
             running = [group.create_task(worker.keep_running(pipeline)) for worker in workers]
 
             with on_signals(_Stopping(public, workers)):
-                async with Reloads(settings, load, use, pipeline).on_hangup():
+                async with Reloads(settings, load, use, pipeline).on_hangup(watched):
                     await asyncio.wait(running)
             reading.cancel()
             metrics.should_exit = True
