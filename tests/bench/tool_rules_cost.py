@@ -1,4 +1,4 @@
-"""What judging an operation costs a request: one build with and without a table of tools, in turns, in one run.
+"""What judging and measuring an operation cost a request: one build with and without each, in turns, in one run.
 
     python tests/bench/tool_rules_cost.py
 
@@ -27,7 +27,9 @@ TABLES: Mapping[str, Any] = {
     "tool_scopes": {"files:write": ["write_file", "delete_*"], "files:read": ["read_*"], "admin": ["admin_*"]},
     "method_scopes": {"files:read": ["resources/read"]},
 }
-TURN = 200  # requests
+METRICS: Mapping[str, Any] = {"mcp_metrics": "on", "mcp_tools": ["write_file"]}
+BUILDS = {"a table": TABLES, "metrics": METRICS, "a table and metrics": {**TABLES, **METRICS}}
+TURN = 256  # requests: as many operations as are recorded in one batch
 
 BODY = json.dumps(
     {
@@ -99,24 +101,22 @@ async def turn(app: ProtectedApp, scope: Scope) -> float:
     return spent / TURN * 1e6
 
 
-async def measure(turns: int) -> tuple[float, float]:
-    """CPU microseconds of a request without and with the tables: medians."""
-    plain, ruled, scope = protected({}), protected(TABLES), request()
-    costs = [(await turn(plain, scope), await turn(ruled, scope)) for _ in range(turns + 1)][1:]
-    without, with_them = zip(*costs, strict=True)
-    return median(without), median(with_them)
+async def measure(turns: int) -> list[float]:
+    """CPU microseconds of a request with nothing and with each of `BUILDS`: medians."""
+    apps, scope = [protected(settings) for settings in ({}, *BUILDS.values())], request()
+    costs = [[await turn(app, scope) for app in apps] for _ in range(turns + 1)][1:]
+    return [median(of_one) for of_one in zip(*costs, strict=True)]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--turns", type=int, default=100, help="of 200 requests each, with and without (100)")
+    parser.add_argument("--turns", type=int, default=100, help="of 256 requests to each build (100)")
     turns = parser.parse_args().turns
     structlog.configure(processors=[lambda *_: ""], logger_factory=structlog.ReturnLoggerFactory())
-    without, with_them = asyncio.run(measure(turns))
-    print(
-        f"{len(BODY)} bytes: {without:.0f} us without a table, {with_them:.0f} with one: "
-        f"{with_them - without:.1f} us more, ratio {with_them / without:.3f}"
-    )
+    without, *others = asyncio.run(measure(turns))
+    print(f"{len(BODY)} bytes: {without:.0f} us with neither")
+    for name, cost in zip(BUILDS, others, strict=True):
+        print(f"{cost:.0f} us with {name}: {cost - without:.1f} us more, ratio {cost / without:.3f}")
 
 
 if __name__ == "__main__":
