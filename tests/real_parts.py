@@ -41,6 +41,7 @@ COLLECTOR = CACHE / f"otelcol-{_hash('otel/builder.yaml')}"
 KEYCLOAK = CACHE / "keycloak-26.4.0"
 HELM = CACHE / "helm-v3.22.0"
 KUSTOMIZE = CACHE / "kustomize-v5.7.1"
+VICTORIAMETRICS = CACHE / "victoria-metrics-v1.136.23"
 _REVERSE_PROXIES = CACHE / f"reverse-proxies-{_hash('tests/integration/reverse_proxies.txt')}"
 ENVOY = _REVERSE_PROXIES / "envoy" / "_bin" / "envoy"
 TRAEFIK = _REVERSE_PROXIES / "bin" / "traefik"
@@ -70,6 +71,7 @@ PARTS: Mapping[str, Part] = {
         ".venv/bin/pip install -c constraints.txt -e '.[dev,release]'", ("pyproject-build", "cyclonedx-py", "pip-audit")
     ),
     "systemd": Part("apt-get install systemd", ("systemd-analyze",)),
+    "victoriametrics": Part("bash tests/integration/install.sh", files=(VICTORIAMETRICS,)),
     "valgrind": Part("apt-get install valgrind", ("valgrind", "vgdb")),
 }
 
