@@ -41,6 +41,7 @@ COLLECTOR = CACHE / f"otelcol-{_hash('otel/builder.yaml')}"
 KEYCLOAK = CACHE / "keycloak-26.4.0"
 HELM = CACHE / "helm-v3.22.0"
 KUSTOMIZE = CACHE / "kustomize-v5.7.1"
+VICTORIAMETRICS = CACHE / "victoria-metrics-v1.136.23"
 _REVERSE_PROXIES = CACHE / f"reverse-proxies-{_hash('tests/integration/reverse_proxies.txt')}"
 ENVOY = _REVERSE_PROXIES / "envoy" / "_bin" / "envoy"
 TRAEFIK = _REVERSE_PROXIES / "bin" / "traefik"
@@ -71,6 +72,7 @@ PARTS: Mapping[str, Part] = {
         ("pyproject-build", "cyclonedx-py", "pip-audit", "kubernetes-validate"),
     ),
     "systemd": Part("apt-get install systemd", ("systemd-analyze",)),
+    "victoriametrics": Part("bash tests/integration/install.sh", files=(VICTORIAMETRICS,)),
     "valgrind": Part("apt-get install valgrind", ("valgrind", "vgdb")),
 }
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Puts the real parts that no Debian package brings into ~/.cache/seed-oauth, where the tests look for them: Keycloak,
-# the npm packages of node/ with a Node of their own, the PyPI packages of python/, Envoy and Traefik, kustomize and Helm.
+# the npm packages of node/ with a Node of their own, the PyPI packages of python/, Envoy and Traefik, kustomize, Helm and
+# VictoriaMetrics.
 # Needs Java 17, Maven, npm and Go; takes a minute or two the first time.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -58,4 +59,12 @@ helm="$cache/helm-$version"
 if [ ! -x "$helm" ]; then
   GOBIN="$work" go install "helm.sh/helm/v3/cmd/helm@$version"
   mv "$work/helm" "$helm"
+fi
+
+# Newer ones need a newer Go.
+version=v1.136.23
+victoriametrics="$cache/victoria-metrics-$version"
+if [ ! -x "$victoriametrics" ]; then
+  GOBIN="$work" go install "github.com/VictoriaMetrics/VictoriaMetrics/app/victoria-metrics@$version"
+  mv "$work/victoria-metrics" "$victoriametrics"
 fi

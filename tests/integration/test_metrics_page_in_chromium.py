@@ -188,7 +188,11 @@ async def test_the_pictures_in_the_documentation_are_of_this_page(chromium: Brow
                         await tab.page.evaluate("document.getElementById('when').parentElement.scrollIntoView()")
                     # The address of this run is not the reader's.
                     await tab.page.evaluate(
-                        "document.getElementById('instance').textContent = 'https://mcp.example.com'"
+                        """() => {
+                            const instance = document.getElementById("instance");
+                            instance.textContent = "https://mcp.example.com";
+                            Object.defineProperty(instance, "textContent", { set() {} });  // news come at any time
+                        }"""
                     )
                     await tab.page.screenshot(path=tmp_path / name)
                     assert tab.complaints == []

@@ -163,6 +163,12 @@ def test_the_step_at_which_most_are_lost_is_named(steps: dict[str, int], loss: d
     assert shown(counted(steps=steps))["loss"] == loss
 
 
+def test_a_step_is_compared_with_the_one_before_it_that_every_login_takes() -> None:
+    taken = {"registered": 3, "requested": 9, "consented": 5, "redirected": 8, "exchanged": 6, "refreshed": 20}
+    steps = {step["step"]: step["of"] for step in shown(counted(steps=taken))["steps"]}
+    assert {step: before for step, before in steps.items() if before is not None} == {"redirected": 9, "exchanged": 8}
+
+
 @pytest.mark.parametrize(
     ("requests", "loss"), [(30, {"from": "exchanged", "to": "used", "lost": 8, "of": 9}), (0, None)]
 )

@@ -108,11 +108,20 @@ def point(increase: Samples, seconds: float, at: float) -> Point:
 def period(increase: Samples, seconds: float, now: Mapping[str, Any]) -> dict[str, Any]:
     """The figures of a period that lasted `seconds`; `now` is the `state`."""
     steps = {step: increase.total(FLOW_STEPS.name, step=step) for step in Step}
+    before = _before(steps, with_uses=sees_uses(increase))
     return {
         "seconds": round(seconds),
         "verdict": verdict(increase, now),
-        "loss": _loss(steps, with_uses=sees_uses(increase)),
-        "steps": [{"step": step.value, "count": count, "aside": step in ASIDE} for step, count in steps.items()],
+        "loss": _loss(steps, before),
+        "steps": [
+            {
+                "step": step.value,
+                "count": count,
+                "of": steps[before[step]] if step in before else None,
+                "aside": step in ASIDE,
+            }
+            for step, count in steps.items()
+        ],
         "families": [
             {"family": family, "requested": requested, "exchanged": exchanged}
             for family in ClientFamily
@@ -189,14 +198,19 @@ def _said(level: str, text: str) -> dict[str, str]:
     return {"level": level, "text": text}
 
 
-def _loss(steps: Mapping[Step, float], *, with_uses: bool) -> dict[str, Any] | None:
-    """Between which two steps most logins were lost, if any were; `with_uses` tells whether their use is seen here."""
+def _before(steps: Mapping[Step, float], *, with_uses: bool) -> dict[Step, Step]:
+    """For each step that every login takes the one before; `with_uses` tells whether their use is seen here."""
     way = [step for step in ON_THE_WAY if with_uses or step is not Step.USED]
     # A step that a later one makes up for is not in this flow, as the return in the relay flow.
     taken = [step for at, step in enumerate(way) if steps[step] or not any(steps[later] for later in way[at:])]
-    losses = [(steps[before] - steps[after], before, after) for before, after in pairwise(taken)]
-    lost, before, after = max(losses, key=itemgetter(0), default=(0, Step.REQUESTED, Step.REQUESTED))
-    return {"from": before.value, "to": after.value, "lost": lost, "of": steps[before]} if lost > 0 else None
+    return {after: before for before, after in pairwise(taken)}
+
+
+def _loss(steps: Mapping[Step, float], before: Mapping[Step, Step]) -> dict[str, Any] | None:
+    """Between which two steps most logins were lost, if any were."""
+    losses = [(steps[first] - steps[after], first, after) for after, first in before.items()]
+    lost, first, after = max(losses, key=itemgetter(0), default=(0, Step.REQUESTED, Step.REQUESTED))
+    return {"from": first.value, "to": after.value, "lost": lost, "of": steps[first]} if lost > 0 else None
 
 
 def _failed(increase: Samples, **labels: str) -> float:

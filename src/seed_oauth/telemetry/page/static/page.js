@@ -85,10 +85,7 @@ function showTiles(period) {
 function showFunnel(period) {
   const way = period.steps.filter(({ aside }) => !aside);
   const most = Math.max(...way.map(({ count }) => count));
-  const of = ({ step, count }) => {
-    const before = way[way.findIndex(taken => taken.step === step) - 1];
-    return before?.count && count <= before.count ? share(count, before.count) : "";
-  };
+  const of = ({ count, of: before }) => before && count <= before ? share(count, before) : "";
   const lost = period.loss;
   fill("funnel", [
     ...way.map(taken => row(words(taken.step), [
