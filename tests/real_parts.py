@@ -41,6 +41,7 @@ COLLECTOR = CACHE / f"otelcol-{_hash('otel/builder.yaml')}"
 KEYCLOAK = CACHE / "keycloak-26.4.0"
 HELM = CACHE / "helm-v3.22.0"
 KUSTOMIZE = CACHE / "kustomize-v5.7.1"
+PROMETHEUS_3 = CACHE / "prometheus-v0.305.0"
 VICTORIAMETRICS = CACHE / "victoria-metrics-v1.136.23"
 _REVERSE_PROXIES = CACHE / f"reverse-proxies-{_hash('tests/integration/reverse_proxies.txt')}"
 ENVOY = _REVERSE_PROXIES / "envoy" / "_bin" / "envoy"
@@ -65,6 +66,7 @@ PARTS: Mapping[str, Part] = {
     "nginx": Part("apt-get install nginx-light", ("nginx",)),
     "node": Part("apt-get install nodejs npm && bash tests/integration/install.sh", files=(NODE_PACKAGES,)),
     "prometheus": Part("apt-get install prometheus", ("prometheus", "promtool")),
+    "prometheus 3": Part("bash tests/integration/install.sh", files=(PROMETHEUS_3,)),
     "python packages": Part("bash tests/integration/install.sh", files=(PYTHON_PACKAGES,)),
     "redis": Part("apt-get install redis-server redis-sentinel", ("redis-server", "redis-sentinel", "redis-cli")),
     "release": Part(

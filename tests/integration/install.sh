@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Puts the real parts that no Debian package brings into ~/.cache/seed-oauth, where the tests look for them: Keycloak,
-# the npm packages of node/ with a Node of their own, the PyPI packages of python/, Envoy and Traefik, kustomize, Helm and
-# VictoriaMetrics.
-# Needs Java 17, Maven, npm and Go; takes a minute or two the first time.
+# the npm packages of node/ with a Node of their own, the PyPI packages of python/, Envoy and Traefik, kustomize, Helm,
+# VictoriaMetrics and Prometheus 3.
+# Needs Java 17, Maven, npm and Go; takes several minutes the first time.
 set -euo pipefail
 cd "$(dirname "$0")"
 cache="$HOME/.cache/seed-oauth"
@@ -67,4 +67,17 @@ victoriametrics="$cache/victoria-metrics-$version"
 if [ ! -x "$victoriametrics" ]; then
   GOBIN="$work" go install "github.com/VictoriaMetrics/VictoriaMetrics/app/victoria-metrics@$version"
   mv "$work/victoria-metrics" "$victoriametrics"
+fi
+
+# Prometheus 3.5 under the number that its Go module has. Without its pages and service discovery, which take as long to
+# build as the rest.
+version=v0.305.0
+prometheus="$cache/prometheus-$version"
+if [ ! -x "$prometheus" ]; then
+  # Its go.mod replaces modules, so `go install` refuses it.
+  module=$(go mod download -json "github.com/prometheus/prometheus@$version" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
+  cp -r "$module" "$work/source"
+  chmod -R u+w "$work/source"
+  (cd "$work/source" && go build -tags netgo,remove_all_sd -o "$work/prometheus" ./cmd/prometheus)
+  mv "$work/prometheus" "$prometheus"
 fi

@@ -75,10 +75,13 @@ class Prometheus:
 
 
 @asynccontextmanager
-async def prometheus(folder: Path, target: str, instance: str | None) -> AsyncIterator[Prometheus]:
+async def prometheus(
+    folder: Path, target: str, instance: str | None, *, program: Path | None = None, options: Sequence[str] = ()
+) -> AsyncIterator[Prometheus]:
     """A Prometheus with an empty database that scrapes `target` (host:port), once it is ready.
 
-    Without an `instance` it leaves job and instance as the target has them, as for a Collector.
+    Without an `instance` it leaves job and instance as the target has them, as for a Collector. By default it is the
+    `program` on the PATH.
     """
     url = f"http://127.0.0.1:{free_port()}"
     # Outputs must not depend on the port that happened to be free.
@@ -95,11 +98,12 @@ async def prometheus(folder: Path, target: str, instance: str | None) -> AsyncIt
         )
     )
     command = [
-        path_of("prometheus"),
+        str(program or path_of("prometheus")),
         f"--config.file={config}",
         f"--storage.tsdb.path={folder / 'data'}",
         f"--web.listen-address={url.removeprefix('http://')}",
         "--log.level=warn",
+        *options,
     ]
     log = folder / "prometheus.log"
     with running(command, log) as process:
