@@ -311,6 +311,14 @@ def increases(before: Samples, after: Samples) -> dict[str, float]:
     return grown
 
 
+def apart_from_documents(grown: Mapping[str, float], requests: int) -> dict[str, float]:
+    """What has grown apart from the series of clients' documents, which have counted so many requests."""
+    of_documents = {name: by for name, by in grown.items() if name.startswith("oauth_client_document_")}
+    for kind in ("requests_total", "duration_seconds_count"):
+        assert sum(by for name, by in of_documents.items() if kind in name) == requests
+    return {name: by for name, by in grown.items() if name not in of_documents}
+
+
 def json_of(response: httpx.Response) -> dict[str, Any]:
     """The JSON object in a response."""
     content = json.loads(response.content)

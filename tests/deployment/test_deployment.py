@@ -250,7 +250,7 @@ async def test_the_health_check_of_the_image_asks_whether_it_answers(tmp_path: P
 
 def test_every_image_is_pinned_by_its_version() -> None:
     images = re.findall(r"^\s*(?:image:|FROM) (\S+)", "\n".join(COPIED.values()), re.MULTILINE)
-    assert len(images) == 8  # two stages, five services and the pod
+    assert len(images) == 9  # two stages, five services, the pod and a hosted platform
     for image in images:
         assert re.search(r":v?\d+\.\d+\.\d+(-[\w.-]+)?$", image), image
     assert f"registry.example.com/seed-oauth:{version('seed-oauth')}" in images

@@ -148,7 +148,9 @@ def is_observed(series: str) -> bool:
 
 def on_a_door(scenario: Callable[[BrokerDoor], Awaitable[None]], flow: str = "broker") -> None:
     async def run() -> None:
-        async with BrokerDoor(settings={"flow": flow}) as door:
+        asks = {"client_id": "mcp", "client_secret": "a secret of thirty-two characters"}
+        callers = [asks] if flow == "broker" else []
+        async with BrokerDoor(settings={"flow": flow, "introspection_clients": callers}) as door:
             await scenario(door)
 
     anyio.run(run)

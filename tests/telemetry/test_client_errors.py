@@ -53,7 +53,7 @@ async def test_no_client_can_make_a_series() -> None:
         for number in range(50):
             await door.http.post("/oauth/token", data={}, headers={"User-Agent": f"agent-{number}"})
         assert {name for name in await door.samples() if name[0] == CLIENT_ERRORS.name} == before
-        assert len(CLIENT_ERRORS.known) == len(ClientFamily) * 9
+        assert len(CLIENT_ERRORS.known) == len(ClientFamily) * 10
 
 
 async def test_each_log_line_of_a_request_names_the_family(capsys: pytest.CaptureFixture[str]) -> None:

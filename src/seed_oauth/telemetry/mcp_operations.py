@@ -20,8 +20,8 @@ OTHER = "_other"
 
 _LABELS = "mcp.method.name", "gen_ai.tool.name", "error.type"
 _BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
-_MOST_LABEL_SETS = 25
-"""Those of 20 tools and 5 methods. Each has 17 series, and whatever is beyond comes under `otel_metric_overflow`, so
+_MOST_LABEL_SETS = 24
+"""Those of 20 tools and 4 methods. Each has 17 series, and whatever is beyond comes under `otel_metric_overflow`, so
 that an instance keeps under 1,000 series however many tools fail."""
 
 PROTOCOL_VERSIONS = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28")
