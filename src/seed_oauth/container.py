@@ -231,15 +231,7 @@ class Container:
 
         self._background: list[_Background] = [idp, self.readiness, *([sharing] if sharing else [])]
         # Closed in reverse order.
-        self._closable: list[_Closable] = [
-            stores,
-            client_documents,
-            opened.keys,
-            self.clients,
-            idp,
-            revocations,
-            revoker,
-        ]
+        self._closable: list[_Closable] = [stores, client_documents, opened, idp, revocations, revoker]
         self._closable += [held_responses, self.readiness]
         self._closable += [part for part in (*self.proxies, sharing, self.audit) if part is not None]
 

@@ -153,17 +153,18 @@ async def test_an_event_stream_is_open_until_it_ends(
     async def stream(_: Scope, __: Receive, send: Send) -> None:
         headers = [(b"content-length", b"0"), (b"content-type", content_type.encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        seen.append(app.open_streams()[""])
+        seen.append(operations.open_streams)
         if breaks_off:
             raise ConnectionError
         await send({"type": "http.response.body", "body": b""})
 
-    app = MeasuredOperations(stream, Pipeline().mcp_operations(), ())
+    operations = Pipeline().mcp_operations()
+    app = MeasuredOperations(stream, operations, ())
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://door") as http:
         with pytest.raises(ConnectionError) if breaks_off else nullcontext():
             await http.request(method, "/mcp")
     assert seen == [streams]
-    assert app.open_streams() == {"": 0}
+    assert operations.open_streams == 0
 
 
 async def test_streams_are_in_the_scrape_where_the_switch_is_on() -> None:

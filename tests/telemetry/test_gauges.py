@@ -122,6 +122,13 @@ async def test_the_store_shows_its_clients_their_quota_and_how_long_a_check_take
     assert 0 < after["seed_oauth_store_check_seconds"] < 60
 
 
+async def test_an_app_that_was_replaced_leaves_the_gauges_of_the_store() -> None:
+    pipeline = Pipeline()
+    for quota in (500, 300):
+        async with BrokerDoor(settings={"client_quota": quota}, pipeline=pipeline) as door:
+            assert (await state_of_the_store(door))["seed_oauth_client_quota"] == quota
+
+
 class Uncounted(BrokenStore):
     """A store of somebody's own, that does not tell how many clients it has, and that may fail."""
 

@@ -1,6 +1,6 @@
 """Opens what the settings say of clients: where they are looked up, and which of them are accepted."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import httpx
@@ -26,6 +26,15 @@ class OpenClients(NamedTuple):
     keys: ClientKeys
     policy: ClientPolicy
     redirect_uri_rules: RedirectUriRules
+    observations: Sequence[Callable[[], None]]
+    """What ends each of them."""
+
+    async def aclose(self) -> None:
+        """Close the connections, and leave the gauges: the app may have been replaced by another one."""
+        await self.store.aclose()
+        await self.keys.aclose()
+        for end in self.observations:
+            end()
 
 
 def open_clients(
@@ -52,15 +61,16 @@ def open_clients(
     keys = ClientKeys(transport, archive, record)
     published = ClientDocuments(transport, rules, policy, archive, record)
     cached = CachedClientStore(registered)
-    _observe(cached, settings.client_quota, pipeline)
     store = ResolvedClientStore(
         cached, settings.clients, published if settings.client_id_metadata_documents else None, keys
     )
-    return OpenClients(store, keys, policy, rules)
+    return OpenClients(store, keys, policy, rules, _observations(cached, settings.client_quota, pipeline))
 
 
-def _observe(clients: CachedClientStore, quota: int, pipeline: Recording) -> None:
-    pipeline.observe(STORE_CHECK, lambda: clients.check_seconds)
-    pipeline.observe(REGISTERED_CLIENTS, lambda: clients.registered)
-    # A store that does not tell how many clients it has may have another quota.
-    pipeline.observe(CLIENT_QUOTA, lambda: dict.fromkeys(clients.registered, quota))
+def _observations(clients: CachedClientStore, quota: int, pipeline: Recording) -> list[Callable[[], None]]:
+    return [
+        pipeline.observe(STORE_CHECK, lambda: clients.check_seconds),
+        pipeline.observe(REGISTERED_CLIENTS, lambda: clients.registered),
+        # A store that does not tell how many clients it has may have another quota.
+        pipeline.observe(CLIENT_QUOTA, lambda: dict.fromkeys(clients.registered, quota)),
+    ]

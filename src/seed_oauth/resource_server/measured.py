@@ -15,7 +15,6 @@ from seed_oauth.http.scope_keys import ADMITTED, OPERATIONS
 from seed_oauth.settings import Settings
 from seed_oauth.settings.tools import METHODS
 from seed_oauth.telemetry import Recording
-from seed_oauth.telemetry.gauges import MCP_STREAMS
 from seed_oauth.telemetry.mcp_operations import OTHER, PROTOCOL_VERSIONS, McpOperations
 
 LARGEST_REQUEST = 256 * 1024
@@ -53,11 +52,6 @@ class MeasuredOperations:
         self._operations = operations
         self._tools = frozenset(tools)
         self._clock = clock
-        self._streams = 0
-
-    def open_streams(self) -> dict[str, float]:
-        """The number of event streams that are open, as a gauge without a label."""
-        return {"": self._streams}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -67,7 +61,7 @@ class MeasuredOperations:
             nonlocal is_stream
             if message["type"] == "http.response.start" and _begins_stream(message):
                 is_stream = True
-                self._streams += 1
+                self._operations.open_streams += 1
             await send(message)
 
         # Others than POST open or end a session: MCP Transports.
@@ -75,7 +69,7 @@ class MeasuredOperations:
         try:
             await answer(scope, receive, watch)
         finally:
-            self._streams -= is_stream
+            self._operations.open_streams -= is_stream
 
     async def _measured(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = self._clock()
@@ -119,13 +113,7 @@ def measuring(settings: Settings, pipeline: Recording) -> Callable[[ASGIApp], Me
     if settings.mcp_metrics == "off":
         return None
     operations, tools = pipeline.mcp_operations(), settings.measured_tools(settings.tool_scopes)
-
-    def measured(app: ASGIApp) -> MeasuredOperations:
-        measuring_app = MeasuredOperations(app, operations, tools)
-        pipeline.observe(MCP_STREAMS, measuring_app.open_streams)
-        return measuring_app
-
-    return measured
+    return lambda app: MeasuredOperations(app, operations, tools)
 
 
 def _begins_stream(start: Message) -> bool:

@@ -48,6 +48,8 @@ class McpOperations:
         self._requests = meter.create_counter(REQUESTS, description="Requests to the MCP server, by protocol version")
         for version in (*PROTOCOL_VERSIONS, OTHER):
             self._requests.add(0, {"protocol_version": version})
+        self.open_streams = 0
+        """The number of event streams that are open."""
         self._context = context
         self._on_record = on_record
         self._operations: deque[tuple[tuple[str, str | None, str | None], float, Context]] = deque()

@@ -21,7 +21,7 @@ from seed_oauth.telemetry.contract import BUILD_INFO, WORKER_UP
 from seed_oauth.telemetry.exemplars import ExemplarReader
 from seed_oauth.telemetry.failed_logins import FailedLogin, FailedLogins
 from seed_oauth.telemetry.forwarding import ForwardingMeterProvider, Replay
-from seed_oauth.telemetry.gauges import GAUGES, Gauge, State
+from seed_oauth.telemetry.gauges import GAUGES, MCP_STREAMS, Gauge, State
 from seed_oauth.telemetry.instruments import Telemetry, views
 from seed_oauth.telemetry.mcp_operations import VIEW, McpOperations
 from seed_oauth.telemetry.push import (
@@ -56,7 +56,7 @@ class Recording:
         self._on_outcome = on_outcome
         self._context = context_source(tracer_provider)
         self.telemetry = Telemetry(self._meter, self._context, on_outcome, on_failed_login)
-        self._flushes = [self.telemetry.flush]
+        self._mcp_operations: McpOperations | None = None
         self._observed: dict[Gauge, list[Callable[[], State]]] = {}
 
     def observe(self, gauge: Gauge, state: Callable[[], State]) -> Callable[[], None]:
@@ -80,15 +80,17 @@ class Recording:
         return InstrumentedTransport(transport, self._tracer_provider, self._meter_provider)
 
     def mcp_operations(self) -> McpOperations:
-        """Records the operations of an MCP server."""
-        operations = McpOperations(self._meter, self._context, self._on_outcome)
-        self._flushes.append(operations.flush)
-        return operations
+        """Records the operations of MCP servers: one for all of them, which outlives an app that is replaced."""
+        if self._mcp_operations is None:
+            self._mcp_operations = operations = McpOperations(self._meter, self._context, self._on_outcome)
+            self.observe(MCP_STREAMS, lambda: {"": operations.open_streams})
+        return self._mcp_operations
 
     def flush(self) -> None:
         """Record the buffered measurements in the instruments."""
-        for flush in self._flushes:
-            flush()
+        self.telemetry.flush()
+        if self._mcp_operations is not None:
+            self._mcp_operations.flush()
 
     def client_spans(self, url: str) -> ClientSpans | None:
         """What makes the spans of the requests to a server; None without tracing."""
