@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -92,24 +92,31 @@ def named(workers: int) -> str:
     return "1 worker" if workers == 1 else f"{workers} workers"
 
 
+def medians(
+    numbers: Sequence[int], rounds: int, measured: Callable[[int, str], Mapping[str, float]]
+) -> dict[str, dict[str, float]]:
+    """The medians of every figure, by number of workers, which `measured` gets with the URL of an identity provider."""
+    samples: dict[int, dict[str, list[float]]] = {workers: defaultdict(list) for workers in numbers}
+    try:
+        with identity_provider() as url:
+            for _ in range(rounds):
+                for workers in numbers:
+                    for column, figure in measured(workers, url).items():
+                        samples[workers][column].append(figure)
+    except BenchmarkError as error:
+        sys.exit(f"error: {error}")
+    return {
+        named(workers): {name: median(figures) for name, figures in row.items()} for workers, row in samples.items()
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=8, help="of load, after a warm-up (8)")
     parser.add_argument("--rounds", type=int, default=5, help="fresh starts of each number of workers (5)")
     parser.add_argument("--record", action="store_true", help="append the ratios to the history")
     options = parser.parse_args()
-    samples: dict[int, dict[str, list[float]]] = {workers: defaultdict(list) for workers in WORKERS}
-    try:
-        with identity_provider() as url:
-            for _ in range(options.rounds):
-                for workers in WORKERS:
-                    for column, figure in measured(workers, url, options.seconds).items():
-                        samples[workers][column].append(figure)
-    except BenchmarkError as error:
-        sys.exit(f"error: {error}")
-    rows = {
-        named(workers): {name: median(figures) for name, figures in row.items()} for workers, row in samples.items()
-    }
+    rows = medians(WORKERS, options.rounds, lambda workers, url: measured(workers, url, options.seconds))
     print(table.figures(rows, COLUMNS), end="\n\n")
     found = table.multiples(rows, (ACHIEVED, POSSIBLE), [named(1)], of=[named(2)])
     print("\n".join(f"{name}: {ratio:.2f}" for name, ratio in found.items()))

@@ -7,22 +7,18 @@ Memory is the sum of the PSS of the supervisor, the fork server and the workers:
 """
 
 import argparse
-import sys
 import tempfile
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import median
 
 import history
 import table
 from contenders import CONTENDERS, Site
-from load import BenchmarkError, Request, cpu_seconds, drive, pss_megabytes
+from load import Request, cpu_seconds, drive, pss_megabytes
 from login import valid_requests
-from run import identity_provider
 from servers import Server, free_port, running
-from workers import await_all, named
+from workers import await_all, medians, named
 
 WORKERS = (1, 4)
 CONNECTIONS = 64
@@ -61,18 +57,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="fresh starts of each number of workers (3)")
     parser.add_argument("--record", action="store_true", help="append the ratios to the history")
     options = parser.parse_args()
-    samples: dict[int, dict[str, list[float]]] = {workers: defaultdict(list) for workers in WORKERS}
-    try:
-        with identity_provider() as url:
-            for _ in range(options.rounds):
-                for workers in WORKERS:
-                    for column, figure in measured(workers, url).items():
-                        samples[workers][column].append(figure)
-    except BenchmarkError as error:
-        sys.exit(f"error: {error}")
-    rows = {
-        named(workers): {name: median(figures) for name, figures in row.items()} for workers, row in samples.items()
-    }
+    rows = medians(WORKERS, options.rounds, measured)
     print(table.figures(rows, COLUMNS), end="\n\n")
     print(table.ratios(rows, COLUMNS, baseline=named(1)))
     if options.record:
