@@ -26,7 +26,7 @@ from seed_oauth.protocol.scope import is_valid
 from seed_oauth.rate_limits.client_address import ClientAddresses
 from seed_oauth.resource_server import VerifiedToken
 from seed_oauth.resource_server.guard import Guard
-from seed_oauth.resource_server.headers import Headers, without_identity
+from seed_oauth.resource_server.headers import is_event_stream, without_identity
 from seed_oauth.resource_server.measured import measuring
 from seed_oauth.resource_server.open import open_guard, open_tokens
 from seed_oauth.resource_server.operations import LARGEST
@@ -276,7 +276,7 @@ class _PassedOn(Response):
                     readable = () if allows_origin(message) else READABLE
                     headers = [*message.get("headers", ()), *self.raw_headers, *readable]
                     message = {**message, "headers": headers}
-                    if _is_event_stream(headers):
+                    if is_event_stream(headers):
                         watching.enter_context(
                             self._guard.tokens.watching(self._token, running.cancel, until_expiry=listens(scope))
                         )
@@ -292,9 +292,3 @@ class _PassedOn(Response):
             await self._app(verified, receive, send_with_headers)
         if running.cancelled_caught and more:
             await send({"type": "http.response.body", "body": b""})
-
-
-def _is_event_stream(headers: Headers) -> bool:
-    return any(
-        name.lower() == b"content-type" and value.lower().startswith(b"text/event-stream") for name, value in headers
-    )

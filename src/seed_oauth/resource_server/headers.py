@@ -1,13 +1,12 @@
 """Header fields between a client and the MCP server: only this server may say who the client is."""
 
 import re
+import string
 from collections.abc import Container, Iterable
 from urllib.parse import quote
 
+from seed_oauth.http_client.exchange import Headers
 from seed_oauth.resource_server import VerifiedToken
-
-Headers = list[tuple[bytes, bytes]]
-"""Names and values, as in ASGI."""
 
 IDENTITY_PREFIX = b"x-seed-oauth-"
 """The prefix of all identity header fields."""
@@ -18,7 +17,8 @@ _UNESCAPED = VISIBLE.replace("%", "")
 _NEEDS_NO_ESCAPE = re.compile("[!-$&-~]*")  # most values; looking takes less time than quoting
 _UNESCAPED_IN_LIST = _UNESCAPED.replace(",", "")
 
-_NOT_ALPHANUMERIC = re.compile(rb"[^a-z0-9]")
+_ALPHANUMERIC = (string.ascii_letters + string.digits).encode()
+_SPELLING = bytes(octet if octet in _ALPHANUMERIC else ord("-") for octet in range(256)).lower()
 
 
 def spelling(name: bytes) -> bytes:
@@ -26,7 +26,7 @@ def spelling(name: bytes) -> bytes:
 
     They replace every other character by an underscore, so that `X_Seed_OAuth_Subject` reads as ours.
     """
-    return _NOT_ALPHANUMERIC.sub(b"-", name.lower())
+    return name.translate(_SPELLING)
 
 
 def without_identity(
@@ -40,6 +40,13 @@ def without_identity(
         if spelt != b"authorization" and spelt not in names and not spelt.startswith(unwanted):
             kept.append((name, value))
     return kept
+
+
+def is_event_stream(headers: Headers) -> bool:
+    """Whether a response with these header fields is an event stream."""
+    return any(
+        name.lower() == b"content-type" and value.lower().startswith(b"text/event-stream") for name, value in headers
+    )
 
 
 def identity_headers(token: VerifiedToken, issuer: str, *, send_token: bool) -> dict[str, str | None]:

@@ -13,9 +13,10 @@ import orjson
 
 from seed_oauth.access.tools import CALL, Operation
 from seed_oauth.http.parameters import MalformedRequestError
+from seed_oauth.http_client.exchange import Headers
 from seed_oauth.outcomes import ResourceOutcome
 from seed_oauth.outcomes.errors import JsonRpcError
-from seed_oauth.resource_server.headers import Headers, spelling
+from seed_oauth.resource_server.headers import spelling
 
 LARGEST = 4 * 1024 * 1024
 """Bytes of a body that is read. MCP SDK servers accept no more, either."""

@@ -8,6 +8,7 @@ from starlette.types import Message, Scope
 
 from seed_oauth.http.parameters import MalformedRequestError
 from seed_oauth.http.scope_keys import HALF_CLOSED
+from seed_oauth.http_client.exchange import Headers
 from seed_oauth.outcomes import ResourceOutcome
 from seed_oauth.outcomes.errors import OAuthError
 
@@ -27,15 +28,16 @@ class RequestStream:
             raise MalformedRequestError("Content-Length must be a number")
         if int(length) > limit:
             raise _too_large(limit)
-        self.sends_body = int(length) > 0 or "transfer-encoding" in request.headers
-        self.failure: Exception | None = None
-        """Why the body ended early."""
+        self._length = int(length)
+        self._is_chunked = "transfer-encoding" in request.headers
+        self.sends_body = self._length > 0 or self._is_chunked
         self._scope = request.scope
         self._receive = request.receive
         self._limit = limit
         self._size = 0
         self.whole: bytes | None = None
-        """The body, once `read` has read it."""
+        """The body, if `begin` or `read` have read all of it."""
+        self._first = b""
         self._passed_on = False
         self._has_sent = asyncio.Event()
         if not self.sends_body:
@@ -48,12 +50,16 @@ class RequestStream:
             OAuthError: it exceeds the limit.
             ClientDisconnect: the client disconnected before it was complete.
         """
-        chunks, more = [], self.sends_body
-        while more:
-            chunk, more = await self._next()
-            chunks.append(chunk)
-        self.whole = b"".join(chunks)
+        if self.whole is None:
+            self.whole = b"".join([chunk async for chunk in self.body()])
         return self.whole
+
+    async def begin(self) -> None:
+        """Wait for the beginning of the body, which often is all of it. It raises what `read` raises."""
+        if self.whole is None and self.sends_body:
+            self._first, more = await self._next()
+            if not more:
+                self.whole = self._first
 
     async def receive_again(self) -> Message:
         """What an ASGI app receives: the body that was read, and after it what comes."""
@@ -64,29 +70,41 @@ class RequestStream:
 
     async def body(self) -> AsyncIterator[bytes]:
         """The body, chunk by chunk."""
-        more = True
+        if self._first:
+            yield self._first
+        more = self.sends_body
         while more:
             chunk, more = await self._next()
             if chunk:
                 yield chunk
+
+    def framed(self) -> tuple[Headers, bytes | AsyncIterator[bytes]]:
+        """The body to pass on, with the header field that says where it ends (RFC 9112 §6)."""
+        if self.whole is None and self._is_chunked:
+            return [(b"Transfer-Encoding", b"chunked")], _chunked(self.body())
+        if self.whole is None and self.sends_body:
+            return [(b"Content-Length", b"%d" % self._length)], self.body()
+        body = self.whole or b""
+        is_told = body or self._scope["method"] == "POST"  # RFC 9110 §8.6
+        return [(b"Content-Length", b"%d" % len(body))] if is_told else [], body
 
     async def _next(self) -> tuple[bytes, bool]:
         """The next chunk, which may be empty, and whether there are more."""
         message = await self._receive()
         if message["type"] == "http.disconnect":
             self._has_sent.set()
-            raise self._failed(ClientDisconnect())
+            raise ClientDisconnect
         chunk, more = message.get("body", b""), message.get("more_body", False)
         self._size += len(chunk)
         if self._size > self._limit:
             # A chunked body may have no end, so the connection is closed. One with a length is read to its end.
-            raise self._failed(_too_large(self._limit, {"Connection": "close"}))
+            raise _too_large(self._limit, {"Connection": "close"})
         if not more:
             self._has_sent.set()
         return chunk, more
 
     async def leaves(self) -> None:
-        """Return when the client has disconnected.
+        """Raise ClientDisconnect when the client has disconnected.
 
         A half-closed connection counts as disconnected, as it does for other proxies: otherwise streams would go on
         for clients that have left.
@@ -96,10 +114,13 @@ class RequestStream:
             pass  # empty chunks
         if HALF_CLOSED not in self._scope:
             await self._receive()  # after the body only a disconnect can come
+        raise ClientDisconnect
 
-    def _failed(self, failure: Exception) -> Exception:
-        self.failure = failure
-        return failure
+
+async def _chunked(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async for chunk in body:
+        yield b"%x\r\n%b\r\n" % (len(chunk), chunk)
+    yield b"0\r\n\r\n"
 
 
 def _too_large(limit: int, headers: Mapping[str, str] | None = None) -> OAuthError:

@@ -1,15 +1,15 @@
 """The reverse proxy in front of the MCP server: requests with a valid access token pass, unbuffered both ways."""
 
-import asyncio
 from collections.abc import Sequence
 from urllib.parse import quote, urlsplit
 
-import aiohttp
-from starlette.requests import ClientDisconnect, Request
-from yarl import URL
+from starlette.requests import Request
 
 from seed_oauth.http.answer import Answer
 from seed_oauth.http.cors import LOOPBACK_ORIGIN
+from seed_oauth.http.parameters import MalformedRequestError
+from seed_oauth.http_client.connection_pool import ConnectionPool
+from seed_oauth.http_client.exchange import BrokenConnectionError, Exchange, Headers, InvalidResponseError
 from seed_oauth.outcomes import ResourceOutcome
 from seed_oauth.outcomes.errors import OAuthError
 from seed_oauth.resource_server import VerifiedToken
@@ -20,7 +20,6 @@ from seed_oauth.resource_server.proxied_answer import (
     COOKIES,
     HOP_BY_HOP,
     ProxiedAnswer,
-    cancelled,
     named_by_connection,
 )
 from seed_oauth.resource_server.request_stream import RequestStream
@@ -30,11 +29,14 @@ from seed_oauth.telemetry.client_spans import TRACE_FIELDS, ClientSpans
 METHODS = ("GET", "POST", "DELETE")
 """The methods of Streamable HTTP (MCP Transports)."""
 
+_IDEMPOTENT = frozenset({"GET", "DELETE"})  # RFC 9110 §9.2.2
+
 _CONNECT_TIMEOUT = 5.0  # seconds; the MCP server is nearby
 _KEEPALIVE = 4.0  # seconds an idle connection is kept: uvicorn and Node close theirs after five
 
-# Fields that servers trust a proxy to set, and those that concern only the connection to this server.
-_NOT_PASSED_ON = HOP_BY_HOP | {b"host", b"expect", b"forwarded", b"x-real-ip", b"proxy", b"origin"}
+# Headers that servers trust a proxy to set, and those that concern only the connection to this server.
+_NOT_PASSED_ON = HOP_BY_HOP | COOKIES
+_NOT_PASSED_ON |= {b"host", b"content-length", b"expect", b"forwarded", b"x-real-ip", b"proxy", b"origin"}
 _FORWARDED_PREFIX = b"x-forwarded-"
 
 _REDIRECTS = "redirects: its operator has to set SEED_OAUTH_MCP_SERVER to the URL that answers"
@@ -87,8 +89,16 @@ class ReverseProxy:
         self._body_limit = min(body_limit, LARGEST) if guard.reads_bodies else body_limit
         self._answer_within = timeout
         self._sends_token = send_token
-        self._forwarded = {"X-Forwarded-Host": host or public.netloc, "X-Forwarded-Proto": public.scheme}
-        self._session: aiohttp.ClientSession | None = None
+        url = urlsplit(mcp_server)
+        self._target = url.path or "/"
+        self._set_here = [
+            (b"Host", url.netloc.encode()),
+            (b"X-Forwarded-Host", (host or public.netloc).encode()),
+            (b"X-Forwarded-Proto", public.scheme.encode()),
+        ]
+        self._connections = ConnectionPool(
+            mcp_server, connect_timeout=min(_CONNECT_TIMEOUT, timeout), keepalive=_KEEPALIVE
+        )
 
     async def __call__(self, request: Request) -> Answer:
         """The MCP server's answer, as soon as it has begun.
@@ -101,24 +111,18 @@ class ReverseProxy:
         token = await self._guard.check(request)
         client = RequestStream(request, self._body_limit)
         tool_lists = await self._guard.check_operations(request, token, client) if self._guard.reads_bodies else None
-        leaving = asyncio.create_task(client.leaves())
-        asking = asyncio.create_task(self._ask(request, token, client, tool_lists))
+        await client.begin()
+        exchange = await self._ask(request, token, client, tool_lists)
         try:
-            await asyncio.wait({asking, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if asking.done():
-                answer = ProxiedAnswer(asking.result(), self._guard, token, leaving, request, tool_lists=tool_lists)
-                return await self._guard.allowed(request, token, answer)
+            answer = self._passed_back(exchange, token, request, tool_lists)
+            return await self._guard.allowed(request, token, answer)
         except BaseException:
-            await _give_up(asking, leaving)
+            exchange.close()
             raise
-        await _give_up(asking, leaving)
-        raise ClientDisconnect
 
     async def aclose(self) -> None:
         """Close the connections to the server."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self._connections.aclose()
 
     def _check_origin(self, origin: str | None) -> None:
         # MCP Transports, "Security Warning": a MUST. The MCP server does not see Origin: it was checked here.
@@ -131,76 +135,76 @@ class ReverseProxy:
 
     async def _ask(
         self, request: Request, token: VerifiedToken, client: RequestStream, tool_lists: ToolLists | None
-    ) -> aiohttp.ClientResponse:
-        headers = [*self._passed_on(request, tool_lists), *self._added(request, token).items()]
+    ) -> Exchange:
+        fields = [*self._set_here, *self._passed_on(request, tool_lists), *self._added(request, token)]
         if self._spans is None:
-            return await self._send(request, headers, client)
+            return await self._send(request, fields, client)
         with self._spans.request(request.method) as span:
-            answer = await self._send(request, [*headers, *span.headers.items()], client)
-            span.answered(answer.status)
-            return answer
+            fields += [(name.encode(), value.encode()) for name, value in span.headers.items()]
+            exchange = await self._send(request, fields, client)
+            span.answered(exchange.status)
+            return exchange
 
-    async def _send(
-        self, request: Request, headers: list[tuple[str, str]], client: RequestStream
-    ) -> aiohttp.ClientResponse:
-        if self._session is None:
-            self._session = _session()
+    async def _send(self, request: Request, fields: Headers, client: RequestStream) -> Exchange:
+        framing, body = client.framed()
+        head = self._head(request, [*fields, *framing])
+        while True:
+            try:
+                exchange = await self._connections.exchange()
+            except OSError as error:
+                raise _unreachable() from error
+            exchange.run(client.leaves())
+            exchange.send(head, body)
+            try:
+                await exchange.head(self._answer_within)
+            except BrokenConnectionError as broken:
+                # RFC 9112 §9.3.1: the server may have closed the connection before it saw the request.
+                if exchange.is_first or request.method not in _IDEMPOTENT or client.sends_body:
+                    raise _unreachable() from broken
+            except TimeoutError as late:
+                raise OAuthError(
+                    ResourceOutcome.MCP_SERVER_TIMEOUT, "the MCP server did not answer in time: try again"
+                ) from late
+            except InvalidResponseError as invalid:
+                raise _invalid(
+                    "did not send a valid HTTP response: its operator has to check SEED_OAUTH_MCP_SERVER"
+                ) from invalid
+            else:
+                return exchange
+
+    def _passed_back(
+        self, exchange: Exchange, token: VerifiedToken, request: Request, tool_lists: ToolLists | None
+    ) -> ProxiedAnswer:
+        if problem := _PROBLEMS.get(exchange.status):
+            raise _invalid(problem)
+        return ProxiedAnswer(exchange, self._guard, token, request, tool_lists=tool_lists)
+
+    def _head(self, request: Request, fields: Headers) -> bytes:
         query = quote(request.scope["query_string"], safe=VISIBLE)
-        try:
-            async with asyncio.timeout(self._answer_within):
-                answer = await self._session.request(
-                    request.method,
-                    URL(f"{self._mcp_server}?{query}" if query else self._mcp_server, encoded=True),
-                    headers=headers,
-                    skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
-                    data=(client.whole or client.body()) if client.sends_body else None,
-                    allow_redirects=False,
-                )
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise client.failure or _failure(error) from error
-        if problem := _PROBLEMS.get(answer.status):
-            answer.close()
-            raise OAuthError(ResourceOutcome.MCP_SERVER_INVALID_RESPONSE, f"the MCP server {problem}")
-        return answer
+        target = f"{self._target}?{query}" if query else self._target
+        lines = [f"{request.method} {target} HTTP/1.1".encode(), *(b"%b: %b" % field for field in fields)]
+        head = b"\r\n".join([*lines, b"", b""])
+        if not head.count(b"\r") == head.count(b"\n") == len(lines) + 1:
+            # Not every ASGI server makes sure, and the rest would be another header field, or another request.
+            raise MalformedRequestError("a header field must be one line")
+        return head
 
-    def _passed_on(self, request: Request, tool_lists: ToolLists | None) -> list[tuple[str, str]]:
-        headers = uncompressed(request.headers.raw) if tool_lists else request.headers.raw
-        names = self._not_passed_on | COOKIES | named_by_connection(headers)
-        kept = without_identity(headers, names, (_FORWARDED_PREFIX,))
-        return [(name.decode("ascii"), value.decode(errors="replace")) for name, value in kept]
+    def _passed_on(self, request: Request, tool_lists: ToolLists | None) -> Headers:
+        fields = uncompressed(request.headers.raw) if tool_lists else request.headers.raw
+        names = self._not_passed_on | named_by_connection(fields)
+        return without_identity(fields, names, (_FORWARDED_PREFIX,))
 
-    def _added(self, request: Request, token: VerifiedToken) -> dict[str, str]:
+    def _added(self, request: Request, token: VerifiedToken) -> Headers:
         added = {
             "X-Forwarded-For": request.client.host if request.client else None,
-            **self._forwarded,
             **identity_headers(token, self._issuer, send_token=self._sends_token),
         }
-        return {name: value for name, value in added.items() if value}
+        return [(name.encode(), value.encode()) for name, value in added.items() if value]
 
 
-def _session() -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(
-        # Streams may last for ever, and each takes a connection.
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE, resolver=aiohttp.ThreadedResolver()),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        trust_env=False,
-        auto_decompress=False,
-    )
+def _unreachable() -> OAuthError:
+    return OAuthError(ResourceOutcome.MCP_SERVER_UNREACHABLE, "the MCP server cannot be reached: try again")
 
 
-def _failure(error: aiohttp.ClientError | TimeoutError) -> OAuthError:
-    if isinstance(error, aiohttp.ClientConnectionError):
-        return OAuthError(ResourceOutcome.MCP_SERVER_UNREACHABLE, "the MCP server cannot be reached: try again")
-    if isinstance(error, TimeoutError):
-        return OAuthError(ResourceOutcome.MCP_SERVER_TIMEOUT, "the MCP server did not answer in time: try again")
-    return OAuthError(
-        ResourceOutcome.MCP_SERVER_INVALID_RESPONSE,
-        "the MCP server did not send a valid HTTP response: its operator has to check SEED_OAUTH_MCP_SERVER",
-    )
-
-
-async def _give_up(asking: "asyncio.Task[aiohttp.ClientResponse]", leaving: "asyncio.Task[None]") -> None:
-    await cancelled(asking, leaving)
-    if not asking.cancelled() and asking.exception() is None:
-        asking.result().close()
+def _invalid(problem: str) -> OAuthError:
+    return OAuthError(ResourceOutcome.MCP_SERVER_INVALID_RESPONSE, f"the MCP server {problem}")

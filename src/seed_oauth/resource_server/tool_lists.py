@@ -7,7 +7,7 @@ import orjson
 from starlette.datastructures import MutableHeaders
 from starlette.types import Message, Send
 
-from seed_oauth.resource_server.headers import Headers
+from seed_oauth.http_client.exchange import Headers
 
 _LARGEST = 4 * 1024 * 1024  # bytes of an answer or of an event; a larger one is passed on as it is
 
