@@ -32,7 +32,7 @@ def response(body: bytes, status: bytes = b"200 OK", headers: bytes = b"") -> by
 
 
 @asynccontextmanager
-async def listening(handler: Handler) -> AsyncIterator[int]:
+async def listening(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
     """A server that hands each connection to `handler`; yields its port."""
     connections: set[asyncio.Task[None]] = set()
 
@@ -44,7 +44,7 @@ async def listening(handler: Handler) -> AsyncIterator[int]:
             await handler(reader, writer)
         writer.close()
 
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls)
     yield server.sockets[0].getsockname()[1]
     server.close()
     for task in connections:

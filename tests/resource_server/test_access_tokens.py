@@ -5,6 +5,7 @@ import hmac
 import json
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 from joserfc import jws, jwt
@@ -12,8 +13,9 @@ from joserfc.util import urlsafe_b64encode
 
 from seed_oauth.identity_provider.metadata import ProviderMetadata
 from seed_oauth.outcomes import ResourceOutcome
-from seed_oauth.resource_server import AccessTokenError
+from seed_oauth.resource_server import AccessTokenError, VerifiedToken
 from seed_oauth.resource_server.introspection import MOST_REMEMBERED, REMEMBERED_FOR
+from seed_oauth.resource_server.verified_tokens import MOST, VerifiedTokens
 from tests.broker import PlayedMetadata
 from tests.resource_server.issuing import (
     IDP,
@@ -357,6 +359,45 @@ async def test_an_answer_about_an_opaque_token_holds_for_a_minute_and_for_that_t
     await checker.tokens.verify("one", RESOURCE)
     checker.clock.now += 1
     assert await refusal(checker, "one") is ResourceOutcome.INACTIVE_TOKEN
+
+
+@pytest.mark.parametrize("key", [rsa_key(), ec_key()], ids=["RS256", "ES256"])
+async def test_a_withdrawn_key_is_good_for_another_minute_at_most(key: Any) -> None:
+    checker = Checker()
+    token = signed(claims(exp=NOW + 86_400), key)
+    await checker.tokens.verify(token, RESOURCE)
+    checker.idp.keys.remove(key)
+    checker.clock.now += 86_400
+    other_key = ec_key() if key is rsa_key() else rsa_key()
+    await checker.tokens.verify(signed(claims(), other_key), RESOURCE)
+    while len(checker.idp.requests) < 2:  # the keys are read again, beside requests
+        await anyio.lowlevel.checkpoint()
+    await checker.tokens.verify(token, RESOURCE)
+    checker.now += REMEMBERED_FOR
+    assert await refusal(checker, token) is ResourceOutcome.UNKNOWN_KEY
+
+
+@pytest.mark.parametrize("kind", ["ours", "the identity provider's"])
+async def test_a_token_that_was_good_is_refused_when_it_has_expired_and_elsewhere(kind: str) -> None:
+    checker = Checker()
+    token = own_token(checker.all_settings) if kind == "ours" else signed(claims())
+    await checker.tokens.verify(token, RESOURCE)
+    with pytest.raises(AccessTokenError) as refused:
+        await checker.tokens.verify(token, "https://door.example/other")
+    assert refused.value.outcome is ResourceOutcome.WRONG_AUDIENCE
+    checker.now += 300 + 61
+    assert await refusal(checker, token) is ResourceOutcome.EXPIRED_TOKEN
+
+
+async def test_only_the_latest_tokens_are_remembered() -> None:
+    tokens = VerifiedTokens()
+    verified = VerifiedToken(subject="alice", client_id=None, scopes=frozenset(), expires_at=NOW, issuer=IDP)
+    for number in range(MOST + 1):
+        tokens.add(str(number), RESOURCE, verified, until=NOW)
+        tokens.find("0", RESOURCE, NOW - 1)  # it is used all the time
+    assert tokens.find("0", RESOURCE, NOW - 1) is verified
+    assert tokens.find("1", RESOURCE, NOW - 1) is None
+    assert tokens.find("2", RESOURCE, NOW - 1) is verified
 
 
 async def test_answers_about_many_opaque_tokens_do_not_fill_the_memory() -> None:

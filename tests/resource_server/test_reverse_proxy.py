@@ -580,6 +580,38 @@ async def test_a_server_that_is_not_there_is_a_502_and_found_again_when_it_is() 
             assert (await door.http.get(door.mcp, headers=door.headers())).text == "hello"
 
 
+@pytest.mark.parametrize(("method", "status", "sent"), [("GET", 200, 3), ("DELETE", 200, 3), ("POST", 502, 2)])
+async def test_a_request_on_a_connection_that_the_server_closes_just_then_is_sent_again_if_that_is_harmless(
+    method: str, status: int, sent: int
+) -> None:
+    """RFC 9110 §9.2.2: a POST may already have done its work."""
+    heads: list[bytes] = []
+
+    async def closes_the_first_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        is_first = not heads
+        while True:
+            heads.append(await reader.readuntil(b"\r\n\r\n"))
+            if is_first and len(heads) > 1:
+                return
+            writer.write(HELLO)
+
+    async with door_with(closes_the_first_connection) as door:
+        answers = [await door.http.request(method, door.mcp, headers=door.headers()) for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [200, status]
+        assert len(heads) == sent
+
+
+async def test_a_header_field_with_a_line_break_never_reaches_the_server() -> None:
+    """Not every ASGI server refuses it."""
+    server = Recorder()
+    async with door_with(server) as door:
+        transport = httpx.ASGITransport(create_app(door.settings, pipeline=door.pipeline))
+        async with httpx.AsyncClient(transport=transport, base_url=door.url) as http:
+            answer = await http.get("/mcp", headers={**door.headers(), "Accept": "a\r\nX-Forwarded-For: 8.8.8.8"})
+        assert (answer.status_code, server.heads) == (400, [])
+        assert await door.error_count(ResourceOutcome.MALFORMED_REQUEST) == 1
+
+
 async def test_a_body_whose_length_is_over_the_limit_is_refused_before_the_server_hears_of_it() -> None:
     server = Recorder()
     async with door_with(server, mcp_server_body_limit=1024) as door:

@@ -6,6 +6,7 @@ times as much CPU as the rest of a proxied request (docs/explanation/decisions.m
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import cast
 
 import httptools
 
@@ -47,8 +48,7 @@ class Connection(asyncio.Protocol):
         self._is_paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - TCP or TLS
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
 
     def data_received(self, data: bytes) -> None:
         if self.exchange is None:

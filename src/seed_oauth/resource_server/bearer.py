@@ -34,6 +34,7 @@ from seed_oauth.resource_server.claims import (
     wrong_audience,
 )
 from seed_oauth.resource_server.introspection import REMEMBERED_FOR, Introspection
+from seed_oauth.resource_server.verified_tokens import VerifiedTokens
 
 _STANDARD = ClaimNames()
 
@@ -78,6 +79,7 @@ class BearerTokens:
         self._introspection = Introspection(identity_provider, clock)
         self._keys = keys
         self._revocations = revocations
+        self._verified = VerifiedTokens()
         self._now = now
 
     async def verify(self, token: str, resource: str) -> VerifiedToken:
@@ -86,13 +88,9 @@ class BearerTokens:
         Raises:
             AccessTokenError: the token is refused, or it cannot be checked now.
         """
-        try:
-            verified = await self._open(token, resource)
-            if verified is None:
-                is_jwt = token.count(".") == 2  # noqa: PLR2004 - RFC 7515 §3.1
-                verified = await (self._verify_jwt if is_jwt else self._ask)(token, resource)
-        except IdentityProviderError as failure:
-            raise _unavailable(failure) from failure
+        verified = self._verified.find(token, resource, self._now())
+        if verified is None:
+            verified = await self._verify(token, resource)
         await self._check_revoked(verified, resource)
         return verified
 
@@ -115,6 +113,16 @@ class BearerTokens:
             raise AccessTokenError(
                 ResourceOutcome.REVOKED_TOKEN, "the access token was revoked: use the refresh token, or log in again"
             )
+
+    async def _verify(self, token: str, resource: str) -> VerifiedToken:
+        try:
+            if verified := await self._open(token, resource):
+                self._verified.add(token, resource, verified, verified.expires_at)
+                return verified
+            is_jwt = token.count(".") == 2  # noqa: PLR2004 - RFC 7515 §3.1
+            return await (self._verify_jwt if is_jwt else self._ask)(token, resource)
+        except IdentityProviderError as failure:
+            raise _unavailable(failure) from failure
 
     @contextmanager
     def watching(self, token: VerifiedToken, end: Callable[[], None], *, until_expiry: bool) -> Iterator[None]:
@@ -187,7 +195,10 @@ class BearerTokens:
             client_id=self._idp_client_id,
             now=self._now(),
         )
-        return self._of_idp(claims, expires_at, issuer)
+        verified = self._of_idp(claims, expires_at, issuer)
+        # Not until it expires, because the identity provider may withdraw the key.
+        self._verified.add(token, resource, verified, min(expires_at, self._now() + REMEMBERED_FOR))
+        return verified
 
     async def _ask(self, token: str, resource: str) -> VerifiedToken:
         metadata = await self._metadata.get()

@@ -191,7 +191,7 @@ def _not_granted(scopes: Sequence[str]) -> str:
 def _token_of(request: Request) -> str:
     # RFC 6750 §2.3 allows it in the query, where it leaks into logs and Referer headers; MCP Authorization ("Access
     # Token Usage") forbids that.
-    if "access_token" in request.query_params:
+    if request.scope["query_string"] and "access_token" in request.query_params:
         raise AccessTokenError(
             ResourceOutcome.TOKEN_IN_QUERY, "send the access token in the Authorization header, never in the URL"
         )
