@@ -15,6 +15,7 @@ from seed_oauth.outcomes.errors import OAuthError
 from seed_oauth.resource_server import VerifiedToken
 from seed_oauth.resource_server.guard import Guard
 from seed_oauth.resource_server.headers import VISIBLE, identity_headers, without_identity
+from seed_oauth.resource_server.mcp_server_circuit import circuit_of
 from seed_oauth.resource_server.operations import LARGEST
 from seed_oauth.resource_server.proxied_answer import (
     COOKIES,
@@ -83,6 +84,7 @@ class ReverseProxy:
         public = urlsplit(issuer)
         self._issuer = issuer
         self._mcp_server = mcp_server
+        self.circuit = circuit_of(mcp_server)
         self._guard = guard
         self._body_limit = min(body_limit, LARGEST) if guard.reads_bodies else body_limit
         self._answer_within = timeout
@@ -148,7 +150,8 @@ class ReverseProxy:
         query = quote(request.scope["query_string"], safe=VISIBLE)
         try:
             async with asyncio.timeout(self._answer_within):
-                answer = await self._session.request(
+                answer = await self.circuit.send(
+                    self._session.request,
                     request.method,
                     URL(f"{self._mcp_server}?{query}" if query else self._mcp_server, encoded=True),
                     headers=headers,
