@@ -107,9 +107,10 @@ class IdpScopes:
 
         A client that repeats what it asked for narrows nothing, whatever the identity provider called it.
         """
+        kept = (grant.idp_scope or "").split()
         if scope is None or set(scope.split()) == set((grant.requested or "").split()):
-            return None, (grant.idp_scope or "").split()
-        return scope, self.asked_for(scope, defaults)
+            return None, kept
+        return scope, self.asked_for(scope, [one for one in defaults if one in kept])
 
     def told_again(self, idp_scope: object, narrowed: str | None, asked: Sequence[str], grant: Grant) -> str | None:
         """The scope in the token response to a refresh."""
