@@ -50,6 +50,7 @@ from seed_oauth.settings.store_url import is_redis
 from seed_oauth.storage.open import open_stores
 from seed_oauth.telemetry import Recording
 from seed_oauth.telemetry.audit import AuditTrail
+from seed_oauth.telemetry.gauges import MCP_SERVER_CIRCUIT_OPEN
 from seed_oauth.telemetry.mcp_operations import OTHER
 from seed_oauth.telemetry.steps import Step
 
@@ -212,6 +213,13 @@ class Container:
 
         tokens = open_tokens(settings, idp, sealer, own, revocations=revocations, now=now)
         self.proxies = reverse_proxies(settings, tokens, grants=grants, spans=pipeline.client_spans, now=now)
+        circuits = {
+            self.resource_names.get(server.resource, ""): proxy.circuit
+            for server, proxy in zip(settings.forwarded, self.proxies, strict=True)
+        }
+        self._end_observation = pipeline.observe(
+            MCP_SERVER_CIRCUIT_OPEN, lambda: {name: int(circuit.is_open) for name, circuit in circuits.items()}
+        )
 
         self.verify = VerifyEndpoint(
             guards_without_bodies(settings, tokens, grants=grants, now=now),
@@ -239,6 +247,7 @@ class Container:
     async def running(self) -> AsyncIterator[None]:
         """Run the work in the background, and close everything at the end, even if some of it fails to close."""
         async with AsyncExitStack() as opened:
+            opened.callback(self._end_observation)
             for part in self._closable:
                 opened.push_async_callback(part.aclose)
             for work in self._background:

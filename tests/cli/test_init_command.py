@@ -36,7 +36,8 @@ def test_the_answers_become_a_settings_file_that_only_its_owner_can_read(
     done = init(path, typed=answers("http://127.0.0.1:8080", NOBODY, "mcp", 'a "secret"', f"{NOBODY}/mcp"))
     assert done.exit_code == 0
     assert "Register this redirect URI there: http://127.0.0.1:8080/oauth/callback" in done.output
-    assert f"Start the server with: seed-oauth serve --config {path}" in done.output
+    assert f"Start the server with: seed-oauth serve --config {path}\n" in done.output
+    assert "MCP clients connect to: http://127.0.0.1:8080/mcp\n" in done.output
     assert "✓ settings" in done.output  # the doctor's
     assert 'secret"' not in done.output
     assert path.stat().st_mode & 0o777 == 0o600
@@ -52,7 +53,9 @@ def test_the_answers_become_a_settings_file_that_only_its_owner_can_read(
 
 def test_what_is_left_empty_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "seed-oauth.toml"
-    assert init(path, typed=answers("", NOBODY, "mcp", "", "")).exit_code == 0
+    done = init(path, typed=answers("", NOBODY, "mcp", "", ""))
+    assert done.exit_code == 0
+    assert "MCP clients connect to" not in done.output
     settings = settings_of(path, monkeypatch)
     assert settings.issuer == "http://127.0.0.1:8000"
     assert (settings.idp_client_secret, settings.mcp_server) == (None, None)

@@ -46,16 +46,16 @@ def section_of(series: Series) -> str:
         shown = "the worker's number, from `0`" if label == "worker" else shown
         labels.append((code(label), shown))
     if series.from_settings:
-        shown = (
-            "with several protected resources: the path of each, after its host if that is not the issuer's; `_other`"
-        )
+        shown = "with several protected resources: the path of each, after its host if that is not the issuer's"
+        if series.kind is Kind.COUNTER:
+            shown += "; `_other`"
         labels += [(code(label), shown) for label in series.from_settings]
     kind = f"Type: {series.kind}."
     if series.kind is Kind.HISTOGRAM:
         bounds = ", ".join(f"{bound:g}" for bound in series.buckets)
         kind = f"Type: {series.kind}, in seconds. Bucket bounds: {bounds}."
     described = f"## `{series.name}`\n\n{series.help}. {kind}\n"
-    return f"{described}\n{table(*labels)}" if series.labels else described
+    return f"{described}\n{table(*labels)}" if len(labels) > 1 else described
 
 
 def rows_of(outcomes: type[Outcome]) -> str:

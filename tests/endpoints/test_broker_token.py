@@ -5,7 +5,7 @@ import base64
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from seed_oauth.storage.sqlite.clients import SqliteClientStore
 from seed_oauth.storage.sqlite.database import Database
 from tests.broker import (
     IDP,
+    METADATA,
     BrokerDoor,
     Clock,
     PlayedGrants,
@@ -782,6 +783,18 @@ async def test_a_refresh_names_the_scopes_that_the_identity_provider_was_asked_f
             tokens = json_of(await door.token(refresh_request(refresh_token=tokens["refresh_token"])))
             # RFC 6749 §6: what was evidently not granted is not asked for again.
             assert form_of(door.idp_requests[-1])["scope"] == "openid api://guid/mcp"
+
+
+async def test_a_refresh_does_not_ask_for_offline_access_that_was_perhaps_not_granted() -> None:
+    """oidc-provider leaves it out without a word (OpenID Connect Core §11), and refuses a refresh that names it."""
+    metadata = PlayedMetadata(replace(METADATA, default_scopes=("openid", "offline_access")))
+    async with BrokerDoor(idp=answering({"refresh_token": "rt"}), metadata=metadata, settings=OWN) as door:
+        code, idp = await code_of(door, scope="mail files")
+        assert idp["scope"] == "mail files openid offline_access"
+        tokens = json_of(await door.token(code_request(code=code)))
+        for asked, sent in ((None, "mail files openid"), ("mail", "mail openid")):
+            tokens = json_of(await door.token(refresh_request(refresh_token=tokens["refresh_token"], scope=asked)))
+            assert form_of(door.idp_requests[-1])["scope"] == sent
 
 
 async def test_a_client_that_repeats_what_it_asked_for_is_not_refused_for_what_it_is_called_elsewhere() -> None:

@@ -96,15 +96,25 @@ async def test_each_server_has_scopes_and_a_table_of_tools_of_its_own() -> None:
         assert (await ask(door, "mail", without)).status_code == 403
 
 
-async def test_readyz_names_the_server_that_is_gone() -> None:
-    port = free_port()
-    servers = {"gone": {"url": f"http://127.0.0.1:{port}/mcp"}}
-    async with door_to("mail", "gone", rules=servers) as door:
+def gone() -> dict[str, str]:
+    return {"url": f"http://127.0.0.1:{free_port()}/mcp"}
+
+
+async def test_readyz_names_the_server_that_is_gone_and_is_ready_for_the_others() -> None:
+    async with door_to("mail", "gone", rules={"gone": gone()}) as door:
+        response = await door.http.get("/readyz")
+        assert response.status_code == 200
+        assert json_of(response) == {
+            "status": "ready",
+            "problems": [f"the MCP server of {ISSUER}/gone cannot be reached: Connection refused"],
+        }
+
+
+async def test_a_door_whose_servers_are_all_gone_is_not_ready() -> None:
+    async with door_to("lost", "gone", rules={"lost": gone(), "gone": gone()}) as door:
         response = await door.http.get("/readyz")
         assert response.status_code == 503
-        assert json_of(response)["problems"] == [
-            f"the MCP server of {ISSUER}/gone cannot be reached: Connection refused"
-        ]
+        assert len(json_of(response)["problems"]) == 2
 
 
 async def test_a_server_that_hangs_leaves_the_others_alone() -> None:
@@ -242,5 +252,5 @@ async def test_two_hundred_servers_have_a_bounded_number_of_series() -> None:
     async with BrokerDoor(settings={"mcp_servers": servers[:1], "access_tokens": "own"}) as door:
         await door.http.post("/0")
         one = await door.samples()
-    # Three results for each server and for `_other`.
-    assert len(many) - len(one) == 3 * 201
+    # Three results for each server and for `_other`, and a circuit for each server.
+    assert len(many) - len(one) == 3 * 201 + 199

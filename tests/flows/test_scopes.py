@@ -49,6 +49,9 @@ def test_what_the_metadata_suggests_is_asked_for_where_the_settings_say_nothing(
     [
         # Nothing is said, or in other words: what was asked for is what the identity provider understands.
         ("mail openid", None, "mail openid"),
+        # oidc-provider does not say that it leaves this one out, and refuses a refresh with it.
+        ("mail openid offline_access", None, "mail openid"),
+        ("offline_access", "", None),
         ("mcp offline_access", "api://guid/mcp", "mcp offline_access"),
         ("email", "https://www.googleapis.com/auth/userinfo.email openid", "email"),
         # RFC 6749 §6: never more than was granted.

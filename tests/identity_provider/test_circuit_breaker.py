@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from seed_oauth.identity_provider.circuit_breaker import FAILURES, MOST_IN_FLIGHT, PAUSE, Circuit
+from seed_oauth.identity_provider.circuit_breaker import FAILURES, MOST_IN_FLIGHT, PAUSE, EndpointCircuit
 from seed_oauth.identity_provider.failures import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.outcomes import CallbackOutcome, Outcome, ResourceOutcome, TokenOutcome
 from tests.broker import BrokerDoor, Clock
@@ -26,8 +26,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def circuit(clock: Clock) -> Circuit:
-    return Circuit("token", clock)
+def circuit(clock: Clock) -> EndpointCircuit:
+    return EndpointCircuit("token", clock)
 
 
 async def answer() -> str:
@@ -38,14 +38,14 @@ async def fail(failure: Failure = Failure.TIMEOUT) -> str:
     raise IdentityProviderError(failure)
 
 
-async def failure_of(circuit: Circuit, failure: Failure = Failure.TIMEOUT) -> IdentityProviderError:
+async def failure_of(circuit: EndpointCircuit, failure: Failure = Failure.TIMEOUT) -> IdentityProviderError:
     """How a request ends that would end so if it was sent."""
     with pytest.raises(IdentityProviderError) as failed:
         await circuit.send(fail, failure)
     return failed.value
 
 
-async def open_up(circuit: Circuit) -> None:
+async def open_up(circuit: EndpointCircuit) -> None:
     """Let so many requests in a row go without an answer that no more are sent."""
     for _ in range(FAILURES):
         assert (await failure_of(circuit)).failure is Failure.TIMEOUT
@@ -54,7 +54,7 @@ async def open_up(circuit: Circuit) -> None:
 class Pending:
     """A request that ends when and as it is told."""
 
-    def __init__(self, circuit: Circuit) -> None:
+    def __init__(self, circuit: EndpointCircuit) -> None:
         self._end: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.task = asyncio.create_task(circuit.send(self._wait))
 
@@ -71,7 +71,7 @@ class Pending:
 
 
 @asynccontextmanager
-async def pending(circuit: Circuit, count: int) -> AsyncIterator[list[Pending]]:
+async def pending(circuit: EndpointCircuit, count: int) -> AsyncIterator[list[Pending]]:
     """So many requests under way."""
     requests = [Pending(circuit) for _ in range(count)]
     await asyncio.sleep(0)
@@ -83,7 +83,7 @@ async def pending(circuit: Circuit, count: int) -> AsyncIterator[list[Pending]]:
 
 @pytest.mark.parametrize("failure", [Failure.UNREACHABLE, Failure.TIMEOUT])
 async def test_after_so_many_requests_in_a_row_without_an_answer_no_more_are_sent(
-    circuit: Circuit, failure: Failure
+    circuit: EndpointCircuit, failure: Failure
 ) -> None:
     for _ in range(FAILURES):
         assert (await failure_of(circuit, failure)).failure is failure
@@ -93,7 +93,7 @@ async def test_after_so_many_requests_in_a_row_without_an_answer_no_more_are_sen
 @pytest.mark.parametrize(
     "failure", [Failure.REFUSED, Failure.RATE_LIMITED, Failure.SERVER_ERROR, Failure.INVALID_RESPONSE]
 )
-async def test_an_answer_of_any_kind_is_an_answer(circuit: Circuit, failure: Failure) -> None:
+async def test_an_answer_of_any_kind_is_an_answer(circuit: EndpointCircuit, failure: Failure) -> None:
     for _ in range(2 * FAILURES):
         assert (await failure_of(circuit, failure)).failure is failure
     for _ in range(2):
@@ -103,7 +103,7 @@ async def test_an_answer_of_any_kind_is_an_answer(circuit: Circuit, failure: Fai
     assert await circuit.send(answer) == "answer"
 
 
-async def test_who_is_refused_hears_when_the_next_one_is_let_through(circuit: Circuit, clock: Clock) -> None:
+async def test_who_is_refused_hears_when_the_next_one_is_let_through(circuit: EndpointCircuit, clock: Clock) -> None:
     await open_up(circuit)
     assert (await failure_of(circuit)).retry_after == PAUSE
     clock.seconds += PAUSE - 0.5
@@ -111,7 +111,7 @@ async def test_who_is_refused_hears_when_the_next_one_is_let_through(circuit: Ci
 
 
 async def test_one_request_is_let_through_in_each_pause_and_its_answer_closes_the_circuit(
-    circuit: Circuit, clock: Clock
+    circuit: EndpointCircuit, clock: Clock
 ) -> None:
     await open_up(circuit)
     for _ in range(3):
@@ -125,7 +125,7 @@ async def test_one_request_is_let_through_in_each_pause_and_its_answer_closes_th
 
 
 async def test_while_the_one_is_under_way_the_others_are_refused_and_if_it_is_given_up_another_one_follows(
-    circuit: Circuit, clock: Clock
+    circuit: EndpointCircuit, clock: Clock
 ) -> None:
     await open_up(circuit)
     clock.seconds += PAUSE
@@ -136,7 +136,9 @@ async def test_while_the_one_is_under_way_the_others_are_refused_and_if_it_is_gi
     assert await circuit.send(answer) == "answer"
 
 
-async def test_requests_that_were_sent_before_the_last_answer_tell_of_an_outage_that_is_over(circuit: Circuit) -> None:
+async def test_requests_that_were_sent_before_the_last_answer_tell_of_an_outage_that_is_over(
+    circuit: EndpointCircuit,
+) -> None:
     async with pending(circuit, 2 * FAILURES) as before:
         assert await circuit.send(answer) == "answer"
         for request in before:
@@ -145,7 +147,7 @@ async def test_requests_that_were_sent_before_the_last_answer_tell_of_an_outage_
 
 
 async def test_the_answer_to_any_request_closes_the_circuit_also_to_one_that_was_sent_before_it_opened(
-    circuit: Circuit,
+    circuit: EndpointCircuit,
 ) -> None:
     async with pending(circuit, 1) as before:
         await open_up(circuit)
@@ -154,14 +156,14 @@ async def test_the_answer_to_any_request_closes_the_circuit_also_to_one_that_was
         assert await circuit.send(answer) == "answer"
 
 
-async def test_requests_that_are_given_up_say_nothing_of_the_identity_provider(circuit: Circuit) -> None:
+async def test_requests_that_are_given_up_say_nothing_of_the_identity_provider(circuit: EndpointCircuit) -> None:
     for _ in range(2 * FAILURES):
         async with pending(circuit, 1):
             pass
     assert await circuit.send(answer) == "answer"
 
 
-async def test_so_many_requests_are_under_way_and_no_more_until_one_of_them_ends(circuit: Circuit) -> None:
+async def test_so_many_requests_are_under_way_and_no_more_until_one_of_them_ends(circuit: EndpointCircuit) -> None:
     async with pending(circuit, MOST_IN_FLIGHT) as requests:
         refused = await failure_of(circuit)
         assert (refused.failure, refused.retry_after) == (Failure.TOO_MANY_IN_FLIGHT, None)

@@ -90,7 +90,9 @@ async def whole_path(
         returned = await person.authorize(asked["authorize"])
         assert "code" in query_of(returned), returned
         await person.open(returned)
-        return await _event(process, log)
+        told = await _event(process, log)
+        assert "authorize" not in told, log.read_text()
+        return told
 
 
 async def _event(process: asyncio.subprocess.Process, log: Path) -> dict[str, Any]:

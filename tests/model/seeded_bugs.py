@@ -234,8 +234,8 @@ BUGS = (
         changes=(
             Change(
                 module="flows/scopes.py",
-                before="return scope, self.asked_for(scope, defaults)",
-                after='return scope, (grant.idp_scope or "").split()',
+                before="return scope, self.asked_for(scope, [one for one in defaults if one in kept])",
+                after="return scope, kept",
             ),
         ),
         broken="a refresh asks the identity provider for what was granted, or for what it is narrowed to",

@@ -77,9 +77,12 @@ def init(
         "mcp_server": mcp_server,
     }
     values = ask_for_settings(given)
-    Settings.load(**values)  # which refuses what does not fit together
+    settings = Settings.load(**values)  # which refuses what does not fit together
     write(file, values)
-    print(f"\n{file} is written. Start the server with: seed-oauth serve --config {file}\n")
+    print(f"\n{file} is written. Start the server with: seed-oauth serve --config {file}")
+    for server in settings.forwarded:
+        print(f"MCP clients connect to: {server.resource}")
+    print()
     os.environ[CONFIG] = str(file)
     _fails()  # `doctor` says so with its exit status
 

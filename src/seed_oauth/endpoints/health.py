@@ -35,6 +35,8 @@ class Problem(NamedTuple):
     text: str
     where: str
     check: Check
+    is_partial: bool = False
+    """Whether it is that of one MCP server, and another one can be reached."""
 
 
 class Readiness:
@@ -77,10 +79,14 @@ class Readiness:
             yield Problem(text, settings.idp_issuer or "", Check.IDP)
         connecting = [self._connecting.get(server.url) for server in settings.forwarded]
         failures = await asyncio.gather(*connecting, return_exceptions=True)
-        for server, problem in zip(settings.forwarded, failures, strict=True):
-            if isinstance(problem, BaseException):
-                text = f"the MCP server of {server.resource} cannot be reached: {in_words(problem)}"
-                yield Problem(text, server.url, Check.MCP_SERVER)
+        down = [
+            (server, problem)
+            for server, problem in zip(settings.forwarded, failures, strict=True)
+            if isinstance(problem, BaseException)
+        ]
+        for server, problem in down:
+            text = f"the MCP server of {server.resource} cannot be reached: {in_words(problem)}"
+            yield Problem(text, server.url, Check.MCP_SERVER, is_partial=len(down) < len(failures))
 
     def start(self) -> None:
         """Look in the background from now on: log the problems of the first time, and record whether there are any."""
@@ -118,10 +124,13 @@ class ReadinessEndpoint:
         self._readiness = readiness
 
     async def __call__(self, _: Request) -> Response:
-        """200, or 503 with the problems that the operator has to solve."""
-        if problems := [problem.text async for problem in self._readiness.problems()]:
-            return json_response({"status": "not ready", "problems": problems}, 503)
-        return json_response({"status": "ready"}, 200)
+        """The problems that the operator has to solve; 503 if there are any, unless they are partial."""
+        problems = [problem async for problem in self._readiness.problems()]
+        is_ready = all(problem.is_partial for problem in problems)
+        body: dict[str, object] = {"status": "ready" if is_ready else "not ready"}
+        if problems:
+            body["problems"] = [problem.text for problem in problems]
+        return json_response(body, 200 if is_ready else 503)
 
 
 async def _connected(mcp_server: str) -> tuple[None, float]:

@@ -89,8 +89,11 @@ class IdpScopes:
         response has other names than the request, those of the request are the ones that the identity provider takes.
         """
         granted = frozenset(idp_scope.split()) if isinstance(idp_scope, str) else frozenset[str]()
-        if granted and granted <= frozenset(asked):
-            # Not offline_access: some identity providers do not grant it, without a word, and then refuse it here.
+        if not granted:
+            # RFC 6749 §5.1: what was asked for. But some identity providers do not grant offline_access (OpenID Connect
+            # Core §11), without a word, and then refuse it here.
+            return _joined(one for one in asked if one != "offline_access")
+        if granted <= frozenset(asked):
             return _joined(one for one in asked if one in granted | _UNMENTIONED)
         return _joined(asked)
 
@@ -104,9 +107,10 @@ class IdpScopes:
 
         A client that repeats what it asked for narrows nothing, whatever the identity provider called it.
         """
+        kept = (grant.idp_scope or "").split()
         if scope is None or set(scope.split()) == set((grant.requested or "").split()):
-            return None, (grant.idp_scope or "").split()
-        return scope, self.asked_for(scope, defaults)
+            return None, kept
+        return scope, self.asked_for(scope, [one for one in defaults if one in kept])
 
     def told_again(self, idp_scope: object, narrowed: str | None, asked: Sequence[str], grant: Grant) -> str | None:
         """The scope in the token response to a refresh."""

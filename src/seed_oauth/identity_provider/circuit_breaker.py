@@ -7,12 +7,10 @@ Metadata and keys need neither: there is one request for them at a time, with pa
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from math import ceil
 from time import monotonic
 from typing import ParamSpec, TypeVar
 
-import structlog
-
+from seed_oauth.http_client.circuit import Circuit
 from seed_oauth.identity_provider.client import IdentityProvider, TokenResponse
 from seed_oauth.identity_provider.failures import IdentityProviderError, IdentityProviderFailure
 from seed_oauth.outcomes import GrantType
@@ -36,21 +34,21 @@ Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 
-class Circuit:
-    """The circuit of one endpoint of the identity provider.
-
-    It opens after `FAILURES` requests in a row without a response, and any response closes it, even a refusal. While it
-    is open, one request is sent every `PAUSE` seconds.
-    """
+class EndpointCircuit:
+    """The circuit of one endpoint of the identity provider, and the limit of requests in flight."""
 
     def __init__(self, endpoint: str, clock: Callable[[], float] = monotonic) -> None:
         """`endpoint` is for the log; `clock` counts seconds and never goes back."""
-        self._clock = clock
-        self._log = structlog.get_logger("seed_oauth").bind(idp_endpoint=endpoint)
+        self._circuit = Circuit(
+            "identity provider",
+            failures=FAILURES,
+            pause=PAUSE,
+            is_no_response=_is_no_response,
+            refusal=_refusal,
+            clock=clock,
+            idp_endpoint=endpoint,
+        )
         self._in_flight = 0
-        self._responses = 0
-        self._failures = 0
-        self._next_probe = 0.0
 
     @property
     def in_flight(self) -> int:
@@ -60,7 +58,7 @@ class Circuit:
     @property
     def is_open(self) -> bool:
         """Whether only probes are sent."""
-        return self._failures >= FAILURES
+        return self._circuit.is_open
 
     async def send(
         self, request: Callable[Parameters, Awaitable[Result]], *args: Parameters.args, **kwargs: Parameters.kwargs
@@ -72,41 +70,19 @@ class Circuit:
         """
         if self._in_flight >= MOST_IN_FLIGHT:
             raise IdentityProviderError(IdentityProviderFailure.TOO_MANY_IN_FLIGHT)
-        if self.is_open:
-            self._wait_for_probe()
-        responses_before = self._responses
         self._in_flight += 1
         try:
-            result = await request(*args, **kwargs)
-        except IdentityProviderError as error:
-            if error.failure not in _NO_RESPONSE:
-                self._note_response()
-            elif self._responses == responses_before:
-                # If a response has come since this request was sent, the outage is over.
-                self._note_failure()
-            raise
+            return await self._circuit.send(request, *args, **kwargs)
         finally:
             self._in_flight -= 1
-        self._note_response()
-        return result
 
-    def _wait_for_probe(self) -> None:
-        now = self._clock()
-        if now < self._next_probe:
-            raise IdentityProviderError(IdentityProviderFailure.CIRCUIT_OPEN, retry_after=ceil(self._next_probe - now))
-        self._next_probe = now + PAUSE
 
-    def _note_response(self) -> None:
-        self._responses += 1
-        if self.is_open:
-            self._log.info("identity provider responds again")
-        self._failures = 0
+def _is_no_response(error: Exception) -> bool:
+    return isinstance(error, IdentityProviderError) and error.failure in _NO_RESPONSE
 
-    def _note_failure(self) -> None:
-        self._failures += 1
-        if self._failures == FAILURES:
-            self._next_probe = self._clock() + PAUSE
-            self._log.warning("identity provider does not respond", failures=FAILURES, retry_after_s=PAUSE)
+
+def _refusal(seconds: int) -> IdentityProviderError:
+    return IdentityProviderError(IdentityProviderFailure.CIRCUIT_OPEN, retry_after=seconds)
 
 
 class CircuitBreaker:
@@ -118,10 +94,10 @@ class CircuitBreaker:
     def __init__(self, inner: IdentityProvider, clock: Callable[[], float] = monotonic) -> None:
         """`clock` counts seconds and never goes back."""
         self._inner = inner
-        self._token = Circuit("token", clock)
-        self._revocation = Circuit("revocation", clock)
-        self._introspection = Circuit("introspection", clock)
-        self._userinfo = Circuit("userinfo", clock)
+        self._token = EndpointCircuit("token", clock)
+        self._revocation = EndpointCircuit("revocation", clock)
+        self._introspection = EndpointCircuit("introspection", clock)
+        self._userinfo = EndpointCircuit("userinfo", clock)
         self.circuits = {
             CircuitEndpoint.TOKEN: self._token,
             CircuitEndpoint.REVOCATION: self._revocation,

@@ -196,7 +196,8 @@ REMEDIES: Mapping[Outcome, Remedy] = {
         "`SEED_OAUTH_IDP_INTROSPECTION=false`.",
     ),
     ResourceOutcome.MCP_SERVER_UNREACHABLE: Remedy(
-        "Nothing listens at `SEED_OAUTH_MCP_SERVER`.",
+        "Nothing listens at `SEED_OAUTH_MCP_SERVER`, or the network drops connections to it. After three failed "
+        "attempts in a row one a second is made, and other requests fail at once.",
         "Start the MCP server or correct the URL; `/readyz` and `seed-oauth doctor` check it.",
     ),
     ResourceOutcome.MCP_SERVER_TIMEOUT: Remedy(

@@ -15,6 +15,7 @@ from seed_oauth.outcomes.errors import OAuthError
 from seed_oauth.resource_server import VerifiedToken
 from seed_oauth.resource_server.guard import Guard
 from seed_oauth.resource_server.headers import VISIBLE, identity_headers, without_identity
+from seed_oauth.resource_server.mcp_server_circuit import circuit_of
 from seed_oauth.resource_server.operations import LARGEST
 from seed_oauth.resource_server.proxied_answer import (
     COOKIES,
@@ -84,7 +85,7 @@ class ReverseProxy:
         self._not_passed_on = _NOT_PASSED_ON | (TRACE_FIELDS if spans else frozenset())
         public = urlsplit(issuer)
         self._issuer = issuer
-        self._mcp_server = mcp_server
+        self.circuit = circuit_of(mcp_server)
         self._guard = guard
         self._body_limit = min(body_limit, LARGEST) if guard.reads_bodies else body_limit
         self._answer_within = timeout
@@ -150,7 +151,7 @@ class ReverseProxy:
         head = self._head(request, [*fields, *framing])
         while True:
             try:
-                exchange = await self._connections.exchange()
+                exchange = await self.circuit.send(self._connections.exchange)
             except OSError as error:
                 raise _unreachable() from error
             exchange.run(client.leaves())

@@ -83,6 +83,16 @@ CIRCUIT_OPEN = Gauge(
         kind=Kind.GAUGE,
     )
 )
+MCP_SERVER_CIRCUIT_OPEN = Gauge(
+    series=Series(
+        name="seed_oauth_mcp_server_circuit_open",
+        help="Processes that forward no requests to the MCP server because they cannot connect to it",
+        labels=(),
+        known=({},),
+        kind=Kind.GAUGE,
+        from_settings=("resource",),
+    )
+)
 LAST_RELOAD_SUCCESSFUL = Gauge(
     series=Series(
         name="seed_oauth_config_last_reload_successful",
@@ -139,6 +149,7 @@ GAUGES = (
     EVENT_LOOP_LAG,
     IDP_IN_FLIGHT,
     CIRCUIT_OPEN,
+    MCP_SERVER_CIRCUIT_OPEN,
     LAST_RELOAD_SUCCESSFUL,
     STORE_CHECK,
     REGISTERED_CLIENTS,

@@ -194,9 +194,9 @@ class Pipeline(Recording):
 
     def _observe(self, gauge: Gauge, _: CallbackOptions) -> list[Observation]:
         states = [self.states(), *(replay.states for replay in self._replays if not replay.closed)]
-        labels = gauge.series.labels
+        labels = (*gauge.series.labels, *gauge.series.from_settings)
         return [
-            Observation(value, dict(zip(labels, [label], strict=False)))
+            Observation(value, dict(zip(labels, [label], strict=True)) if label else {})
             for label, value in gauge.combined(states).items()
         ]
 
