@@ -69,10 +69,11 @@ async def serving(
     pass_fds: Sequence[int] = (),
 ) -> AsyncIterator[Server]:
     """A running `seed-oauth serve`; `launcher` is a command that starts it, and `pass_fds` are its descriptors."""
-    port, metrics_port = port or free_port(), free_port()
+    port = port or free_port()
+    environment = {"SEED_OAUTH_METRICS_PORT": str(free_port()), **(environment or {})}
     process = await asyncio.create_subprocess_exec(
         *launcher, COMMAND, "serve", "--port", str(port), *options,
-        env={**os.environ, "SEED_OAUTH_METRICS_PORT": str(metrics_port), **(environment or {})},
+        env={**os.environ, **environment},
         cwd=folder,
         stdout=asyncio.subprocess.PIPE,
         pass_fds=pass_fds,
@@ -83,7 +84,8 @@ async def serving(
             with anyio.fail_after(PATIENCE):
                 while not await answers(http, f"{url}/healthz"):
                     await anyio.sleep(0.02)
-            yield Server(url, f"http://127.0.0.1:{metrics_port}/metrics", process, http)
+            metrics = f"http://127.0.0.1:{environment['SEED_OAUTH_METRICS_PORT']}/metrics"
+            yield Server(url, metrics, process, http)
     finally:
         if process.returncode is None:
             process.kill()

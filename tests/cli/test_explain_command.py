@@ -100,7 +100,11 @@ async def uses_the_code_twice(door: BrokerDoor) -> None:
         (asks, 1, "The user has not answered the consent page."),
         (approves, 2, "No answer of the identity provider has arrived here"),
         (logs_in, 3, "The client has not redeemed its code"),
-        (gets_tokens, 4, "The client has its tokens, and this log has no use of them."),
+        (
+            gets_tokens,
+            4,
+            "The client has its tokens, and no request with them is in this log: it may look connected and do nothing.",
+        ),
         (refreshes, 5, "The login is complete, and the client uses its tokens."),
     ],
     ids=lambda value: getattr(value, "__name__", None),

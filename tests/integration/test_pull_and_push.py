@@ -1,25 +1,22 @@
 """One truth by pull and by push: what a scrape shows is what the real Collector shows."""
 
 import signal
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import anyio
-import httpx
 import pytest
 
 from seed_oauth.telemetry.push import push_readers
 from tests.cli.test_cli import PATIENCE, Server, free_port, run, serving
-from tests.harness import Samples, authorization_request, json_of, samples_of
-from tests.http_client.test_transport import listening
+from tests.harness import Samples, samples_of
+from tests.integration.busy_door import OPERATIONS, STEPS, busy_door, operations, play, pushing_to, scrape, steps
 from tests.integration.collector import collector
-from tests.integration.login import code_from
-from tests.integration.real_parts import eventually, identity_provider, idp_settings
-from tests.resource_server.test_reverse_proxy import Recorder
+from tests.integration.real_parts import eventually, identity_provider
 
 pytestmark = pytest.mark.anyio
 
-OURS = ("oauth_", "seed_oauth_", "http_client_")
+OURS = ("oauth_", "seed_oauth_", "http_client_", "mcp_server_")
 
 MOVING = {
     "seed_oauth_connections",
@@ -55,111 +52,31 @@ def difference(pull: Samples, push: Samples) -> list[str]:
     )
 
 
-async def scrape(http: httpx.AsyncClient, url: str) -> Samples:
-    return samples_of((await http.get(url)).text)
+async def until_the_same(server: Server, received: Callable[[], Awaitable[Samples]]) -> None:
+    """Wait until what was received is what the front door shows; fail with what differs."""
 
+    async def differing() -> list[str]:
+        return difference(await scrape(server.http, server.metrics), await received())
 
-async def play(server: Server) -> None:
-    """Requests of every endpoint, good ones and bad ones."""
-    url, http = server.url, server.http
-    metadata = {"redirect_uris": ["http://127.0.0.1/callback"], "token_endpoint_auth_method": "none"}
-    client_id = (await http.post(f"{url}/oauth/register", json=metadata)).json()["client_id"]
-    await http.post(f"{url}/oauth/register", json={})
-    for changes in ({}, {"client_id": "nobody"}, {"code_challenge": "short"}):
-        request = {**authorization_request(client_id=client_id, redirect_uri="http://127.0.0.1/callback"), **changes}
-        await http.get(f"{url}/oauth/authorize", params=request)
-    for grant in ({"grant_type": "refresh_token", "refresh_token": "unknown"}, {"grant_type": "password"}):
-        await http.post(f"{url}/oauth/token", data={**grant, "client_id": client_id})
-    await http.post(f"{url}/oauth/consent", data={"decision": "approve"})
-    await http.get(f"{url}/oauth/callback", params={"state": "made-up"})
-    await http.post(f"{url}/oauth/revoke", data={"token": "unknown", "client_id": client_id})
+    async def is_the_same() -> bool:
+        return not await differing()
 
-
-async def login_and_calls(server: Server) -> None:
-    """A login from its first 401, and calls at once, each on a connection of its own that any worker may take."""
-    headers = {"User-Agent": "claude-code/2.1"}
-    for path in ("/mcp", "/.well-known/oauth-protected-resource/mcp", "/.well-known/oauth-authorization-server"):
-        await server.http.get(f"{server.url}{path}", headers=headers)
-    tokens = json_of(await server.http.post(f"{server.url}/oauth/token", data=await code_from(server.http, server.url)))
-
-    async def call() -> None:
-        async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as http:
-            called = await http.get(f"{server.url}/mcp", headers={"Authorization": f"Bearer {tokens['access_token']}"})
-            assert called.status_code == 200
-
-    async with anyio.create_task_group() as group:
-        for _ in range(40):
-            group.start_soon(call)
-
-
-STEPS = {
-    ("challenged", "claude"): 1,
-    ("discovered_resource", "claude"): 1,
-    ("discovered_server", "claude"): 1,
-    ("registered", "other"): 2,
-    # Those of `play` that go no further have sent no browser.
-    ("requested", "other"): 1,
-    ("consented", "other"): 1,
-    ("redirected", "other"): 1,
-    ("returned", "other"): 1,
-    ("exchanged", "other"): 1,
-    ("used", "other"): 1,
-}
-
-
-def steps(samples: Samples) -> dict[tuple[str, str], float]:
-    """The steps that were counted, by step and family."""
-    return {
-        (dict(labels)["step"], dict(labels)["client_family"]): value
-        for (name, labels), value in samples.items()
-        if name == "oauth_flow_steps_total" and value
-    }
-
-
-def pushing_to(receiver: str, idp: str, **more: str) -> Mapping[str, str]:
-    return {
-        **idp_settings(idp),
-        "OTEL_EXPORTER_OTLP_ENDPOINT": receiver,
-        "OTEL_METRIC_EXPORT_INTERVAL": "200",
-        "SEED_OAUTH_LOG_LEVEL": "error",
-        **more,
-    }
+    try:
+        await eventually(is_the_same)
+    except TimeoutError:
+        pytest.fail("\n".join(await differing()))
 
 
 @pytest.mark.real_parts("collector")
 @pytest.mark.parametrize("workers", ["1", "2", "4"])
 async def test_pull_and_push_show_the_same_names_labels_counts_and_buckets(tmp_path: Path, workers: str) -> None:
     """And the same login of which requests go to any worker: each of its steps once."""
-    port = free_port()
-    idp = f"http://127.0.0.1:{port}"
-    async with (
-        collector(tmp_path) as receiver,
-        identity_provider(tmp_path, port),
-        listening(Recorder()) as mcp_port,
-    ):
-        more = {"SEED_OAUTH_WORKERS": workers, "SEED_OAUTH_MCP_SERVER": f"http://127.0.0.1:{mcp_port}/mcp"}
-        environment = pushing_to(receiver.otlp, idp, SEED_OAUTH_ACCESS_TOKENS="own", **more)
-        async with serving(tmp_path, environment) as server:
-
-            async def all_workers_are_up() -> bool:
-                samples = await scrape(server.http, server.metrics)
-                ups = [value for (name, _), value in samples.items() if name == "seed_oauth_worker_up"]
-                return sum(ups) == int(workers)
-
-            await eventually(all_workers_are_up)
-            await play(server)
-            await login_and_calls(server)
-            pull = await scrape(server.http, server.metrics)
-            assert steps(pull) == STEPS
-
-            async def is_the_same() -> bool:
-                return not difference(pull, await scrape(server.http, receiver.metrics))
-
-            try:
-                await eventually(is_the_same)
-            except TimeoutError:
-                pytest.fail("\n".join(difference(pull, await scrape(server.http, receiver.metrics))))
-            assert len(comparable(pull)) > 100
+    async with collector(tmp_path) as receiver, busy_door(tmp_path, receiver.otlp, workers) as server:
+        shown = await scrape(server.http, server.metrics)
+        assert len(comparable(shown)) > 100
+        assert steps(shown) == STEPS
+        assert operations(shown) == OPERATIONS
+        await until_the_same(server, lambda: scrape(server.http, receiver.metrics))
 
 
 def test_a_difference_in_name_label_value_or_bucket_is_found() -> None:

@@ -1,4 +1,5 @@
-"""Traces on the real Collector: a slow exchange leads from its bucket to its trace, and no span tells a secret."""
+"""Traces on the real Collector: a login is one trace up to its first use, a slow exchange leads from its bucket to it,
+and no span tells a secret."""
 
 import asyncio
 import json
@@ -16,32 +17,27 @@ from typer.testing import CliRunner
 from seed_oauth.cli.demo.browser import Browser
 from seed_oauth.cli.main import app
 from seed_oauth.flows.transaction import code_challenge
-from seed_oauth.telemetry.server_spans import WAIT
 from tests.cli.test_cli import Server, free_port, serving
 from tests.deployment.test_deployment import prometheus_elsewhere
-from tests.harness import code_request, query_of
+from tests.harness import code_request, json_of, query_of
 from tests.integration.collector import Collector, collector
 from tests.integration.login import client_id_from, onward, sent_to_idp
 from tests.integration.real_parts import Prometheus, eventually
 from tests.integration.test_documented_queries import panel_queries
+from tests.resource_server.test_measured import call
+from tests.telemetry.test_one_trace import STEPS
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_parts("collector")]
 
-CANARIES = {name: f"canary-{name}-{'x' * 43}" for name in ("code", "state", "verifier", "token", "secret")}
+CANARIES = {name: f"canary-{name}-{'x' * 43}" for name in ("code", "state", "verifier", "token", "secret", "argument")}
 SLOW = "slow"
-OF_A_LOGIN = {
-    "GET /oauth/authorize",
-    "POST /oauth/consent",
-    WAIT,
-    "GET /oauth/callback",
-    "POST",
-    "POST /oauth/token",
-}
+_CLIENT = 3
+"""The kind of a span, in OTLP."""
 
 
 @asynccontextmanager
 async def idp_that_repeats_everything() -> AsyncIterator[tuple[str, list[bytes]]]:
-    """An identity provider that answers with secrets, and notes what it was sent."""
+    """An identity provider, and an MCP server, that answers with secrets, and notes what it was sent."""
     requests: list[bytes] = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -90,18 +86,23 @@ async def come_back(door: str, client_id: str, idp_code: str) -> dict[str, str]:
         state = query_of(await sent_to_idp(browser, door, **request))["state"]
         answer = urlencode({"code": idp_code, "state": state})
         returned = await browser.open(f"{door}/oauth/callback?{answer}")
-    return {"state of ours": state, "code of ours": query_of(onward(returned))["code"]}
+    (_, cookie) = returned.request.headers["cookie"].split("=", 1)
+    return {"state of ours": state, "cookie of ours": cookie, "code of ours": query_of(onward(returned))["code"]}
 
 
 async def slow_login(server: Server) -> dict[str, str]:
-    """A login like any other, and one whose exchange is slow; the secrets that were under way."""
+    """A login like any other, and one whose exchange is slow, each used once; the secrets that were under way."""
     secrets = {**CANARIES}
     client_id = await client_id_from(server.http, server.url)
     for idp_code in (CANARIES["code"], SLOW):
         secrets |= await come_back(server.url, client_id, idp_code)
         form = {"client_id": client_id, "code": secrets["code of ours"], "code_verifier": CANARIES["verifier"]}
         exchanged = await server.http.post(f"{server.url}/oauth/token", data=code_request(**form))
-        assert exchanged.status_code == 200
+        tokens = json_of(exchanged)
+        secrets |= {"access token of ours": tokens["access_token"], "refresh token of ours": tokens["refresh_token"]}
+        bearer = {"Authorization": f"Bearer {tokens['access_token']}"}
+        called = await server.http.post(f"{server.url}/mcp", json=call(CANARIES["argument"]), headers=bearer)
+        assert CANARIES["token"] in called.text
     return secrets
 
 
@@ -112,6 +113,8 @@ def tracing_to(receiver: Collector, idp: str, **more: str) -> dict[str, str]:
         "SEED_OAUTH_IDP_TOKEN_URL": f"{idp}/token",
         "SEED_OAUTH_IDP_CLIENT_ID": "proxy",
         "SEED_OAUTH_IDP_CLIENT_SECRET": CANARIES["secret"],
+        "SEED_OAUTH_ACCESS_TOKENS": "own",
+        "SEED_OAUTH_MCP_SERVER": f"{idp}/mcp",
         "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.otlp,
         "OTEL_METRIC_EXPORT_INTERVAL": "200",
         "OTEL_BSP_SCHEDULE_DELAY": "100",
@@ -120,17 +123,33 @@ def tracing_to(receiver: Collector, idp: str, **more: str) -> dict[str, str]:
 
 
 async def spans_of(trace_id: str, receiver: Collector) -> dict[str, Any]:
-    """The spans of a login with this trace, by name, as soon as all have arrived."""
+    """The spans of a login with this trace, by their name in `STEPS`, as soon as all have arrived."""
 
     async def all_of_them() -> list[Any]:
         spans = [span for span in everything_under("spans", received(receiver)) if span["traceId"] == trace_id]
-        return spans if len(spans) == len(OF_A_LOGIN) else []
+        return spans if len(spans) >= len(STEPS) else []
 
-    return {span["name"]: span for span in await eventually(all_of_them)}
+    spans = await eventually(all_of_them)
+    named = {name_of(span): span for span in spans}
+    assert len(named) == len(spans)
+    return named
+
+
+def name_of(span: Any) -> str:
+    if span["kind"] != _CLIENT:
+        return str(span["name"])
+    (url,) = (attribute["value"]["stringValue"] for attribute in span["attributes"] if attribute["key"] == "url.full")
+    return f"{span['name']} {'to the MCP server' if url.endswith('/mcp') else 'of the exchange'}"
+
+
+def parents(spans: dict[str, Any]) -> dict[str, str | None]:
+    """The parent of each span, by name; None of the first."""
+    names = {span["spanId"]: name for name, span in spans.items()}
+    return {name: names[parent] if (parent := span.get("parentSpanId")) else None for name, span in spans.items()}
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-async def test_a_slow_exchange_leads_from_its_bucket_to_its_trace_and_tells_no_secret(
+async def test_a_login_is_one_trace_that_a_slow_exchange_leads_to_and_that_tells_no_secret(
     tmp_path: Path, workers: str
 ) -> None:
     async with collector(tmp_path) as receiver, idp_that_repeats_everything() as (idp, requests):
@@ -151,10 +170,10 @@ async def test_a_slow_exchange_leads_from_its_bucket_to_its_trace_and_tells_no_s
             await server.stop()
 
         spans = await spans_of(slow["traceId"], receiver)
-        assert spans.keys() == OF_A_LOGIN
-        assert spans["POST"]["parentSpanId"] == spans["GET /oauth/callback"]["spanId"] == slow["spanId"]
+        assert parents(spans) == STEPS
+        assert spans["GET /oauth/callback"]["spanId"] == slow["spanId"]
         (asked,) = [request for request in requests if SLOW.encode() in request]
-        assert f"traceparent: 00-{slow['traceId']}-{spans['POST']['spanId']}-".encode() in asked
+        assert f"traceparent: 00-{slow['traceId']}-{spans['POST of the exchange']['spanId']}-".encode() in asked
 
         instances = {
             attribute["value"]["stringValue"]
@@ -202,10 +221,10 @@ async def test_the_panel_leads_from_the_slow_bucket_to_the_trace_and_on_to_the_l
             log = await door.stop()
         assert len({*by_pull, *by_push}) == 1
         (trace_id,) = {*by_pull}
-        assert (await spans_of(trace_id, receiver)).keys() == OF_A_LOGIN
+        assert parents(await spans_of(trace_id, receiver)) == STEPS
 
     lines = [json.loads(line) for line in log.splitlines()]
     traced = [line for line in lines if line.get("trace_id") == trace_id]
-    assert [line["outcome"] for line in traced] == ["consent_asked", "approved", "returned", "exchanged"]
+    assert [line["outcome"] for line in traced] == ["consent_asked", "approved", "returned", "exchanged", "allowed"]
     told = CliRunner().invoke(app, ["explain", "--json", trace_id], input=log)
     assert json.loads(told.stdout)["flow_id"] == traced[0]["flow_id"]

@@ -9,10 +9,11 @@ import pytest
 
 from tests.cli.test_cli import PATIENCE, free_port, serving
 from tests.harness import Samples
+from tests.integration.busy_door import play, pushing_to, scrape
 from tests.integration.collector import OTEL
 from tests.integration.login import code_from
 from tests.integration.real_parts import eventually, identity_provider, ready, running
-from tests.integration.test_pull_and_push import difference, play, pushing_to, scrape
+from tests.integration.test_pull_and_push import difference
 from tests.real_parts import VICTORIAMETRICS
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_parts("victoriametrics")]

@@ -183,6 +183,17 @@ async def test_an_answer_that_breaks_off_is_cancelled() -> None:
     assert await site.counted() == {("cancelled", "search", "tools/call"): 1}
 
 
+async def test_what_follows_the_body_is_no_operation_of_its_own() -> None:
+    async def with_trailers(scope: Scope, receive: Receive, send: Send) -> None:
+        await _admitted(scope, receive, send, orjson.dumps(OK))
+        await send({"type": "http.response.trailers", "headers": []})
+
+    pipeline = Pipeline()
+    app = MeasuredOperations(with_trailers, pipeline.mcp_operations(), ())
+    await app(_scope(), _body(orjson.dumps(call())), _ignored)
+    assert await operations_of(pipeline) == 1
+
+
 async def test_a_hundred_thousand_hostile_names_make_no_series() -> None:
     site = Site()
     for number in range(200):

@@ -10,7 +10,7 @@ from time import perf_counter
 import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from seed_oauth.access.tools import CALL, Operation
+from seed_oauth.access.tools import CALL
 from seed_oauth.http.scope_keys import ADMITTED, OPERATIONS
 from seed_oauth.settings import Settings
 from seed_oauth.settings.tools import METHODS
@@ -55,51 +55,18 @@ class MeasuredOperations:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        is_stream = False
-
-        async def watch(message: Message) -> None:
-            nonlocal is_stream
-            if message["type"] == "http.response.start" and _begins_stream(message):
-                is_stream = True
-                self._operations.open_streams += 1
-            await send(message)
-
-        # Others than POST open or end a session: MCP Transports.
-        answer = self._measured if scope["method"] == "POST" else self._app
+        exchange = _Exchange(scope, receive, send, clock=self._clock, operations=self._operations, record=self._record)
         try:
-            await answer(scope, receive, watch)
+            await self._app(scope, exchange.receive, exchange.send)
         finally:
-            self._operations.open_streams -= is_stream
+            exchange.end()
 
-    async def _measured(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = self._clock()
-        asked, answered = _Beginning(LARGEST_REQUEST), _Answer()
-        recorded = False
+    def _record(self, scope: Scope, asked: "_Beginning", seconds: float, error: str | None) -> None:
+        if ADMITTED in scope:
+            method, tool = self._labels(scope[OPERATIONS] if OPERATIONS in scope else _operations(asked))
+            self._operations.record(seconds, method, tool, error, _version(scope))
 
-        def record(error: str | None) -> None:
-            nonlocal recorded
-            if recorded or ADMITTED not in scope:
-                return
-            recorded = True
-            method, tool = self._labels(_operations(scope, asked))
-            self._operations.record(self._clock() - started, method, tool, error, _version(scope))
-
-        async def copy_request() -> Message:
-            message = await receive()
-            asked.add(message.get("body", b""))
-            return message
-
-        async def copy_answer(message: Message) -> None:
-            if answered.add(message):
-                record(answered.error())  # before it is sent, so that what was answered is in the next scrape
-            await send(message)
-
-        try:
-            await self._app(scope, copy_request, copy_answer)
-        finally:
-            record(CANCELLED)
-
-    def _labels(self, operations: Sequence[Operation]) -> tuple[str, str | None]:
+    def _labels(self, operations: Sequence[tuple[str, str | None]]) -> tuple[str, str | None]:
         method, name = operations[0] if len(operations) == 1 else (OTHER, None)
         if method not in METHODS:
             return OTHER, None
@@ -117,7 +84,68 @@ def measuring(settings: Settings, pipeline: Recording) -> Callable[[ASGIApp], Me
 
 
 def _begins_stream(start: Message) -> bool:
-    return any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in start["headers"])
+    for name, value in start["headers"]:
+        if name == b"content-type":
+            return bool(value.startswith(b"text/event-stream"))
+    return False
+
+
+class _Exchange:
+    """One request and its answer, as they pass."""
+
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        clock: Callable[[], float],
+        operations: McpOperations,
+        record: Callable[[Scope, "_Beginning", float, str | None], None],
+    ) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._clock = clock
+        self._operations = operations
+        self._record = record
+        self._started = clock()
+        self._asked = _Beginning(LARGEST_REQUEST)
+        self._answered = _Beginning(LARGEST_ANSWER)
+        self._status = 0
+        self._is_stream = False
+        # Others than POST open or end a session: MCP Transports.
+        self._is_recorded = scope["method"] != "POST"
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if body := message.get("body"):
+            self._asked.add(body)
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            if _begins_stream(message):
+                self._is_stream = True
+                self._operations.open_streams += 1
+        elif not self._is_recorded:
+            if body := message.get("body"):
+                self._answered.add(body)
+            if not message.get("more_body"):
+                # Before it is sent, so that what was answered is in the next scrape.
+                self._end_operation(_error(self._status, self._answered))
+        await self._send(message)
+
+    def end(self) -> None:
+        """Nothing more will pass."""
+        self._operations.open_streams -= self._is_stream
+        if not self._is_recorded:
+            self._end_operation(CANCELLED)
+
+    def _end_operation(self, error: str | None) -> None:
+        self._is_recorded = True
+        self._record(self._scope, self._asked, self._clock() - self._started, error)
 
 
 class _Beginning:
@@ -126,44 +154,30 @@ class _Beginning:
     def __init__(self, limit: int) -> None:
         self._chunks: list[bytes] = []
         self._left = limit
-        self.is_whole = True
 
     def add(self, chunk: bytes) -> None:
-        if len(chunk) > self._left:
-            self.is_whole = False
-        if chunk and self._left:
+        if self._left > 0:
             self._chunks.append(chunk[: self._left])
-            self._left -= len(self._chunks[-1])
+        self._left -= len(chunk)
+
+    @property
+    def is_whole(self) -> bool:
+        return self._left >= 0
 
     def bytes(self) -> bytes:
         return b"".join(self._chunks)
 
 
-class _Answer:
-    """The status of an answer, and its beginning."""
-
-    def __init__(self) -> None:
-        self._status = 0
-        self._body = _Beginning(LARGEST_ANSWER)
-
-    def add(self, message: Message) -> bool:
-        """Whether the answer is complete with this message."""
-        if message["type"] == "http.response.start":
-            self._status = message["status"]
-            return False
-        self._body.add(message.get("body", b""))
-        return not message.get("more_body", False)
-
-    def error(self) -> str | None:
-        """The `error.type`; None if the operation succeeded."""
-        if self._status >= _CLIENT_ERROR:
-            return "5xx" if self._status >= _SERVER_ERROR else "4xx"
-        body = self._body.bytes()
-        if _SIGN not in body:
-            return None
-        # An event stream has one message in each line with data; an answer in JSON is one.
-        data = [line.removeprefix(b"data:") for line in body.splitlines() if line.startswith(b"data:")]
-        return next(filter(None, map(_error_in, data or [body])), None)
+def _error(status: int, answered: _Beginning) -> str | None:
+    """The `error.type` of an answer; None if the operation succeeded."""
+    if status >= _CLIENT_ERROR:
+        return "5xx" if status >= _SERVER_ERROR else "4xx"
+    body = answered.bytes()
+    if _SIGN not in body:
+        return None
+    # An event stream has one message in each line with data; an answer in JSON is one.
+    data = [line.removeprefix(b"data:") for line in body.splitlines() if line.startswith(b"data:")]
+    return next(filter(None, map(_error_in, data or [body])), None)
 
 
 def _error_in(text: bytes) -> str | None:
@@ -180,11 +194,8 @@ def _error_in(text: bytes) -> str | None:
     return TOOL_ERROR if isinstance(result, dict) and result.get("isError") is True else None
 
 
-def _operations(scope: Scope, asked: _Beginning) -> Sequence[Operation]:
-    """What the request asks for: as the guard has read it, or at least what looks like one operation."""
-    if OPERATIONS in scope:
-        known: Sequence[Operation] = scope[OPERATIONS]
-        return known
+def _operations(asked: _Beginning) -> Sequence[tuple[str, str | None]]:
+    """What looks like the operation that a request asks for."""
     try:
         message = orjson.loads(asked.bytes()) if asked.is_whole else None
     except ValueError:
@@ -195,7 +206,7 @@ def _operations(scope: Scope, asked: _Beginning) -> Sequence[Operation]:
         return ()
     params = message.get("params")
     name = params.get("name") if isinstance(params, dict) else None
-    return (Operation(method, name if isinstance(name, str) else None),)
+    return ((method, name if isinstance(name, str) else None),)
 
 
 def _version(scope: Scope) -> str:

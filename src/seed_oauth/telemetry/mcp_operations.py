@@ -4,8 +4,9 @@ It deviates in one point: the protocol version has a counter of its own, because
 would multiply the series.
 """
 
-from collections import Counter, defaultdict, deque
+from collections import Counter, deque
 from collections.abc import Callable
+from functools import cache
 
 from opentelemetry.context import Context
 from opentelemetry.metrics import Meter
@@ -52,27 +53,27 @@ class McpOperations:
         """The number of event streams that are open."""
         self._context = context
         self._on_record = on_record
-        self._operations: deque[tuple[tuple[str, str | None, str | None], float, Context]] = deque()
-        self._versions: deque[str] = deque()
+        self._buffered: deque[tuple[str, str | None, str | None, str, float, Context]] = deque()
 
     def record(self, seconds: float, method: str, tool: str | None, error: str | None, version: str) -> None:
         """Record one operation that took `seconds`; `error` is its `error.type`, None if it succeeded."""
-        self._operations.append(((method, tool, error), seconds, self._context()))
-        self._versions.append(version)
+        self._buffered.append((method, tool, error, version, seconds, self._context()))
         if self._on_record is not None:
             self.flush()
             self._on_record()
-        elif len(self._operations) >= BATCH_SIZE:
+        elif len(self._buffered) >= BATCH_SIZE:
             self.flush()
 
     def flush(self) -> None:
         """Record the buffered operations in the instruments."""
-        measured = defaultdict(list)
-        for values, seconds, context in taken_from(self._operations):
-            measured[values].append((seconds, context))
-        for values, durations in measured.items():
-            labels = {name: value for name, value in zip(_LABELS, values, strict=True) if value is not None}
-            for seconds, context in durations:
-                self._duration.record(seconds, labels, context)
-        for version, times in Counter(taken_from(self._versions)).items():
+        versions: Counter[str] = Counter()
+        for method, tool, error, version, seconds, context in taken_from(self._buffered):
+            self._duration.record(seconds, _attributes(method, tool, error), context)
+            versions[version] += 1
+        for version, times in versions.items():
             self._requests.add(times, {"protocol_version": version})
+
+
+@cache
+def _attributes(*values: str | None) -> dict[str, str]:
+    return {name: value for name, value in zip(_LABELS, values, strict=True) if value is not None}

@@ -110,6 +110,33 @@ def test_the_first_sentence_says_whether_all_is_well(samples: Samples, level: st
     assert verdict(samples, WELL) == {"level": level, "text": words}
 
 
+@pytest.mark.parametrize(
+    ("samples", "words"),
+    [
+        (counted(returned=12, exchanged=12, requests=1), "claude used 0 of 12"),
+        (counted(returned=12, exchanged=30, used=2, requests=1, result="challenged"), "claude used 2 of 30"),
+    ],
+)
+def test_clients_that_are_connected_and_do_nothing_are_in_the_first_sentence(samples: Samples, words: str) -> None:
+    said = verdict(samples, WELL)
+    assert said["level"] == "warning"
+    assert f" Clients do not use them: {words}. `seed-oauth doctor --alert" in said["text"]
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        counted(returned=12, exchanged=30, used=3, requests=1),
+        counted(returned=4, exchanged=4, requests=1),
+        counted(returned=12, exchanged=12, requests=0),
+        counted(exchanged=12, requests=1),
+    ],
+    ids=["a tenth is used", "a few logins", "another job protects the MCP server", "relay flow"],
+)
+def test_tokens_that_are_not_used_are_no_trouble_otherwise(samples: Samples) -> None:
+    assert verdict(samples, WELL)["level"] == "good"
+
+
 def test_a_worker_that_does_not_respond_comes_first() -> None:
     now = {"workers": [{"worker": "0", "up": True}, {"worker": "1", "up": False}], "checks": []}
     assert verdict(counted(exchanged=5), now) == {"level": "bad", "text": "Worker 1 does not respond."}
@@ -206,7 +233,7 @@ def test_the_challenges_with_which_logins_begin_are_no_failed_requests() -> None
 
 def test_families_without_a_login_are_left_out() -> None:
     families = shown(counted(family=ClientFamily.CURSOR, requested=4, exchanged=1))["families"]
-    assert families == [{"family": "cursor", "requested": 4, "exchanged": 1}]
+    assert families == [{"family": "cursor", "requested": 4, "exchanged": 1, "used": None}]
 
 
 def test_errors_that_the_operator_can_help_come_first_with_cause_and_remedy() -> None:

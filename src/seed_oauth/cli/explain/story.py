@@ -45,8 +45,9 @@ _ENDINGS: Mapping[Outcome, str] = {
     ConsentOutcome.APPROVED_AFTER_LOGIN: _CODE_UNUSED,
     CallbackOutcome.RETURNED: _CODE_UNUSED,
     CallbackOutcome.CONSENT_ASKED: "The user has logged in, and has not answered the consent page.",
-    TokenOutcome.EXCHANGED: "The client has its tokens, and this log has no use of them. Their use is known here if "
-    "they are this server's own (SEED_OAUTH_ACCESS_TOKENS=own) and the requests to the MCP server come through it.",
+    TokenOutcome.EXCHANGED: "The client has its tokens, and no request with them is in this log: it may look connected "
+    "and do nothing. `seed-oauth doctor --alert OAuthTokensNeverUsed` says what to do. Such requests are known here if "
+    "the tokens are this server's own (SEED_OAUTH_ACCESS_TOKENS=own) and the requests come through it.",
     TokenOutcome.REFRESHED: _DONE,
     ResourceOutcome.ALLOWED: _DONE,
     RevocationOutcome.REVOKED: "The client has no access any more, because it gave it back.",

@@ -88,6 +88,9 @@ _LOGIN_ENDPOINTS = [
 
 _FAULTY = 0.05  # share of logins or requests
 _SUSPICIOUS = 0.01
+# As the alert OAuthTokensNeverUsed has it.
+_HARDLY_USED = 0.1
+_FEW = 5
 
 
 def point(increase: Samples, seconds: float, at: float) -> Point:
@@ -108,7 +111,8 @@ def point(increase: Samples, seconds: float, at: float) -> Point:
 def period(increase: Samples, seconds: float, now: Mapping[str, Any]) -> dict[str, Any]:
     """The figures of a period that lasted `seconds`; `now` is the `state`."""
     steps = {step: increase.total(FLOW_STEPS.name, step=step) for step in Step}
-    before = _before(steps, with_uses=sees_uses(increase))
+    with_uses = sees_uses(increase)
+    before = _before(steps, with_uses=with_uses)
     return {
         "seconds": round(seconds),
         "verdict": verdict(increase, now),
@@ -124,6 +128,7 @@ def period(increase: Samples, seconds: float, now: Mapping[str, Any]) -> dict[st
         ],
         "families": [
             {"family": family, "requested": requested, "exchanged": exchanged}
+            | {"used": _steps(increase, Step.USED, family) if with_uses else None}
             for family in ClientFamily
             if (requested := _steps(increase, Step.REQUESTED, family))
             | (exchanged := _steps(increase, Step.EXCHANGED, family))
@@ -154,11 +159,11 @@ def verdict(increase: Samples, now: Mapping[str, Any]) -> dict[str, str]:
         return _said("bad", f"Worker {', '.join(down)} does not respond.")
     if failing:
         return _said("bad", f"Not ready: {', '.join(failing)}. The log and `seed-oauth doctor` say why.")
-    logins, requests = _of_logins(increase), _of_requests(increase)
-    if requests is None:
+    logins, *wrong = filter(None, [_of_logins(increase), _of_uses(increase), _of_requests(increase)])
+    if not wrong:
         return logins
-    level = "bad" if "bad" in {logins["level"], requests["level"]} else "warning"
-    return _said(level, f"{logins['text']} {requests['text']}")
+    level = "bad" if "bad" in {it["level"] for it in (logins, *wrong)} else "warning"
+    return _said(level, " ".join(it["text"] for it in (logins, *wrong)))
 
 
 def _of_logins(increase: Samples) -> dict[str, str]:
@@ -178,6 +183,20 @@ def _of_logins(increase: Samples) -> dict[str, str]:
     if refreshed:
         return _said("good", f"Refreshes work: {refreshed:,}.")
     return _said("idle", nobody if failed else "No logins.")
+
+
+def _of_uses(increase: Samples) -> dict[str, str] | None:
+    """Which clients are connected and do nothing, if any are and their use is seen here."""
+    unused = [
+        f"{family} used {used:,} of {exchanged:,}"
+        for family in ClientFamily
+        if (exchanged := _steps(increase, Step.EXCHANGED, family)) >= _FEW
+        and (used := _steps(increase, Step.USED, family)) < _HARDLY_USED * exchanged
+    ]
+    if not unused or not sees_uses(increase):
+        return None
+    do = "`seed-oauth doctor --alert OAuthTokensNeverUsed` says what to do."
+    return _said("warning", f"Clients do not use them: {', '.join(unused)}. {do}")
 
 
 def _of_requests(increase: Samples) -> dict[str, str] | None:

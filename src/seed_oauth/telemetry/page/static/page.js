@@ -138,9 +138,10 @@ function show() {
   if (find("sentence").textContent !== period.verdict.text.replaceAll("`", "")) find("sentence").replaceChildren(...sentence);
   showTiles(period);
   showFunnel(period);
-  fill("families", period.families.map(({ family, requested, exchanged }) => row(words(family), [
+  fill("families", period.families.map(({ family, requested, exchanged, used }) => row(words(family), [
     bar(exchanged, requested, level(exchanged, requested)), number(requested), share(exchanged, requested),
-  ])), "Nobody began a login.");
+    used === null ? "–" : share(used, exchanged),
+  ])), "Nobody began a login.", 5);
   fill("successes", period.successes.filter(({ all }) => all).map(({ name, good, all }) => row(name, [
     bar(good, all, level(good, all)), share(good, all), number(all),
   ])), "No requests.");
