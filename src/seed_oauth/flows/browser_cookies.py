@@ -7,10 +7,9 @@ browser and have it finished in somebody else's, or the other way round (RFC 970
 
 import hmac
 import secrets
-from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
-from typing import Self
+from typing import NamedTuple, Self
 from urllib.parse import urlsplit
 
 from starlette.requests import Request, cookie_parser
@@ -37,8 +36,7 @@ _NAMES = {
 """How the names of cookies begin: all of them, those of consents, and that of the account page; by whether secure."""
 
 
-@dataclass(frozen=True, slots=True)
-class Consent:
+class Consent(NamedTuple):
     """What a user is asked to consent to."""
 
     client_id: str

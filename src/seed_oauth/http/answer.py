@@ -1,7 +1,7 @@
 """What an endpoint returns on success: an `Answer` that names a row of the table."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import orjson
 from starlette.responses import Response
@@ -15,8 +15,7 @@ PUBLIC = {"Cache-Control": "public, max-age=300"}
 """Responses that are the same for everybody may be cached for some minutes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """The row that a request ended in, and its response."""
 
     outcome: Outcome
