@@ -11,6 +11,11 @@ from seed_oauth.outcomes import ClientFamily, Outcome
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 """No OAuth response may be cached (RFC 6749 §5.1)."""
 
+_REDIRECT = (
+    (b"referrer-policy", b"no-referrer"),
+    *((name.lower().encode(), value.encode()) for name, value in NO_STORE.items()),
+)
+
 PUBLIC = {"Cache-Control": "public, max-age=300"}
 """Responses that are the same for everybody may be cached for some minutes."""
 
@@ -39,8 +44,9 @@ def see_other(location: str) -> Response:
 
 
 def _redirect(status: int, location: str) -> Response:
-    headers = {"Location": location, "Referrer-Policy": "no-referrer", **NO_STORE}
-    return Response(status_code=status, headers=headers)
+    response = Response(status_code=status)
+    response.raw_headers += [(b"location", location.encode("latin-1")), *_REDIRECT]
+    return response
 
 
 def json_response(content: Mapping[str, object], status: int, headers: Mapping[str, str] = NO_STORE) -> Response:
