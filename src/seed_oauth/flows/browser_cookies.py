@@ -191,7 +191,8 @@ def _cookies(request: Request) -> dict[str, str]:
     Python strips some characters as spaces that browsers treat as letters. A cookie that another host of the same
     domain has set, with such a character first, would otherwise become a `__Host-` cookie here.
     """
-    sent = ";".join(request.headers.getlist("cookie"))
+    fields = [value for name, value in request.scope["headers"] if name == b"cookie"]
+    sent = b";".join(fields).decode("latin-1")
     if not is_visible_ascii(sent):
         sent = ";".join(filter(is_visible_ascii, sent.split(";")))
     return cookie_parser(sent)

@@ -11,11 +11,6 @@ from seed_oauth.outcomes import ClientFamily, Outcome
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 """No OAuth response may be cached (RFC 6749 §5.1)."""
 
-_REDIRECT = (
-    (b"referrer-policy", b"no-referrer"),
-    *((name.lower().encode(), value.encode()) for name, value in NO_STORE.items()),
-)
-
 PUBLIC = {"Cache-Control": "public, max-age=300"}
 """Responses that are the same for everybody may be cached for some minutes."""
 
@@ -45,10 +40,20 @@ def see_other(location: str) -> Response:
 
 def _redirect(status: int, location: str) -> Response:
     response = Response(status_code=status)
-    response.raw_headers += [(b"location", location.encode("latin-1")), *_REDIRECT]
+    response.raw_headers += [(b"location", location.encode("latin-1")), _NO_REFERRER, *_NO_STORE]
     return response
 
 
 def json_response(content: Mapping[str, object], status: int, headers: Mapping[str, str] = NO_STORE) -> Response:
     """A JSON document."""
-    return Response(orjson.dumps(content), status, headers, media_type="application/json")
+    response = Response(orjson.dumps(content), status, media_type="application/json")
+    response.raw_headers += _NO_STORE if headers is NO_STORE else _encoded(headers)
+    return response
+
+
+def _encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+
+
+_NO_STORE = _encoded(NO_STORE)
+_NO_REFERRER = (b"referrer-policy", b"no-referrer")
