@@ -88,14 +88,18 @@ def parse_form(encoded: bytes, *, prose: Collection[str] = ()) -> Mapping[str, s
             decode = _decode_again if name in _SENT_AGAIN and len(value) <= _LONGEST_KEPT else _decode
             value = decode(value)
             problem = _problem_of(value)
-        if name is None or (name in prose and name in parameters):
+        if name is None:
             continue
         if name in parameters:
+            if name in prose:
+                continue
             problem = "was sent twice"
         parameters[name] = value or ""
         if problem and name not in prose:
             problems[name] = problem
-    usable = {name: value for name, value in parameters.items() if value}
+    usable = parameters
+    if not all(parameters.values()):
+        usable = {name: value for name, value in parameters.items() if value}
     return _PartlyMalformed(usable, problems) if problems else usable
 
 
