@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from time import perf_counter, time
+from typing import NamedTuple
 
 import httpx
 import structlog
@@ -33,7 +34,7 @@ from seed_oauth.http import paths
 from seed_oauth.http.answer import json_response
 from seed_oauth.http.cors import DOCUMENT_CORS, ENDPOINT_CORS, resource_cors
 from seed_oauth.http.pages import Presentation, not_found_page
-from seed_oauth.http.routes_by_url import RoutesByUrl
+from seed_oauth.http.routes_by_url import RoutedFirst, RoutesByUrl
 from seed_oauth.http.security_headers import SecurityHeaders
 from seed_oauth.identity_provider.metadata import MetadataSource
 from seed_oauth.outcomes import (
@@ -106,9 +107,14 @@ def create_app(
         now=now,
         clock=clock,
     )
+    endpoints = _endpoints(settings, pipeline, container)
     app = Starlette(
-        routes=_routes(settings, pipeline, container),
-        middleware=[Middleware(SecurityHeaders, issuer=settings.issuer), *pipeline.middleware()],
+        routes=_routes(settings, pipeline, container, endpoints),
+        middleware=[
+            Middleware(SecurityHeaders, issuer=settings.issuer),
+            *pipeline.middleware(),
+            Middleware(RoutedFirst, routes=endpoints.by_url),
+        ],
         lifespan=_lifespan(settings, pipeline, container),
         exception_handlers={404: _NotFound(container.presentation, settings.protected_resources)},
     )
@@ -117,15 +123,23 @@ def create_app(
     return app
 
 
-def _routes(settings: Settings, pipeline: Recording, container: Container) -> list[BaseRoute]:
-    endpoints = _endpoints(settings, pipeline, container)
+class _Endpoints(NamedTuple):
+    """The routes that are below the path of the issuer, too."""
+
+    by_url: RoutesByUrl
+    """Those of which each answers every method itself, at a path without parameters."""
+    others: list[BaseRoute]
+
+
+def _routes(settings: Settings, pipeline: Recording, container: Container, endpoints: _Endpoints) -> list[BaseRoute]:
     fallbacks = [
         Route(paths.FALLBACKS[route.path], route.app)
-        for route in endpoints
-        if isinstance(route, Route) and route.path in paths.FALLBACKS
+        for route in endpoints.by_url.routes
+        if route.path in paths.FALLBACKS
     ]
     routes: list[BaseRoute] = [
-        *endpoints,
+        endpoints.by_url,
+        *endpoints.others,
         *fallbacks,
         Route(paths.HEALTH, healthz),
         Route(paths.READINESS, ReadinessEndpoint(container.readiness).__call__),
@@ -139,7 +153,7 @@ def _routes(settings: Settings, pipeline: Recording, container: Container) -> li
     ]
     if settings.issuer_path:
         # For a reverse proxy that does not strip the path of the issuer.
-        routes.append(Mount(settings.issuer_path, routes=endpoints))
+        routes.append(Mount(settings.issuer_path, routes=[endpoints.by_url, *endpoints.others]))
     return routes
 
 
@@ -171,8 +185,7 @@ def _document_routes(settings: Settings, pipeline: Recording) -> RoutesByUrl:
     return RoutesByUrl(routes(everywhere), {host: routes(own) for host, own in by_host.items()})
 
 
-def _endpoints(settings: Settings, pipeline: Recording, container: Container) -> list[BaseRoute]:
-    """The routes that are counted, the most frequent ones first."""
+def _endpoints(settings: Settings, pipeline: Recording, container: Container) -> _Endpoints:
     measured = measuring(settings, pipeline)
 
     def counted(
@@ -204,13 +217,14 @@ def _endpoints(settings: Settings, pipeline: Recording, container: Container) ->
             route = counted(path, proxy, ResourceOutcome, *METHODS, cors=resource_cors(proxy.origins), resource=name)
             forwarding[proxy.host].append(route)
     of_issuer = forwarding.pop("", [])
-    endpoints: list[BaseRoute] = [RoutesByUrl(of_issuer, forwarding)] if container.proxies else []
+    endpoints: list[Route] = []
+    others: list[BaseRoute] = []
     if settings.can_check_tokens:
         unknown = OTHER if container.resource_names else ""
-        endpoints += [
-            counted(paths.VERIFY, container.verify, ResourceOutcome, "GET", cors=None, resource=unknown),
-            counted(paths.VERIFY_OF_PATH, container.verify, ResourceOutcome, *METHODS, cors=None, resource=unknown),
-        ]
+        endpoints.append(counted(paths.VERIFY, container.verify, ResourceOutcome, "GET", cors=None, resource=unknown))
+        others.append(
+            counted(paths.VERIFY_OF_PATH, container.verify, ResourceOutcome, *METHODS, cors=None, resource=unknown)
+        )
     clients, authentication, flow = container.clients, container.authentication, container.flow
     resources = container.resources
     authorization = AuthorizationEndpoint(
@@ -242,10 +256,12 @@ def _endpoints(settings: Settings, pipeline: Recording, container: Container) ->
         endpoints.append(counted(paths.INTROSPECT, container.introspection, IntrospectionOutcome, "POST", cors=None))
     if (keys := container.own_tokens.keys) is not None:
         jwks = Document(keys.published)
-        endpoints.append(Route(paths.JWKS, jwks.__call__, methods=["GET", "OPTIONS"], middleware=[DOCUMENT_CORS]))
+        others.append(Route(paths.JWKS, jwks.__call__, methods=["GET", "OPTIONS"], middleware=[DOCUMENT_CORS]))
     if settings.can_revoke:
         endpoints.append(counted(paths.REVOKE, RevocationEndpoint(authentication, flow), RevocationOutcome, "POST"))
-    return endpoints
+    # A path of an MCP server comes first, as the operator has set it.
+    by_host = {host: [*endpoints, *own] for host, own in forwarding.items()}
+    return _Endpoints(RoutesByUrl([*endpoints, *of_issuer], by_host), others)
 
 
 def _lifespan(

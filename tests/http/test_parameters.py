@@ -24,6 +24,29 @@ def test_what_was_encoded_is_read_back(parameters: dict[str, str]) -> None:
     assert parse_form(urlencode(parameters).encode()) == parameters
 
 
+NAMES = st.sampled_from(["redirect_uri", "resource", "scope", "client_id", "state", "code"])
+VALUES = printable.filter(bool) | st.sampled_from(["https://app.example/callback", "a b", "ü", "/" * 513])
+
+
+@given(st.dictionaries(NAMES, VALUES))
+def test_parameters_that_come_again_are_written_as_all_others_are(parameters: dict[str, str]) -> None:
+    encoded = encode_form(parameters)
+    assert encoded == urlencode(parameters)
+    assert parse_form(encoded.encode()) == parameters
+
+
+@given(st.lists(st.binary(max_size=20), max_size=3))
+def test_a_parameter_that_comes_again_is_as_unusable_as_any_other(values: list[bytes]) -> None:
+    def read(name: bytes) -> object:
+        parameters = parse_form(b"&".join(name + b"=" + value.replace(b"&", b"") for value in values))
+        try:
+            return parameters.get(name.decode())
+        except MalformedRequestError as malformed:
+            return str(malformed).removeprefix(name.decode())
+
+    assert read(b"redirect_uri") == read(b"anything")
+
+
 @given(st.binary(max_size=300))
 def test_of_any_bytes_what_can_be_read_has_no_control_characters_but_tabs(encoded: bytes) -> None:
     for value in parse_form(encoded).values():

@@ -26,6 +26,16 @@ def test_only_what_is_encoded_is_decoded(text: str) -> None:
     assert base64url.encoded(data) == text
 
 
+@given(st.text(string.ascii_letters + string.digits + "-_=", min_size=1, max_size=4))
+def test_of_all_endings_one_is_decoded(ending: str) -> None:
+    for text in (ending, f"AAAA{ending}"):
+        try:
+            data = base64url.decoded(text)
+        except ValueError:
+            continue
+        assert base64url.encoded(data) == text
+
+
 @given(st.binary(min_size=1))
 def test_no_other_spelling_is_decoded(data: bytes) -> None:
     text = base64url.encoded(data)

@@ -2,7 +2,7 @@
 
 from base64 import b64decode
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import unquote_plus
 
 from seed_oauth.clients import (
@@ -26,8 +26,7 @@ CHALLENGE = {"WWW-Authenticate": 'Basic realm="seed-oauth"'}
 """RFC 6749 §5.2: required if the client used the Authorization header."""
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
+class Credentials(NamedTuple):
     """By what a client says who it is."""
 
     client_id: str

@@ -175,4 +175,5 @@ def _family_of(error: OAuthError, request: Request) -> ClientFamily:
 
 def _is_by_program(request: Request) -> bool:
     """Whether a program looks at what its user's browser will navigate to next, as FastMCP does before each login."""
-    return request.headers.get("accept") == "*/*" and "sec-fetch-mode" not in request.headers
+    headers = dict(request.scope["headers"])  # two look-ups by Starlette decode all of them twice
+    return headers.get(b"accept") == b"*/*" and b"sec-fetch-mode" not in headers

@@ -1,8 +1,7 @@
 """The two ways from a client to the identity provider and back: `relay` and `broker`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from starlette.requests import Request
 
@@ -10,8 +9,7 @@ from seed_oauth.clients import Client
 from seed_oauth.http.answer import Answer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuthorizationRequest:
+class AuthorizationRequest(NamedTuple):
     """What a client asks for at the authorization endpoint, after every check."""
 
     client: Client
@@ -23,8 +21,7 @@ class AuthorizationRequest:
     """One of the protected resources, as configured."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CodeRequest:
+class CodeRequest(NamedTuple):
     """What a client presents to have a code exchanged (RFC 6749 §4.1.3, RFC 7636 §4.5)."""
 
     client: Client
@@ -36,8 +33,7 @@ class CodeRequest:
     resource: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RefreshRequest:
+class RefreshRequest(NamedTuple):
     """What a client presents to have tokens refreshed (RFC 6749 §6)."""
 
     client: Client

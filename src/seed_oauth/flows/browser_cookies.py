@@ -7,10 +7,9 @@ browser and have it finished in somebody else's, or the other way round (RFC 970
 
 import hmac
 import secrets
-from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
-from typing import Self
+from typing import NamedTuple, Self
 from urllib.parse import urlsplit
 
 from starlette.requests import Request, cookie_parser
@@ -37,8 +36,7 @@ _NAMES = {
 """How the names of cookies begin: all of them, those of consents, and that of the account page; by whether secure."""
 
 
-@dataclass(frozen=True, slots=True)
-class Consent:
+class Consent(NamedTuple):
     """What a user is asked to consent to."""
 
     client_id: str
@@ -193,7 +191,8 @@ def _cookies(request: Request) -> dict[str, str]:
     Python strips some characters as spaces that browsers treat as letters. A cookie that another host of the same
     domain has set, with such a character first, would otherwise become a `__Host-` cookie here.
     """
-    sent = ";".join(request.headers.getlist("cookie"))
+    fields = [value for name, value in request.scope["headers"] if name == b"cookie"]
+    sent = b";".join(fields).decode("latin-1")
     if not is_visible_ascii(sent):
         sent = ";".join(filter(is_visible_ascii, sent.split(";")))
     return cookie_parser(sent)

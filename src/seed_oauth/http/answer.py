@@ -1,7 +1,7 @@
 """What an endpoint returns on success: an `Answer` that names a row of the table."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import orjson
 from starlette.responses import Response
@@ -15,8 +15,7 @@ PUBLIC = {"Cache-Control": "public, max-age=300"}
 """Responses that are the same for everybody may be cached for some minutes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """The row that a request ended in, and its response."""
 
     outcome: Outcome
@@ -40,10 +39,21 @@ def see_other(location: str) -> Response:
 
 
 def _redirect(status: int, location: str) -> Response:
-    headers = {"Location": location, "Referrer-Policy": "no-referrer", **NO_STORE}
-    return Response(status_code=status, headers=headers)
+    response = Response(status_code=status)
+    response.raw_headers += [(b"location", location.encode("latin-1")), _NO_REFERRER, *_NO_STORE]
+    return response
 
 
 def json_response(content: Mapping[str, object], status: int, headers: Mapping[str, str] = NO_STORE) -> Response:
     """A JSON document."""
-    return Response(orjson.dumps(content), status, headers, media_type="application/json")
+    response = Response(orjson.dumps(content), status, media_type="application/json")
+    response.raw_headers += _NO_STORE if headers is NO_STORE else _encoded(headers)
+    return response
+
+
+def _encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+
+
+_NO_STORE = _encoded(NO_STORE)
+_NO_REFERRER = (b"referrer-policy", b"no-referrer")

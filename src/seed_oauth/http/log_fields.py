@@ -27,8 +27,11 @@ def begin(correlation_id: str) -> None:
 def note(**fields: str | None) -> None:
     """Add fields, except for those that are None or could disturb a log, because clients can send any text."""
     known = _fields.get()
-    if known is not None:
-        known.update({name: value for name, value in fields.items() if value and _PRINTABLE.fullmatch(value)})
+    if known is None:
+        return
+    for name, value in fields.items():
+        if value and _PRINTABLE.fullmatch(value):
+            known[name] = value
 
 
 def noted(name: str) -> str | None:

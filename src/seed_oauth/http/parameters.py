@@ -21,6 +21,14 @@ _VISIBLE_ASCII = bytes(range(0x20, 0x7F))
 _UNRESERVED = f"{ascii_letters}{digits}._~-".encode()  # needs no encoding, RFC 3986 §2.3
 _ENCODED = [quote_plus(bytes([byte])) for byte in range(256)]
 
+_SENT_AGAIN = frozenset(
+    {"client_id", "code_challenge_method", "grant_type", "iss", "redirect_uri", "resource", "response_type", "scope"}
+)
+"""Parameters whose values come again in every login of a client, and are no secrets: what they are decoded and encoded
+to is kept."""
+_LONGEST_KEPT = 512  # characters
+_MOST_KEPT = 1024
+
 _FORM = "seed_oauth.form"
 
 
@@ -76,16 +84,22 @@ def parse_form(encoded: bytes, *, prose: Collection[str] = ()) -> Mapping[str, s
         name, _, value = field.partition("=")
         problem = None
         if not is_plain or "%" in field:
-            name, value = _decode(name), _decode(value)
+            name = _decode(name)
+            decode = _decode_again if name in _SENT_AGAIN and len(value) <= _LONGEST_KEPT else _decode
+            value = decode(value)
             problem = _problem_of(value)
-        if name is None or (name in prose and name in parameters):
+        if name is None:
             continue
         if name in parameters:
+            if name in prose:
+                continue
             problem = "was sent twice"
         parameters[name] = value or ""
         if problem and name not in prose:
             problems[name] = problem
-    usable = {name: value for name, value in parameters.items() if value}
+    usable = parameters
+    if not all(parameters.values()):
+        usable = {name: value for name, value in parameters.items() if value}
     return _PartlyMalformed(usable, problems) if problems else usable
 
 
@@ -139,7 +153,11 @@ def add_to_query(url: str, parameters: Mapping[str, str]) -> str:
 
 def encode_form(parameters: Mapping[str, str]) -> str:
     """`parameters` as `application/x-www-form-urlencoded`."""
-    return "&".join([f"{_encoded_name(name)}={_encoded(value)}" for name, value in parameters.items()])
+    fields = []
+    for name, value in parameters.items():
+        encode = _encoded_again if name in _SENT_AGAIN and len(value) <= _LONGEST_KEPT else _encoded
+        fields.append(f"{_encoded_again(name)}={encode(value)}")
+    return "&".join(fields)
 
 
 def _encoded(text: str) -> str:
@@ -148,7 +166,7 @@ def _encoded(text: str) -> str:
     return "".join([_ENCODED[byte] for byte in data]) if data.translate(None, _UNRESERVED) else text
 
 
-_encoded_name = lru_cache(maxsize=256)(_encoded)  # they are always the same
+_encoded_again = lru_cache(_MOST_KEPT)(_encoded)
 
 
 def _decode(text: str) -> str | None:
@@ -159,6 +177,9 @@ def _decode(text: str) -> str | None:
         return unquote_to_bytes(text.encode("ascii")).decode()
     except UnicodeError:
         return None
+
+
+_decode_again = lru_cache(_MOST_KEPT)(_decode)
 
 
 def _problem_of(value: str | None) -> str | None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from starlette.routing import BaseRoute, Match, Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class RoutesByUrl(BaseRoute):
@@ -24,20 +24,42 @@ class RoutesByUrl(BaseRoute):
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Whether one of them matches the request."""
-        route = self._find(scope)
+        route = self.find(scope)
         return (Match.NONE, {}) if route is None else route.matches(scope)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request with the one that matches."""
-        scope["route"] = route = self._find(scope)
+        scope["route"] = route = self.find(scope)
         assert route is not None  # noqa: S101 - it has matched
         await route.handle(scope, receive, send)
 
-    def _find(self, scope: Scope) -> Route | None:
+    def find(self, scope: Scope) -> Route | None:
+        """The one that is at the host and the path of the request."""
         path: str = scope["path"]
         # Host only selects a resource. Its guard takes no token that is for another one.
         routes = self._hosts.get(_host_of(scope), self._routes) if self._hosts else self._routes
         return routes.get(path.removeprefix(scope.get("root_path", "")))
+
+
+class RoutedFirst:
+    """ASGI middleware that runs the app of the route that is found, and leaves every other request to `app`.
+
+    Starlette's router and the middleware around it cost as much as all checks of an authorization request. They are for
+    paths with parameters, methods of a route, and `HTTPException`, of which `routes` must have none.
+    """
+
+    def __init__(self, app: ASGIApp, routes: RoutesByUrl) -> None:
+        self._app = app
+        self._routes = routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        route = self._routes.find(scope) if scope["type"] == "http" else None
+        if route is None:
+            await self._app(scope, receive, send)
+        else:
+            scope["route"] = route
+            await route.app(scope, receive, send)
 
 
 def _host_of(scope: Scope) -> str:

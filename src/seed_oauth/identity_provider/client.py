@@ -1,10 +1,9 @@
 """The client of the identity provider (IdP): the requests with our credentials, and what the responses mean."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import httpx
 
@@ -40,8 +39,7 @@ _HEADERS = httpx.Headers(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class TokenResponse:
+class TokenResponse(NamedTuple):
     """A successful response of the token endpoint, with its members in the form of RFC 6749 §5.1."""
 
     members: Mapping[str, object]

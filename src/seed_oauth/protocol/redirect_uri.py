@@ -113,6 +113,7 @@ def _malformed(uri: str) -> str | None:
     return None
 
 
+@lru_cache(maxsize=256)  # every registration asks for that of this server
 def _origin(uri: str) -> tuple[str, str, int | None]:
     url = urlsplit(uri)
     host = (url.hostname or "").rstrip(".")  # the dot at the end of a name is the root that every name has

@@ -3,6 +3,7 @@
 import logging
 import sys
 import traceback
+from datetime import UTC, datetime
 
 import orjson
 import structlog
@@ -19,19 +20,21 @@ def configure(settings: Settings) -> None:
 
     Call it before `create_app`, which caches its loggers.
     """
-    render: list[Processor]
+    timestamp: Processor
+    render: Processor
     if settings.log_format == "json":
-        render = [structlog.processors.JSONRenderer(serializer=_json)]
+        timestamp, render = _timestamp, _json
     else:
-        render = [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
+        timestamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
+        render = structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())
     shared: list[Processor] = [
         log_fields.merge,
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        timestamp,
         _without_message,
     ]
     structlog.configure(
-        processors=[*shared, *render],
+        processors=[*shared, render],
         wrapper_class=structlog.make_filtering_bound_logger(settings.log_level),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stdout),
     )
@@ -39,7 +42,7 @@ def configure(settings: Settings) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
         )
     )
     handler.addFilter(_OnceAMinute("opentelemetry"))
@@ -62,8 +65,14 @@ class _OnceAMinute(logging.Filter):
         return True
 
 
-def _json(event: EventDict, **_: object) -> str:
-    return orjson.dumps(event, default=str).decode()
+def _timestamp(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    # As an object, because `isoformat` takes longer than the rest of a line's JSON, and orjson writes the same.
+    event["timestamp"] = datetime.now(UTC)
+    return event
+
+
+def _json(_: WrappedLogger, __: str, event: EventDict) -> str:
+    return orjson.dumps(event, default=str, option=orjson.OPT_UTC_Z).decode()
 
 
 def _without_message(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
