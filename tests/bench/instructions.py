@@ -20,10 +20,12 @@ from pathlib import Path
 import aiohttp
 import history
 import table
+from access_tokens import own_token
 from broker import SECRET_KEYS, Logins
 from callgrind import Callgrind
 from contenders import CONTENDERS, Site
 from load import BenchmarkError, Request
+from protected_resource import tool_call
 from run import identity_provider
 from servers import free_port, running
 
@@ -31,7 +33,7 @@ REQUESTS = 256  # as many as `Telemetry` notes before it records
 WARM_UP = 32
 START_SECONDS = 180.0  # under valgrind, on a machine that has other things to do
 SERVERS = ("floor", "relay", "broker")
-PATHS = ("register", "authorize", "callback", "token", "refresh")
+PATHS = ("register", "authorize", "callback", "token", "refresh", "proxied")
 COMPARABLE = {"register": "authorize", "callback": "token"}
 """What of the floor a path is compared with, where the floor has none of that name: one that asks as much."""
 
@@ -82,17 +84,26 @@ async def counted(server: str, base: str, callgrind: Callgrind, paths: Collectio
         if server == "relay":  # it is the same in both flows
             await counting.count("register", lambda _: on.register())
         locations = await counting.count("authorize", lambda _: on.authorize(client_id))
-        if not locations:
-            return counting.figures
-        if server == "broker":
+        if locations and server == "broker":
             await counting.count("callback", lambda number: on.come_back(locations[number]))
-        refresh_tokens = await counting.count("token", lambda number: exchange(locations[number]))
+        refresh_tokens = locations and await counting.count("token", lambda number: exchange(locations[number]))
         if "token" in counting.figures:
             # What telemetry records of either falls into one request of many: it must not be the other's.
             counting.figures["token"] -= counting.figures.get("callback", 0)
         if refresh_tokens:
             await counting.count("refresh", lambda number: on.refresh(client_id, refresh_tokens[number]))
+        if server != "relay":  # it is the same in both flows
+            call = tool_call(f"{base}/mcp", own_token(base, SECRET_KEYS))
+            await counting.count("proxied", lambda _: answer_to(call, session))
     return counting.figures
+
+
+async def answer_to(request: Request, session: aiohttp.ClientSession) -> str:
+    """What is answered, if it is what is expected."""
+    async with session.post(request.url, data=request.body, headers=request.headers) as response:
+        if response.status != request.status:
+            raise BenchmarkError(f"{request.url}: {response.status}")
+        return await response.text()
 
 
 @contextmanager
@@ -131,8 +142,10 @@ def measure(
     """
     figures = {}
     with identity_provider() as url:
+        # The stand-in answers like an MCP server, too.
+        behind = dict.fromkeys(("BENCH_MCP_SERVER", "SEED_OAUTH_MCP_SERVER"), f"{url}/mcp")
         for server in servers:
-            with served(server, url, environment or {}) as (base, callgrind):
+            with served(server, url, {**behind, **(environment or {})}) as (base, callgrind):
                 figures[server] = asyncio.run(counted(server, base, callgrind, paths))
     return figures
 

@@ -1,6 +1,6 @@
 """Whether a request takes more with 200 MCP servers behind the door than with one: instructions under valgrind.
 
-    python tests/bench/many_servers.py
+python tests/bench/many_servers.py
 """
 
 import argparse
@@ -96,9 +96,7 @@ def ratios(paths: Collection[str] = PATHS) -> dict[str, float]:
 
 
 def main() -> None:
-    argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    ).parse_args()
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     try:
         print(table.figures({f"{MANY} MCP servers / one": ratios()}, PATHS, corner="ratio"))
     except BenchmarkError as error:

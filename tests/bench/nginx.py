@@ -30,13 +30,13 @@ http {{
 
 
 def install() -> str:
-    """Say what it is.
+    """Tell its version.
 
     Raises:
         BenchmarkError: it is not there.
     """
     told = subprocess.run([_program(), "-v"], capture_output=True, text=True, check=True)
-    return told.stderr.strip().removeprefix("nginx version: ")
+    return told.stderr.strip().rpartition("/")[2]
 
 
 def command(folder: Path, port: int, *, door: str, mcp_server: str) -> list[str]:

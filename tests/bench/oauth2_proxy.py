@@ -15,7 +15,7 @@ PROGRAM = CACHE / f"oauth2-proxy-{VERSION}"
 
 
 def install() -> str:
-    """Build it, if it is not there, and say what it is.
+    """Build it, if it is not there, and tell its version.
 
     Raises:
         BenchmarkError: there is no Go, or it could not build it.
@@ -30,7 +30,7 @@ def install() -> str:
                 raise BenchmarkError(f"{' '.join(command)} failed: {built.stderr}")
             # It is made elsewhere and moved here whole: what is here is complete.
             (Path(folder) / "oauth2-proxy").rename(PROGRAM)
-    return f"oauth2-proxy {VERSION}"
+    return VERSION
 
 
 def command(port: int, *, mcp_server: str, identity_provider: str, issuer: str, audience: str) -> list[str]:

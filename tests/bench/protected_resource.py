@@ -35,7 +35,10 @@ CONNECTIONS = (16, 128)
 WARM_UP_SECONDS = 1
 
 PEERS = {"oauth2-proxy": oauth2_proxy.install, "nginx": nginx.install}
-"""What installs those that are not of this repository, and says what they are."""
+"""What installs those that are not of this repository, and tells their versions."""
+
+Samples = Mapping[str, Mapping[str, list[float]]]
+"""CPU microseconds of a request in each round, by its name and `@` with the number of connections."""
 
 BODY = '{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"write_file","arguments":{}}}'.ljust(100)
 ACCEPT = {"Accept": "application/json, text/event-stream", "Mcp-Protocol-Version": "2025-11-25"}
@@ -69,7 +72,7 @@ class Surroundings:
         return ask(Request(url=f"{self.identity_provider}/access_token?{query}", status=200))
 
 
-def call(url: str, token: str) -> Request:
+def tool_call(url: str, token: str) -> Request:
     """A small `tools/call`."""
     fields = {**ACCEPT, "Authorization": f"Bearer {token}"}
     return Request(url=url, status=200, method="POST", body=BODY, content_type="application/json", fields=fields)
@@ -84,7 +87,7 @@ def question(url: str, door: str, token: str, status: int = 200) -> Request:
         "X-Forwarded-Proto": "http",
         "X-Forwarded-For": "203.0.113.1",
     }
-    return Request(url=url, status=status, fields={**call(url, token).fields, **about})
+    return Request(url=url, status=status, fields={**tool_call(url, token).fields, **about})
 
 
 @contextmanager
@@ -106,7 +109,7 @@ def started(peers: Collection[str] = tuple(PEERS)) -> Iterator[dict[str, Asked]]
         if "oauth2-proxy" in peers:
             found |= _oauth2_proxy(around, door)
         if "nginx" in peers:
-            found |= _nginx(around, door, token, found["own"].pids)
+            found |= _nginx(around, door, token, found["own token"].pids)
         yield found
 
 
@@ -132,10 +135,10 @@ def _door(around: Surroundings, door: str, token: str) -> dict[str, Asked]:
         "SEED_OAUTH_IDP_JWKS_URL": f"{around.identity_provider}/jwks",
     }
     url = f"{door}/mcp"
-    server = around.start(contender.command(site), call(url, token), environment)
-    requests = {"own": call(url, token), "/oauth/verify": question(f"{door}/oauth/verify", door, token)}
+    server = around.start(contender.command(site), tool_call(url, token), environment)
+    requests = {"own token": tool_call(url, token), "/oauth/verify": question(f"{door}/oauth/verify", door, token)}
     for algorithm in ("ES256", "RS256"):
-        requests[algorithm] = call(url, around.access_token(algorithm, url))
+        requests[algorithm] = tool_call(url, around.access_token(algorithm, url))
     return {name: Asked(request=request, pids=(server.pid,)) for name, request in requests.items()}
 
 
@@ -145,7 +148,7 @@ def _floor(around: Surroundings, door: str, token: str) -> dict[str, Asked]:
         "BENCH_IDENTITY_PROVIDER": around.identity_provider,
         "BENCH_MCP_SERVER": f"{around.mcp_server}/mcp",
     }
-    requests = {"floor": call(f"{floor}/mcp", token), "empty route": question(f"{floor}/empty", door, token)}
+    requests = {"floor": tool_call(f"{floor}/mcp", token), "empty route": question(f"{floor}/empty", door, token)}
     server = around.start(_stand_in("floor:app", floor), requests["floor"], environment)
     return {name: Asked(request=request, pids=(server.pid,)) for name, request in requests.items()}
 
@@ -163,7 +166,7 @@ def _oauth2_proxy(around: Surroundings, door: str) -> dict[str, Asked]:
             issuer=ISSUER,
             audience=audience,
         )
-        request = call(f"{address}/mcp", token)
+        request = tool_call(f"{address}/mcp", token)
         pids = (around.start([*command, *options], request).pid,)
         found[name] = Asked(request=request, pids=pids)
         if not options:
@@ -174,27 +177,33 @@ def _oauth2_proxy(around: Surroundings, door: str) -> dict[str, Asked]:
 
 def _nginx(around: Surroundings, door: str, token: str, door_pids: tuple[int, ...]) -> dict[str, Asked]:
     address = _address()
-    request = call(f"{address}/mcp", token)
+    request = tool_call(f"{address}/mcp", token)
     folder = Path(tempfile.mkdtemp(dir=around.folder))
     door_address, mcp_server = urlsplit(door).netloc, urlsplit(around.mcp_server).netloc
     command = nginx.command(folder, urlsplit(address).port or 0, door=door_address, mcp_server=mcp_server)
     return {"nginx, cached": Asked(request=request, pids=(around.start(command, request).pid, *door_pids))}
 
 
-def in_turns(asked: Mapping[str, Asked], *, rounds: int, seconds: int) -> dict[str, dict[str, float]]:
-    """CPU microseconds of a request, by name and number of connections: medians.
+def in_turns(
+    asked: Mapping[str, Asked], *, rounds: int, seconds: int, connections: Collection[int] = CONNECTIONS
+) -> Samples:
+    """Load each over each number of connections, one after the other, so many times.
 
     Raises:
         BenchmarkError: an answer was not the one expected.
     """
     for each in asked.values():
-        drive(each.request, concurrency=CONNECTIONS[0], seconds=WARM_UP_SECONDS)
+        drive(each.request, concurrency=16, seconds=WARM_UP_SECONDS)
     samples: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in asked}
     for _ in range(rounds):
-        for connections in CONNECTIONS:
+        for number in connections:
             for name, each in asked.items():
-                cost = measure(each.request, *each.pids, concurrency=connections, seconds=seconds)
-                samples[name][f"@{connections}"].append(cost.cpu_microseconds)
+                cost = measure(each.request, *each.pids, concurrency=number, seconds=seconds)
+                samples[name][f"@{number}"].append(cost.cpu_microseconds)
+    return samples
+
+
+def medians(samples: Samples) -> table.Rows:
     return {name: {column: median(costs) for column, costs in row.items()} for name, row in samples.items()}
 
 
@@ -205,9 +214,9 @@ def main() -> None:
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS))
     options = parser.parse_args()
     try:
-        about = [PEERS[name]() for name in options.peers]
+        about = [f"{name} {PEERS[name]()}" for name in options.peers]
         with started(options.peers) as asked:
-            rows = in_turns(asked, rounds=options.rounds, seconds=options.seconds)
+            rows = medians(in_turns(asked, rounds=options.rounds, seconds=options.seconds))
     except BenchmarkError as error:
         sys.exit(f"error: {error}")
     columns = tuple(f"@{connections}" for connections in CONNECTIONS)
