@@ -71,7 +71,10 @@ class Streams:
         """CPU microseconds of the proxy for each event that came in that time."""
         before, events = cpu_seconds(self._pid), self._events()
         await asyncio.sleep(seconds)
-        return (cpu_seconds(self._pid) - before) * 1e6 / (self._events() - events)
+        spent, came = cpu_seconds(self._pid) - before, self._events() - events
+        if not came:
+            raise BenchmarkError(f"no events came through {self._url.netloc}")
+        return spent * 1e6 / came
 
     def _events(self) -> int:
         return sum(listener.events for listener in self._opened)
