@@ -99,6 +99,9 @@ RELAY = (
         path="authorize", request="authorize", other="floor's authorize", goal=Goal(at_most=1.6), connections=(16,)
     ),
 )
+COMPARED = ("oauth2-proxy", "nginx")
+"""The peers that goals name."""
+
 STREAM_MEMORY = "memory of each of 1,000 event streams (kB)"
 STREAM_CPU = "10 events/s to each of 1,000 streams (cores)"
 LARGE = "throughput of answers of 10 MB / floor"
@@ -199,7 +202,7 @@ def _flat(samples: Samples) -> dict[str, float]:
     return {f"{name} {column}": figure for name, row in medians(samples).items() for column, figure in row.items()}
 
 
-def measured(effort: Effort, peers: Collection[str] = tuple(PEERS)) -> tuple[dict[str, float], dict[str, float]]:
+def measured(effort: Effort, peers: Collection[str] = COMPARED) -> tuple[dict[str, float], dict[str, float]]:
     """Every figure that has a goal, and the CPU microseconds that they come from.
 
     Raises:
@@ -252,7 +255,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=2, help="of each load (2)")
     parser.add_argument("--rounds", type=int, default=3, help="of each, in turns (3)")
     parser.add_argument("--logins", type=int, default=300, help="in each round (300)")
-    parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS))
+    parser.add_argument("--peers", nargs="*", choices=COMPARED, default=list(COMPARED))
     parser.add_argument(
         "--record", action="store_true", help="append the figures to the history, and show them in the docs"
     )

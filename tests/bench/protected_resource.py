@@ -4,7 +4,7 @@
 
 A `tools/call` of 100 bytes goes through each proxy to the same MCP server, which answers 100 bytes; each question of
 forward authentication gets an empty answer. `floor` is bare Starlette and aiohttp without any check, `oauth2-proxy` is
-written in Go and checks a JWT. Every server runs as one process on loopback and is loaded by wrk; the cost is its user
+written in Go and checks a JWT, and so does `fastmcp`, which is FastMCP's own proxy. Every server runs as one process on loopback and is loaded by wrk; the cost is its user
 and system time from /proc. All are there all the time and are loaded in turns, so that a slow minute of the machine
 hits all of them: only ratios within one run mean something.
 """
@@ -20,6 +20,7 @@ from pathlib import Path
 from statistics import median
 from urllib.parse import quote, urlsplit
 
+import fastmcp_peer as fastmcp
 import history
 import nginx
 import oauth2_proxy
@@ -32,9 +33,8 @@ from stand_in_idp import ISSUER
 
 SECRET_KEY = "a-key-for-the-bench-of-random-characters"
 CONNECTIONS = (16, 128)
-WARM_UP_SECONDS = 1
 
-PEERS = {"oauth2-proxy": oauth2_proxy.install, "nginx": nginx.install}
+PEERS = {"oauth2-proxy": oauth2_proxy.install, "nginx": nginx.install, "fastmcp": fastmcp.install}
 """What installs those that are not of this repository, and tells their versions."""
 
 Samples = Mapping[str, Mapping[str, list[float]]]
@@ -50,6 +50,8 @@ class Asked:
 
     request: Request
     pids: tuple[int, ...]
+    connections: Collection[int] = CONNECTIONS
+    """Over how many it can be loaded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +110,8 @@ def started(peers: Collection[str] = tuple(PEERS)) -> Iterator[dict[str, Asked]]
         found = {**_door(around, door, token), **_floor(around, door, token)}
         if "oauth2-proxy" in peers:
             found |= _oauth2_proxy(around, door)
+        if "fastmcp" in peers:
+            found |= _fastmcp(around, door)
         if "nginx" in peers:
             found |= _nginx(around, door, token, found["own token"].pids)
         yield found
@@ -175,6 +179,20 @@ def _oauth2_proxy(around: Surroundings, door: str) -> dict[str, Asked]:
     return found
 
 
+def _fastmcp(around: Surroundings, door: str) -> dict[str, Asked]:
+    audience, address = f"{door}/mcp", _address()
+    command = fastmcp.proxy(
+        urlsplit(address).port or 0,
+        mcp_server=f"{around.mcp_server}/mcp",
+        jwks_uri=f"{around.identity_provider}/jwks",
+        issuer=ISSUER,
+        audience=audience,
+    )
+    request = tool_call(f"{address}/mcp", around.access_token("RS256", audience))
+    # A call takes some 30 ms, so over more connections none would be answered in the seconds of a load.
+    return {"fastmcp": Asked(request=request, pids=(around.start(command, request).pid,), connections=(16,))}
+
+
 def _nginx(around: Surroundings, door: str, token: str, door_pids: tuple[int, ...]) -> dict[str, Asked]:
     address = _address()
     request = tool_call(f"{address}/mcp", token)
@@ -193,11 +211,13 @@ def in_turns(
         BenchmarkError: an answer was not the one expected.
     """
     for each in asked.values():
-        drive(each.request, concurrency=16, seconds=WARM_UP_SECONDS)
+        drive(each.request, concurrency=16, seconds=seconds)
     samples: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in asked}
     for _ in range(rounds):
         for number in connections:
             for name, each in asked.items():
+                if number not in each.connections:
+                    continue
                 cost = measure(each.request, *each.pids, concurrency=number, seconds=seconds)
                 samples[name][f"@{number}"].append(cost.cpu_microseconds)
     return samples
