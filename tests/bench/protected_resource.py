@@ -3,10 +3,10 @@
     python tests/bench/protected_resource.py
 
 A `tools/call` of 100 bytes goes through each proxy to the same MCP server, which answers 100 bytes; each question of
-forward authentication gets an empty answer. `floor` is bare Starlette and aiohttp without any check, `oauth2-proxy` is
-written in Go and checks a JWT, and so does `fastmcp`, which is FastMCP's own proxy. Every server runs as one process on loopback and is loaded by wrk; the cost is its user
-and system time from /proc. All are there all the time and are loaded in turns, so that a slow minute of the machine
-hits all of them: only ratios within one run mean something.
+forward authentication gets an empty answer. `floor` is bare Starlette and aiohttp without any check. `oauth2-proxy` is
+written in Go and checks a JWT, and so does `fastmcp`, which is FastMCP's own proxy. Every server runs as one process on
+loopback and is loaded by wrk; the cost is its user and system time from /proc. All are there all the time and are
+loaded in turns, so that a slow minute of the machine hits all of them: only ratios within one run mean something.
 """
 
 import argparse
