@@ -53,17 +53,17 @@ class Goal:
 class Comparison:
     """What the CPU of one request is to be as a multiple of another's."""
 
-    path: str
     request: str
     other: str
     goal: Goal
-    connections: tuple[int, ...] = (16, 128)
+    connections: tuple[int, ...] = protected_resource.CONNECTIONS
     throughput: bool = False
     """Compared is the inverse: the requests that the same CPU answers."""
 
     def named(self) -> dict[str, int]:
         """The numbers of connections, by what is in the table."""
-        return {f"{self.path} @{number} / {self.other}": number for number in self.connections}
+        before = "throughput of " if self.throughput else ""
+        return {f"{before}{self.request} @{number} / {self.other}": number for number in self.connections}
 
     def measured(self, samples: Samples) -> dict[str, float]:
         if not {self.request, self.other} <= samples.keys():
@@ -77,27 +77,18 @@ class Comparison:
         return found
 
 
-PROXIED = "proxied call"
 RESOURCE = (
-    Comparison(path=PROXIED, request="own token", other="floor", goal=Goal(at_most=0.8)),
-    Comparison(path=PROXIED, request="own token", other="oauth2-proxy", goal=Goal(at_most=1.5)),
-    Comparison(path=f"{PROXIED}, JWT in ES256", request="ES256", other="own token", goal=Goal(at_most=1.1)),
-    Comparison(path=f"{PROXIED}, JWT in RS256", request="RS256", other="own token", goal=Goal(at_most=1.1)),
-    Comparison(path="/oauth/verify", request="/oauth/verify", other="empty route", goal=Goal(at_most=1.6)),
-    Comparison(path="/oauth/verify", request="/oauth/verify", other="/oauth2/auth", goal=Goal(at_most=0.5)),
-    Comparison(
-        path="throughput of nginx with cached answers of verify",
-        request="nginx, cached",
-        other="own token",
-        goal=Goal(at_least=20),
-        throughput=True,
-    ),
+    Comparison(request="proxied call", other="floor", goal=Goal(at_most=0.8)),
+    Comparison(request="proxied call", other="oauth2-proxy", goal=Goal(at_most=1.5)),
+    Comparison(request="proxied call with ES256", other="proxied call", goal=Goal(at_most=1.1)),
+    Comparison(request="proxied call with RS256", other="proxied call", goal=Goal(at_most=1.1)),
+    Comparison(request="/oauth/verify", other="empty route", goal=Goal(at_most=1.6)),
+    Comparison(request="/oauth/verify", other="/oauth2/auth", goal=Goal(at_most=0.5)),
+    Comparison(request="nginx, cached", other="proxied call", goal=Goal(at_least=20), throughput=True),
 )
 RELAY = (
-    Comparison(path="token", request="token", other="floor's token", goal=Goal(at_most=1.5), connections=(16,)),
-    Comparison(
-        path="authorize", request="authorize", other="floor's authorize", goal=Goal(at_most=1.6), connections=(16,)
-    ),
+    Comparison(request="token", other="floor's token", goal=Goal(at_most=1.5), connections=(16,)),
+    Comparison(request="authorize", other="floor's authorize", goal=Goal(at_most=1.6), connections=(16,)),
 )
 COMPARED = ("oauth2-proxy", "nginx")
 """The peers that goals name."""
@@ -138,17 +129,17 @@ def of_resource(effort: Effort, peers: Collection[str]) -> tuple[dict[str, float
         samples = in_turns(asked, rounds=effort.rounds, seconds=effort.seconds)
         found = {name: figure for comparison in RESOURCE for name, figure in comparison.measured(samples).items()}
         kilobytes, cores = asyncio.run(
-            event_streams(asked["own token"], number=effort.streams, seconds=2 * effort.seconds)
+            event_streams(asked["proxied call"], number=effort.streams, seconds=2 * effort.seconds)
         )
         large = [
-            {name: large_answers(asked[name], seconds=effort.seconds) for name in ("own token", "floor")}
+            {name: large_answers(asked[name], seconds=effort.seconds) for name in ("proxied call", "floor")}
             for _ in range(effort.rounds)
         ]
     found |= {
         STREAM_MEMORY: kilobytes,
         STREAM_CPU: cores,
-        LARGE: median(each["floor"][0] / each["own token"][0] for each in large),
-        LARGE_MEMORY: max(each["own token"][1] for each in large),
+        LARGE: median(each["floor"][0] / each["proxied call"][0] for each in large),
+        LARGE_MEMORY: max(each["proxied call"][1] for each in large),
     }
     return found, _flat(samples)
 

@@ -113,7 +113,7 @@ def started(peers: Collection[str] = tuple(PEERS)) -> Iterator[dict[str, Asked]]
         if "fastmcp" in peers:
             found |= _fastmcp(around, door)
         if "nginx" in peers:
-            found |= _nginx(around, door, token, found["own token"].pids)
+            found |= _nginx(around, door, token, found["proxied call"].pids)
         yield found
 
 
@@ -140,9 +140,9 @@ def _door(around: Surroundings, door: str, token: str) -> dict[str, Asked]:
     }
     url = f"{door}/mcp"
     server = around.start(contender.command(site), tool_call(url, token), environment)
-    requests = {"own token": tool_call(url, token), "/oauth/verify": question(f"{door}/oauth/verify", door, token)}
+    requests = {"proxied call": tool_call(url, token), "/oauth/verify": question(f"{door}/oauth/verify", door, token)}
     for algorithm in ("ES256", "RS256"):
-        requests[algorithm] = tool_call(url, around.access_token(algorithm, url))
+        requests[f"proxied call with {algorithm}"] = tool_call(url, around.access_token(algorithm, url))
     return {name: Asked(request=request, pids=(server.pid,)) for name, request in requests.items()}
 
 
