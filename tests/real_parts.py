@@ -76,6 +76,7 @@ PARTS: Mapping[str, Part] = {
     "systemd": Part("apt-get install systemd", ("systemd-analyze",)),
     "victoriametrics": Part("bash tests/integration/install.sh", files=(VICTORIAMETRICS,)),
     "valgrind": Part("apt-get install valgrind", ("valgrind", "vgdb")),
+    "wrk": Part("apt-get install wrk", ("wrk",)),
 }
 
 

@@ -17,6 +17,7 @@ FILES = [
     "tests/deployment/test_deployment.py",
     "tests/deployment/test_kubernetes.py",
     "tests/deployment/test_systemd.py",
+    "tests/integration/test_benchmarks.py",
     "tests/integration/test_forward_auth.py",
     "tests/integration/test_instructions.py",
     "tests/integration/test_java_client.py",

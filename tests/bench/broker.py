@@ -13,10 +13,8 @@ something.
 
 import argparse
 import asyncio
-import hashlib
 import itertools
 import re
-import subprocess
 import sys
 import tempfile
 from collections import defaultdict
@@ -29,15 +27,15 @@ from statistics import median
 from urllib.parse import parse_qsl, urlsplit
 
 import aiohttp
+import fastmcp_peer
 import history
 import table
-from contenders import CACHE, CONTENDERS, Site
+from contenders import CONTENDERS, Site
 from load import BenchmarkError, Request, cpu_seconds, resident_megabytes
 from login import CODE_CHALLENGE, CODE_VERIFIER, REDIRECT_URI
 from run import identity_provider
 from servers import free_port, running
 
-FASTMCP = Path(__file__).with_name("fastmcp_proxy")
 CONCURRENCY = 16
 SECRET_KEYS = "a-key-for-the-benchmark-alone-0123456789"
 
@@ -211,23 +209,11 @@ def served(name: str, identity_provider: str) -> Iterator[Server]:
         }
         command, ready = contender.command(site), contender.ready
         if name == "fastmcp":
-            command = [_fastmcp_python(), str(FASTMCP / "server.py"), str(site.port), identity_provider]
+            command = fastmcp_peer.oauth_proxy(site.port, identity_provider)
             environment, ready = {}, "/.well-known/oauth-authorization-server"
         first = Request(url=site.url + ready, status=200)
         with running(command, ready=first, environment=environment, folder=site.folder) as process:
             yield Server(site.url, process.pid)
-
-
-def _fastmcp_python() -> str:
-    """The interpreter of an environment with the pinned peer, made once."""
-    pins = FASTMCP / "requirements.txt"
-    folder = CACHE / f"bench-fastmcp-{hashlib.sha256(pins.read_bytes()).hexdigest()[:12]}"
-    python = folder / "bin" / "python"
-    if not (folder / "complete").exists():
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", "-r", pins], check=True)
-        (folder / "complete").touch()
-    return str(python)
 
 
 def main() -> None:

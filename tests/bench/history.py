@@ -9,8 +9,8 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -32,17 +32,30 @@ class Entry:
     machine: str
     versions: Mapping[str, str]
     ratios: Mapping[str, float]
+    costs: Mapping[str, float] = field(default_factory=dict)
+    """The CPU microseconds that the ratios come from."""
 
 
-def append(benchmark: str, ratios: Mapping[str, float]) -> None:
-    """Add what was measured just now."""
+def append(
+    benchmark: str,
+    ratios: Mapping[str, float],
+    *,
+    costs: Mapping[str, float] | None = None,
+    versions: Mapping[str, str] | None = None,
+) -> None:
+    """Add what was measured just now; `versions` are those of peers."""
     entry = Entry(
         date=datetime.now(UTC).date().isoformat(),
         commit=_git("rev-parse", "--short", "HEAD") + ("+" if _git("status", "--porcelain", "src") else ""),
         benchmark=benchmark,
         machine=machine(),
-        versions={"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
+        versions={
+            "python": platform.python_version(),
+            **{name: version(name) for name in LIBRARIES},
+            **(versions or {}),
+        },
         ratios={name: round(ratio, 4) for name, ratio in ratios.items()},
+        costs={name: round(cost, 1) for name, cost in (costs or {}).items()},
     )
     with FILE.open("a") as file:
         file.write(json.dumps(asdict(entry)) + "\n")
@@ -66,18 +79,22 @@ def _git(*arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
+def over_time(runs: Sequence[Entry]) -> str:
+    """How each ratio has gone: a line for each, as there are more of them than of runs worth looking at."""
+    names = dict.fromkeys(name for run in runs for name in run.ratios)
+    rows = {
+        name: {f"{run.date} {run.commit}": run.ratios[name] for run in runs if name in run.ratios} for name in names
+    }
+    return table.figures(rows, tuple(f"{run.date} {run.commit}" for run in runs), corner="ratio")
+
+
 def main() -> None:
-    for benchmark in ("instructions", "cpu", "broker", "workers", "workers_start"):
+    for benchmark in ("goals", "instructions", "cpu", "broker", "workers", "workers_start"):
         runs = entries(benchmark)
         if not runs:
             continue
-        names = tuple(dict.fromkeys(name for run in runs for name in run.ratios))
         print(f"{benchmark}, {runs[-1].machine}, Python {runs[-1].versions['python']}\n")
-        # A line for each ratio: there are more of them than of runs worth looking at.
-        rows = {
-            name: {f"{run.date} {run.commit}": run.ratios[name] for run in runs if name in run.ratios} for name in names
-        }
-        print(table.figures(rows, tuple(f"{run.date} {run.commit}" for run in runs), corner="ratio"), end="\n\n")
+        print(over_time(runs), end="\n\n")
 
 
 if __name__ == "__main__":

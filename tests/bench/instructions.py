@@ -20,18 +20,22 @@ from pathlib import Path
 import aiohttp
 import history
 import table
+from access_tokens import own_token
 from broker import SECRET_KEYS, Logins
 from callgrind import Callgrind
 from contenders import CONTENDERS, Site
 from load import BenchmarkError, Request
+from protected_resource import tool_call
 from run import identity_provider
 from servers import free_port, running
 
 REQUESTS = 256  # as many as `Telemetry` notes before it records
 WARM_UP = 32
 START_SECONDS = 180.0  # under valgrind, on a machine that has other things to do
-SERVERS = ("floor", "relay", "broker")
-PATHS = ("register", "authorize", "callback", "token", "refresh")
+SERVERS = ("floor", "relay", "broker", "proxy")
+"""The bare one, the front door in both flows, and the front door before an MCP server."""
+PATHS = ("register", "authorize", "callback", "token", "refresh", "proxied")
+PROXY = {"SEED_OAUTH_ACCESS_TOKENS": "own"}
 COMPARABLE = {"register": "authorize", "callback": "token"}
 """What of the floor a path is compared with, where the floor has none of that name: one that asks as much."""
 
@@ -95,6 +99,26 @@ async def counted(server: str, base: str, callgrind: Callgrind, paths: Collectio
     return counting.figures
 
 
+async def counted_proxied(base: str, callgrind: Callgrind) -> float:
+    """The instructions of a small `tools/call` that goes on to the MCP server."""
+    call = tool_call(f"{base}/mcp", own_token(base, SECRET_KEYS))
+    async with aiohttp.ClientSession() as session:
+        # From now on the front door reads revocations, whether anybody asks or not.
+        await answer_to(call, session)
+        await callgrind.measure_idle()
+        counting = Counting(callgrind, ["proxied"])
+        await counting.count("proxied", lambda _: answer_to(call, session))
+    return counting.figures["proxied"]
+
+
+async def answer_to(request: Request, session: aiohttp.ClientSession) -> str:
+    """What is answered, if it is what is expected."""
+    async with session.post(request.url, data=request.body, headers=request.headers) as response:
+        if response.status != request.status:
+            raise BenchmarkError(f"{request.url}: {response.status}")
+        return await response.text()
+
+
 @contextmanager
 def served(server: str, identity_provider: str, environment: Mapping[str, str]) -> Iterator[tuple[str, Callgrind]]:
     """One of the servers under valgrind: its URL and what counts."""
@@ -106,7 +130,7 @@ def served(server: str, identity_provider: str, environment: Mapping[str, str]) 
         program = [sys.executable, *contender.command(site)] if server != "floor" else contender.command(site)
         settings = {
             "PYTHONHASHSEED": "0",
-            "SEED_OAUTH_FLOW": server,
+            "SEED_OAUTH_FLOW": "relay" if server == "relay" else "broker",
             "SEED_OAUTH_SECRET_KEYS": SECRET_KEYS,
             "SEED_OAUTH_IDP_TIMEOUT": "60",
         }
@@ -129,11 +153,18 @@ def measure(
     Raises:
         BenchmarkError: a figure would mean nothing.
     """
-    figures = {}
+    figures: dict[str, dict[str, float]] = {}
     with identity_provider() as url:
+        # The stand-in answers like an MCP server, too.
+        mcp_server = f"{url}/mcp"
+        behind = {"floor": {"BENCH_MCP_SERVER": mcp_server}, "proxy": {**PROXY, "SEED_OAUTH_MCP_SERVER": mcp_server}}
         for server in servers:
-            with served(server, url, environment or {}) as (base, callgrind):
-                figures[server] = asyncio.run(counted(server, base, callgrind, paths))
+            with served(server, url, {**behind.get(server, {}), **(environment or {})}) as (base, callgrind):
+                figures[server] = {}
+                if server != "proxy":
+                    figures[server] |= asyncio.run(counted(server, base, callgrind, paths))
+                if server in behind and "proxied" in paths:
+                    figures[server]["proxied"] = asyncio.run(counted_proxied(base, callgrind))
     return figures
 
 

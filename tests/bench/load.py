@@ -69,15 +69,15 @@ def ask(request: Request) -> str:
     return body
 
 
-def measure(request: Request, pid: int, *, concurrency: int, seconds: int) -> Cost:
-    """What that load costs the server `pid`.
+def measure(request: Request, *pids: int, concurrency: int, seconds: int) -> Cost:
+    """What that load costs the servers `pids` together.
 
     Raises:
         BenchmarkError: an answer was not the one expected, or a connection failed.
     """
-    before = cpu_seconds(pid)
+    before = sum(map(cpu_seconds, pids))
     answered = drive(request, concurrency=concurrency, seconds=seconds)
-    return Cost(answered=answered, cpu_microseconds=(cpu_seconds(pid) - before) * 1e6 / answered)
+    return Cost(answered=answered, cpu_microseconds=(sum(map(cpu_seconds, pids)) - before) * 1e6 / answered)
 
 
 def drive(request: Request, *, concurrency: int, seconds: int) -> int:

@@ -1,6 +1,7 @@
 """Starting a program that serves HTTP on loopback, and stopping it again."""
 
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -57,6 +58,17 @@ def running(
             _ensure_alive(process, log)
         finally:
             _stop(process)
+
+
+@contextmanager
+def many_files() -> Iterator[None]:
+    """Allow this process, and the servers that it starts meanwhile, as many open files as the system does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def uvicorn(app: str, port: int) -> list[str]:

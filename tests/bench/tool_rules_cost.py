@@ -11,15 +11,14 @@ import asyncio
 import json
 from collections.abc import Mapping
 from statistics import median
-from time import process_time, time
+from time import process_time
 from typing import Any
 
 import structlog
+from access_tokens import own_token
 from starlette.types import Message, Receive, Scope, Send
 
 from seed_oauth import ProtectedApp, Settings, protect
-from seed_oauth.envelopes.access_token import AccessToken
-from seed_oauth.envelopes.seal import Sealer
 
 SECRET_KEY = "a-key-for-the-bench-of-random-characters"
 ISSUER = "https://door.example"
@@ -58,16 +57,7 @@ def protected(tables: Mapping[str, Any]) -> ProtectedApp:
 
 
 def request() -> Scope:
-    token = AccessToken(
-        client_id="bench",
-        resource=f"{ISSUER}/mcp",
-        scope="files:write files:read",
-        expires_at=int(time()) + 3600,
-        subject="bench",
-        idp_access_token="the token of the identity provider",
-        grant_id="grant",
-        issued_at=time(),
-    ).sealed(Sealer([SECRET_KEY], ISSUER), time())
+    token = own_token(ISSUER, SECRET_KEY)
     fields = {
         "host": "door.example",
         "authorization": f"Bearer {token}",
