@@ -124,6 +124,7 @@ async def test_a_connection_is_kept_after_a_response(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", NOT_KEPT)
 async def test_a_connection_is_not_kept_after_a_response(kind: str) -> None:
+    """THREATS 50."""
     server = Connections(NOT_KEPT[kind])
     async with pool_for(server) as pool:
         answers = {await answer_of(pool) for _ in range(3)}

@@ -363,6 +363,7 @@ async def test_an_answer_about_an_opaque_token_holds_for_a_minute_and_for_that_t
 
 @pytest.mark.parametrize("key", [rsa_key(), ec_key()], ids=["RS256", "ES256"])
 async def test_a_withdrawn_key_is_good_for_another_minute_at_most(key: Any) -> None:
+    """THREATS 51."""
     checker = Checker()
     token = signed(claims(exp=NOW + 86_400), key)
     await checker.tokens.verify(token, RESOURCE)
