@@ -133,7 +133,7 @@ class Boundary:
         line: dict[str, object] = {
             "outcome": outcome.reason,
             "correlation_id": correlation_id,
-            "client_family": answer.client_family.value,
+            "client_family": answer.client_family,
         }
         if error is not None:
             line |= {"cause": error.outcome.cause, "detail": error.description, **error.log_fields}

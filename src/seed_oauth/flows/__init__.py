@@ -74,8 +74,12 @@ class IdpParameters:
 
     def authorization(self, resource: str | None) -> dict[str, str]:
         """Those of an authorization request."""
-        names = dict.fromkeys(self._resource_names, resource or self.default_resource)
-        return {**self._authorization, **names, **self.resource(resource)}
+        parameters = self._authorization.copy()
+        for name in self._resource_names:
+            parameters[name] = resource or self.default_resource
+        if self._send_resource and resource is not None:
+            parameters["resource"] = resource
+        return parameters
 
     def login(
         self,

@@ -29,13 +29,13 @@ class RelayFlow:
     async def begin(self, asked: AuthorizationRequest, request: Request) -> Answer:  # noqa: ARG002 - the browser plays no part
         """Send the browser to the identity provider."""
         metadata = await self._metadata.get()
-        own = {
-            "redirect_uri": asked.redirect_uri,
-            "scope": asked.scope,
-            "state": asked.state,
-            "code_challenge": asked.code_challenge,
-        }
-        parameters = {**self._parameters.authorization(asked.resource), **_without_none(own)}
+        parameters = self._parameters.authorization(asked.resource)
+        parameters["redirect_uri"] = asked.redirect_uri
+        parameters["code_challenge"] = asked.code_challenge
+        if asked.scope is not None:
+            parameters["scope"] = asked.scope
+        if asked.state is not None:
+            parameters["state"] = asked.state
         location = add_to_query(metadata.authorization_endpoint or "", parameters)
         return Answer(AuthorizationOutcome.REDIRECTED_TO_IDP, found(location), family_of(asked.client))
 

@@ -79,22 +79,20 @@ def parse_form(encoded: bytes, *, prose: Collection[str] = ()) -> Mapping[str, s
     text = encoded.decode("latin-1").replace("+", " ")
     is_plain = not encoded.translate(None, _VISIBLE_ASCII)
     for field in text.split("&"):
-        name: str | None
-        value: str | None
         name, _, value = field.partition("=")
         problem = None
         if not is_plain or "%" in field:
-            name = _decode(name)
-            decode = _decode_again if name in _SENT_AGAIN and len(value) <= _LONGEST_KEPT else _decode
-            value = decode(value)
-            problem = _problem_of(value)
-        if name is None:
-            continue
+            decoded = _decode(name)
+            if decoded is None:
+                continue
+            name = decoded
+            read = _read_again if name in _SENT_AGAIN and len(value) <= _LONGEST_KEPT else _read
+            value, problem = read(value)
         if name in parameters:
             if name in prose:
                 continue
             problem = "was sent twice"
-        parameters[name] = value or ""
+        parameters[name] = value
         if problem and name not in prose:
             problems[name] = problem
     usable = parameters
@@ -179,13 +177,16 @@ def _decode(text: str) -> str | None:
         return None
 
 
-_decode_again = lru_cache(_MOST_KEPT)(_decode)
-
-
-def _problem_of(value: str | None) -> str | None:
+def _read(text: str) -> tuple[str, str | None]:
+    """The value, and what keeps it from being used."""
+    value = _decode(text)
     if value is None:
-        return "must be percent-encoded UTF-8"
-    return "contains control characters" if not value.isprintable() and _CONTROL_CHARACTERS.search(value) else None
+        return "", "must be percent-encoded UTF-8"
+    has_controls = not value.isprintable() and _CONTROL_CHARACTERS.search(value)
+    return value, "contains control characters" if has_controls else None
+
+
+_read_again = lru_cache(_MOST_KEPT)(_read)
 
 
 def _content_type(request: Request) -> str:

@@ -36,16 +36,16 @@ class BrokenConnectionError(ConnectionError):
 class Connection(asyncio.Protocol):
     """A connection to a server. `ConnectionPool` opens it, and keeps it between two exchanges."""
 
+    __slots__ = ("_is_paused", "_on_free", "_writable", "exchange", "transport")  # there may be thousands
+
     transport: asyncio.Transport
 
     def __init__(self, on_free: "Callable[[Connection], None]") -> None:
         """`on_free` is called when another exchange can have the connection."""
         self.exchange: Exchange | None = None
-        self.is_writable = asyncio.Event()
-        """Whether the server has taken most of what was written."""
-        self.is_writable.set()
         self._on_free = on_free
         self._is_paused = False
+        self._writable: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
@@ -57,15 +57,21 @@ class Connection(asyncio.Protocol):
             self.exchange.feed(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.is_writable.set()
+        self.resume_writing()
         if self.exchange is not None:
             self.exchange.lost(exc)
 
     def pause_writing(self) -> None:
-        self.is_writable.clear()
+        self._writable = asyncio.get_running_loop().create_future()
 
     def resume_writing(self) -> None:
-        self.is_writable.set()
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+
+    async def drain(self) -> None:
+        """Wait until the server has taken most of what was written."""
+        if self._writable is not None:
+            await self._writable
 
     def pause_reading(self) -> None:
         """Have the server wait."""
@@ -91,6 +97,23 @@ class Connection(asyncio.Protocol):
 
 class Exchange:
     """A request and its response. Whoever begins one closes it."""
+
+    __slots__ = (
+        "_beside",
+        "_besides_body",
+        "_buffered",
+        "_chunks",
+        "_connection",
+        "_failure",
+        "_is_received",
+        "_is_reusable",
+        "_parser",
+        "_upload",
+        "_waiter",
+        "fields",
+        "is_first",
+        "status",
+    )
 
     def __init__(self, connection: Connection, *, is_first: bool) -> None:
         """`connection` has no exchange now, and had none before if this `is_first`."""
@@ -161,7 +184,8 @@ class Exchange:
 
     def run(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         """Run `work` until the exchange is closed. If it fails, so does the exchange."""
-        task = asyncio.create_task(self._watched(work))
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._note_end)
         self._beside.append(task)
         return task
 
@@ -248,10 +272,8 @@ class Exchange:
     async def _send_pieces(self, body: AsyncIterator[bytes]) -> None:
         async for piece in body:
             self._connection.transport.write(piece)
-            await self._connection.is_writable.wait()
+            await self._connection.drain()
 
-    async def _watched(self, work: Coroutine[None, None, None]) -> None:
-        try:
-            await work
-        except Exception as failure:  # noqa: BLE001 - raised to who waits for the response
+    def _note_end(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and isinstance(failure := task.exception(), Exception):
             self.fail(failure)

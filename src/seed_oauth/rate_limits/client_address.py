@@ -119,10 +119,10 @@ class ClientAddresses:
 
 def _forwarded_for(scope: Scope) -> Iterator[str]:
     """The entries of X-Forwarded-For, last one first."""
-    for name, value in reversed(scope["headers"]):
-        if name == b"x-forwarded-for":
-            for entry in reversed(value.split(b",")):
-                yield entry.decode("latin-1").strip(" \t")
+    fields = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
+    for value in reversed(fields):
+        for entry in reversed(value.split(b",")):
+            yield entry.decode("latin-1").strip(" \t")
 
 
 def _without_port(text: str) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from time import monotonic, time
 
@@ -127,15 +127,18 @@ class BearerTokens:
     @contextmanager
     def watching(self, token: VerifiedToken, end: Callable[[], None], *, until_expiry: bool) -> Iterator[None]:
         """Call `end` as soon as a token that was verified is revoked or, with `until_expiry`, expires."""
-        with ExitStack() as watching:
-            if until_expiry:
-                # Of a token that was accepted after it had expired, because clocks differ, as long as it is accepted.
-                left = token.expires_at - self._now()
-                timer = asyncio.get_running_loop().call_later(left if left > 0 else left + CLOCK_SKEW, end)
-                watching.callback(timer.cancel)
-            if self._revocations is not None:
-                watching.enter_context(self._revocations.watching(token, end))
-            yield
+        revocations = nullcontext() if self._revocations is None else self._revocations.watching(token, end)
+        timer = None
+        if until_expiry:
+            # Of a token that was accepted after it had expired, because clocks differ, as long as it is accepted.
+            left = token.expires_at - self._now()
+            timer = asyncio.get_running_loop().call_later(left if left > 0 else left + CLOCK_SKEW, end)
+        try:
+            with revocations:
+                yield
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     async def _open(self, token: str, resource: str) -> VerifiedToken | None:
         """What our own token says; None for any other."""

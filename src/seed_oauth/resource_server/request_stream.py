@@ -39,9 +39,7 @@ class RequestStream:
         """The body, if `begin` or `read` have read all of it."""
         self._first = b""
         self._passed_on = False
-        self._has_sent = asyncio.Event()
-        if not self.sends_body:
-            self._has_sent.set()
+        self._has_sent: asyncio.Event | None = None
 
     async def read(self) -> bytes:
         """The whole body, which `body` does not have afterwards.
@@ -58,7 +56,9 @@ class RequestStream:
         """Wait for the beginning of the body, which often is all of it. It raises what `read` raises."""
         if self.whole is None and self.sends_body:
             self._first, more = await self._next()
-            if not more:
+            if more:
+                self._has_sent = asyncio.Event()
+            else:
                 self.whole = self._first
 
     async def receive_again(self) -> Message:
@@ -92,14 +92,13 @@ class RequestStream:
         """The next chunk, which may be empty, and whether there are more."""
         message = await self._receive()
         if message["type"] == "http.disconnect":
-            self._has_sent.set()
             raise ClientDisconnect
         chunk, more = message.get("body", b""), message.get("more_body", False)
         self._size += len(chunk)
         if self._size > self._limit:
             # A chunked body may have no end, so the connection is closed. One with a length is read to its end.
             raise _too_large(self._limit, {"Connection": "close"})
-        if not more:
+        if not more and self._has_sent is not None:
             self._has_sent.set()
         return chunk, more
 
@@ -109,7 +108,8 @@ class RequestStream:
         A half-closed connection counts as disconnected, as it does for other proxies: otherwise streams would go on
         for clients that have left.
         """
-        await self._has_sent.wait()
+        if self._has_sent is not None:
+            await self._has_sent.wait()
         while not self.sends_body and (await self._receive()).get("more_body"):
             pass  # empty chunks
         if HALF_CLOSED not in self._scope:
