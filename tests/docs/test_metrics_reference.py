@@ -20,7 +20,7 @@ OTHERS = """\
 `mcp_server_operation_duration_seconds` and `seed_oauth_mcp_requests_total` exist if
 [`SEED_OAUTH_MCP_METRICS`](../how-to/measure-mcp-operations.md) is `on`.
 
-`http_client_request_duration_seconds` is that of the httpx instrumentation and covers answered requests to the
+`http_client_request_duration_seconds` comes from the httpx instrumentation and covers answered requests to the
 identity provider; `oauth_idp_requests_total` covers all of them. `process_*` describes the scraped process, which is
 the supervisor if there are several workers; it exists only in the scrape. `target_info` names the service and its
 version.

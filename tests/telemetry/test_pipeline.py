@@ -92,31 +92,6 @@ async def test_the_instrumentation_of_httpx_measures_in_seconds(door: FrontDoor)
     assert labels["server_address"] == "idp.example"
 
 
-@pytest.mark.parametrize("url", ["https://idp.example", "http://127.0.0.1:9000", "https://[::1]:8443"])
-@pytest.mark.parametrize("status", [200, 302, 400, 503])
-async def test_without_tracing_the_same_is_measured_as_by_the_instrumentation_of_httpx(url: str, status: int) -> None:
-    async def measured(pipeline: Pipeline) -> set[tuple[object, ...]]:
-        transport = pipeline.instrument(httpx.MockTransport(lambda _: httpx.Response(status)))
-        for method in ("GET", "POST"):
-            await transport.handle_async_request(httpx.Request(method, f"{url}/token?a=b"))
-        refusing = pipeline.instrument(httpx.MockTransport(refuse))
-        with pytest.raises(httpx.ConnectError):
-            await refusing.handle_async_request(httpx.Request("GET", url))
-        (metric,) = (one for one in pipeline.registry.collect() if one.name == "http_client_request_duration_seconds")
-        described = metric.name, metric.documentation, metric.type, metric.unit
-        of_seconds = {"http_client_request_duration_seconds_sum", "http_client_request_duration_seconds_created"}
-        return {
-            (*described, sample.name, frozenset(sample.labels.items()), sample.value)
-            for sample in metric.samples
-            if sample.name not in of_seconds
-        }
-
-    def refuse(_: httpx.Request) -> httpx.Response:
-        raise httpx.ConnectError("refused")
-
-    assert await measured(Pipeline()) == await measured(Pipeline(tracer_provider=TracerProvider()))
-
-
 async def test_the_process_itself_is_measured(door: FrontDoor) -> None:
     names = {name for name, _ in await door.samples()}
     assert {"process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds"} <= names

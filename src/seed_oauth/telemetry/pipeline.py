@@ -15,7 +15,7 @@ from opentelemetry.trace import TracerProvider
 from prometheus_client import CollectorRegistry, ProcessCollector
 from starlette.middleware import Middleware
 
-from seed_oauth.telemetry.client_instrumentation import InstrumentedTransport, MeasuredTransport
+from seed_oauth.telemetry.client_instrumentation import InstrumentedTransport
 from seed_oauth.telemetry.client_spans import ClientSpans
 from seed_oauth.telemetry.contract import BUILD_INFO, WORKER_UP
 from seed_oauth.telemetry.exemplars import ExemplarReader
@@ -77,9 +77,7 @@ class Recording:
 
     def instrument(self, transport: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
         """The transport with spans and `http_client_request_duration_seconds` around each request."""
-        if is_tracing(self._tracer_provider):
-            return InstrumentedTransport(transport, self._tracer_provider, self._meter_provider)
-        return MeasuredTransport(transport, self._meter)
+        return InstrumentedTransport(transport, self._tracer_provider, self._meter_provider)
 
     def mcp_operations(self) -> McpOperations:
         """Records the operations of MCP servers: one for all of them, which outlives an app that is replaced."""
