@@ -8,6 +8,7 @@ from time import monotonic, time
 
 from seed_oauth.access.identity import ClaimNames, Claims
 from seed_oauth.envelopes.seal import ExpiredError, Sealer, SealError
+from seed_oauth.envelopes.trace_context import request_trace
 from seed_oauth.flows.access_tokens import AccessTokens
 from seed_oauth.flows.revocations import Revocations
 from seed_oauth.flows.transaction import FLOW_ID
@@ -117,7 +118,8 @@ class BearerTokens:
     async def _verify(self, token: str, resource: str) -> VerifiedToken:
         try:
             if verified := await self._open(token, resource):
-                self._verified.add(token, resource, verified, verified.expires_at)
+                if request_trace.get() is None:  # with tracing, the envelope says which login it belongs to
+                    self._verified.add(token, resource, verified, verified.expires_at)
                 return verified
             is_jwt = token.count(".") == 2  # noqa: PLR2004 - RFC 7515 §3.1
             return await (self._verify_jwt if is_jwt else self._ask)(token, resource)
