@@ -15,12 +15,12 @@ TOLERANCE = 0.03
 
 LIMITS = {
     "relay authorize / floor": 1.63,
-    "relay token / floor": 1.37,
+    "relay token / floor": 1.65,
     "broker authorize / floor": 2.72,
-    "broker callback / floor": 1.80,
-    "broker token / floor": 0.98,
-    "broker login / relay": 1.74,
-    "proxy proxied / floor": 0.69,
+    "broker callback / floor": 2.07,
+    "broker token / floor": 0.99,
+    "broker login / relay": 1.67,
+    "proxy proxied / floor": 0.67,
 }
 """What no path may exceed, whatever the history has: what was measured last, and the tolerance. A login in the broker
 flow has a limit as a multiple of one in the relay flow, which becomes larger when both take less, and one for each of
