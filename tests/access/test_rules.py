@@ -25,12 +25,12 @@ def refusal(user: Identity | None, allowed: dict[str, str] | None = None, **deni
     return rules(allowed or {}, denied).refusal(user)
 
 
-def rules(allowed: Mapping[str, str], denied: Mapping[str, str], place: str = "") -> AccessRules:
+def rules(allowed: Mapping[str, str], denied: Mapping[str, str], resource: str = "") -> AccessRules:
     lists = AccessLists(
         **{f"allowed_{kind}": one for kind, one in allowed.items()},  # type: ignore[arg-type]  # pydantic reads text
         **{f"denied_{kind}": one for kind, one in denied.items()},  # type: ignore[arg-type]
     )
-    return AccessRules.of(lists, place)
+    return AccessRules.of(lists, resource)
 
 
 MATCHING = {
@@ -117,3 +117,34 @@ def test_a_domain_allows_no_address_of_another_domain(address: str, verified: bo
     if refusal(user, {"email_domains": "example.com"}) is None:
         assert verified
         assert address.rpartition("@")[2].lower() == "example.com"
+
+
+MAIL = "https://mcp.example.com/mail"
+
+
+def test_the_log_says_which_server_has_the_rule() -> None:
+    at_mail = rules({"groups": "staff"}, {"subjects": "8"}).with_own(rules({"groups": "ops"}, {"tenants": "t-1"}, MAIL))
+    assert at_mail.refusal(ANN) == f"DENIED_TENANTS of {MAIL}: matches"
+    assert at_mail.refusal(ANN._replace(tenant=None)) == f"ALLOWED_GROUPS of {MAIL}: no match"
+    assert at_mail.refusal(ANN._replace(subject="8")) == "DENIED_SUBJECTS: matches"
+
+
+LISTS = st.dictionaries(st.sampled_from(["groups", "roles"]), st.sampled_from("abc"), max_size=2)
+KNOWN = st.none() | st.sets(st.sampled_from("abc")).map(tuple)
+
+
+@given(common=st.tuples(LISTS, LISTS), own=st.tuples(LISTS, LISTS), groups=KNOWN, roles=KNOWN)
+def test_nobody_may_deny_a_user_and_the_servers_rules_allow_or_the_common_ones_where_it_has_none(
+    common: tuple[dict[str, str], dict[str, str]],
+    own: tuple[dict[str, str], dict[str, str]],
+    groups: tuple[str, ...] | None,
+    roles: tuple[str, ...] | None,
+) -> None:
+    """THREATS 36"""
+    user = ANN._replace(groups=groups, roles=roles)
+    denies = any(refusal(user, None, **denied) for _, denied in (common, own))
+    allows = refusal(user, own[0] or common[0]) is None
+    at_server = rules(*common).with_own(rules(*own, MAIL))
+    assert (at_server.refusal(user) is None) == (allows and not denies)
+    if groups is None and (own[1] | common[1]).keys() >= {"groups"}:
+        assert at_server.refusal(user) is not None

@@ -35,8 +35,9 @@ class AccessRules(NamedTuple):
     denied: Sequence[Rule]
 
     @classmethod
-    def of(cls, lists: AccessLists, place: str = "") -> Self:
-        """Those in the settings, or in the entry of an MCP server; `place` is added to their names."""
+    def of(cls, lists: AccessLists, resource: str = "") -> Self:
+        """Those in the settings, or in the entry of the MCP server at `resource`."""
+        place = f" of {resource}" if resource else ""
         effects = (
             [Rule(f"{effect}_{kind}".upper() + place, kind, listed) for kind, listed in lists.rules(effect).items()]
             for effect in EFFECTS
@@ -91,7 +92,7 @@ def rules_of(settings: Settings) -> ResourceRules:
     """The rules in the settings."""
     rules = dict.fromkeys(settings.protected_resources, common := AccessRules.of(settings))
     for server in settings.mcp_servers:
-        rules[server.resource] = common.with_own(AccessRules.of(server, f" of {server.resource}"))
+        rules[server.resource] = common.with_own(AccessRules.of(server, server.resource))
     return ResourceRules(rules)
 
 
