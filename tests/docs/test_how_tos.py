@@ -158,7 +158,9 @@ def test_the_rules_of_single_mcp_servers_that_are_shown_can_be_loaded(
     path = tmp_path / "seed-oauth.toml"
     path.write_text(block(read(f"how-to/{page}.md"), shown))
     monkeypatch.setenv("SEED_OAUTH_CONFIG", str(path))
-    settings = Settings.load(**{"issuer": "https://mcp.example.com", "access_tokens": "own"}, secret_keys="x" * 32)
+    settings = Settings.load(
+        issuer="https://mcp.example.com", access_tokens="own", secret_keys=secrets.token_urlsafe(32)
+    )
     assert settings.rules("allowed")
     assert [{*server.rules("allowed"), *server.rules("denied")} for server in settings.mcp_servers] == own
     schema = json.loads(CliRunner().invoke(app, ["config", "schema"]).output)
