@@ -26,6 +26,7 @@ RULES: Mapping[str, str] = MappingProxyType(
 """The kinds of rules, by the end of their settings' names, and what each needs to know of a user."""
 
 EFFECTS = ("allowed", "denied")
+"""What rules do, as the names of their settings begin."""
 
 # https://docs.github.com/en/enterprise-cloud@latest/admin/managing-iam/iam-configuration-reference (logins)
 ORG = re.compile(r"[a-z0-9_-]+")
