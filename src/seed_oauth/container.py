@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import httpx
 
-from seed_oauth.access.rules import AccessRules
+from seed_oauth.access.rules import rules_of
 from seed_oauth.clients import ClientStore
 from seed_oauth.clients.assertion import ClientAssertions, UsedAssertions
 from seed_oauth.clients.authentication import ClientAuthentication
@@ -45,7 +45,8 @@ from seed_oauth.rate_limits import RateLimits
 from seed_oauth.rate_limits.client_address import ClientAddresses
 from seed_oauth.resource_server.open import accepting, guards_without_bodies, open_tokens, reverse_proxies
 from seed_oauth.settings import Settings
-from seed_oauth.settings.mcp_server import resource_names
+from seed_oauth.settings.issued_tokens import token_policy
+from seed_oauth.settings.mcp_server import resource_names, sent_by_verify
 from seed_oauth.settings.store_url import is_redis
 from seed_oauth.storage.open import open_stores
 from seed_oauth.telemetry import Recording
@@ -163,8 +164,7 @@ class Container:
             tokens_of_clients = TokenIssuer(
                 sealer,
                 own,
-                # A token of the identity provider does not have the scopes that groups bring.
-                "own" if settings.group_scopes and settings.access_tokens != "jwt" else settings.access_tokens,
+                token_policy(settings),
                 settings.access_token_seconds,
                 accepting(settings, now),
             )
@@ -176,7 +176,7 @@ class Container:
                 self.metadata,
                 idp.client,
                 identification=idp.identification,
-                rules=AccessRules(settings.rules("allowed"), settings.rules("denied")),
+                rules=rules_of(settings),
                 contact=settings.contact,
                 selects_account=settings.preset is not None and settings.preset.selects_account,
                 tokens=tokens_of_clients,
@@ -226,7 +226,7 @@ class Container:
             addresses,
             settings.issuer,
             names=self.resource_names,
-            send_token=settings.verify_send_token,
+            sends_token_for=sent_by_verify(settings),
             now=now,
         )
         self.introspection = IntrospectionEndpoint(

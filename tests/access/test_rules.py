@@ -1,11 +1,14 @@
 """Who may come in: each rule, and what is said of those who may not."""
 
+from collections.abc import Mapping
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from seed_oauth.access.identity import Identity
 from seed_oauth.access.rules import AccessRules
+from seed_oauth.settings.access_lists import AccessLists
 
 ANN = Identity(
     "https://idp.example",
@@ -19,8 +22,15 @@ ANN = Identity(
 
 
 def refusal(user: Identity | None, allowed: dict[str, str] | None = None, **denied: str) -> str | None:
-    sets = [{kind: frozenset({one}) for kind, one in rules.items()} for rules in (allowed or {}, denied)]
-    return AccessRules(*sets).refusal(user)
+    return rules(allowed or {}, denied).refusal(user)
+
+
+def rules(allowed: Mapping[str, str], denied: Mapping[str, str], resource: str = "") -> AccessRules:
+    lists = AccessLists(
+        **{f"allowed_{kind}": one for kind, one in allowed.items()},  # type: ignore[arg-type]  # pydantic reads text
+        **{f"denied_{kind}": one for kind, one in denied.items()},  # type: ignore[arg-type]
+    )
+    return AccessRules.of(lists, resource)
 
 
 MATCHING = {
@@ -87,7 +97,7 @@ def test_the_reason_says_what_was_missing_and_nothing_of_the_user(user: Identity
     ("user", "kind"), [(ANN._replace(email=None), "emails"), (ANN._replace(groups=None), "groups")]
 )
 def test_who_might_be_denied_stays_out_where_that_is_not_known(user: Identity, kind: str) -> None:
-    assert refusal(user, {"subjects": "7"}, **{kind: "x"}) is not None
+    assert refusal(user, {"subjects": "7"}, **{kind: f"not{MATCHING[kind]}"}) is not None
 
 
 def test_an_address_denies_also_where_it_is_not_verified_and_no_tenant_is_none_of_those_denied() -> None:
@@ -107,3 +117,34 @@ def test_a_domain_allows_no_address_of_another_domain(address: str, verified: bo
     if refusal(user, {"email_domains": "example.com"}) is None:
         assert verified
         assert address.rpartition("@")[2].lower() == "example.com"
+
+
+MAIL = "https://mcp.example.com/mail"
+
+
+def test_the_log_says_which_server_has_the_rule() -> None:
+    at_mail = rules({"groups": "staff"}, {"subjects": "8"}).with_own(rules({"groups": "ops"}, {"tenants": "t-1"}, MAIL))
+    assert at_mail.refusal(ANN) == f"DENIED_TENANTS of {MAIL}: matches"
+    assert at_mail.refusal(ANN._replace(tenant=None)) == f"ALLOWED_GROUPS of {MAIL}: no match"
+    assert at_mail.refusal(ANN._replace(subject="8")) == "DENIED_SUBJECTS: matches"
+
+
+LISTS = st.dictionaries(st.sampled_from(["groups", "roles"]), st.sampled_from("abc"), max_size=2)
+KNOWN = st.none() | st.sets(st.sampled_from("abc")).map(tuple)
+
+
+@given(common=st.tuples(LISTS, LISTS), own=st.tuples(LISTS, LISTS), groups=KNOWN, roles=KNOWN)
+def test_nobody_may_deny_a_user_and_the_servers_rules_allow_or_the_common_ones_where_it_has_none(
+    common: tuple[dict[str, str], dict[str, str]],
+    own: tuple[dict[str, str], dict[str, str]],
+    groups: tuple[str, ...] | None,
+    roles: tuple[str, ...] | None,
+) -> None:
+    """THREATS 36"""
+    user = ANN._replace(groups=groups, roles=roles)
+    denies = any(refusal(user, None, **denied) for _, denied in (common, own))
+    allows = refusal(user, own[0] or common[0]) is None
+    at_server = rules(*common).with_own(rules(*own, MAIL))
+    assert (at_server.refusal(user) is None) == (allows and not denies)
+    if groups is None and (own[1] | common[1]).keys() >= {"groups"}:
+        assert at_server.refusal(user) is not None

@@ -145,6 +145,28 @@ def test_the_mcp_servers_that_are_shown_can_be_loaded(
     jsonschema_rs.Draft202012Validator(schema).validate(tomllib.loads(path.read_text()))
 
 
+@pytest.mark.parametrize(
+    ("page", "shown", "own"),
+    [
+        ("many-mcp-servers", "mcp servers with access rules", [set(), {"groups", "emails", "roles"}]),
+        ("who-may-come-in", "one server", [{"groups"}]),
+    ],
+)
+def test_the_rules_of_single_mcp_servers_that_are_shown_can_be_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: str, shown: str, own: list[set[str]]
+) -> None:
+    path = tmp_path / "seed-oauth.toml"
+    path.write_text(block(read(f"how-to/{page}.md"), shown))
+    monkeypatch.setenv("SEED_OAUTH_CONFIG", str(path))
+    settings = Settings.load(
+        issuer="https://mcp.example.com", access_tokens="own", secret_keys=secrets.token_urlsafe(32)
+    )
+    assert settings.rules("allowed")
+    assert [{*server.rules("allowed"), *server.rules("denied")} for server in settings.mcp_servers] == own
+    schema = json.loads(CliRunner().invoke(app, ["config", "schema"]).output)
+    jsonschema_rs.Draft202012Validator(schema).validate(tomllib.loads(path.read_text()))
+
+
 def test_every_secret_that_may_be_in_a_file_of_its_own_is_listed() -> None:
     listed = section(read("how-to/settings-file.md"), "Secrets in files of their own")
     assert set(re.findall(r"`SEED_OAUTH_(\w+)_FILE`", listed)) == {name.upper() for name in SECRETS}

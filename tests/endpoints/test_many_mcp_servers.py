@@ -219,6 +219,41 @@ async def test_a_server_on_a_host_of_its_own_learns_that_name() -> None:
     assert b"x-forwarded-host: mail.example\r\n" in received[0].lower()
 
 
+@pytest.mark.parametrize("default", [True, False])
+async def test_each_server_gets_the_token_of_the_identity_provider_or_never_sees_it(default: bool) -> None:
+    received: list[bytes] = []
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            received.append(head.lower())
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    settings = {"mcp_server_send_token": default, "verify_send_token": True, "trusted_proxies": "127.0.0.1"}
+    async with listening(handler) as port:
+        url = {"url": f"http://127.0.0.1:{port}/mcp"}
+        rules: dict[str, dict[str, Any]] = {
+            "mail": {**url, "send_token": True},
+            "files": {**url, "send_token": False},
+            "wiki": url,
+        }
+        async with door_to(*rules, rules=rules, **settings) as door:
+            for name, sent in {"mail": True, "files": False, "wiki": default}.items():
+                token = (await door.login(resource=f"{ISSUER}/{name}"))["access_token"]
+                authorization = {"Authorization": f"Bearer {token}"}
+                await door.http.get(f"/{name}", headers=authorization)
+                request = received.pop()
+                assert b"\r\nx-seed-oauth-client-id: public\r\n" in request
+                assert (b"\r\nx-seed-oauth-idp-token: " in request) == sent, name
+                asked = {
+                    "X-Original-URI": f"/{name}",
+                    "X-Original-Method": "GET",
+                    "X-Forwarded-Host": "door.example",
+                    "X-Forwarded-Proto": "https",
+                }
+                answer = await door.http.get("/oauth/verify", headers={**asked, **authorization})
+                assert bool(answer.headers["x-seed-oauth-idp-token"]) == (name != "files")
+
+
 async def test_requests_are_counted_by_server_under_names_from_the_settings() -> None:
     async with door_to_hosts(trusted_proxies="127.0.0.1") as door:
         names = {"/mcp": f"{ISSUER}/mcp", "mail.example/mcp": HOSTS["mail"], "root.example/": HOSTS["root"]}

@@ -15,6 +15,8 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
+from seed_oauth.access.identity import Identity
+from seed_oauth.access.rules import rules_of
 from seed_oauth.cli.options import use_variables
 from seed_oauth.server.listener import listen
 from seed_oauth.server.reload import FrontDoor, Reloads
@@ -189,6 +191,22 @@ async def test_settings_of_listeners_and_processes_stay_and_the_log_says_that_th
         "settings": ["SEED_OAUTH_PORT", "SEED_OAUTH_WORKERS"],
         "log_level": "warning",
     }
+
+
+async def test_the_access_rules_of_an_mcp_server_are_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mail = "http://127.0.0.1:8000/mail"
+    file = tmp_path / "seed-oauth.toml"
+    server = f'access_tokens = "own"\n[[mcp_servers]]\nresource = "{mail}"\nurl = "http://mail.internal/mcp"\n'
+    file.write_text(server)
+    monkeypatch.setenv("SEED_OAUTH_CONFIG", str(file))
+    reloaded = Reloaded(Settings.load())
+    file.write_text(f'{server}allowed_groups = ["ops"]')
+    await reloaded.reload()
+    (used,) = reloaded.used
+    ann = Identity("https://idp.example", "7", groups=("staff",))
+    assert rules_of(used).refusal(ann, mail) == f"ALLOWED_GROUPS of {mail}: no match"
 
 
 async def test_trouble_that_nobody_expects_changes_nothing_and_is_logged() -> None:

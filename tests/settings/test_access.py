@@ -5,6 +5,7 @@ import pytest
 from seed_oauth import Settings
 from seed_oauth.settings import SettingsError
 from seed_oauth.settings.access import rule_needs, rule_scopes
+from seed_oauth.settings.issued_tokens import token_policy
 from tests.settings.test_presets import ISSUERS
 
 OPEN = {
@@ -192,3 +193,80 @@ def test_scopes_of_groups_that_would_not_do_what_their_author_thinks_are_refused
 
 def test_the_relay_flow_has_no_scopes_of_groups() -> None:
     assert "SEED_OAUTH_GROUP_SCOPES need SEED_OAUTH_FLOW=broker" in refused(flow="relay", **ADMIN)
+
+
+DOOR = {"issuer": "https://door.example", "secret_keys": "the-key-that-seals-of-random-characters"}
+
+
+def with_servers(*entries: dict[str, object]) -> dict[str, object]:
+    servers = [
+        {"resource": f"https://door.example/{n}", "url": "http://mcp/", **entry} for n, entry in enumerate(entries)
+    ]
+    return {**DOOR, "access_tokens": "own", "mcp_servers": servers}
+
+
+def test_an_mcp_servers_rules_are_written_like_the_common_ones_and_another_process_has_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given = with_servers({"allowed_emails": "Ann@Example.com", "denied_groups": ["Sales, EMEA", "b"]}, {})
+    settings = Settings.load(**given)
+    server, other = settings.mcp_servers
+    assert server.rules("allowed") == {"emails": {"ann@example.com"}}
+    assert server.rules("denied") == {"groups": {"Sales, EMEA", "b"}}
+    assert not other.rules("allowed") | other.rules("denied") | settings.rules("allowed") | settings.rules("denied")
+    assert rule_needs(settings) == {"subject", "email", "groups"}
+    assert rule_scopes(settings) == ("email", "openid")
+    for name, value in settings.as_environment().items():
+        monkeypatch.setenv(name, value)
+    assert Settings.load().mcp_servers == settings.mcp_servers
+
+
+@pytest.mark.parametrize("issuer", OPEN.values(), ids=OPEN)
+def test_where_everybody_can_have_an_account_each_mcp_server_needs_a_rule_or_a_common_one(issuer: str) -> None:
+    """THREATS 36"""
+    there = {"idp_issuer": issuer, "idp_client_id": "proxy"}
+    closed: dict[str, object] = {"allowed_subjects": "7"}
+    told = refused(**there, **with_servers(closed, {}))
+    assert "everybody could come in to https://door.example/1: say who may" in told
+    assert "everybody could come in to https://door.example/1" in refused(
+        **there, **with_servers(closed, {"denied_subjects": "7"})
+    )
+    also = "https://door.example/also"
+    assert f"everybody could come in to {also}" in refused(**there, **with_servers(closed), resources=also)
+    for enough in (with_servers(closed, closed), {**with_servers(closed, {}), "allowed_subjects": "8"},
+                   {**with_servers(closed, {}), "allow_everybody": True}):  # fmt: skip
+        assert Settings.load(**there, **enough).mcp_servers[0].rules("allowed") == {"subjects": {"7"}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "entry", "told"),
+    [
+        ({}, {"allowed_groups": []}, "SEED_OAUTH_MCP_SERVERS[1] allowed_groups must not be empty"),
+        ({}, {"allowed_email_domains": "@x.example"}, "SEED_OAUTH_MCP_SERVERS[1] allowed_email_domains must be whole"),
+        ({}, {"allowed_group": ["a"]}, "SEED_OAUTH_MCP_SERVERS[1] allowed_group is not known here"),
+        ({}, {"denied_github_orgs": ["a"]}, "SEED_OAUTH_MCP_SERVERS[1] denied_github_orgs cannot be used: only the"),
+        ({"idp_issuer": ISSUERS["google"], "allow_everybody": True}, {"allowed_groups": ["a"]},
+         "SEED_OAUTH_MCP_SERVERS[1] allowed_groups cannot be used: google does not tell the groups"),
+        ({"flow": "relay", "idp_issuer": ISSUERS["keycloak"]}, {"denied_subjects": ["7"]},
+         "need SEED_OAUTH_FLOW=broker"),
+        ({"access_tokens": "idp", "idp_issuer": ISSUERS["keycloak"]}, {"denied_subjects": ["7"]},
+         "SEED_OAUTH_ACCESS_TOKENS=idp gives clients tokens that several MCP servers may accept"),
+    ],
+)  # fmt: skip
+def test_rules_of_an_mcp_server_that_would_not_do_what_their_author_thinks_are_refused(
+    changes: dict[str, object], entry: dict[str, object], told: str
+) -> None:
+    assert told in refused(**{**with_servers({}, entry), **changes})
+
+
+@pytest.mark.parametrize(
+    ("set_to", "entry", "policy"),
+    [("auto", {}, "auto"), ("idp", {}, "idp"), ("auto", {"denied_subjects": "7"}, "own"),
+     ("own", {"denied_subjects": "7"}, "own"), ("jwt", {"denied_subjects": "7"}, "jwt")],
+)  # fmt: skip
+def test_where_a_server_has_rules_the_access_tokens_are_those_of_this_server(
+    set_to: str, entry: dict[str, object], policy: str
+) -> None:
+    """THREATS 36"""
+    given = {**with_servers(entry), "access_tokens": set_to, "idp_issuer": ISSUERS["keycloak"]}
+    assert token_policy(Settings.load(**given)) == policy

@@ -4,7 +4,7 @@ For nginx `auth_request`, Caddy `forward_auth`, Traefik ForwardAuth, Envoy `ext_
 sends no bodies here, so what single tools need cannot be told: a token must have the scopes of all of them.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from time import time
 
 from starlette.requests import Request
@@ -38,19 +38,20 @@ class VerifyEndpoint:
         issuer: str,
         *,
         names: Mapping[str, str],
-        send_token: bool,
+        sends_token_for: Collection[str],
         now: Callable[[], float] = time,
     ) -> None:
         """`guards` are those of the protected resources, by URL, and `names` their names in the metrics.
 
-        `addresses` knows the trusted proxies; `send_token` adds the identity provider's access token; `now` counts
-        seconds since the epoch.
+        `addresses` knows the trusted proxies; `sends_token_for` are the resources for which the identity provider's
+        access token is told, too; `now` counts seconds since the epoch.
         """
-        self._guards = {canonical(url) or "": (guard, names.get(url, "")) for url, guard in guards.items()}
+        self._guards = {
+            canonical(url) or "": (guard, names.get(url, ""), url in sends_token_for) for url, guard in guards.items()
+        }
         self._parts = max(url.count("/") for url in self._guards) + 1
         self._addresses = addresses
         self._issuer = issuer
-        self._sends_token = send_token
         self._now = now
 
     async def __call__(self, request: Request) -> Answer:
@@ -68,13 +69,13 @@ class VerifyEndpoint:
             original = original_request(request)
         except AmbiguousRequestError as ambiguous:
             raise OAuthError(ResourceOutcome.NOT_A_RESOURCE, str(ambiguous)) from ambiguous
-        guard, name = self._guard_of(original)
+        guard, name, sends_token = self._guard_of(original)
         request.scope[RESOURCE] = name
         if original.method not in METHODS:
             allowed = {"Allow": ", ".join(METHODS)}
             raise OAuthError(ResourceOutcome.METHOD_NOT_ALLOWED, f"use {' or '.join(METHODS)}", allowed)
         token = await guard.check(Request({**request.scope, "query_string": original.query}))
-        said = identity_headers(token, self._issuer, send_token=self._sends_token)
+        said = identity_headers(token, self._issuer, send_token=sends_token)
         seconds = max(min(MAX_AGE, int(token.expires_at - self._now())), 0)
         headers = {
             # All of them, because a reverse proxy that copies them replaces only what there is.
@@ -86,7 +87,7 @@ class VerifyEndpoint:
         }
         return await guard.allowed(request, token, Response(headers=headers))
 
-    def _guard_of(self, original: OriginalRequest) -> tuple[Guard, str]:
+    def _guard_of(self, original: OriginalRequest) -> tuple[Guard, str, bool]:
         # Of two resources that contain a URL, the inner one is meant, so the longest part of the URL comes first.
         parts = (canonical(original.url) or "").split("/", self._parts)[: self._parts]
         for length in range(len(parts), 0, -1):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from seed_oauth.access.identity import Identity
-from seed_oauth.access.rules import AccessRules
+from seed_oauth.access.rules import ResourceRules
 from seed_oauth.envelopes.seal import Sealer
 from seed_oauth.flows import IdpParameters, TokenMembers, idp_response, transaction
 from seed_oauth.flows.held_responses import HeldResponse
@@ -43,7 +43,7 @@ class IdpAuthorization:
         identity_provider: IdentityProvider,
         *,
         identification: Identification,
-        rules: AccessRules,
+        rules: ResourceRules,
         contact: str | None,
         selects_account: bool,
         tokens: TokenIssuer,
@@ -114,8 +114,10 @@ class IdpAuthorization:
         user = await self._identification.identify(tokens.members, metadata, has_asked="openid" in asked)
         subject = user.subject if user else None
         log_fields.note(subject=self._sealer.pseudonym(subject))
-        log_fields.fact(subject=subject)
-        if refusal := self._rules.refusal(user):
+        # Who has asked for no access signs in to the account page.
+        resource = begun.resource if begun.client_id else None
+        log_fields.fact(subject=subject, resource=resource)
+        if refusal := self._rules.refusal(user, resource):
             raise await self._not_allowed(begun, refusal)
         idp_scope = tokens.members.get("scope")
         scope = self._scopes.told(idp_scope, begun.scope, asked)
@@ -163,7 +165,7 @@ class IdpAuthorization:
             raise
         # An identity provider that says nothing anew is taken at its last word: the rules may have changed since.
         user = fresh or grant.identity or Identity(metadata.issuer, grant.subject)
-        if refusal := self._rules.refusal(user):
+        if refusal := self._rules.refusal(user, grant.resource):
             raise OAuthError(
                 TokenOutcome.NOT_ALLOWED,
                 "the user may not use this server any more: start a new authorization with another account",

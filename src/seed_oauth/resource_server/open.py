@@ -112,7 +112,7 @@ def reverse_proxies(
                 issuer=settings.issuer,
                 timeout=server.timeout or settings.mcp_server_timeout,
                 body_limit=settings.mcp_server_body_limit,
-                send_token=settings.mcp_server_send_token,
+                send_token=settings.mcp_server_send_token if server.send_token is None else server.send_token,
                 origins=script_origins(server.url, server.resource, settings.allowed_origins),
                 spans=spans(server.url),
             )

@@ -13,7 +13,7 @@ from seed_oauth.settings.access import AccessSettings
 from seed_oauth.settings.audit import AuditSettings
 from seed_oauth.settings.environment import FromEnvironment
 from seed_oauth.settings.errors import PREFIX, SettingsError, readable, refuse_unknown_variables
-from seed_oauth.settings.issued_tokens import TokenSettings
+from seed_oauth.settings.issued_tokens import TokenSettings, token_policy
 from seed_oauth.settings.mcp_server import McpServer, McpServerSettings, ScopeRules
 from seed_oauth.settings.preset import Preset
 from seed_oauth.settings.store_url import StoreUrl
@@ -232,7 +232,7 @@ class Settings(
         """What is needed at a protected resource."""
         common = ScopeRules(self.required_scopes, self.tool_scopes, self.method_scopes)
         own = next((server for server in self.mcp_servers if server.resource == resource), None)
-        return common if own is None else own.rules(common)
+        return common if own is None else own.scope_rules(common)
 
     def scopes_at(self, resource: str) -> tuple[str, ...]:
         """The scopes listed in the metadata of a protected resource: required ones first."""
@@ -287,7 +287,7 @@ class Settings(
     @cached_property
     def can_check_tokens(self) -> bool:
         """Whether this server can validate the access tokens of its clients."""
-        issues_them = self.flow == "broker" and (self.access_tokens in {"own", "jwt"} or bool(self.group_scopes))
+        issues_them = self.flow == "broker" and token_policy(self) in {"own", "jwt"}
         asks = self.idp_introspection and self.idp_introspection_url is not None
         verifies = self.idp_issuer or (self.idp_issuer_claim and self.idp_jwks_url)
         return issues_them or asks or bool(verifies)

@@ -1,90 +1,23 @@
 """The settings that say who may come in, and their checks."""
 
-import json
-import re
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator
-from pydantic_settings import BaseSettings, NoDecode
+from pydantic import AfterValidator
+from pydantic_settings import BaseSettings
 
-from seed_oauth.protocol import email_address
 from seed_oauth.protocol.scope import ScopeHierarchy, is_valid
 from seed_oauth.settings import presets, validators
+from seed_oauth.settings.access_lists import EFFECTS, ORG, RULES, TEAM, AccessLists
 from seed_oauth.settings.errors import PREFIX
 
 if TYPE_CHECKING:
     from seed_oauth.settings import Settings
 
-RULES: Mapping[str, str] = MappingProxyType(
-    {
-        "emails": "email",
-        "email_domains": "email",
-        "groups": "groups",
-        "roles": "roles",
-        "subjects": "subject",
-        "tenants": "tenant",
-        "github_orgs": "github_orgs",
-        "github_teams": "github_teams",
-    }
-)
-"""The kinds of rules, by the end of their settings' names, and what each needs to know of a user."""
-
 _GITHUB = frozenset({"github_orgs", "github_teams"})
 
 _OPENID = frozenset({"openid", "profile", "email", "offline_access"})
-
-# https://docs.github.com/en/enterprise-cloud@latest/admin/managing-iam/iam-configuration-reference (logins)
-_ORG = re.compile(r"[a-z0-9_-]+")
-_TEAM = re.compile(r"[a-z0-9_-]+/[a-z0-9._-]+")
-
-
-def _listed(value: object) -> object:
-    """Names of groups have spaces, so commas separate them; where they have commas, too, a JSON list does."""
-    if not isinstance(value, str):
-        return value
-    if value.lstrip().startswith("["):
-        try:
-            return json.loads(value)
-        except ValueError:
-            raise ValueError('must be a JSON list, ["one", "another"], or be separated by commas') from None
-    return tuple(one.strip() for one in value.split(",") if one.strip())
-
-
-def _not_empty(value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    # Whoever empties a list may mean everybody or nobody.
-    if value is not None and not all(value or [""]):
-        raise ValueError("must not be empty: list whom the rule is about, or remove it")
-    return value
-
-
-def _emails(value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    return _each(value, email_address.canonical, "must be e-mail addresses such as ann@example.com")
-
-
-def _domains(value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    return _each(value, email_address.canonical_domain, "must be whole domains such as example.com, without @ and *")
-
-
-def _orgs(value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    return _each(value, lambda one: _matching(_ORG, one), "must be names of organizations, as in github.com/NAME")
-
-
-def _teams(value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    return _each(value, lambda one: _matching(_TEAM, one), "must be organization/team, as in github.com/orgs/…/teams/…")
-
-
-def _matching(pattern: re.Pattern[str], name: str) -> str | None:
-    return name.lower() if pattern.fullmatch(name.lower()) else None
-
-
-def _each(value: tuple[str, ...] | None, form: Callable[[str], str | None], problem: str) -> tuple[str, ...] | None:
-    forms = [form(one) for one in value or ()]
-    if None in forms:
-        raise ValueError(problem)
-    return None if value is None else tuple(one for one in forms if one is not None)
 
 
 def _group_scopes(table: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
@@ -96,55 +29,9 @@ def _group_scopes(table: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...
     return table
 
 
-Listed = Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(_listed), AfterValidator(_not_empty)]
-Emails = Annotated[Listed, AfterValidator(_emails)]
-Domains = Annotated[Listed, AfterValidator(_domains)]
-Orgs = Annotated[Listed, AfterValidator(_orgs)]
-Teams = Annotated[Listed, AfterValidator(_teams)]
+class ClaimSettings(BaseSettings):
+    """What the identity provider says of users, and the scopes that this brings them."""
 
-
-class AccessSettings(BaseSettings):
-    """Who may come in. A user comes in whom one `ALLOWED_` rule allows and no `DENIED_` rule denies."""
-
-    allow_everybody: bool = False
-    """Whether everybody with an account at the identity provider may come in. Must be set, or an `ALLOWED_` rule, for
-    the presets `google`, `github` and `auth0`, and for `entra` with more than one tenant: there, everybody can have an
-    account."""
-    allowed_emails: Emails = None
-    """E-mail addresses of users who may come in, separated by commas. Only verified addresses count."""
-    allowed_email_domains: Domains = None
-    """Domains of the e-mail addresses of users who may come in: `example.com`, which does not include its subdomains.
-    Only verified addresses count."""
-    allowed_groups: Listed = None
-    """Groups whose members may come in, by the names or IDs in the claim `IDP_GROUPS_CLAIM`, separated by commas;
-    as a JSON list if a name has one."""
-    allowed_roles: Listed = None
-    """Roles whose holders may come in, by the claim `IDP_ROLES_CLAIM`, such as app roles of Entra ID or realm roles of
-    Keycloak."""
-    allowed_subjects: Listed = None
-    """Users who may come in, by the identity provider's `sub`; at GitHub by the number of the account."""
-    allowed_tenants: Listed = None
-    """Tenants whose users may come in, by the claim `IDP_TENANT_CLAIM`."""
-    allowed_github_orgs: Orgs = None
-    """GitHub organizations whose members may come in."""
-    allowed_github_teams: Teams = None
-    """GitHub teams whose members may come in, written `organization/team`."""
-    denied_emails: Emails = None
-    """E-mail addresses of users who may not come in, whatever allows them."""
-    denied_email_domains: Domains = None
-    """Domains of the e-mail addresses of users who may not come in."""
-    denied_groups: Listed = None
-    """Groups whose members may not come in. Users whose groups are not known may not come in either."""
-    denied_roles: Listed = None
-    """Roles whose holders may not come in. Users whose roles are not known may not come in either."""
-    denied_subjects: Listed = None
-    """Users who may not come in, written like `allowed_subjects`."""
-    denied_tenants: Listed = None
-    """Tenants whose users may not come in."""
-    denied_github_orgs: Orgs = None
-    """GitHub organizations whose members may not come in."""
-    denied_github_teams: Teams = None
-    """GitHub teams whose members may not come in."""
     group_scopes: Annotated[dict[str, tuple[str, ...]], AfterValidator(_group_scopes)] = {}
     """Scopes that only members of a group are granted, for example `{"ops": ["mcp:admin"]}` (JSON). The identity
     provider is not asked for them, and clients get the access tokens of this server."""
@@ -159,15 +46,19 @@ class AccessSettings(BaseSettings):
     """Userinfo endpoint of the identity provider (OpenID Connect Core §5.3), for what its ID token does not say; by
     default from its metadata. With the preset `github` the URL of `/user` in its API."""
 
-    def rules(self, effect: str) -> dict[str, frozenset[str]]:
-        """The rules with the effect `allowed` or `denied`, by their kind."""
-        lists = {kind: getattr(self, f"{effect}_{kind}") for kind in RULES}
-        return {kind: frozenset(listed) for kind, listed in lists.items() if listed is not None}
+
+class AccessSettings(AccessLists, ClaimSettings):
+    """Who may come in."""
+
+    allow_everybody: bool = False
+    """Whether everybody with an account at the identity provider may come in. Must be set, or an `ALLOWED_` rule, for
+    the presets `google`, `github` and `auth0`, and for `entra` with more than one tenant: there, everybody can have an
+    account."""
 
 
 def rule_needs(settings: "Settings") -> frozenset[str]:
     """What the rules and the scopes of groups need to know of a user; empty where there are none."""
-    needs = {RULES[kind] for effect in ("allowed", "denied") for kind in settings.rules(effect)}
+    needs = {RULES[kind] for _, kind in _named_rules(settings)}
     for group in settings.group_scopes:
         team_or_org = "github_teams" if "/" in group else "github_orgs"
         needs.add(team_or_org if is_github(settings) else "groups")
@@ -185,6 +76,11 @@ def rule_scopes(settings: "Settings") -> tuple[str, ...]:
     return tuple(dict.fromkeys(scope for need in sorted(rule_needs(settings)) for scope in scopes.get(need, ())))
 
 
+def differs_by_server(settings: "Settings") -> bool:
+    """Whether an MCP server has a rule of its own."""
+    return any(server.rules(effect) for server in settings.mcp_servers for effect in EFFECTS)
+
+
 def check(settings: "Settings") -> None:
     """Refuse rules that nobody could pass or everybody would, and a door that is open without saying so.
 
@@ -198,23 +94,45 @@ def check(settings: "Settings") -> None:
             f"{PREFIX}ALLOWED_ and {PREFIX}DENIED_ rules and {PREFIX}GROUP_SCOPES need {PREFIX}FLOW=broker: in the "
             "relay flow the identity provider sends its code to the client itself"
         )
-    says_who = settings.allow_everybody or settings.rules("allowed")
-    if not says_who and _is_open_to_anybody(settings):
+    if _is_open_to_anybody(settings) and (resource := _open_resource(settings)):
         raise ValueError(
-            f"{settings.idp_issuer or settings.idp_preset} has accounts for everybody, and everybody could come in: "
-            f"say who may, with {', '.join(_possible(settings))}, or set {PREFIX}ALLOW_EVERYBODY=true"
+            f"{settings.idp_issuer or settings.idp_preset} has accounts for everybody, and everybody could come in to "
+            f"{resource}: say who may, with {', '.join(_possible(settings))}, or set {PREFIX}ALLOW_EVERYBODY=true"
+        )
+    if settings.access_tokens == "idp" and differs_by_server(settings):
+        # Its audience may be several of them, such as with an audience mapper of Keycloak.
+        raise ValueError(
+            f"{PREFIX}ACCESS_TOKENS=idp gives clients tokens that several MCP servers may accept, and "
+            f"{PREFIX}MCP_SERVERS has rules that say who may come in to one: remove it"
         )
     if is_github(settings) and _sends_token_elsewhere(settings):
         raise ValueError(
             f"{PREFIX}IDP_USERINFO_URL is that of github.com, which must not be sent the tokens of another host: set "
             "it to the API of your GitHub Enterprise Server, https://HOST/api/v3/user"
         )
-    for effect in ("allowed", "denied"):
-        for kind in settings.rules(effect):
-            if problem := _impossible(settings, RULES[kind]):
-                raise ValueError(f"{PREFIX}{effect.upper()}_{kind.upper()} cannot be used: {problem}")
+    for name, kind in _named_rules(settings):
+        if problem := _impossible(settings, RULES[kind]):
+            raise ValueError(f"{PREFIX}{name} cannot be used: {problem}")
     if settings.group_scopes and (problem := _misuse_of_groups(settings)):
         raise ValueError(f"{PREFIX}GROUP_SCOPES cannot be used: {problem}")
+
+
+def _named_rules(settings: "Settings") -> Iterator[tuple[str, str]]:
+    """The name of each rule, as it is set, and its kind."""
+    for effect in EFFECTS:
+        for kind in settings.rules(effect):
+            yield f"{effect}_{kind}".upper(), kind
+        for number, server in enumerate(settings.mcp_servers):
+            for kind in server.rules(effect):
+                yield f"MCP_SERVERS[{number}] {effect}_{kind}", kind
+
+
+def _open_resource(settings: "Settings") -> str | None:
+    """A protected resource for which nothing says who may come in."""
+    if settings.allow_everybody or settings.rules("allowed"):
+        return None
+    closed = {server.resource for server in settings.mcp_servers if server.rules("allowed")}
+    return next((resource for resource in settings.protected_resources if resource not in closed), None)
 
 
 def _misuse_of_groups(settings: "Settings") -> str | None:
@@ -223,7 +141,7 @@ def _misuse_of_groups(settings: "Settings") -> str | None:
         return f"{PREFIX}ACCESS_TOKENS=idp gives clients tokens that cannot have its scopes: remove it"
     if not is_github(settings) and (problem := _impossible(settings, "groups")):
         return problem
-    if is_github(settings) and not all(_ORG.fullmatch(one) or _TEAM.fullmatch(one) for one in settings.group_scopes):
+    if is_github(settings) and not all(ORG.fullmatch(one) or TEAM.fullmatch(one) for one in settings.group_scopes):
         return "at GitHub a group is an organization or organization/team, in lower case"
     scopes = {scope for listed in settings.group_scopes.values() for scope in listed}
     asked = {*settings.idp_scopes, *settings.idp_dropped_scopes, *rule_scopes(settings), *_OPENID}

@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, NoDecode
 from seed_oauth.protocol.resource import canonical
 from seed_oauth.protocol.signing_keys import algorithm_of, pem_blocks
 from seed_oauth.settings import validators
+from seed_oauth.settings.access import differs_by_server
 from seed_oauth.settings.errors import PREFIX
 from seed_oauth.settings.preregistered import check_secret
 
@@ -98,6 +99,16 @@ class TokenSettings(BaseSettings):
     def can_issue(self) -> bool:
         """Whether there is a key to sign `jwt` access tokens with; `protect` needs none."""
         return self.access_tokens != "jwt" or bool(self.signing_keys)
+
+
+def token_policy(settings: "Settings") -> Literal["auto", "idp", "own", "jwt"]:
+    """The setting `access_tokens`; never `auto` where that could be a way around what is decided here.
+
+    A token of the identity provider does not have the scopes that groups bring, and may be for several MCP servers.
+    """
+    if settings.access_tokens == "auto" and (settings.group_scopes or differs_by_server(settings)):
+        return "own"
+    return settings.access_tokens
 
 
 def check(settings: "Settings") -> None:

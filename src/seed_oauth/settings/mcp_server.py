@@ -5,12 +5,13 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 from pydantic_settings import BaseSettings
 
 from seed_oauth.protocol.host import LOOPBACK_HOSTS, is_plain_host
 from seed_oauth.protocol.resource import canonical
 from seed_oauth.settings import tools, validators
+from seed_oauth.settings.access_lists import AccessLists
 from seed_oauth.settings.errors import PREFIX
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class ScopeRules(NamedTuple):
     methods: tools.Table
 
 
-class McpServer(BaseModel):
+class McpServer(AccessLists):
     """An MCP server behind this server, and the protected resource at which it is reached."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -68,8 +69,10 @@ class McpServer(BaseModel):
     """By default, these three are those of the settings with their names."""
     timeout: Annotated[float, Field(gt=0, le=3600)] | None = None
     """By default `mcp_server_timeout`."""
+    send_token: bool | None = None
+    """By default `mcp_server_send_token`; `False` holds for `/oauth/verify`, too."""
 
-    def rules(self, common: ScopeRules) -> ScopeRules:
+    def scope_rules(self, common: ScopeRules) -> ScopeRules:
         """What is needed here; `common` is what is needed where nothing else is set."""
         return ScopeRules(
             common.required if self.required_scopes is None else self.required_scopes,
@@ -149,6 +152,12 @@ def resource_names(settings: "Settings") -> dict[str, str]:
         path = urlsplit(canonical(resource) or "").path or "/"
         found[resource] = f"{host_of(resource, settings.issuer)}{path}"
     return found if len(found) > 1 else {}
+
+
+def sent_by_verify(settings: "Settings") -> frozenset[str]:
+    """The protected resources for which `/oauth/verify` answers with the identity provider's access token."""
+    kept = {server.resource for server in settings.mcp_servers if server.send_token is False}
+    return frozenset(settings.protected_resources) - kept if settings.verify_send_token else frozenset()
 
 
 def script_origins(mcp_server: str, resource: str, allowed: tuple[str, ...]) -> tuple[str, ...]:

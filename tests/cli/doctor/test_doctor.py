@@ -647,3 +647,11 @@ async def test_a_store_of_an_earlier_version_is_a_warning(
     (tmp_path / "seed-oauth.db").touch()
     found = await finding(world, "store")
     assert (found.status, f"sqlite:///{tmp_path}/seed-oauth.db" in found.remedy) == ("warning", True)
+
+
+async def test_the_rules_in_force_are_listed_with_those_of_each_mcp_server(world: World) -> None:
+    servers = [{"resource": f"https://door.example/{name}", "url": f"http://{name}/mcp"} for name in ("mail", "pay")]
+    servers[1]["allowed_groups"] = "finance, board"
+    found = await finding(world, "access rules", mcp_servers=servers, denied_subjects="7", contact="it@example.com")
+    assert found.status == "ok"
+    assert found.text == "in force: DENIED_SUBJECTS (1), ALLOWED_GROUPS of https://door.example/pay (2)"

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from seed_oauth.access.rules import AccessRules
 from seed_oauth.cli.doctor.finding import Finding, ok, warning
 from seed_oauth.settings import PREFIX, Settings
 from seed_oauth.settings.access import rule_needs, rule_scopes
@@ -9,11 +10,8 @@ from seed_oauth.settings.access import rule_needs, rule_scopes
 
 def check_access(settings: Settings) -> Finding:
     """Which rules are in force."""
-    in_force = [
-        f"{effect.upper()}_{kind.upper()} ({len(listed)})"
-        for effect in ("allowed", "denied")
-        for kind, listed in settings.rules(effect).items()
-    ]
+    every = [AccessRules.of(settings), *(AccessRules.of(server, server.resource) for server in settings.mcp_servers)]
+    in_force = [f"{rule.name} ({len(rule.listed)})" for rules in every for rule in (*rules.allowed, *rules.denied)]
     if settings.allow_everybody:
         in_force.insert(0, "ALLOW_EVERYBODY")
     if not in_force:
