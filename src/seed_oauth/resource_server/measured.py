@@ -4,7 +4,7 @@ Nothing is held back or changed: the beginning of the request and of its answer 
 and read when the answer ends. Nothing is refused here either: what cannot be read is an operation of another kind.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from time import perf_counter
 
 import orjson
@@ -16,6 +16,7 @@ from seed_oauth.settings import Settings
 from seed_oauth.settings.tools import METHODS
 from seed_oauth.telemetry import Recording
 from seed_oauth.telemetry.mcp_operations import OTHER, PROTOCOL_VERSIONS, McpOperations
+from seed_oauth.telemetry.mcp_spans import McpSpan, McpSpans
 
 LARGEST_REQUEST = 256 * 1024
 """Bytes of a request that are read; the operation of a larger one is not known."""
@@ -46,25 +47,41 @@ class MeasuredOperations:
         operations: McpOperations,
         tools: Collection[str],
         clock: Callable[[], float] = perf_counter,
+        spans: McpSpans | None = None,
     ) -> None:
-        """`tools` are the names that may become labels; `clock` counts seconds and never goes back."""
+        """`tools` are the names that may become labels; `clock` counts seconds and never goes back.
+
+        With `spans` each operation is a span, too.
+        """
         self._app = app
         self._operations = operations
         self._tools = frozenset(tools)
         self._clock = clock
+        self._spans = spans
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        exchange = _Exchange(scope, receive, send, clock=self._clock, operations=self._operations, record=self._record)
+        span = self._spans.begin() if self._spans else None
+        exchange = _Exchange(
+            scope, receive, send, clock=self._clock, operations=self._operations, record=self._record, span=span
+        )
         try:
             await self._app(scope, exchange.receive, exchange.send)
         finally:
             exchange.end()
 
-    def _record(self, scope: Scope, asked: "_Beginning", seconds: float, error: str | None) -> None:
-        if ADMITTED in scope:
-            method, tool = self._labels(scope[OPERATIONS] if OPERATIONS in scope else _operations(asked))
-            self._operations.record(seconds, method, tool, error, _version(scope))
+    def _record(
+        self, scope: Scope, asked: "_Beginning", span: McpSpan | None, seconds: float, error: str | None
+    ) -> None:
+        if ADMITTED not in scope:
+            return
+        is_known = OPERATIONS in scope
+        message = None if is_known and span is None else _message(asked)
+        method, tool = self._labels(scope[OPERATIONS] if is_known else _operations(message))
+        version = _version(scope)
+        self._operations.record(seconds, method, tool, error, version)
+        if span is not None:
+            span.end(method, tool, error, version, traceparent=_traceparent(message))
 
     def _labels(self, operations: Sequence[tuple[str, str | None]]) -> tuple[str, str | None]:
         method, name = operations[0] if len(operations) == 1 else (OTHER, None)
@@ -79,8 +96,9 @@ def measuring(settings: Settings, pipeline: Recording) -> Callable[[ASGIApp], Me
     """Measures an app as the settings say; None if they say that nothing is measured."""
     if settings.mcp_metrics == "off":
         return None
-    operations, tools = pipeline.mcp_operations(), settings.measured_tools(settings.tool_scopes)
-    return lambda app: MeasuredOperations(app, operations, tools)
+    operations, spans = pipeline.mcp_operations(), pipeline.mcp_spans()
+    tools = settings.measured_tools(settings.tool_scopes)
+    return lambda app: MeasuredOperations(app, operations, tools, spans=spans)
 
 
 def _begins_stream(start: Message) -> bool:
@@ -101,7 +119,8 @@ class _Exchange:
         *,
         clock: Callable[[], float],
         operations: McpOperations,
-        record: Callable[[Scope, "_Beginning", float, str | None], None],
+        record: Callable[[Scope, "_Beginning", McpSpan | None, float, str | None], None],
+        span: McpSpan | None,
     ) -> None:
         self._scope = scope
         self._receive = receive
@@ -109,6 +128,7 @@ class _Exchange:
         self._clock = clock
         self._operations = operations
         self._record = record
+        self._span = span
         self._started = clock()
         self._asked = _Beginning(LARGEST_REQUEST)
         self._answered = _Beginning(LARGEST_ANSWER)
@@ -145,7 +165,7 @@ class _Exchange:
 
     def _end_operation(self, error: str | None) -> None:
         self._is_recorded = True
-        self._record(self._scope, self._asked, self._clock() - self._started, error)
+        self._record(self._scope, self._asked, self._span, self._clock() - self._started, error)
 
 
 class _Beginning:
@@ -194,19 +214,31 @@ def _error_in(text: bytes) -> str | None:
     return TOOL_ERROR if isinstance(result, dict) and result.get("isError") is True else None
 
 
-def _operations(asked: _Beginning) -> Sequence[tuple[str, str | None]]:
-    """What looks like the operation that a request asks for."""
+def _message(asked: _Beginning) -> Mapping[str, object] | None:
+    """What looks like the one message of a request."""
     try:
         message = orjson.loads(asked.bytes()) if asked.is_whole else None
     except ValueError:
-        return ()
+        return None
     if isinstance(message, list) and len(message) == 1:
         (message,) = message
-    if not isinstance(message, dict) or not isinstance(method := message.get("method"), str):
+    return message if isinstance(message, dict) else None
+
+
+def _operations(message: Mapping[str, object] | None) -> Sequence[tuple[str, str | None]]:
+    """What looks like the operation that a message asks for."""
+    if message is None or not isinstance(method := message.get("method"), str):
         return ()
     params = message.get("params")
     name = params.get("name") if isinstance(params, dict) else None
     return ((method, name if isinstance(name, str) else None),)
+
+
+def _traceparent(message: Mapping[str, object] | None) -> object:
+    """What a message says of the client's span (SEP-414)."""
+    params = message.get("params") if message else None
+    meta = params.get("_meta") if isinstance(params, dict) else None
+    return meta.get("traceparent") if isinstance(meta, dict) else None
 
 
 def _version(scope: Scope) -> str:

@@ -24,6 +24,7 @@ from seed_oauth.telemetry.forwarding import ForwardingMeterProvider, Replay
 from seed_oauth.telemetry.gauges import GAUGES, MCP_STREAMS, Gauge, State
 from seed_oauth.telemetry.instruments import Telemetry, views
 from seed_oauth.telemetry.mcp_operations import VIEW, McpOperations
+from seed_oauth.telemetry.mcp_spans import McpSpans
 from seed_oauth.telemetry.push import (
     VERSION,
     exemplar_filter,
@@ -85,6 +86,10 @@ class Recording:
             self._mcp_operations = operations = McpOperations(self._meter, self._context, self._on_outcome)
             self.observe(MCP_STREAMS, lambda: {"": operations.open_streams})
         return self._mcp_operations
+
+    def mcp_spans(self) -> McpSpans | None:
+        """What makes the spans of the operations of MCP servers; None without tracing."""
+        return McpSpans(self._tracer_provider) if is_tracing(self._tracer_provider) else None
 
     def flush(self) -> None:
         """Record the buffered measurements in the instruments."""
