@@ -25,7 +25,8 @@ from tests.integration.login import client_id_from, onward, sent_to_idp
 from tests.integration.real_parts import Prometheus, eventually
 from tests.integration.test_documented_queries import panel_queries
 from tests.resource_server.test_measured import call
-from tests.telemetry.test_one_trace import STEPS
+from tests.telemetry.test_mcp_spans import SPAN_OF_THE_STRANGER, meta
+from tests.telemetry.test_one_trace import OF_THE_STRANGER, STEPS
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_parts("collector")]
 
@@ -185,6 +186,32 @@ async def test_a_login_is_one_trace_that_a_slow_exchange_leads_to_and_that_tells
 
         text = receiver.received.read_text()
         assert "/oauth/authorize" in text
+        for name, canary in secrets.items():
+            assert canary not in text, name
+
+
+async def test_an_operation_is_in_the_trace_of_its_client_and_tells_no_secret(tmp_path: Path) -> None:
+    async with collector(tmp_path) as receiver, idp_that_repeats_everything() as (idp, _):
+        more = {"SEED_OAUTH_MCP_METRICS": "on", "SEED_OAUTH_MCP_TOOLS": "search", "SEED_OAUTH_WORKERS": "2"}
+        async with serving(tmp_path, tracing_to(receiver, idp, **more)) as server:
+            secrets = await slow_login(server)
+            bearer = {"Authorization": f"Bearer {secrets['access token of ours']}"}
+            await server.http.post(f"{server.url}/mcp", json=meta(), headers=bearer)
+
+            async def operations() -> dict[str, Any]:
+                spans = list(everything_under("spans", received(receiver)))
+                named = {span["name"]: span for span in spans if span["name"].startswith("tools/call")}
+                requests = {span["spanId"] for span in spans if span["name"] == "POST /mcp"}
+                return named if len(named) == 2 and len(requests) == 3 else {}
+
+            named = await eventually(operations)
+            await server.stop()
+        ours = named["tools/call search"]
+        assert (ours["traceId"], ours["parentSpanId"]) == (f"{OF_THE_STRANGER:032x}", f"{SPAN_OF_THE_STRANGER:016x}")
+        requests = [span for span in everything_under("spans", received(receiver)) if span["name"] == "POST /mcp"]
+        assert ours["links"][0]["spanId"] in {request["spanId"] for request in requests}
+        assert named["tools/call"]["parentSpanId"] in {request["spanId"] for request in requests}
+        text = receiver.received.read_text()
         for name, canary in secrets.items():
             assert canary not in text, name
 

@@ -50,7 +50,7 @@ class McpSpans:
         """What the operator's sampler says of an HTTP request, or of a trace that begins here if that has no span."""
         if http.is_valid or self._sdk is None:
             return http.trace_flags.sampled
-        # Never of the client's trace id: whoever chooses it chooses what a ratio samples.
+        # Not for the client's trace id: whoever chooses it would choose what a ratio samples.
         trace_id = self._sdk.id_generator.generate_trace_id()
         decision = self._sdk.sampler.should_sample(None, trace_id, name, SpanKind.SERVER).decision
         return bool(decision.is_sampled())  # type: ignore[no-untyped-call]
@@ -86,7 +86,7 @@ class McpSpan:
 
 
 def _parsed(traceparent: object) -> SpanContext:
-    """The span of a client, as sampled, for it is only the parent of what is; not valid if there is none."""
+    """The client's span, not valid if there is none. It counts as sampled: only what is sampled becomes its child."""
     found = _TRACEPARENT.fullmatch(traceparent) if isinstance(traceparent, str) else None
     if found is None:
         return INVALID_SPAN_CONTEXT
