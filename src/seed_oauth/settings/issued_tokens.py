@@ -81,8 +81,9 @@ class TokenSettings(BaseSettings):
 
     access_tokens: Literal["auto", "idp", "own", "jwt"] = "auto"
     """Access tokens that clients of the broker flow receive. `idp`: those of the identity provider. `own`: those of
-    this server, which only it can read. `auto`: `idp` if that token is a JWT for the resource, `own` otherwise. `jwt`:
-    those of this server, which [others can check](../how-to/tokens-others-can-check.md)."""
+    this server, which only it can read. `auto`: `idp` if that token is a JWT for the resource, `own` otherwise, and
+    where one of `mcp_servers` has access rules. `jwt`: those of this server, which
+    [others can check](../how-to/tokens-others-can-check.md)."""
     access_token_seconds: Annotated[int, Field(ge=60, le=86_400)] = 3600
     """Seconds until an `own` or `jwt` access token expires; it never outlives the identity provider's."""
     signing_keys: SigningKeys = ()

@@ -100,7 +100,8 @@ class McpServerSettings(BaseSettings):
     """Web origins whose scripts may call an MCP server that listens on loopback, separated by commas; `*` allows all.
     Loopback origins and that of this server are always allowed."""
     mcp_server_send_token: bool = True
-    """Whether the identity provider's access token is sent to the MCP server if the client has one of this server's."""
+    """Whether the identity provider's access token is sent to the MCP server if the client has one of this server's;
+    `send_token` of an entry of `mcp_servers` overrides it."""
 
     verify_send_token: bool = False
     """Whether `/oauth/verify` also answers with the identity provider's access token. Keep clients from that path."""
