@@ -8,7 +8,7 @@ from load import ask
 from protected_resource import Asked, in_turns, medians, started
 from streams import event_streams, large_answers
 
-pytestmark = pytest.mark.real_parts("nginx", "wrk")
+pytestmark = pytest.mark.real_parts("wrk", "nginx")
 
 
 @pytest.fixture(scope="module")
