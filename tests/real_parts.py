@@ -8,7 +8,7 @@ import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,14 +88,12 @@ def parts_of(item: pytest.Item) -> list[str]:
 _marked: set[str] = set()
 
 
-def look_for(parts: Iterable[str]) -> str | None:
+def look_for(parts: Collection[str]) -> str | None:
     """Let the test that begins run programs of these parts. What is missing and how to get it; None if nothing is."""
     _marked.clear()
-    for part in parts:
-        _marked.add(part)
-        if names := PARTS[part].missing():
-            return f"{', '.join(names)} missing: {PARTS[part].install}"
-    return None
+    _marked.update(parts)
+    missing = {part: names for part in parts if (names := PARTS[part].missing())}
+    return "; ".join(f"{', '.join(names)} missing: {PARTS[part].install}" for part, names in missing.items()) or None
 
 
 def path_of(name: str) -> str:
