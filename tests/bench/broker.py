@@ -32,7 +32,7 @@ import history
 import table
 from contenders import CONTENDERS, Site
 from load import BenchmarkError, Request, cpu_seconds, resident_megabytes
-from login import CODE_CHALLENGE, CODE_VERIFIER, REDIRECT_URI
+from login import CODE_VERIFIER, REDIRECT_URI, authorization_parameters
 from run import identity_provider
 from servers import free_port, running
 
@@ -59,16 +59,7 @@ class Logins:
 
     async def authorize(self, client_id: str) -> str:
         """Ask for authorization; where the browser is sent. A client's first login has its consent remembered."""
-        query = {
-            "response_type": "code",
-            "client_id": client_id,
-            "redirect_uri": REDIRECT_URI,
-            "code_challenge": CODE_CHALLENGE,
-            "code_challenge_method": "S256",
-            "state": "a-state-as-long-as-the-usual-ones",
-            "scope": "openid profile",
-            **self._resource,
-        }
+        query = {**authorization_parameters(client_id), "scope": "openid profile", **self._resource}
         async with self._session.get(f"{self._prefix}/authorize", params=query, allow_redirects=False) as response:
             if response.status == 200:
                 return await self._consent(await response.text())

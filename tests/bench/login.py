@@ -41,6 +41,18 @@ def valid_requests(base: str, identity_provider: str, *, registers: bool) -> dic
     return requests
 
 
+def authorization_parameters(client_id: str) -> dict[str, str]:
+    """Those of an authorization request that asks for no scope."""
+    return {
+        "response_type": "code",
+        "client_id": client_id,
+        "redirect_uri": REDIRECT_URI,
+        "code_challenge": CODE_CHALLENGE,
+        "code_challenge_method": "S256",
+        "state": "a-state-as-long-as-the-usual-ones",
+    }
+
+
 def _registration(url: str) -> Request:
     metadata = {
         "redirect_uris": [REDIRECT_URI],
@@ -51,15 +63,7 @@ def _registration(url: str) -> Request:
 
 
 def _authorization(url: str, client_id: str, identity_provider: str) -> Request:
-    query = {
-        "response_type": "code",
-        "client_id": client_id,
-        "redirect_uri": REDIRECT_URI,
-        "code_challenge": CODE_CHALLENGE,
-        "code_challenge_method": "S256",
-        "state": "a-state-as-long-as-the-usual-ones",
-        "scope": "openid profile",
-    }
+    query = {**authorization_parameters(client_id), "scope": "openid profile"}
     return Request(url=f"{url}?{urlencode(query)}", status=302, location=f"{identity_provider}/authorize?")
 
 

@@ -16,7 +16,7 @@ from broker import SECRET_KEYS
 from callgrind import Callgrind
 from instructions import Counting, served
 from load import BenchmarkError
-from login import CODE_CHALLENGE, REDIRECT_URI
+from login import REDIRECT_URI, authorization_parameters
 from run import identity_provider
 
 MANY = 200
@@ -49,15 +49,7 @@ async def counted(base: str, callgrind: Callgrind, paths: Collection[str]) -> di
 
         async with http.post("/oauth/register", json=registration) as registered:
             client_id = (await registered.json())["client_id"]
-        query = {
-            "response_type": "code",
-            "client_id": client_id,
-            "redirect_uri": REDIRECT_URI,
-            "code_challenge": CODE_CHALLENGE,
-            "code_challenge_method": "S256",
-            "state": "a-state-as-long-as-the-usual-ones",
-            "resource": f"{DOOR}{PATH}",
-        }
+        query = {**authorization_parameters(client_id), "resource": f"{DOOR}{PATH}"}
         # The first checked token begins to read revocations, whether anybody asks or not.
         await asking("POST", PATH, 200, json={}, headers=authorization)(0)
         await asking("GET", "/readyz", 200)(0)

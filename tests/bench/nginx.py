@@ -8,6 +8,7 @@ from load import BenchmarkError
 
 SHOWN = Path(__file__).parents[2] / "docs" / "examples" / "forward-auth"
 
+# One process: a master that is killed leaves its workers behind, which as root may not read below the folder of a test.
 AROUND = """
 user root;
 master_process off;
@@ -40,7 +41,11 @@ def install() -> str:
 
 
 def command(folder: Path, port: int, *, door: str, mcp_server: str) -> list[str]:
-    """What starts it; the addresses are host and port. `door` is also where clients believe to be."""
+    """What starts it; the addresses are host and port. `door` is also where clients believe to be.
+
+    Raises:
+        BenchmarkError: the configuration is not what is expected.
+    """
     shown = (SHOWN / "nginx.conf").read_text()
     changes = {
         "internal;\n": f"internal;\n{(SHOWN / 'nginx-cache-location.conf').read_text()}",
@@ -52,6 +57,8 @@ def command(folder: Path, port: int, *, door: str, mcp_server: str) -> list[str]
         "127.0.0.1:9000": mcp_server,
     }
     for text, here in changes.items():
+        if text not in shown:
+            raise BenchmarkError(f"nginx.conf of the documentation has no {text!r} any more")
         shown = shown.replace(text, here)
     cache = (SHOWN / "nginx-cache.conf").read_text().replace("/dev/shm/seed_oauth", f"{folder}/cache")
     configuration = folder / "nginx.conf"

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
+import nginx
 import pytest
 
 from tests.cli.test_cli import PATIENCE
@@ -12,25 +13,6 @@ from tests.integration.real_parts import eventually, ready, running
 from tests.real_parts import ENVOY, ROOT, TRAEFIK, path_of
 
 SHOWN = ROOT / "docs" / "examples" / "forward-auth"
-
-# One process: a master that is killed leaves its workers behind, which as root may not read below the folder of a test.
-NGINX = """
-user root;
-master_process off;
-daemon off;
-pid {folder}/nginx.pid;
-error_log stderr;
-events {{}}
-http {{
-  access_log off;
-  client_body_temp_path {folder}/body;
-  proxy_temp_path {folder}/proxy;
-  fastcgi_temp_path {folder}/fastcgi;
-  uwsgi_temp_path {folder}/uwsgi;
-  scgi_temp_path {folder}/scgi;
-  {shown}
-}}
-"""
 
 Addresses = Mapping[str, str]
 """What stands for what is shown: the public address, the front door's and the MCP server's."""
@@ -66,7 +48,7 @@ def _nginx(folder: Path, at: Addresses) -> list[str]:
     }
     configuration = _written(folder, "nginx.conf", changes)
     shown = configuration.read_text(encoding="utf-8")
-    configuration.write_text(NGINX.format(folder=folder, shown=shown), encoding="utf-8")
+    configuration.write_text(nginx.AROUND.format(folder=folder, cache="", shown=shown), encoding="utf-8")
     return [path_of("nginx"), "-e", "stderr", "-c", str(configuration)]
 
 

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
+import nginx
 import pytest
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -12,7 +13,6 @@ from starlette.types import Receive, Scope, Send
 from tests.cli.test_cli import PATIENCE, free_port
 from tests.faults.served import served, served_door
 from tests.integration.real_parts import ready, running
-from tests.integration.reverse_proxies import NGINX
 from tests.real_parts import path_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_parts("nginx")]
@@ -31,7 +31,7 @@ async def nginx_before(url: str, folder: Path) -> AsyncIterator[httpx.AsyncClien
     port, log = free_port(), folder / "nginx.log"
     configuration = folder / "nginx.conf"
     passes_on = PASSES_ON.format(port=port, upstream=url.removeprefix("http://"))
-    configuration.write_text(NGINX.format(folder=folder, shown=passes_on), encoding="utf-8")
+    configuration.write_text(nginx.AROUND.format(folder=folder, cache="", shown=passes_on), encoding="utf-8")
     with running([path_of("nginx"), "-e", "stderr", "-c", str(configuration)], log) as process:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=PATIENCE) as http:
             await ready(f"http://127.0.0.1:{port}/healthz", process, log)

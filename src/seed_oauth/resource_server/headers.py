@@ -44,9 +44,10 @@ def without_identity(
 
 def is_event_stream(headers: Headers) -> bool:
     """Whether a response with these header fields is an event stream."""
-    return any(
-        name.lower() == b"content-type" and value.lower().startswith(b"text/event-stream") for name, value in headers
-    )
+    for name, value in headers:  # without a generator, because every response is looked at
+        if name.lower() == b"content-type" and value.lower().startswith(b"text/event-stream"):
+            return True
+    return False
 
 
 def identity_headers(token: VerifiedToken, issuer: str, *, send_token: bool) -> dict[str, str | None]:

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from seed_oauth.access.tools import CALL
 from seed_oauth.http.scope_keys import ADMITTED, OPERATIONS
+from seed_oauth.resource_server.headers import is_event_stream
 from seed_oauth.settings import Settings
 from seed_oauth.settings.tools import METHODS
 from seed_oauth.telemetry import Recording
@@ -62,13 +63,13 @@ class MeasuredOperations:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         span = self._spans.begin() if self._spans else None
-        exchange = _Exchange(
+        measured = _Measured(
             scope, receive, send, clock=self._clock, operations=self._operations, record=self._record, span=span
         )
         try:
-            await self._app(scope, exchange.receive, exchange.send)
+            await self._app(scope, measured.receive, measured.send)
         finally:
-            exchange.end()
+            measured.end()
 
     def _record(
         self, scope: Scope, asked: "_Beginning", span: McpSpan | None, seconds: float, error: str | None
@@ -101,14 +102,7 @@ def measuring(settings: Settings, pipeline: Recording) -> Callable[[ASGIApp], Me
     return lambda app: MeasuredOperations(app, operations, tools, spans=spans)
 
 
-def _begins_stream(start: Message) -> bool:
-    for name, value in start["headers"]:
-        if name == b"content-type":
-            return bool(value.startswith(b"text/event-stream"))
-    return False
-
-
-class _Exchange:
+class _Measured:
     """One request and its answer, as they pass."""
 
     def __init__(
@@ -146,7 +140,7 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._status = message["status"]
-            if _begins_stream(message):
+            if is_event_stream(message["headers"]):
                 self._is_stream = True
                 self._operations.open_streams += 1
         elif not self._is_recorded:
