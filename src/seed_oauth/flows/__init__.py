@@ -77,9 +77,7 @@ class IdpParameters:
         parameters = self._authorization.copy()
         for name in self._resource_names:
             parameters[name] = resource or self.default_resource
-        if self._send_resource and resource is not None:
-            parameters["resource"] = resource
-        return parameters
+        return parameters | self.resource(resource)
 
     def login(
         self,
